@@ -1,0 +1,45 @@
+# make demo: the main job on the embedded default.   make test: the tests.   Both need only Python >= 3.11 and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+LEARN2LEARN := $(VENV)/.learn2learn
+
+.PHONY: demo test test-all lint learn2learn clean
+
+demo: $(READY)
+	$(BIN)/metaprime demo recipes/configs/demo.yaml
+
+test: $(READY)
+	-@$(MAKE) --no-print-directory learn2learn
+	$(MAKE) --no-print-directory lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
+
+test-all: $(READY)
+	-@$(MAKE) --no-print-directory learn2learn
+	$(MAKE) --no-print-directory lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+learn2learn: $(LEARN2LEARN)
+
+$(READY): setup.cfg pyproject.toml constraints.txt
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt --editable ".[dev,report]"
+	touch $@
+
+# Its requirements would change 65 packages, and its shipped C sources do not compile on Python >= 3.11: build it from
+# the Cython sources, without requirements. Needs a C compiler.
+$(LEARN2LEARN): $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt cython setuptools wheel
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -C--global-option=build_ext learn2learn==0.2.0
+	touch $@
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

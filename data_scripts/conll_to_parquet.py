@@ -1,0 +1,157 @@
+"""Raw CoNLL files -> OUT_DIR/<language>/<split>.parquet and OUT_DIR/manifest.json.
+
+    python data_scripts/conll_to_parquet.py IN_DIR OUT_DIR
+    python data_scripts/conll_to_parquet.py --file swa_dev.txt --language swa --split validation OUT_DIR
+
+Tags are stored as the files have them. Every file is parsed before the first is written; a manifest that is already
+there keeps the entries of other files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
+import pyarrow.parquet as pq  # type: ignore[import-untyped, unused-ignore]
+
+from metaprime.data import conll, layout
+from metaprime.data.labels import IOB, repair
+from metaprime.types import MetaprimeError, Sentence
+
+
+class Source(NamedTuple):
+    """One raw file and what it holds."""
+
+    path: Path
+    language: str
+    split: str
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0, or 2 with a message on stderr and nothing written."""
+    options = parse_arguments(arguments)
+    try:
+        sources = [options.source] if options.source else tree(options.folders[0])
+        convert(sources, Path(options.folders[-1]))
+    except (MetaprimeError, OSError) as error:
+        print(f"conll_to_parquet: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Options, with `source` built from --file, --language and --split where they are given."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", metavar="DIR", help="IN_DIR OUT_DIR, or OUT_DIR alone with --file")
+    parser.add_argument("--file", type=Path, help="convert this one file")
+    parser.add_argument("--language", help="its language: the name of the output folder")
+    parser.add_argument("--split", help="its split: the name of the output file")
+    options = parser.parse_args(arguments)
+    one_file = [options.file, options.language, options.split]
+    if any(one_file) and not all(one_file):
+        parser.error("--file, --language and --split go together")
+    if len(options.folders) != (1 if options.file else 2):
+        parser.error("give OUT_DIR alone with --file" if options.file else "give IN_DIR and OUT_DIR")
+    options.source = Source(*one_file) if options.file else None
+    return options
+
+
+def tree(root: str) -> list[Source]:
+    """Every CoNLL file of a `<language>/<split>.<extension>` tree."""
+    return [
+        Source(layout.locate(root, language, split, conll.EXTENSIONS), language, split)
+        for language in conll.languages(root)
+        for split in layout.splits(root, language, conll.EXTENSIONS)
+    ]
+
+
+def convert(sources: Sequence[Source], out: Path) -> None:
+    """Parse everything, write everything aside, then move it into place, the manifest last."""
+    for source in sources:
+        layout.check_names(source.language, source.split)
+    parsed = [conll.parse(source.path) for source in sources]
+    manifest = read_manifest(out / "manifest.json")
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".aside-") as aside:
+        written = []
+        for source, sentences in zip(sources, parsed, strict=True):
+            name = f"{source.language}/{source.split}.parquet"
+            path = Path(aside, name)
+            path.parent.mkdir(exist_ok=True)
+            write(sentences, path)
+            manifest[name] = entry(source, sentences, path)
+            written.append(name)
+        text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        Path(aside, "manifest.json").write_text(text, encoding="utf-8")
+        for source in sources:
+            (out / source.language).mkdir(exist_ok=True)
+        for name in (*written, "manifest.json"):
+            os.replace(Path(aside, name), out / name)
+    for name in written:
+        print(f"{out / name}: {manifest[name]['sentences']} sentences, {manifest[name]['entities']}")
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Entries by output file; none where there is no manifest yet."""
+    if not path.exists():
+        return {}
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MetaprimeError(f"{path}: not JSON ({error}); remove it and convert all files again") from error
+    if not isinstance(manifest, dict):
+        raise MetaprimeError(f"{path}: not a JSON object; remove it and convert all files again")
+    return manifest
+
+
+def write(sentences: Sequence[Sentence], path: Path) -> None:
+    """One row per sentence, both columns list<string>."""
+    columns = {"tokens": [list(s.words) for s in sentences], "ner_tags": [list(s.tags) for s in sentences]}
+    text = pa.list_(pa.string())
+    pq.write_table(pa.table(columns, schema=pa.schema([("tokens", text), ("ner_tags", text)])), path)
+
+
+def entry(source: Source, sentences: Sequence[Sentence], output: Path) -> dict[str, Any]:
+    """What the manifest says of one file. Entities are counted per type, in IOB2."""
+    entities = Counter(tag[2:] for s in sentences for tag in repair(iob(s.tags))[0] if tag.startswith("B-"))
+    return {
+        "source": source.path.name,
+        "source_sha256": hashlib.sha256(source.path.read_bytes()).hexdigest(),
+        "sha256": hashlib.sha256(output.read_bytes()).hexdigest(),
+        "sentences": len(sentences),
+        "tokens": sum(len(s.words) for s in sentences),
+        "entities": dict(sorted(entities.items())),
+        "tag_scheme": tag_scheme(sentences),
+    }
+
+
+def iob(tags: Sequence[str]) -> list[str]:
+    """Tags with their prefixes in IOB; what is no tag of any scheme stays."""
+    return [f"{IOB[tag[0]]}{tag[1:]}" if tag[:1] in IOB and tag[1:2] == "-" else tag for tag in tags]
+
+
+def tag_scheme(sentences: Sequence[Sentence]) -> str:
+    """IOB2 where every entity opens with B-, IOB1 where B- only parts neighbours, else what was seen."""
+    prefixes = {tag.partition("-")[0] for s in sentences for tag in s.tags}
+    if not prefixes <= set("BIO"):
+        return f"prefixes {' '.join(sorted(prefixes))}"
+    opened = sum(len(repair(s.tags)[1]) for s in sentences)
+    if not opened:
+        return "IOB2"
+    pairs = [pair for s in sentences for pair in pairwise(("O", *s.tags))]
+    parting = all(before[2:] == tag[2:] for before, tag in pairs if tag.startswith("B-"))
+    return "IOB1" if parting else f"IOB2 with {opened} I- tags that open an entity"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

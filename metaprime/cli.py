@@ -1,0 +1,129 @@
+"""The command line. Heavy imports stand inside the commands, so that `--help` answers at once.
+
+Exit codes: 0 done, 2 a mistake the user can mend (one message on stderr, no traceback).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metaprime.types import MetaprimeError
+
+app = typer.Typer(
+    help="Prime a multilingual encoder for parameter-efficient fine-tuning, then fine-tune and score it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", show_default=False)]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[key=value ...]", help="For example inner.steps=1 outer.lr=5e-5")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in run.output.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what run.output holds.")]
+
+
+@app.command()
+def prime(
+    config: ConfigFile, overrides: Overrides = None, resume: Resume = False, overwrite: Overwrite = False
+) -> None:
+    """Move the backbone so that fine-tuning adapters on it works better; save it as a plain Hugging Face model."""
+    from metaprime.config import load_config
+    from metaprime.loops.prime import prime as run
+
+    folder = run(load_config(config, overrides or []), resume=resume, overwrite=overwrite)
+    _say(f"primed encoder: {folder}")
+
+
+@app.command()
+def transfer(config: ConfigFile, overrides: Overrides = None, overwrite: Overwrite = False) -> None:
+    """Fine-tune the frozen encoder on K sentences of each target language and score it on the test split."""
+    from rich.console import Console
+
+    from metaprime.config import load_config
+    from metaprime.evaluation.tables import TRANSFER_HEADER, terminal, transfer_rows
+    from metaprime.loops.transfer import transfer as run
+
+    loaded = load_config(config, overrides or [])
+    records = run(loaded, overwrite=overwrite)
+    if _first_process():
+        Console().print(terminal(f"{loaded.transfer.encoder}: F1", TRANSFER_HEADER, transfer_rows(records)))
+        _say(f"records: {Path(loaded.run.output) / 'transfer'}")
+
+
+@app.command()
+def predict(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A transfer cell's folder, or a primed folder.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="One sentence.")],
+) -> None:
+    """Tag one sentence: a line `word<TAB>tag` for each word."""
+    from metaprime.loops.predict import predict as run
+
+    for word, tag in run(folder, text):
+        typer.echo(f"{word}\t{tag}")
+
+
+@app.command()
+def demo(
+    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG.yaml]", show_default=False)] = None,
+    overrides: Overrides = None,
+    seeds: Annotated[str, typer.Option(help="Priming seeds, FIRST-LAST.")] = "0-4",
+    jobs: Annotated[int, typer.Option(help="Processes at once.", min=1)] = 2,
+    overwrite: Overwrite = False,
+) -> None:
+    """Synthetic languages, no priming against three ways of priming, transfer to languages never primed on, a table."""
+    from metaprime.config import load_config
+    from metaprime.loops.demo import demo as run
+
+    run(load_config(config, overrides or []), seeds=_seeds(seeds), jobs=jobs, overwrite=overwrite)
+
+
+def main() -> None:
+    """Entry point: runs the command, turns a user's mistake into a message and exit code 2."""
+    logging.basicConfig(format="notice: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    try:
+        app(standalone_mode=True)
+    except MetaprimeError as error:
+        for line in str(error).splitlines():
+            typer.echo(f"error: {line}", err=True)
+        _end(2)
+    except SystemExit as stop:
+        _end(stop.code)
+
+
+def _end(code: int | str | None) -> None:
+    """Under `accelerate launch` the process group is closed first: left open, it aborts at interpreter exit."""
+    if "torch.distributed" in sys.modules:
+        import torch.distributed
+
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+    sys.exit(code)
+
+
+def _first_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _say(text: str) -> None:
+    if _first_process():
+        typer.echo(text)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    first, _, last = text.partition("-")
+    try:
+        seeds = tuple(range(int(first), int(last or first) + 1))
+    except ValueError:
+        seeds = ()
+    if not seeds:
+        raise MetaprimeError(f"--seeds {text!r} must read FIRST-LAST, for example 0-4")
+    return seeds

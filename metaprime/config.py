@@ -1,0 +1,350 @@
+"""One YAML file, one frozen value: every key known, every default here and nowhere else.
+
+config = load_config("recipes/configs/demo.yaml", ["inner.lr=0.1"])
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SerializeAsAny,
+    ValidationError,
+    model_validator,
+)
+
+from metaprime.meta import LEARNERS
+from metaprime.peft import METHODS, MethodConfig
+from metaprime.types import MetaprimeError, Section
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Names = tuple[str, ...]
+
+
+class RunConfig(Section):
+    """Where results go, the (priming) seed, and CPU threads per process."""
+
+    output: str = "runs/demo"
+    seed: NonNegativeInt = 0
+    threads: PositiveInt = 1
+
+
+class PretrainConfig(Section):
+    """The small BERT that `encoder.name: "synthetic:"` pre-trains on the text of all synthetic languages."""
+
+    layers: PositiveInt = 2
+    hidden: PositiveInt = 128
+    heads: PositiveInt = 4
+    vocabulary: PositiveInt = 4000
+    steps: PositiveInt = 1000
+    batch: PositiveInt = 32
+    length: PositiveInt = 64
+    lr: PositiveFloat = 2e-3
+    seed: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _divisible(self) -> PretrainConfig:
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden ({self.hidden}) must be a multiple of heads ({self.heads})")
+        return self
+
+
+class EncoderConfig(Section):
+    """theta: a hub id, a folder, or `synthetic:` for the embedded one."""
+
+    name: str = "synthetic:"
+    attention: Literal["sdpa", "eager"] = "sdpa"
+    pretrain: PretrainConfig = PretrainConfig()
+
+
+class DataConfig(Section):
+    """Which sentences. Languages are folders of the source; `target_source` is where targets are, if elsewhere.
+
+    `labels` are entity types; `label_map` renames a corpus's types or drops them (`{MISC: O}`). `shuffle_tags` is
+    the control that permutes each priming sentence's tags among its words.
+    """
+
+    source: str = "synthetic:"
+    target_source: str | None = None
+    languages: Names = ("qaa", "qab", "qaf", "qag", "qak", "qal", "qap", "qaq")
+    validation_languages: Names = ("qac", "qam")
+    target_languages: Names = ("qai", "qan", "qat")
+    labels: Names = ("PER", "ORG", "LOC")
+    label_map: dict[str, str] = Field(default_factory=dict)
+    max_length: Annotated[int, Field(ge=8)] = 128
+    train_split: str = "train"
+    validation_split: str = "validation"
+    test_split: str = "test"
+    shuffle_tags: bool = False
+
+    @model_validator(mode="after")
+    def _held_out(self) -> DataConfig:
+        for group in ("languages", "target_languages"):
+            if shared := set(self.validation_languages) & set(getattr(self, group)):
+                raise ValueError(f"validation_languages must be held out, but {sorted(shared)} are in {group} too")
+        return self
+
+
+class EpisodesConfig(Section):
+    """T = `per_step` episodes per meta-step; `support` sentences per inner step, `query` sentences, size^`tau`."""
+
+    per_step: PositiveInt = 4
+    support: PositiveInt = 4
+    query: PositiveInt = 16
+    tau: NonNegativeFloat = 0.0
+
+
+class InnerConfig(Section):
+    """The inner loop: n = `steps` SGD steps of size alpha = `lr`.
+
+    `batched` adapts the episodes together, at most `task_chunk` of them (all, if not given).
+    """
+
+    steps: NonNegativeInt = 5
+    lr: PositiveFloat = 0.3
+    order: Literal["first", "second"] = "first"
+    batched: bool = True
+    task_chunk: PositiveInt | None = None
+
+
+class OuterConfig(Section):
+    """The outer loop: AdamW of size beta = `lr` on theta, warm-up over a share of the steps, then linear decay to zero.
+
+    `adapter` and `head` say what becomes of phi and the head after a meta-step: `reset` draws them anew for every
+    episode, `keep` starts every episode from one fixed draw, `carry_one` and `carry_mean` go on from the last or the
+    mean adapted values, `meta` learns them by the outer gradient at `adapter_lr` and `head_lr` (`lr` if not given).
+    Learners without an inner loop always train the head. `validate_every` 0: never, and the last step is kept.
+    """
+
+    lr: PositiveFloat = 1e-3
+    adapter_lr: PositiveFloat | None = None
+    head_lr: PositiveFloat | None = None
+    steps: PositiveInt = 300
+    warmup: Share = 0.1
+    weight_decay: NonNegativeFloat = 0.0
+    epsilon: PositiveFloat = 1e-6
+    clip: PositiveFloat | None = 1.0
+    adapter: Literal["reset", "keep", "carry_one", "carry_mean", "meta"] = "meta"
+    head: Literal["reset", "keep", "carry_one", "carry_mean", "meta"] = "meta"
+    validate_every: NonNegativeInt = 100
+    checkpoint_every: PositiveInt = 100
+    keep_checkpoints: PositiveInt = 2
+
+
+class LearnerConfig(Section):
+    """Which learner, computed by what: `torch` (ours) or `learn2learn` (the reference, slow)."""
+
+    name: str = "peft_maml"
+    backend: Literal["torch", "learn2learn"] = "torch"
+
+    @model_validator(mode="after")
+    def _known(self) -> LearnerConfig:
+        if self.name not in LEARNERS:
+            raise ValueError(_unknown(f"name {self.name!r}", self.name, LEARNERS))
+        return self
+
+
+class TransferConfig(Section):
+    """Fine-tuning of the frozen encoder on K = `shots` sentences of each target language.
+
+    `encoder` is `primed` (under run.output), `base` (encoder.name), or a folder or hub id. Several rates in `lr` are
+    tried on the validation languages and the best is taken, per method and number of shots. `stop: fixed` runs `steps`
+    steps; `stop: development` takes a share of the K out for choosing the number of steps, looking every
+    `evaluate_every`.
+    """
+
+    encoder: str = "primed"
+    methods: Names = ("pfeiffer", "head")
+    shots: tuple[PositiveInt, ...] = (50,)
+    seeds: tuple[NonNegativeInt, ...] = (0,)
+    steps: PositiveInt = 100
+    batch: PositiveInt = 16
+    lr: tuple[PositiveFloat, ...] = (1e-2,)
+    warmup: Share = 0.1
+    weight_decay: NonNegativeFloat = 0.0
+    clip: PositiveFloat | None = 1.0
+    stop: Literal["fixed", "development"] = "fixed"
+    development_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    evaluate_every: PositiveInt = 20
+    test_sentences: PositiveInt | None = None
+    start_adapter: Literal["fresh", "primed"] = "fresh"
+    start_head: Literal["fresh", "primed"] = "fresh"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_or_many(cls, values: Any) -> Any:
+        """`shots: 50` is `shots: [50]`, and so for the other lists of numbers."""
+        if isinstance(values, dict):
+            many = ("methods", "shots", "seeds", "lr")
+            return {k: [v] if k in many and not isinstance(v, list | tuple) else v for k, v in values.items()}
+        return values
+
+    @model_validator(mode="after")
+    def _known(self) -> TransferConfig:
+        for method in self.methods:
+            if method not in METHODS:
+                raise ValueError(_unknown(f"method {method!r}", method, METHODS))
+        return self
+
+
+def _method_config(value: Any) -> Any:
+    """The config class of the method that the section names."""
+    if isinstance(value, MethodConfig):
+        return value
+    if not isinstance(value, dict):
+        raise ValueError("must be a mapping with the key `method`")
+    name = value.get("method", "pfeiffer")
+    if name not in METHODS:
+        raise ValueError(_unknown(f"method {name!r}", str(name), METHODS))
+    return METHODS[name].config.model_validate(value)
+
+
+PeftConfig = Annotated[SerializeAsAny[MethodConfig], BeforeValidator(_method_config)]
+
+
+class Config(Section):
+    """Everything a run is made of. `provenance` says of a hyper-parameter whether it is the paper's, recalled, or ours."""
+
+    run: RunConfig = RunConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    data: DataConfig = DataConfig()
+    episodes: EpisodesConfig = EpisodesConfig()
+    peft: PeftConfig = METHODS["pfeiffer"].config()
+    inner: InnerConfig = InnerConfig()
+    outer: OuterConfig = OuterConfig()
+    learner: LearnerConfig = LearnerConfig()
+    transfer: TransferConfig = TransferConfig()
+    provenance: dict[str, Literal["paper", "recalled", "chosen"]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        adapts = LEARNERS[self.learner.name].adapts
+        if adapts and self.inner.steps == 0:
+            raise ValueError(f"inner.steps must be at least 1 for learner.name {self.learner.name!r}")
+        if adapts and METHODS[self.peft.method].moves_backbone:
+            raise ValueError(f"peft.method {self.peft.method!r} has no adapter for an inner loop to move")
+        for key in self.provenance:
+            _look_up(self, key)
+        return self
+
+    def digest(self, *sections: str) -> str:
+        """Twelve hexadecimal digits that name the content of some sections (all, if none is named)."""
+        values = self.model_dump(mode="json")
+        chosen = {name: values[name] for name in sections or values}
+        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Reads a YAML file, applies `section.key=value` overrides (values are YAML), validates the whole.
+
+    Without a path, the defaults: the embedded demonstration.
+
+    Raises:
+        MetaprimeError: the file is missing or not YAML; a key is unknown (the nearest is named) or a value is not
+            what it should be. All mistakes are listed at once.
+    """
+    where = str(path) if path else "config"
+    values = _read(Path(path)) if path else {}
+    for override in overrides:
+        _override(values, override)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise MetaprimeError("\n".join(f"{where}: {_explain(item)}" for item in error.errors())) from None
+
+
+def override(config: Config, *overrides: str) -> Config:
+    """A changed copy, validated anew: `override(config, "inner.steps=1")`."""
+    values = config.model_dump(mode="json")
+    for change in overrides:
+        _override(values, change)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise MetaprimeError("\n".join(_explain(item) for item in error.errors())) from None
+
+
+def dump_config(config: Config) -> str:
+    """The resolved config as YAML that `load_config` reads back to an equal value."""
+    return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise MetaprimeError(f"config {path} does not exist")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise MetaprimeError(f"config {path} is not YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise MetaprimeError(f"config {path} must hold sections ({', '.join(Config.model_fields)}), not {values!r}")
+    return values
+
+
+def _override(values: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise MetaprimeError(f"override {text!r} must read section.key=value, for example inner.steps=5")
+    *sections, last = key.split(".")
+    for name in sections:
+        values = values.setdefault(name, {})
+        if not isinstance(values, dict):
+            raise MetaprimeError(f"override {text!r}: {name} is a value, not a section")
+    try:
+        values[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise MetaprimeError(f"override {text!r}: the value is not YAML: {error}") from None
+
+
+def _explain(item: Any) -> str:
+    """One pydantic error as a sentence that names key, value and remedy."""
+    place = [str(part) for part in item["loc"]]
+    key = ".".join(place)
+    if item["type"] == "extra_forbidden":
+        return f"unknown key {key}{_nearest(place[-1], _known_keys(place[:-1]))}"
+    message = item["msg"].removeprefix("Value error, ")
+    if not key:
+        return str(message)
+    if item["type"] == "value_error":
+        return f"{key}: {message}"
+    return f"{key}: {message[0].lower()}{message[1:]}, but is {item['input']!r}"
+
+
+def _known_keys(place: Sequence[str]) -> list[str]:
+    if list(place) == ["peft"]:
+        return sorted({field for method in METHODS.values() for field in method.config.model_fields})
+    model: type[BaseModel] = Config
+    for name in place:
+        candidates = [model.model_fields[name].annotation, *get_args(model.model_fields[name].annotation)]
+        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return list(model.model_fields)
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; known here: {', '.join(known)}"
+
+
+def _unknown(what: str, word: str, known: dict[str, Any]) -> str:
+    return f"{what} is unknown{_nearest(word, list(known))} (known: {', '.join(known)})"
+
+
+def _look_up(config: Config, key: str) -> None:
+    value: Any = config
+    for part in key.split("."):
+        if part not in type(value).model_fields:
+            raise ValueError(f"provenance names an unknown key {key}")
+        value = getattr(value, part)

@@ -1,0 +1,120 @@
+"""Which sentences make up an episode: a pure function of (seed, meta-step, episode index).
+
+An episode is one language's support (one batch of B sentences for each inner step) and query (one batch), drawn without
+replacement from that language's pool and without letting equal texts stand on both sides.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from metaprime.streams import stream
+from metaprime.types import Batch, MetaBatch, MetaprimeError, Row
+
+
+@dataclass(frozen=True)
+class EpisodeShape:
+    """How many of what.
+
+    Attributes:
+        episodes: T, episodes per meta-step, over all processes.
+        support: sentences per inner step.
+        steps: inner steps; each has its own support batch.
+        query: sentences of the query batch.
+        tau: a language is drawn with probability proportional to size^tau; 0 is uniform, 1 is by size.
+    """
+
+    episodes: int
+    support: int
+    steps: int
+    query: int
+    tau: float
+
+    @property
+    def sentences(self) -> int:
+        """Sentences one episode takes."""
+        return self.support * self.steps + self.query
+
+
+class Episodes:
+    """Draws the meta-batches of a run from per-language pools of rows."""
+
+    def __init__(self, pools: Mapping[str, Sequence[Row]], shape: EpisodeShape, seed: int) -> None:
+        """Groups equal texts (NFKC, case-folded): a group serves an episode by one sentence only.
+
+        Raises:
+            MetaprimeError: a language holds fewer different sentences than one episode takes.
+        """
+        self.shape, self.seed = shape, seed
+        self.languages = tuple(sorted(pools))  # the order in the config must not change what is drawn
+        self.pools = {language: _groups(pools[language]) for language in self.languages}
+        for language, groups in self.pools.items():
+            if len(groups) < shape.sentences:
+                raise MetaprimeError(
+                    f"language {language!r} has {len(groups)} different sentences, one episode takes {shape.sentences} "
+                    f"(support {shape.support} x inner.steps {shape.steps} + query {shape.query}): lower "
+                    "episodes.support, episodes.query or inner.steps, or leave the language out of data.languages"
+                )
+        sizes = np.array([len(pools[language]) for language in self.languages], dtype=np.float64) ** shape.tau
+        self.weights = sizes / sizes.sum()
+
+    def languages_of(self, step: int) -> list[str]:
+        """The languages of all T episodes of a meta-step, whichever process holds them."""
+        return [self._language(step, index)[0] for index in range(self.shape.episodes)]
+
+    def draw(self, step: int, index: int) -> tuple[str, list[Row]]:
+        """Language and rows of one episode: support of inner step 0, of step 1, ..., then query."""
+        language, draw = self._language(step, index)
+        groups = self.pools[language]
+        chosen = draw.choice(len(groups), size=self.shape.sentences, replace=False)
+        return language, [groups[g][int(draw.integers(len(groups[g])))] for g in chosen]
+
+    def _language(self, step: int, index: int) -> tuple[str, np.random.Generator]:
+        draw = stream(self.seed, "episode", step, index)
+        return self.languages[int(draw.choice(len(self.languages), p=self.weights))], draw
+
+    def meta_batch(self, step: int, indices: Sequence[int], collate: Callable[[Sequence[Row]], Batch]) -> MetaBatch:
+        """The episodes `indices` of one meta-step, stacked; `collate` pads B rows to their longest.
+
+        Each inner step's batches are padded to the longest row among these episodes at that step.
+        """
+        drawn = [self.draw(step, index) for index in indices]
+        size, split = self.shape.support, self.shape.support * self.shape.steps
+
+        def stacked(start: int, stop: int) -> Batch:
+            flat = collate([row for _, rows in drawn for row in rows[start:stop]])
+            return {name: tensor.view(len(drawn), stop - start, -1) for name, tensor in flat.items()}
+
+        return MetaBatch(
+            languages=tuple(language for language, _ in drawn),
+            indices=tuple(indices),
+            total=self.shape.episodes,
+            support=tuple(stacked(start, start + size) for start in range(0, split, size)),
+            query=stacked(split, split + self.shape.query),
+        )
+
+
+def _groups(rows: Sequence[Row]) -> list[list[Row]]:
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        text = unicodedata.normalize("NFKC", " ".join(row.sentence.words)).casefold()
+        groups.setdefault(text, []).append(row)
+    return list(groups.values())
+
+
+def sample(rows: Sequence[Row], count: int, seed: int, language: str) -> list[Row]:
+    """K sentences for a K-shot transfer. The same (seed, language) nests: the first 10 of 30 are the 10.
+
+    Raises:
+        MetaprimeError: there are fewer than `count`.
+    """
+    if len(rows) < count:
+        raise MetaprimeError(
+            f"language {language!r} has {len(rows)} training sentences, transfer.shots asks for {count}: lower it"
+        )
+    order = stream(seed, "shots", language).permutation(len(rows))[:count]
+    return [rows[int(index)] for index in order]

@@ -1,0 +1,123 @@
+"""The same meta-step computed by the real learn2learn 0.2.0: the reference, `learner.backend: learn2learn`.
+
+`MAML.adapt` moves everything that requires a gradient, the backbone included, and so cannot express the method; its parts
+`clone_module` and `maml_update` can. `make learn2learn` installs the package without the 65 it would change; its
+`__init__` imports gym and torchvision, so it is stepped around here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from metaprime.meta import MetaStep, Outcome, Settings
+from metaprime.types import Batch, Loss, MetaBatch, MetaprimeError, Params
+
+LEARNERS_HERE = ("peft_maml",)
+
+
+def step_of(learner: str) -> MetaStep:
+    """The meta-step of a learner that this backend knows.
+
+    Raises:
+        MetaprimeError: it does not know the learner, or learn2learn is not installed.
+    """
+    if learner not in LEARNERS_HERE:
+        raise MetaprimeError(f"learner.backend learn2learn computes {', '.join(LEARNERS_HERE)} only, not {learner!r}")
+    _functions()
+    return step
+
+
+def installed() -> bool:
+    """Whether the package is there, without importing it."""
+    return importlib.util.find_spec("learn2learn") is not None
+
+
+class _Holder(nn.Module):
+    """Parameters as a flat module, which is what learn2learn clones; its forward pass is the loss on their values.
+
+    Our hooks close over the model's own modules, so a clone of the model would still read the originals.
+    """
+
+    def __init__(self, loss: Loss, backbone: Params, fast: Params) -> None:
+        super().__init__()
+        self.loss, self.backbone_names, self.fast_names = loss, list(backbone), list(fast)
+        for name, value in {**backbone, **fast}.items():
+            self.register_parameter(name.replace(".", "/"), nn.Parameter(value.detach().clone()))
+
+    def values(self, names: list[str]) -> Params:
+        return {name: self._parameters[name.replace(".", "/")] for name in names}  # type: ignore[misc]  # none is None
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        return self.loss(self.values(self.backbone_names), self.values(self.fast_names), batch)
+
+
+def step(loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings: Settings) -> Outcome:
+    """`meta.inner.episode_gradients` in learn2learn's words, one episode at a time.
+
+    Raises:
+        MetaprimeError: carried values are asked for, which this backend does not give.
+    """
+    if settings.carry:
+        raise MetaprimeError(
+            "learner.backend learn2learn does not carry adapted values: set outer.adapter and outer.head"
+        )
+    clone_module, maml_update = _functions()
+    device = next(iter(backbone.values())).device
+    gradients: Params = {}
+    query_T, support_T2 = torch.zeros(batch.total, device=device), torch.zeros(batch.total, 2, device=device)
+    for place, index in enumerate(batch.indices):
+        holder = _Holder(loss, backbone, {name: value[place] for name, value in start.items()})
+        clone = clone_module(holder)
+        curve = []
+        for tensors in batch.support:
+            found = clone({name: value[place] for name, value in tensors.items()})
+            curve.append(found.detach())
+            fast = clone.values(clone.fast_names)
+            inner = dict(
+                zip(
+                    fast,
+                    torch.autograd.grad(found, list(fast.values()), create_graph=settings.second_order),
+                    strict=True,
+                )
+            )
+            clone = maml_update(
+                clone, settings.inner_lr, [inner.get(key.replace("/", ".")) for key in clone._parameters]
+            )
+        query = clone({name: value[place] for name, value in batch.query.items()})
+        # First order: the gradient at the clone's own tensors is the one at phi'; for theta it is the one at theta.
+        source = holder if settings.second_order else clone
+        names = [n for n in [*holder.backbone_names, *holder.fast_names] if n.split(".", 1)[0] in settings.outer]
+        values = source.values(names)
+        for name, gradient in zip(names, torch.autograd.grad(query / batch.total, list(values.values())), strict=True):
+            gradients[name] = gradients[name] + gradient if name in gradients else gradient
+        query_T[index], support_T2[index] = query.detach(), torch.stack([curve[0], curve[-1]])
+    return Outcome(gradients, {}, {}, query_T, support_T2)
+
+
+def _functions() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """`clone_module` and `maml_update`, imported without running the package's `__init__`."""
+    if "learn2learn" in sys.modules:
+        maml = importlib.import_module("learn2learn.algorithms.maml")
+        return maml.clone_module, maml.maml_update
+    spec = importlib.util.find_spec("learn2learn")
+    if spec is None or spec.submodule_search_locations is None:
+        raise MetaprimeError("learner.backend learn2learn: the package is not installed; run `make learn2learn`")
+    package = types.ModuleType("learn2learn")
+    package.__path__ = list(spec.submodule_search_locations)
+    algorithms = types.ModuleType("learn2learn.algorithms")
+    algorithms.__path__ = [f"{place}/algorithms" for place in package.__path__]
+    sys.modules["learn2learn"], sys.modules["learn2learn.algorithms"] = package, algorithms
+    try:
+        maml = importlib.import_module("learn2learn.algorithms.maml")
+        return maml.clone_module, maml.maml_update
+    finally:
+        for name in [name for name in sys.modules if name.split(".")[0] == "learn2learn"]:
+            del sys.modules[name]

@@ -1,0 +1,86 @@
+"""What a run leaves for others: adapter, head and provenance beside (or pointing to) a plain Hugging Face encoder.
+
+A folder holds `metaprime.json` and `metaprime.safetensors` (values of `adapter.*` and `head.*`). A primed folder is also
+the encoder itself; a fine-tuned one names the encoder it belongs to, with the hash of its weights.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+from metaprime.loops.checkpoint import save_tensors, write_json
+from metaprime.models.encoder import Encoder, load_encoder
+from metaprime.peft import METHODS, MethodConfig
+from metaprime.types import MetaprimeError, Params
+
+CARD, VALUES = "metaprime.json", "metaprime.safetensors"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A folder's content: the method of its adapter, the labels of its head, their values, and where it came from."""
+
+    method: MethodConfig
+    labels: tuple[str, ...]
+    values: Params
+    encoder: str
+    provenance: dict[str, Any]
+
+
+def save_artifact(folder: Path, artifact: Artifact) -> None:
+    """Writes card and values into an existing folder. `artifact.encoder` may be `.`: the folder itself."""
+    encoder = artifact.encoder
+    if encoder != "." and Path(encoder).exists():
+        encoder = os.path.relpath(encoder, folder.parent)
+    save_tensors(artifact.values, folder / VALUES)
+    card = {
+        "peft": artifact.method.model_dump(mode="json"),
+        "labels": list(artifact.labels),
+        "encoder": encoder,
+        "provenance": artifact.provenance,
+    }
+    write_json(folder / CARD, card)
+
+
+def load_artifact(folder: Path) -> Artifact:
+    """Reads card and values.
+
+    Raises:
+        MetaprimeError: the folder is not one of ours, or is damaged.
+    """
+    if not (folder / CARD).is_file():
+        raise MetaprimeError(f"{folder} holds no {CARD}: give a folder that `metaprime prime` or `transfer` wrote")
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        values = load_file(folder / VALUES)
+        method = METHODS[card["peft"]["method"]].config.model_validate(card["peft"])
+        encoder = card["encoder"]
+        if encoder == ".":
+            encoder = str(folder)
+        elif (folder.parent / encoder).exists():
+            encoder = str(folder.parent / encoder)
+        return Artifact(method, tuple(card["labels"]), values, encoder, card["provenance"])
+    except Exception as error:  # safetensors raises its own types for a damaged file; all of them mean the same here
+        raise MetaprimeError(f"{folder}: {CARD} or {VALUES} is damaged ({error})") from None
+
+
+def load_encoder_of(artifact: Artifact) -> Encoder:
+    """The encoder the adapter and head were trained on.
+
+    Raises:
+        MetaprimeError: its weights are not the ones they were trained on.
+    """
+    encoder = load_encoder(artifact.encoder)
+    wanted = artifact.provenance["encoder_weights"]
+    if encoder.weights != wanted:
+        raise MetaprimeError(
+            f"encoder {artifact.encoder} has weights {encoder.weights[:12]}, adapter and head were trained on "
+            f"{wanted[:12]}: restore that encoder, or train again"
+        )
+    return encoder

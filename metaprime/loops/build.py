@@ -1,0 +1,85 @@
+"""Where the rooms meet: config -> task, rows and a model with its PEFT modules in place."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+from torch import nn
+
+from metaprime.config import Config
+from metaprime.data.corpora import read
+from metaprime.data.encoding import shuffled_tags
+from metaprime.data.labels import LabelSet
+from metaprime.models.encoder import Encoder
+from metaprime.models.primable import PrimableModel
+from metaprime.models.selfcheck import check_injection, probe
+from metaprime.models.sites import resolve
+from metaprime.peft import METHODS, MethodConfig
+from metaprime.tasks.tagging import tagging
+from metaprime.tasks.task import Task
+from metaprime.types import Row
+
+
+def build_task(config: Config, encoder: Encoder) -> Task:
+    """The task of the config, over the encoder's tokenizer."""
+    return tagging(_labels(config), encoder.tokenizer, min(config.data.max_length, _longest(encoder)))
+
+
+def task_over(labels: Sequence[str], encoder: Encoder) -> Task:
+    """The task of a saved head: `labels` are its outputs' tags in order."""
+    types = tuple(tag[2:] for tag in labels if tag.startswith("B-"))
+    return tagging(LabelSet(types, {}), encoder.tokenizer, _longest(encoder))
+
+
+def priming_rows(config: Config, task: Task) -> dict[str, list[Row]]:
+    """The rows that episodes are drawn from, by language."""
+    pools = {}
+    for language in config.data.languages:
+        sentences = read(config.data.source, language, config.data.train_split, _labels(config))
+        if config.data.shuffle_tags:
+            sentences = shuffled_tags(sentences, config.run.seed)
+        pools[language] = task.encode(sentences)
+    return pools
+
+
+def validation_rows(config: Config, task: Task, language: str) -> tuple[list[Row], list[Row]]:
+    """Training and evaluation rows of a held-out language of the priming source."""
+    train, validation = config.data.train_split, config.data.validation_split
+    source, labels = config.data.source, _labels(config)
+    return task.encode(read(source, language, train, labels)), task.encode(read(source, language, validation, labels))
+
+
+def target_rows(config: Config, task: Task, language: str) -> tuple[list[Row], list[Row]]:
+    """Training and test rows of a target language; the first `transfer.test_sentences` of the test split."""
+    source = config.data.target_source or config.data.source
+    train = read(source, language, config.data.train_split, _labels(config))
+    test = read(source, language, config.data.test_split, _labels(config))
+    return task.encode(train), task.encode(test[: config.transfer.test_sentences])
+
+
+def build_model(encoder: Encoder, task: Task, method: MethodConfig, example: Sequence[Row]) -> PrimableModel:
+    """A copy of the encoder with phi injected and a head, self-checked on a few rows.
+
+    Raises:
+        MetaprimeError: the method is not connected to this encoder as it should be.
+    """
+    module = copy.deepcopy(encoder.module)
+    sites = resolve(module, encoder.layout)
+    head = task.new_head(sites.hidden)
+    batch = task.collate(example[:4])
+    bare = probe(PrimableModel(module, nn.ModuleDict(), head).eval(), batch)
+    model = PrimableModel(module, METHODS[method.method].inject(sites, method), head).eval()
+    check_injection(model, batch, bare, method.identity)
+    return model
+
+
+def _longest(encoder: Encoder) -> int:
+    """Sub-words the encoder can take; RoBERTa-like ones spend positions up to and with the padding id's."""
+    config = encoder.module.config
+    spent = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta") else 0
+    return int(min(encoder.tokenizer.model_max_length, config.max_position_embeddings - spent))
+
+
+def _labels(config: Config) -> LabelSet:
+    return LabelSet(config.data.labels, config.data.label_map)

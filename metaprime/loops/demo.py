@@ -1,0 +1,259 @@
+"""The embedded demonstration: does priming help, and is it the meta-learning that helps? On synthetic languages.
+
+Arms differ by overrides of one config. Downstream learning rates are chosen per arm and method on held-out languages;
+the target languages are looked at once, at the end. The replicate is the priming seed.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from metaprime.config import Config, override
+from metaprime.evaluation.records import Record, by_seed, select
+from metaprime.evaluation.statistics import Interval, paired_contrast, t_interval
+from metaprime.evaluation.tables import markdown, spread, terminal, with_interval
+from metaprime.loops.build import build_task
+from metaprime.loops.checkpoint import write_json
+from metaprime.loops.metrics_log import Display
+from metaprime.loops.prime import open_encoder, prime
+from metaprime.loops.transfer import choose_rates, open_source, transfer
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to prepare the encoder: which priming run (none: the base encoder), and how transfer starts from it."""
+
+    title: str
+    priming: str | None
+    transfer: tuple[str, ...] = ()
+
+
+PRIMINGS: dict[str, tuple[str, ...]] = {
+    "multitask": ("learner.name=multitask", "inner.steps=0", "outer.steps=400", "outer.validate_every=50"),
+    "meta": (),
+    "shuffled": ("data.shuffle_tags=true",),
+}
+"""Priming runs by name, as overrides of the demo's config."""
+
+PRIMED_START = ("transfer.start_adapter=primed", "transfer.start_head=primed")
+ARMS: dict[str, Arm] = {
+    "none": Arm("no priming", None),
+    "multitask": Arm("multi-task full fine-tuning", "multitask"),
+    "multitask_start": Arm("multi-task, its head kept", "multitask", ("transfer.start_head=primed",)),
+    "shuffled": Arm("meta-priming on shuffled tags", "shuffled"),
+    "meta": Arm("meta-priming", "meta"),
+    "meta_start": Arm("meta-priming, its adapter and head kept", "meta", PRIMED_START),
+}
+CONTRASTS = (
+    ("meta", "none"),
+    ("meta", "shuffled"),
+    ("meta", "multitask"),
+    ("meta_start", "multitask_start"),
+    ("multitask", "none"),
+    ("shuffled", "none"),
+)
+
+
+def demo(
+    config: Config, *, seeds: Sequence[int] = (0, 1, 2, 3, 4), jobs: int = 2, overwrite: bool = False
+) -> dict[str, Any]:
+    """Runs every arm for every priming seed, `jobs` processes at a time; what is finished already is not repeated.
+
+    Leaves in `run.output`: `base/`, `primed/` (the first seed's meta-primed encoder), `metrics.jsonl` of its priming,
+    `results.json` and `table.md`. Returns the content of `results.json`.
+
+    Raises:
+        MetaprimeError: bad config; an output directory that holds another run.
+    """
+    output = Path(config.run.output)
+    if overwrite:
+        shutil.rmtree(output, ignore_errors=True)
+    torch.set_num_threads(jobs)  # nothing runs beside the pre-training
+    open_encoder(config)
+    config = override(config, f"encoder.name={json.dumps(str(output / 'base'))}")
+    primings = [(name, seed) for name in PRIMINGS for seed in seeds]
+    _in_parallel("priming runs", jobs, prime_one, [(config, *one) for one in primings])
+    tuned = _in_parallel("downstream rates", jobs, tune_one, [(config, arm, seeds[0]) for arm in ARMS])
+    rates = dict(zip(ARMS, tuned, strict=True))
+    cells = [(config, arm, seed, rates[arm]) for arm in ARMS for seed in seeds]
+    records = [record for found in _in_parallel("transfers", jobs, transfer_one, cells) for record in found]
+    results = summary(config, records, rates, seeds)
+    write_json(output / "results.json", results)
+    table = report(results)
+    (output / "table.md").write_text(table, encoding="utf-8")
+    first = _priming_output(config, "meta", seeds[0])
+    shutil.rmtree(output / "primed", ignore_errors=True)
+    shutil.copytree(first / "primed", output / "primed")
+    shutil.copy(first / "metrics.jsonl", output / "metrics.jsonl")
+    _show(results)
+    return results
+
+
+def prime_one(config: Config, priming: str, seed: int) -> None:
+    """One priming run of one seed."""
+    where = json.dumps(str(_priming_output(config, priming, seed)))
+    prime(override(config, *PRIMINGS[priming], f"run.output={where}", f"run.seed={seed}"), resume=True)
+
+
+def tune_one(config: Config, arm: str, seed: int) -> dict[str, float]:
+    """The rate for each method of an arm, chosen on the held-out languages with one seed's encoder."""
+    torch.set_num_threads(1)
+    settings = _transfer_config(config, arm, seed)
+    source = open_source(settings)
+    chosen = choose_rates(settings, source, build_task(settings, source.encoder))
+    return {method: rate for (method, _), rate in chosen.items()}
+
+
+def transfer_one(config: Config, arm: str, seed: int, rates: dict[str, float]) -> list[Record]:
+    """All target languages and methods of one arm and one seed pair."""
+    records = []
+    for method, rate in rates.items():
+        settings = override(_transfer_config(config, arm, seed), f"transfer.lr={rate}", f"transfer.methods=[{method}]")
+        records += transfer(settings)
+    for record in records:
+        # Also where nothing was primed, replicates pair up by seed: same K sentences, same order.
+        record["cell"] |= {"arm": arm, "priming_seed": seed}
+    return records
+
+
+def summary(
+    config: Config, records: list[Record], rates: dict[str, dict[str, float]], seeds: Sequence[int]
+) -> dict[str, Any]:
+    """Means, deviations and contrasts out of the records, as JSON."""
+    methods = config.transfer.methods
+    arms: dict[str, Any] = {}
+    for name, arm in ARMS.items():
+        arms[name] = {"title": arm.title, "rates": rates[name], "priming": _priming_facts(config, arm, seeds)}
+        for method in methods:
+            chosen = select(records, arm=name, method=method)
+            arms[name][method] = {
+                reading: _numbers(t_interval(list(by_seed(chosen, reading).values())))
+                | {"seeds": by_seed(chosen, reading)}
+                for reading in ("lenient", "strict")
+            }
+            arms[name][method]["languages"] = {
+                language: _numbers(t_interval(list(by_seed(select(chosen, language=language)).values())))
+                for language in config.data.target_languages
+            }
+    contrasts = {
+        method: {
+            f"{one} - {other}": _numbers(
+                paired_contrast(
+                    by_seed(select(records, arm=one, method=method)), by_seed(select(records, arm=other, method=method))
+                )
+            )
+            for one, other in CONTRASTS
+        }
+        for method in methods
+    }
+    return {"seeds": list(seeds), "config": config.model_dump(mode="json"), "arms": arms, "contrasts": contrasts}
+
+
+def report(results: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    arm_header, arm_rows, contrast_header, contrast_rows = _rows(results)
+    count, target = len(results["seeds"]), ", ".join(results["config"]["data"]["target_languages"])
+    return (
+        f"Entity F1 (lenient, micro) on {target}, K = {results['config']['transfer']['shots'][0]}; mean ± standard "
+        f"deviation over {count} priming seeds.\n\n"
+        f"{markdown(arm_header, arm_rows)}\nDifferences, paired by seed, with 95 % t-intervals:\n\n"
+        f"{markdown(contrast_header, contrast_rows)}"
+    )
+
+
+def _rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]], list[str], list[list[str]]]:
+    methods = list(results["contrasts"])
+    arm_rows = []
+    for arm in results["arms"].values():
+        facts = arm["priming"]
+        passes = f"{facts['sentence_passes']:,}" if facts else "0"
+        seconds = f"{facts['seconds']:.0f}" if facts else "0"
+        arm_rows.append([arm["title"], *(spread(_interval(arm[m]["lenient"])) for m in methods), passes, seconds])
+    contrast_rows = [
+        [pair, *(with_interval(_interval(results["contrasts"][method][pair])) for method in methods)]
+        for pair in results["contrasts"][methods[0]]
+    ]
+    names = [METHOD_TITLES.get(method, method) for method in methods]
+    return ["priming", *names, "sentence passes", "seconds"], arm_rows, ["difference", *names], contrast_rows
+
+
+METHOD_TITLES = {"pfeiffer": "AT (pfeiffer)", "head": "HT"}
+
+
+def _show(results: dict[str, Any]) -> None:
+    arm_header, arm_rows, contrast_header, contrast_rows = _rows(results)
+    console = Console()
+    console.print(terminal("entity F1, mean ± deviation over priming seeds", arm_header, arm_rows))
+    console.print(terminal("paired differences, 95 % t-intervals", contrast_header, contrast_rows))
+
+
+def _priming_facts(config: Config, arm: Arm, seeds: Sequence[int]) -> dict[str, Any] | None:
+    """What priming cost, up to its chosen stopping point and in all; means over seeds."""
+    if arm.priming is None:
+        return None
+    primed = override(config, *PRIMINGS[arm.priming])
+    shape = primed.episodes
+    per_step = shape.per_step * (shape.support * primed.inner.steps + shape.query)
+    chosen, seconds = [], []
+    for seed in seeds:
+        folder = _priming_output(config, arm.priming, seed)
+        provenance = json.loads((folder / "primed" / "metaprime.json").read_text(encoding="utf-8"))["provenance"]
+        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        chosen.append(provenance["steps"])
+        seconds.append(sum(json.loads(line)["volatile"]["seconds"] for line in lines))
+    return {
+        "sentence_passes": per_step * primed.outer.steps,
+        "sentence_passes_chosen": per_step * sum(chosen) / len(chosen),
+        "steps_chosen": chosen,
+        "seconds": sum(seconds) / len(seconds),
+    }
+
+
+def _priming_output(config: Config, priming: str, seed: int) -> Path:
+    return Path(config.run.output) / "priming" / priming / f"seed{seed}"
+
+
+def _transfer_config(config: Config, arm: str, seed: int) -> Config:
+    output = Path(config.run.output)
+    priming = ARMS[arm].priming
+    encoder = _priming_output(config, priming, seed) / "primed" if priming else output / "base"
+    where = json.dumps(str(output / "transfer" / arm / f"seed{seed}"))
+    changes = (f"run.output={where}", f"transfer.encoder={json.dumps(str(encoder))}", f"transfer.seeds=[{seed}]")
+    return override(config, *ARMS[arm].transfer, *changes)
+
+
+def _numbers(interval: Interval) -> dict[str, float | int]:
+    return {
+        "mean": interval.mean,
+        "deviation": interval.deviation,
+        "low": interval.low,
+        "high": interval.high,
+        "count": interval.count,
+    }
+
+
+def _interval(numbers: dict[str, Any]) -> Interval:
+    return Interval(*(numbers[name] for name in ("mean", "deviation", "low", "high", "count")))
+
+
+def _in_parallel(title: str, jobs: int, work: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> list[Any]:
+    """Results in the order of the calls. Fresh processes: each gets one thread, none inherits a lock."""
+    todo = list(calls)
+    results: list[Any] = [None] * len(todo)
+    context = multiprocessing.get_context("spawn")
+    with Display(title, len(todo), True) as display, ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        places = {pool.submit(work, *call): place for place, call in enumerate(todo)}
+        for done, future in enumerate(as_completed(places), 1):
+            results[places[future]] = future.result()
+            display.show(done, "")
+    return results

@@ -1,0 +1,73 @@
+"""Validation: fine-tune on held-out languages as transfer will, score, average."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+
+from metaprime.config import Config, TransferConfig
+from metaprime.data.episodes import sample
+from metaprime.loops.build import build_model, validation_rows
+from metaprime.loops.finetune import evaluate, f1, fine_tune
+from metaprime.models.encoder import Encoder
+from metaprime.models.primable import PrimableModel, initial_values
+from metaprime.peft import MethodConfig
+from metaprime.streams import torch_stream
+from metaprime.tasks.task import Task
+from metaprime.types import Params, Row
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The held-out languages' rows and the injected model they are fine-tuned with."""
+
+    model: PrimableModel
+    task: Task
+    settings: TransferConfig
+    rows: dict[str, tuple[list[Row], list[Row]]]
+    seed: int
+
+    def scores(self, backbone: Params, primed: Params, lr: float, shots: int, languages: list[str]) -> dict[str, float]:
+        """Overall lenient F1 (per cent) by language, on its validation split, after K-shot fine-tuning."""
+        found = {}
+        for language in languages:
+            train, validation = self.rows[language]
+            start = start_values(self.model, self.settings, primed, self.seed)
+            shot_rows = sample(train, shots, self.seed, language)
+            tuned = fine_tune(self.model, self.task, backbone, start, shot_rows, self.settings, lr, self.seed)
+            found[language] = f1(evaluate(self.model, self.task, {**backbone, **tuned.values}, validation)[0])
+        return found
+
+    def mean(self, backbone: Params, primed: Params, lr: float, shots: int, accelerator: Accelerator) -> float:
+        """Mean over the languages, each scored by one process."""
+        names = sorted(self.rows)
+        mine = names[accelerator.process_index :: accelerator.num_processes]
+        total = sum(self.scores(backbone, primed, lr, shots, mine).values())
+        if accelerator.num_processes == 1:
+            return total / len(names)
+        whole = accelerator.reduce(torch.tensor(total, dtype=torch.float64), reduction="sum")
+        return float(whole.item()) / len(names)
+
+
+def make_held_out(
+    config: Config, encoder: Encoder, task: Task, method: MethodConfig, model: PrimableModel | None = None
+) -> HeldOut:
+    """Reads the languages and, unless a model with this method is at hand, builds one."""
+    rows = {language: validation_rows(config, task, language) for language in config.data.validation_languages}
+    if model is None:
+        model = build_model(encoder, task, method, next(iter(rows.values()))[0])
+    for language, (train, _) in rows.items():  # an impossible K is told now, not after the first hundred steps
+        sample(train, max(config.transfer.shots), 0, language)
+    return HeldOut(model, task, config.transfer, rows, config.run.seed)
+
+
+def start_values(model: PrimableModel, settings: TransferConfig, primed: Params, seed: int) -> Params:
+    """Adapter and head to fine-tune from: drawn anew, or the primed ones, each as `settings` says."""
+    device = next(model.parameters()).device
+    values: Params = {}
+    for group, choice in (("adapter", settings.start_adapter), ("head", settings.start_head)):
+        drawn = initial_values(model, group, torch_stream(seed, "start", group))
+        values |= {name: (primed[name] if choice == "primed" else value).to(device) for name, value in drawn.items()}
+    return values

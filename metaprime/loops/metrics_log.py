@@ -1,0 +1,61 @@
+"""`metrics.jsonl`: one JSON object a line, and one progress display for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class MetricsLog:
+    """Appends lines to a file. Lines past the step a run resumes from are dropped: they are about to be written again."""
+
+    def __init__(self, file: Path, resumed_at: int) -> None:
+        kept = []
+        if file.is_file():
+            for line in file.read_text(encoding="utf-8").splitlines():
+                if line.endswith("}") and json.loads(line)["step"] <= resumed_at:
+                    kept.append(line + "\n")
+        file.write_text("".join(kept), encoding="utf-8")
+        self.handle = file.open("a", encoding="utf-8")
+
+    def write(self, values: dict[str, Any]) -> None:
+        self.handle.write(json.dumps(values, ensure_ascii=False) + "\n")
+        self.handle.flush()
+
+
+class Display:
+    """A bar on a terminal, a line every tenth elsewhere; nothing on processes that are not the first."""
+
+    def __init__(self, title: str, total: int, shown: bool) -> None:
+        self.title, self.total = title, total
+        self.console = Console(stderr=True)
+        self.bar: Progress | None = None
+        self.plain = shown and not self.console.is_terminal
+        if shown and self.console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self.bar = Progress(*columns, TextColumn("{task.fields[note]}"), console=self.console)
+            self.task = self.bar.add_task(title, total=total, note="")
+
+    def __enter__(self) -> Display:
+        if self.bar:
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def show(self, done: int, note: str) -> None:
+        """`done` of `total`, with a short note."""
+        if self.bar:
+            self.bar.update(self.task, completed=done, note=note)
+        elif self.plain and (done == self.total or done % max(1, self.total // 10) == 0):
+            print(f"{self.title} {done}/{self.total} {note}", file=sys.stderr, flush=True)

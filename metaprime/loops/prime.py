@@ -1,0 +1,292 @@
+"""Priming: config -> episodes -> inner loop -> outer step ... -> a primed encoder in plain Hugging Face form."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from transformers import PreTrainedModel
+
+from metaprime.config import Config, dump_config
+from metaprime.data.episodes import Episodes, EpisodeShape
+from metaprime.interop import learn2learn
+from metaprime.loops.artifact import Artifact, save_artifact
+from metaprime.loops.build import build_model, build_task, priming_rows
+from metaprime.loops.carrying import carry, draw_initial, rules_of, starting_values
+from metaprime.loops.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    newest_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+    save_tensors,
+    write_json,
+    written_aside,
+)
+from metaprime.loops.finetune import to_device
+from metaprime.loops.held_out import HeldOut, make_held_out
+from metaprime.loops.metrics_log import Display, MetricsLog
+from metaprime.loops.outer import Outer, check_finite, make_outer, summed
+from metaprime.loops.pretrain import pretrain
+from metaprime.loops.run_directory import KEPT_BASE, check_output, open_output, versions
+from metaprime.meta import LEARNERS, MetaStep, Outcome, Settings
+from metaprime.models.encoder import Encoder, load_encoder, save_encoder, weights_hash
+from metaprime.models.primable import PrimableModel, assign, functional_loss, partition
+from metaprime.peft import METHODS
+from metaprime.tasks.task import Task
+from metaprime.types import MetaBatch, MetaprimeError, State
+
+BACKENDS: dict[str, Callable[[str], MetaStep]] = {
+    "torch": lambda learner: LEARNERS[learner].step,
+    "learn2learn": learn2learn.step_of,
+}
+
+
+@dataclass
+class Run:
+    """One priming run's parts. `best` is the best validation so far: (score, step)."""
+
+    config: Config
+    accelerator: Accelerator
+    encoder: Encoder
+    task: Task
+    episodes: Episodes
+    model: PrimableModel
+    state: State
+    outer: Outer
+    settings: Settings
+    held_out: HeldOut | None
+    best: tuple[float, int] | None = None
+
+
+def prime(config: Config, *, resume: bool = False, overwrite: bool = False) -> Path:
+    """Primes an encoder and returns the folder it is saved in, `<run.output>/primed`.
+
+    Everything that can be wrong with config, data and encoder is found before the output directory is touched.
+
+    Raises:
+        MetaprimeError: bad input, an output directory that is not free, or a loss that is not finite.
+    """
+    torch.set_num_threads(config.run.threads)
+    accelerator = Accelerator()
+    check_output(config, resume, overwrite)
+    primed = Path(config.run.output) / "primed"
+    if resume and primed.is_dir():
+        return primed
+    run = _assemble(config, accelerator)
+    accelerator.wait_for_everyone()  # every process has checked the directory before the first one writes
+    if accelerator.is_main_process:
+        open_output(config, resume, overwrite)
+    accelerator.wait_for_everyone()
+    first = _restore(run) if resume else 0
+    _loop(run, first)
+    if accelerator.is_main_process:
+        _save_primed(run, primed)
+    accelerator.wait_for_everyone()
+    return primed
+
+
+def _loop(run: Run, first: int) -> None:
+    """The method: draw episodes, adapt, take the outer step, carry; look at held-out languages; save."""
+    config, every = run.config, run.config.outer
+    rules, loss = rules_of(config), functional_loss(run.model, run.task.measure)
+    meta_step = BACKENDS[config.learner.backend](config.learner.name)
+    rank, world = run.accelerator.process_index, run.accelerator.num_processes
+    mine = range(rank, config.episodes.per_step, world)
+    shown = run.accelerator.is_main_process
+    log = MetricsLog(Path(config.run.output) / "metrics.jsonl", first) if shown else None
+    with Display("priming", every.steps, shown) as display:
+        for step in range(first, every.steps):
+            began = time.perf_counter()
+            batch = _moved(run.episodes.meta_batch(step, mine, run.task.collate), run.accelerator.device)
+            start = starting_values(run.model, run.state, rules, config.run.seed, step, mine)
+            outcome = summed(meta_step(loss, run.state.backbone, start, batch, run.settings), run.accelerator)
+            check_finite(outcome, step, run.episodes.languages_of(step))
+            norm = run.outer.step(step, outcome.gradients)
+            carry(run.model, outcome, rules)
+            line = _metrics(run, step, outcome, norm) | {"volatile": {"seconds": time.perf_counter() - began}}
+            if run.held_out and every.validate_every and _due(step, every.validate_every, every.steps):
+                line |= _validate(run, step)
+            if log:
+                log.write(line)
+            display.show(step + 1, _note(line))
+            if shown and _due(step, every.checkpoint_every, every.steps):
+                save_checkpoint(_states(config), _checkpoint(run, step + 1), every.keep_checkpoints)
+
+
+def _assemble(config: Config, accelerator: Accelerator) -> Run:
+    """Reads and checks everything; writes nothing but an embedded encoder."""
+    encoder = open_encoder(config, accelerator)
+    task = build_task(config, encoder)
+    shape = config.episodes
+    pools = priming_rows(config, task)
+    episodes = Episodes(
+        pools,
+        EpisodeShape(shape.per_step, shape.support, config.inner.steps, shape.query, shape.tau),
+        config.run.seed,
+    )
+    if shape.per_step < accelerator.num_processes:
+        raise MetaprimeError(
+            f"episodes.per_step {shape.per_step} leaves some of {accelerator.num_processes} processes without an episode: "
+            "raise it or launch fewer"
+        )
+    learner = LEARNERS[config.learner.name]
+    method = config.peft if learner.adapts else METHODS["head"].config()
+    model = build_model(encoder, task, method, next(iter(pools.values())))
+    held_out = None
+    if config.outer.validate_every and config.data.validation_languages:
+        held_out = make_held_out(config, encoder, task, config.peft, model if learner.adapts else None)
+        held_out.model.to(accelerator.device)
+    model.to(accelerator.device)
+    draw_initial(model, config.run.seed)
+    state = partition(model, encoder.layout.unused)
+    rules = rules_of(config)
+    groups = ("backbone", *(group for group, rule in rules.items() if rule == "meta" and getattr(state, group)))
+    settings = Settings(
+        inner_lr=config.inner.lr,
+        second_order=config.inner.order == "second",
+        batched=config.inner.batched,
+        chunk=config.inner.task_chunk,
+        outer=groups,
+        carry=any(rule.startswith("carry") for rule in rules.values()),
+    )
+    outer = make_outer(state, config.outer, groups)
+    return Run(config, accelerator, encoder, task, episodes, model, state, outer, settings, held_out)
+
+
+def open_encoder(config: Config, accelerator: Accelerator | None = None) -> Encoder:
+    """The config's encoder; `synthetic:` is pre-trained at `<run.output>/base` by the first process if not there."""
+    name = config.encoder.name
+    if name.partition(":")[0] == "synthetic":
+        folder = Path(config.run.output) / KEPT_BASE
+        main = accelerator is None or accelerator.is_main_process
+        if main:
+            with Display("pre-training", config.encoder.pretrain.steps, True) as display:
+                pretrain(
+                    config.encoder.pretrain,
+                    name,
+                    folder,
+                    lambda done, _, loss: display.show(done, f"masked-word loss {loss:.3f}"),
+                )
+        if accelerator:
+            accelerator.wait_for_everyone()
+        name = str(folder)
+    return load_encoder(name, config.encoder.attention)
+
+
+def _validate(run: Run, step: int) -> dict[str, Any]:
+    """Scores held-out languages and keeps the weights if they are the best so far."""
+    assert run.held_out
+    transfer = run.config.transfer
+    primed = {**run.state.adapter, **run.state.head}
+    backbone = {**partition(run.held_out.model).backbone, **run.state.backbone}
+    score = run.held_out.mean(backbone, primed, transfer.lr[0], transfer.shots[0], run.accelerator)
+    if run.best is None or score > run.best[0]:
+        run.best = (score, step + 1)
+        if run.accelerator.is_main_process:
+            with written_aside(_states(run.config) / "best") as aside:
+                save_tensors(_weights(run), aside / "tensors.safetensors")
+                write_json(aside / "state.json", {"step": step + 1, "score": score})
+    return {"validation_f1": score, "best_step": run.best[1]}
+
+
+def _restore(run: Run) -> int:
+    """Weights, optimizer and best of the newest checkpoint; returns the steps done, 0 where there is none."""
+    checkpoint = newest_checkpoint(_states(run.config))
+    if checkpoint is None:
+        return 0
+    if checkpoint.state["base_weights"] != run.encoder.weights:
+        raise MetaprimeError(
+            f"{_states(run.config)} was primed from other base weights than encoder.name has now: restore them, or start "
+            "anew with --overwrite"
+        )
+    assign(run.model, {name: value for name, value in checkpoint.tensors.items() if "/" not in name})
+    restore_optimizer(run.outer.optimizer, run.outer.names, checkpoint.tensors)
+    best = checkpoint.state["best"]
+    run.best = (best[0], best[1]) if best else None
+    return checkpoint.step
+
+
+def _checkpoint(run: Run, steps: int) -> Checkpoint:
+    optimizer = optimizer_tensors(run.outer.optimizer, run.outer.names)
+    state = {
+        "base_weights": run.encoder.weights,
+        "best": list(run.best) if run.best else None,
+        "processes": run.accelerator.num_processes,
+        "versions": versions(),
+    }
+    return Checkpoint(steps, {**_weights(run), **optimizer}, state)
+
+
+def _save_primed(run: Run, folder: Path) -> None:
+    """The best weights (the last, if nothing was validated) with tokenizer and provenance."""
+    chosen = run.config.outer.steps
+    if run.best:
+        best = load_checkpoint(_states(run.config) / "best")
+        assign(run.model, best.tensors)
+        chosen = run.best[1]
+    backbone = cast(PreTrainedModel, run.model.backbone)
+    learner = LEARNERS[run.config.learner.name]
+    provenance = {
+        "kind": "primed",
+        "steps": chosen,
+        "seed": run.config.run.seed,
+        "validation_f1": run.best[0] if run.best else None,
+        "base": run.config.encoder.name,
+        "base_weights": run.encoder.weights,
+        "encoder_weights": weights_hash(dict(backbone.state_dict())),
+        "config": run.config.model_dump(mode="json"),
+        "processes": run.accelerator.num_processes,
+        "versions": versions(),
+        "volatile": {"host": socket.gethostname(), "pid": os.getpid(), "written": time.strftime("%Y-%m-%dT%H:%M:%S")},
+    }
+    method = run.config.peft if learner.adapts else METHODS["head"].config()
+    values = {**run.state.adapter, **run.state.head}
+    with written_aside(folder) as aside:
+        save_encoder(backbone, run.encoder.tokenizer, aside)
+        (aside / "metaprime.yaml").write_text(dump_config(run.config), encoding="utf-8")
+        save_artifact(aside, Artifact(method, run.task.labels, values, ".", provenance))
+
+
+def _weights(run: Run) -> dict[str, torch.Tensor]:
+    return {**run.state.backbone, **run.state.adapter, **run.state.head}
+
+
+def _states(config: Config) -> Path:
+    return Path(config.run.output) / "state"
+
+
+def _due(step: int, every: int, steps: int) -> bool:
+    return (step + 1) % every == 0 or step + 1 == steps
+
+
+def _moved(batch: MetaBatch, device: torch.device) -> MetaBatch:
+    support = tuple(to_device(tensors, device) for tensors in batch.support)
+    return replace(batch, support=support, query=to_device(batch.query, device))
+
+
+def _metrics(run: Run, step: int, outcome: Outcome, norm: float) -> dict[str, Any]:
+    support = outcome.support_loss.mean(0)
+    return {
+        "step": step + 1,
+        "languages": run.episodes.languages_of(step),
+        "query_loss": outcome.query_loss.mean().item(),
+        "support_loss_before": support[0].item(),
+        "support_loss_after": support[1].item(),
+        "gradient_norm": norm,
+        "lr": run.outer.optimizer.param_groups[0]["lr"],
+    }
+
+
+def _note(line: dict[str, Any]) -> str:
+    validated = f"  held-out F1 {line['validation_f1']:.1f}" if "validation_f1" in line else ""
+    inner = f"support {line['support_loss_before']:.3f} -> {line['support_loss_after']:.3f}"
+    return f"query loss {line['query_loss']:.3f}  {inner}{validated}"

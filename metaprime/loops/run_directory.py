@@ -1,0 +1,74 @@
+"""A run's output directory: who may write into it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from metaprime.config import Config, dump_config
+from metaprime.loops.checkpoint import write_json
+from metaprime.types import MetaprimeError
+
+RECORD = "run.json"
+KEPT_BASE = "base"
+"""Folder of an embedded pre-trained encoder: it may stand in the output before the run does."""
+
+
+def check_output(config: Config, resume: bool, overwrite: bool) -> None:
+    """Refuses an output directory that holds another run, or anything that is not a run. Changes nothing.
+
+    Raises:
+        MetaprimeError: saying what is there and which flag or key to use.
+    """
+    output = Path(config.run.output)
+    if output.exists() and not output.is_dir():
+        raise MetaprimeError(f"run.output {output} is a file; choose another")
+    record = output / RECORD
+    if not record.is_file():
+        foreign = [path.name for path in output.glob("*") if path.name != KEPT_BASE] if output.exists() else []
+        if foreign:
+            raise MetaprimeError(
+                f"run.output {output} holds files that are no metaprime run ({foreign[0]}); choose another"
+            )
+        return
+    if overwrite:
+        return
+    found = json.loads(record.read_text(encoding="utf-8"))["config"]
+    if found != _digest(config):
+        raise MetaprimeError(
+            f"run.output {output} holds another run (config {found}, this one is {_digest(config)}; see its "
+            "config.yaml): choose another run.output, or replace it with --overwrite"
+        )
+    if not resume:
+        raise MetaprimeError(
+            f"run.output {output} holds this run already: go on with --resume, or start anew with --overwrite"
+        )
+
+
+def open_output(config: Config, resume: bool, overwrite: bool) -> Path:
+    """Creates the directory (emptied by `overwrite`) and records whose it is."""
+    output = Path(config.run.output)
+    if overwrite and (output / RECORD).is_file():
+        for path in output.iterdir():
+            if path.name != KEPT_BASE:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+    write_json(output / RECORD, {"config": _digest(config), "versions": versions()})
+    return output
+
+
+def versions() -> dict[str, str]:
+    """Of Python, the platform and the packages that results depend on."""
+    packages = ("metaprime", "torch", "transformers", "tokenizers", "accelerate", "seqeval", "numpy")
+    return {"python": platform.python_version(), "platform": sys.platform, **{name: version(name) for name in packages}}
+
+
+def _digest(config: Config) -> str:
+    """Of everything but where the run is kept."""
+    here = config.model_copy(update={"run": config.run.model_copy(update={"output": ""})})
+    return here.digest()

@@ -1,0 +1,310 @@
+"""Transfer: a frozen encoder, K sentences of a new language, one PEFT method; scored on that language's test split."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from transformers import PreTrainedModel
+
+from metaprime.config import Config
+from metaprime.data.episodes import sample
+from metaprime.evaluation.records import Record, read_record
+from metaprime.loops.artifact import CARD, Artifact, load_artifact, save_artifact
+from metaprime.loops.build import build_model, build_task, target_rows
+from metaprime.loops.checkpoint import write_json, written_aside
+from metaprime.loops.finetune import evaluate, fine_tune
+from metaprime.loops.held_out import make_held_out, start_values
+from metaprime.loops.metrics_log import Display
+from metaprime.loops.prime import open_encoder
+from metaprime.loops.run_directory import versions
+from metaprime.models.encoder import Encoder, load_encoder, save_encoder, weights_hash
+from metaprime.models.primable import PrimableModel, assign, partition
+from metaprime.peft import METHODS, MethodConfig
+from metaprime.tasks.task import Task
+from metaprime.types import MetaprimeError, Params, Row
+
+RECORD = "record.json"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One transfer: what makes it different from its neighbours."""
+
+    language: str
+    method: str
+    shots: int
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        return f"{self.language}-{self.method}-k{self.shots}-s{self.seed}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """The encoder that transfers start from, and its primed adapter and head if it has them."""
+
+    encoder: Encoder
+    artifact: Artifact | None
+
+    @property
+    def primed(self) -> Params:
+        return self.artifact.values if self.artifact else {}
+
+    @property
+    def priming_seed(self) -> int | None:
+        return self.artifact.provenance["seed"] if self.artifact else None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A method's injected model over one encoder, and theta's hash before anything was trained."""
+
+    model: PrimableModel
+    method: MethodConfig
+    backbone: Params
+    frozen: str
+
+
+def transfer(config: Config, *, overwrite: bool = False) -> list[Record]:
+    """Runs every cell (language x method x K x seed) of the config that has no record yet; returns all records.
+
+    Each cell has a folder under `<run.output>/transfer/<encoder>/`: record, predictions, and what `metaprime predict`
+    needs. Under `accelerate launch` each process takes its share of the cells.
+
+    Raises:
+        MetaprimeError: bad input; a record of another config; theta changed where it should have been frozen.
+    """
+    torch.set_num_threads(config.run.threads)
+    accelerator = Accelerator()
+    source = open_source(config, accelerator)
+    task = build_task(config, source.encoder)
+    settings = config.transfer
+    rows = {language: target_rows(config, task, language) for language in config.data.target_languages}
+    if not rows:
+        raise MetaprimeError("data.target_languages is empty: name at least one language to transfer to")
+    for language, (train, _) in rows.items():
+        sample(train, max(settings.shots), 0, language)
+    cells = [
+        Cell(language, method, shots, seed)
+        for method in settings.methods
+        for shots in settings.shots
+        for language in config.data.target_languages
+        for seed in settings.seeds
+    ]
+    root = Path(config.run.output) / "transfer" / _label(config)
+    digest = _digest(config, source)
+    todo = [cell for cell in cells if not _done(root / cell.folder, digest, overwrite)]
+    mine = todo[accelerator.process_index :: accelerator.num_processes]
+    rates = {} if not todo else choose_rates(config, source, task)
+    with Display("transfer", len(mine), accelerator.is_main_process) as display:
+        bench: Bench | None = None
+        for done, cell in enumerate(mine, 1):
+            if bench is None or bench.method.method != cell.method:
+                bench = make_bench(config, source, task, cell.method, rows[cell.language][0], accelerator.device)
+            record = _run_cell(
+                config, cell, bench, source, task, rows[cell.language], rates, digest, root / cell.folder
+            )
+            display.show(done, f"{cell.folder} F1 {record['scores']['lenient']['overall']['f1']:.1f}")
+    accelerator.wait_for_everyone()
+    return [read_record(root / cell.folder / RECORD) for cell in cells]
+
+
+def open_source(config: Config, accelerator: Accelerator | None = None) -> Source:
+    """The encoder named by `transfer.encoder`.
+
+    Raises:
+        MetaprimeError: nothing is primed there, or a primed start is asked of an encoder that was not primed.
+    """
+    settings = config.transfer
+    if settings.encoder == "base":
+        source = Source(open_encoder(config, accelerator), None)
+    else:
+        name = str(Path(config.run.output) / "primed") if settings.encoder == "primed" else settings.encoder
+        if settings.encoder == "primed" and not Path(name).is_dir():
+            raise MetaprimeError(
+                f"transfer.encoder: {name} does not exist; run `metaprime prime` first, or set transfer.encoder to base or "
+                "to a folder"
+            )
+        encoder = load_encoder(name, config.encoder.attention)
+        source = Source(encoder, load_artifact(Path(name)) if (Path(name) / CARD).is_file() else None)
+    if "primed" in (settings.start_adapter, settings.start_head) and source.artifact is None:
+        raise MetaprimeError(
+            f"transfer.start_adapter and start_head cannot be primed: encoder {source.encoder.name} was not primed by "
+            "metaprime"
+        )
+    return source
+
+
+def method_config(config: Config, name: str) -> MethodConfig:
+    """The `peft` section where it is this method's, the method's defaults otherwise."""
+    return config.peft if config.peft.method == name else METHODS[name].config()
+
+
+def make_bench(
+    config: Config, source: Source, task: Task, name: str, example: Sequence[Row], device: torch.device
+) -> Bench:
+    """Injects one method into a copy of the encoder.
+
+    Raises:
+        MetaprimeError: `start_adapter: primed`, and the encoder was primed with another method.
+    """
+    method = method_config(config, name)
+    model = build_model(source.encoder, task, method, example).to(device)
+    state = partition(model)
+    if config.transfer.start_adapter == "primed" and state.adapter:
+        assert source.artifact
+        if source.artifact.method != method:
+            raise MetaprimeError(
+                f"transfer.start_adapter: the encoder was primed with {source.artifact.method}, this transfer uses "
+                f"{method}: use the same peft section, or start_adapter: fresh"
+            )
+    return Bench(model, method, state.backbone, weights_hash(state.backbone))
+
+
+def choose_rates(config: Config, source: Source, task: Task) -> dict[tuple[str, int], float]:
+    """The learning rate for each (method, K): the only one given, or the best of several on the validation languages.
+
+    Raises:
+        MetaprimeError: several are given and there is no language to choose on.
+    """
+    settings = config.transfer
+    if len(settings.lr) == 1:
+        return {(method, shots): settings.lr[0] for method in settings.methods for shots in settings.shots}
+    if not config.data.validation_languages:
+        raise MetaprimeError(
+            "transfer.lr lists several rates: data.validation_languages must name languages to choose on"
+        )
+    chosen = {}
+    for name in settings.methods:
+        held_out = make_held_out(config, source.encoder, task, method_config(config, name))
+        state = partition(held_out.model)
+        backbone = state.backbone
+        for shots in settings.shots:
+            tried = {}
+            for lr in settings.lr:
+                scores = held_out.scores(backbone, source.primed, lr, shots, sorted(held_out.rows))
+                tried[lr] = sum(scores.values()) / len(scores)
+            chosen[name, shots] = max(tried, key=lambda lr: tried[lr])
+    return chosen
+
+
+def _run_cell(
+    config: Config,
+    cell: Cell,
+    bench: Bench,
+    source: Source,
+    task: Task,
+    rows: tuple[list[Row], list[Row]],
+    rates: dict[tuple[str, int], float],
+    digest: str,
+    folder: Path,
+) -> Record:
+    began = time.perf_counter()
+    settings, lr = config.transfer, rates[cell.method, cell.shots]
+    train, test = rows
+    start = start_values(bench.model, settings, source.primed, cell.seed)
+    moves_backbone = METHODS[cell.method].moves_backbone
+    if moves_backbone:
+        start |= bench.backbone
+    shots = sample(train, cell.shots, cell.seed, cell.language)
+    tuned = fine_tune(bench.model, task, bench.backbone, start, shots, settings, lr, cell.seed)
+    scores, predicted = evaluate(bench.model, task, {**bench.backbone, **tuned.values}, test)
+    after = weights_hash({name: tuned.values.get(name, value) for name, value in bench.backbone.items()})
+    if after != bench.frozen and not moves_backbone:
+        raise MetaprimeError(f"{cell.folder}: theta changed although {cell.method} freezes it; please report this")
+    record: Record = {
+        "cell": {
+            "encoder": _label(config),
+            "language": cell.language,
+            "method": cell.method,
+            "shots": cell.shots,
+            "priming_seed": source.priming_seed,
+            "transfer_seed": cell.seed,
+        },
+        "scores": scores,
+        "training": {"steps": tuned.steps, "lr": lr, "sentences": len(shots), "last_loss": tuned.losses[-1]},
+        "frozen": {"before": bench.frozen, "after": after, "unchanged": after == bench.frozen},
+        "digest": digest,
+        "peft": bench.method.model_dump(mode="json"),
+        "transfer": settings.model_dump(mode="json"),
+        "versions": versions(),
+        "volatile": {
+            "seconds": time.perf_counter() - began,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "written": time.strftime("%Y-%m-%dT%H:%M:%S"),
+        },
+    }
+    _save_cell(folder, cell, bench, source, task, tuned.values, record, test, predicted)
+    return record
+
+
+def _save_cell(
+    folder: Path,
+    cell: Cell,
+    bench: Bench,
+    source: Source,
+    task: Task,
+    values: Params,
+    record: Record,
+    test: Sequence[Row],
+    predicted: Sequence[Sequence[str]],
+) -> None:
+    light = {name: value for name, value in values.items() if not name.startswith("backbone.")}
+    provenance: dict[str, Any] = {"kind": "tuned", "seed": source.priming_seed, "cell": record["cell"]}
+    with written_aside(folder) as aside:
+        encoder, weights = source.encoder.name, source.encoder.weights
+        if METHODS[cell.method].moves_backbone:
+            encoder = str(aside / "encoder")
+            assign(bench.model, values)
+            save_encoder(cast(PreTrainedModel, bench.model.backbone), source.encoder.tokenizer, Path(encoder))
+            weights = weights_hash(dict(bench.model.backbone.state_dict()))
+        provenance["encoder_weights"] = weights
+        save_artifact(aside, Artifact(bench.method, task.labels, light, encoder, provenance))
+        with (aside / "predictions.jsonl").open("w", encoding="utf-8") as lines:
+            for row, tags in zip(test, predicted, strict=True):
+                words, gold = list(row.sentence.words), list(row.sentence.tags)
+                lines.write(
+                    json.dumps({"words": words, "gold": gold, "predicted": list(tags)}, ensure_ascii=False) + "\n"
+                )
+        write_json(aside / RECORD, record)
+
+
+def _label(config: Config) -> str:
+    """A folder name for the encoder: `primed`, `base`, or the last part of a path or hub id."""
+    return config.transfer.encoder.rstrip("/").split("/")[-1] or "encoder"
+
+
+def _digest(config: Config, source: Source) -> str:
+    """What a record depends on: data, method, transfer settings and the encoder's weights; not which cells were asked."""
+    settings = config.transfer.model_copy(update={"methods": (), "shots": (), "seeds": ()})
+    lists: dict[str, Any] = {"languages": (), "target_languages": ()}
+    data = config.data.model_copy(update=lists)
+    part = config.model_copy(update={"transfer": settings, "data": data})
+    return f"{part.digest('data', 'peft', 'transfer')}-{source.encoder.weights[:12]}"
+
+
+def _done(folder: Path, digest: str, overwrite: bool) -> bool:
+    if not folder.exists():
+        return False
+    if overwrite:
+        shutil.rmtree(folder)
+        return False
+    found = read_record(folder / RECORD)["digest"]
+    if found != digest:
+        raise MetaprimeError(
+            f"{folder} holds a transfer with other settings or another encoder ({found}, this one is {digest}): choose "
+            "another run.output, or replace it with --overwrite"
+        )
+    return True

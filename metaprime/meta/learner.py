@@ -1,0 +1,84 @@
+"""What a learner is: a pure function from (theta, starting phi and head, episodes) to gradients and adapted values.
+
+Everything in an `Outcome` is this process's part of a sum: added over processes it is the whole meta-batch's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+
+from metaprime.types import Loss, MetaBatch, Params
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the inner loop runs.
+
+    Attributes:
+        inner_lr: alpha, step size of the inner SGD.
+        second_order: differentiate through the inner loop; otherwise phi' is taken as a constant (first order).
+        batched: adapt episodes together by `torch.func.vmap`; otherwise one after another.
+        chunk: at most this many episodes together, which bounds memory; None: all.
+        outer: which of `backbone`, `adapter`, `head` receive an outer gradient.
+        carry: whether adapted values are wanted.
+    """
+
+    inner_lr: float
+    second_order: bool = False
+    batched: bool = True
+    chunk: int | None = None
+    outer: tuple[str, ...] = ("backbone",)
+    carry: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One meta-step's result, as parts of sums over processes.
+
+    Attributes:
+        gradients: of the mean query loss over the meta-batch's T episodes, by parameter name, for `Settings.outer`.
+        mean_fast: mean over T of phi' and head'; empty unless `Settings.carry`.
+        last_fast: phi' and head' of the last episode, zeros where another process holds it; empty likewise.
+        query_loss: (T,) nats per labelled sub-word after adaptation, zero where another process holds the episode.
+        support_loss: (T, 2) support loss of the first and of the last inner step, zero likewise.
+    """
+
+    gradients: Params
+    mean_fast: Params
+    last_fast: Params
+    query_loss: torch.Tensor
+    support_loss: torch.Tensor
+
+
+MetaStep: TypeAlias = Callable[[Loss, Params, Params, MetaBatch, Settings], Outcome]
+"""`step(loss, backbone, start, batch, settings)`: `start` holds phi and head with a leading episode dimension."""
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A way to prime.
+
+    Attributes:
+        step: its meta-step.
+        adapts: whether it has an inner loop on phi and head. One without (ordinary training) gets no PEFT modules, and
+            its head is trained along with the backbone whatever `outer.head` says.
+        formula: one line for people.
+    """
+
+    step: MetaStep
+    adapts: bool
+    formula: str
+
+
+def grouped(names: Sequence[str], groups: Sequence[str]) -> list[str]:
+    """The parameter names that belong to one of the groups."""
+    return [name for name in names if name.split(".", 1)[0] in groups]
+
+
+def added(parts: Sequence[Params]) -> Params:
+    """Sum of parameter dictionaries with the same names."""
+    return {name: torch.stack([part[name] for part in parts]).sum(0) for name in parts[0]} if parts else {}

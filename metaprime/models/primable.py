@@ -1,0 +1,80 @@
+"""Backbone, adapter and head as one module tree, so that one `functional_call` reaches all three by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from metaprime.types import Batch, Drawn, Loss, MetaprimeError, Params, State
+
+GROUPS = ("backbone", "adapter", "head")
+
+
+class PrimableModel(nn.Module):
+    """Runs inputs through the (modified) backbone and the head: logits (B, L, C)."""
+
+    def __init__(self, backbone: nn.Module, adapter: nn.ModuleDict, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.adapter, self.head = backbone, adapter, head
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        hidden_BLD = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        logits_BLC: torch.Tensor = self.head(hidden_BLD)
+        return logits_BLC
+
+
+def partition(model: PrimableModel, unused: tuple[str, ...] = ()) -> State:
+    """The model's own parameters by group; parameters under `unused` paths of the backbone belong to none."""
+    groups: dict[str, Params] = {group: {} for group in GROUPS}
+    for name, parameter in model.named_parameters():
+        group, path = name.split(".", 1)
+        if not path.startswith(unused or ("\0",)):
+            groups[group][name] = parameter
+    return State(**groups)
+
+
+def functional_loss(model: PrimableModel, measure: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Loss:
+    """`loss(backbone, fast, batch)` of a model's forward pass: parameters go in as values, nothing is written."""
+
+    def loss(backbone: Params, fast: Params, batch: Batch) -> torch.Tensor:
+        inputs = (batch["input_ids"], batch["attention_mask"])
+        return measure(functional_call(model, {**backbone, **fast}, inputs), batch["labels"])
+
+    return loss
+
+
+def initial_values(model: PrimableModel, group: str, generator: torch.Generator) -> Params:
+    """Fresh values for every parameter of `adapter` or `head`, on the CPU, as a pure function of the generator.
+
+    Every module that owns parameters there is `types.Drawn`.
+    """
+    values: Params = {}
+    root = model.get_submodule(group)
+    for path, module in root.named_modules():
+        if next(iter(module.parameters(recurse=False)), None) is not None:
+            prefix = f"{group}.{path}." if path else f"{group}."
+            drawn = cast(Drawn, module).initial(generator)
+            values |= {f"{prefix}{name}": value for name, value in drawn.items()}
+    return values
+
+
+def assign(model: PrimableModel, values: Params) -> None:
+    """Copies values into the model's parameters of the same names.
+
+    Raises:
+        MetaprimeError: a name is not the model's, or a shape differs.
+    """
+    own = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, value in values.items():
+            if name not in own or own[name].shape != value.shape:
+                found = tuple(own[name].shape) if name in own else "no such parameter"
+                raise MetaprimeError(
+                    f"parameter {name} of shape {tuple(value.shape)} does not fit this model ({found}): "
+                    "the peft section, the labels or the encoder differ from those it was saved with"
+                )
+            own[name].copy_(value)

@@ -1,0 +1,16 @@
+"""Head tuning: no PEFT parameters, theta frozen, only the task's output layer moves."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from metaprime.peft.method import Method, MethodConfig, no_modules
+
+
+class HeadConfig(MethodConfig):
+    """Nothing to set."""
+
+    method: Literal["head"] = "head"
+
+
+METHOD = Method(HeadConfig, no_modules, "y = W_head Encoder(x), W_head alone moves")

@@ -1,0 +1,66 @@
+"""What a PEFT method is, and the hooks by which all of them modify an encoder.
+
+A method never replaces a module: it leaves the backbone's parameter names alone, puts its own modules into one
+`ModuleDict` and hooks the sites of `types.Sites`. A hook calls its module at the tap; where tap and add are two places,
+the result waits in between in a stash of that layer alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from metaprime.types import Section, Sites
+
+
+class MethodConfig(Section):
+    """Base of a method's config. `method` is its name in METHODS."""
+
+    method: str = ""
+
+    @property
+    def identity(self) -> bool:
+        """Whether initial phi promises to leave the encoder unchanged."""
+        return True
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to fine-tune.
+
+    Attributes:
+        config: its config class; every field has a default.
+        inject: hooks the encoder's sites and gives phi's modules; they start at zero and are `types.Drawn`.
+        formula: one line for people.
+        moves_backbone: whether fine-tuning with it moves theta as well (full fine-tuning does).
+    """
+
+    config: type[MethodConfig]
+    inject: Callable[[Sites, Any], nn.ModuleDict]
+    formula: str
+    moves_backbone: bool = False
+
+
+def no_modules(sites: Sites, config: MethodConfig) -> nn.ModuleDict:
+    """Phi of a method without PEFT parameters."""
+    return nn.ModuleDict()
+
+
+def kaiming_uniform(rows: int, columns: int, *, generator: torch.Generator) -> torch.Tensor:
+    """(rows, columns) uniform in +-1/sqrt(columns): `kaiming_uniform_(a=sqrt(5))`, the default of `nn.Linear`."""
+    bound = 1 / math.sqrt(columns)
+    return (torch.rand(rows, columns, generator=generator) * 2 - 1) * bound
+
+
+def add_to_output(site: nn.Module, delta: nn.Module, of_output: bool) -> None:
+    """From now on the site's output is `output + delta(x)`, x being its output or its input."""
+
+    def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        return output + cast(torch.Tensor, delta(output if of_output else inputs[0]))
+
+    site.register_forward_hook(hook)

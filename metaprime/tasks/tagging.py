@@ -1,0 +1,62 @@
+"""Sequence tagging: one IOB2 tag per word, carried by its first sub-word. The only file that knows tags."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedTokenizerBase
+
+from metaprime.data.encoding import collate, encode
+from metaprime.data.labels import LabelSet
+from metaprime.evaluation.metrics import entity_scores
+from metaprime.tasks.task import Task
+from metaprime.types import IGNORE, Params, Row
+
+OUTSIDE = "O"
+
+
+class TagHead(nn.Linear):
+    """Linear layer D -> C; starts at N(0, 0.02), bias zero, as Hugging Face's token classification heads do."""
+
+    def initial(self, generator: torch.Generator) -> Params:
+        return {
+            "weight": 0.02 * torch.randn(self.weight.shape, generator=generator),
+            "bias": torch.zeros(self.bias.shape),
+        }
+
+
+def tagging(labels: LabelSet, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Task:
+    """The tagging task over one label inventory; sentences are cut at `max_length` sub-words."""
+    pad_id = tokenizer.pad_token_id
+    return Task(
+        name="tagging",
+        labels=labels.tags,
+        encode=lambda sentences: encode(sentences, tokenizer, labels, max_length),
+        collate=lambda rows: collate(rows, pad_id),
+        new_head=lambda hidden: TagHead(hidden, len(labels.tags)),
+        measure=_measure,
+        decode=partial(_decode, labels.tags),
+        score=_score,
+    )
+
+
+def _measure(logits_BLC: torch.Tensor, labels_BL: torch.Tensor) -> torch.Tensor:
+    return cross_entropy(logits_BLC.flatten(0, 1), labels_BL.flatten(), ignore_index=IGNORE)
+
+
+def _decode(tags: Sequence[str], logits_BLC: torch.Tensor, rows: Sequence[Row]) -> list[list[str]]:
+    """The likeliest tag of each word; a word that was cut away is `O`, so that gold is always scored whole."""
+    best = logits_BLC.argmax(-1).tolist()
+    return [
+        [tags[line[start]] if start >= 0 else OUTSIDE for start in row.starts]
+        for line, row in zip(best, rows, strict=True)
+    ]
+
+
+def _score(rows: Sequence[Row], predicted: Sequence[Sequence[str]]) -> dict[str, Any]:
+    return entity_scores([row.sentence.tags for row in rows], predicted)

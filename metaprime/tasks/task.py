@@ -1,0 +1,37 @@
+"""A kind of problem as a value: everything the loops need to know of it, and nothing they must ask by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from metaprime.types import Batch, Row, Sentence
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kind of problem over one label inventory and one tokenizer.
+
+    Attributes:
+        name: of the kind.
+        labels: what the head's C outputs mean, in order.
+        encode: sentences to rows.
+        collate: rows to one padded batch.
+        new_head: hidden width D to an output layer, D -> C, that is `types.Drawn`.
+        measure: logits (B, L, C) and labels (B, L) to a scalar loss in nats per labelled sub-word.
+        decode: logits (B, L, C) and their rows to one prediction per word of each row.
+        score: rows and predictions to the scores of a record.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    encode: Callable[[Sequence[Sentence]], list[Row]]
+    collate: Callable[[Sequence[Row]], Batch]
+    new_head: Callable[[int], nn.Module]
+    measure: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    decode: Callable[[torch.Tensor, Sequence[Row]], list[list[str]]]
+    score: Callable[[Sequence[Row], Sequence[Sequence[str]]], dict[str, Any]]

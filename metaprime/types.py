@@ -1,0 +1,134 @@
+"""The vocabulary every room shares: values without behaviour, and the one exception users see.
+
+    backbone  theta   parameters of the pretrained encoder, under their plain Hugging Face names behind `backbone.`
+    adapter   phi     PEFT parameters, behind `adapter.`
+    head              the task's output layer, behind `head.`
+    fast      phi'    adapter and head after the inner loop
+    episode           one language's support and query batches;  meta-batch: T episodes
+    inner_lr  alpha,  outer_lr  beta
+
+Shape suffixes everywhere: T episodes, B sentences, L sub-words, C tags, D hidden, H attention heads.
+This file imports no torch at run time, so that `metaprime --help` answers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Params: TypeAlias = "dict[str, torch.Tensor]"
+Batch: TypeAlias = "dict[str, torch.Tensor]"
+"""`input_ids` (B, L) and `attention_mask` (B, L) int64, `labels` (B, L) int64 with IGNORE off the first sub-words."""
+
+Loss: TypeAlias = "Callable[[Params, Params, Batch], torch.Tensor]"
+"""`loss(backbone, fast, batch)`: scalar (), nats per labelled sub-word; reads parameters as values only."""
+
+IGNORE = -100
+"""Label of a sub-word that carries none; the value `torch.nn.functional.cross_entropy` skips by default."""
+
+PREFIX_SLOT = "metaprime_prefix"
+"""Attribute of an attention module through which `peft` hands `models.attention` its prefix: a function of no
+arguments giving (keys, values), each (H, P, D / H). Two rooms share the name, so it stands here."""
+
+
+class MetaprimeError(Exception):
+    """A mistake the user can mend. The message names the file, line, key or value, and the remedy. Exit code 2."""
+
+
+class Section(BaseModel):
+    """Base of every config section: immutable; an unknown key is an error, never ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Drawn(Protocol):
+    """A module that owns adapter or head parameters says how they start: a pure function of the generator."""
+
+    def initial(self, generator: torch.Generator) -> Params:
+        """Values for all its own parameters, by local name, on the CPU in float32."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One sentence as its corpus gives it, tags mapped and in IOB2. `origin` is `file:line`, for messages."""
+
+    words: tuple[str, ...]
+    tags: tuple[str, ...]
+    origin: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One encoded sentence.
+
+    Attributes:
+        input_ids: L sub-word ids with the tokenizer's special tokens.
+        starts: for each word the position of its first sub-word in `input_ids`; -1 where the word was cut away
+            (longer than `data.max_length`) or the tokenizer gave it no sub-word.
+        labels: L label ids, IGNORE wherever no word starts.
+        sentence: the sentence it came from: gold tags are always scored whole, also where words were cut.
+    """
+
+    input_ids: tuple[int, ...]
+    starts: tuple[int, ...]
+    labels: tuple[int, ...]
+    sentence: Sentence
+
+
+@dataclass(frozen=True)
+class MetaBatch:
+    """T episodes of one meta-step, stacked: each tensor of `support[s]` and `query` is (T, B, L).
+
+    `indices` are the episodes' numbers within the whole meta-batch of `total` episodes: a process that holds a slice
+    of it knows which, so that its sums divide by the whole.
+    """
+
+    languages: tuple[str, ...]
+    indices: tuple[int, ...]
+    total: int
+    support: tuple[Batch, ...]
+    query: Batch
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything priming moves: theta, phi and the head, each by full parameter name."""
+
+    backbone: Params
+    adapter: Params
+    head: Params
+
+
+@dataclass(frozen=True)
+class LayerSites:
+    """The modules of one transformer layer at which PEFT methods tap or add (see `models/sites.py`).
+
+    `ffn_norm` is the layer norm after the feed-forward residual of a post-LN encoder, None in a pre-LN one.
+    """
+
+    query: nn.Module
+    key: nn.Module
+    value: nn.Module
+    attention_out: nn.Module
+    ffn_in: nn.Module
+    ffn_out: nn.Module
+    attention: nn.Module
+    ffn_norm: nn.Module | None
+
+
+@dataclass(frozen=True)
+class Sites:
+    """Where an encoder can be modified: its layers, D (`hidden`), H (`heads`) and D / H (`head_width`)."""
+
+    layers: tuple[LayerSites, ...]
+    hidden: int
+    heads: int
+    head_width: int

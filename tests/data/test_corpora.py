@@ -1,0 +1,103 @@
+"""Sources: schemes, paths that are not there, labels applied with one notice."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from metaprime.data import corpora
+from metaprime.data.labels import LabelSet
+from metaprime.types import MetaprimeError, Sentence
+
+LABELS = LabelSet(("PER", "ORG", "LOC"), {"MISC": "O"})
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for language in ("de", "nl"):
+        (tmp_path / "corpus" / language).mkdir(parents=True)
+        (tmp_path / "corpus" / language / "train.conll").write_text("Ada I-PER\nnaps O\n\nhere O\nAix I-LOC\n", "utf-8")
+    return tmp_path / "corpus"
+
+
+def test_labels_are_applied_and_repairs_logged_once(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = root / "de" / "train.conll"
+    with caplog.at_level(logging.WARNING):
+        sentences = corpora.read(f"conll:{root}", "de", "train", LABELS)
+    assert sentences == [
+        Sentence(("Ada", "naps"), ("B-PER", "O"), f"{path}:1"),
+        Sentence(("here", "Aix"), ("O", "B-LOC"), f"{path}:4"),
+    ]
+    assert caplog.messages == [f"2 I- tags that open an entity were repaired to B-, the first at {path}:1"]
+
+
+def test_another_scheme_is_converted_with_a_notice(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = root / "de" / "test.conll"
+    path.write_text("here O\nAda S-PER\n", "utf-8")
+    with caplog.at_level(logging.WARNING):
+        assert corpora.read(f"conll:{root}", "de", "test", LABELS)[0].tags == ("O", "B-PER")
+    assert caplog.messages == [f"1 tags of another scheme (S-, E-, ...) were converted to IOB2, the first at {path}:2"]
+
+
+def test_valid_tags_are_no_news(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (root / "de" / "test.conll").write_text("Ada B-PER\nX B-MISC\nY I-MISC\n", "utf-8")
+    with caplog.at_level(logging.WARNING):
+        assert corpora.read(f"conll:{root}", "de", "test", LABELS)[0].tags == ("B-PER", "O", "O")
+    assert caplog.messages == []
+
+
+def test_an_unknown_type_names_its_line(root: Path) -> None:
+    (root / "de" / "test.conll").write_text("here O\n\nin O\n1871 B-DATE\n", "utf-8")
+    with pytest.raises(MetaprimeError, match=r"test\.conll:4: tag 'B-DATE' \(type DATE\).*label_map: \{DATE: O\}"):
+        corpora.read(f"conll:{root}", "de", "test", LABELS)
+
+
+@pytest.mark.parametrize("source", ["conl:data", "conll", "", ":x", "C:/data"])
+def test_an_unknown_scheme_lists_the_known(source: str) -> None:
+    with pytest.raises(MetaprimeError) as error:
+        corpora.read(source, "de", "train", LABELS)
+    assert f"data.source {source!r}" in str(error.value)
+    assert "write one of synthetic:, parquet:, conll:" in str(error.value)
+    assert ("did you mean conll:?" in str(error.value)) == source.startswith("conl")
+
+
+def test_the_empty_root_is_refused() -> None:
+    with pytest.raises(MetaprimeError, match="the source names no folder; write it after the colon"):
+        corpora.languages("conll:")
+
+
+def test_what_is_not_there_is_listed(root: Path) -> None:
+    with pytest.raises(
+        MetaprimeError, match=r"corpsu: no such folder \(.*: corpus\); correct the path in data\.source"
+    ):
+        corpora.read(f"conll:{root.parent / 'corpsu'}", "de", "train", LABELS)
+    with pytest.raises(MetaprimeError, match=r"fr: no such language; .*corpus has de, nl; use one"):
+        corpora.read(f"conll:{root}", "fr", "train", LABELS)
+    with pytest.raises(MetaprimeError, match=r"dev\.conll: no such split; the folder has train\.conll; use one of"):
+        corpora.read(f"conll:{root}", "de", "dev", LABELS)
+    with pytest.raises(MetaprimeError, match=r"train\.parquet: no such split; the folder has nothing of the kind"):
+        corpora.read(f"parquet:{root}", "de", "train", LABELS)
+
+
+@pytest.mark.parametrize("scheme", ["conll", "parquet"])
+@pytest.mark.parametrize("name", ["..", "../corpus/de", "de/../nl", "/etc", "a\\b", "", "."])
+def test_names_stay_inside_the_corpus(root: Path, scheme: str, name: str) -> None:
+    with pytest.raises(MetaprimeError, match=r"language '.*' is not a plain name; give one without path separators"):
+        corpora.read(f"{scheme}:{root}", name, "train", LABELS)
+    with pytest.raises(MetaprimeError, match=r"split '.*' is not a plain name; give one without path separators"):
+        corpora.read(f"{scheme}:{root}", "de", name, LABELS)
+
+
+def test_languages_of_a_source(root: Path) -> None:
+    assert corpora.languages(f"conll:{root}") == ["de", "nl"]
+    assert len(corpora.languages("synthetic:")) > 1
+
+
+def test_synthetic_text_comes_through_the_same_door() -> None:
+    language = corpora.languages("synthetic:")[0]
+    sentences = corpora.read("synthetic:", language, "validation", LABELS)
+    assert (
+        {"O", "B-PER", "B-ORG", "B-LOC"} <= {tag for sentence in sentences for tag in sentence.tags} <= set(LABELS.tags)
+    )
