@@ -48,9 +48,9 @@ class PretrainConfig(Section):
     layers: PositiveInt = 2
     hidden: PositiveInt = 128
     heads: PositiveInt = 4
-    vocabulary: PositiveInt = 4000
-    steps: PositiveInt = 1000
-    batch: PositiveInt = 32
+    vocabulary: PositiveInt = 3000
+    steps: PositiveInt = 800
+    batch: PositiveInt = 24
     length: PositiveInt = 64
     lr: PositiveFloat = 2e-3
     seed: NonNegativeInt = 0

@@ -40,7 +40,7 @@ def pretrain(config: PretrainConfig, source: str, folder: Path, report: Callable
     if (folder / RECORD).is_file() and json.loads((folder / RECORD).read_text(encoding="utf-8")) == wanted:
         return folder
     texts = [s for name in synthetic.LANGUAGES for s in synthetic.read(root, name, "train")]
-    tokenizer = _tokenizer(texts, config)
+    tokenizer = make_tokenizer(texts, config)
     torch.manual_seed(config.seed)
     model = BertForMaskedLM(
         BertConfig(
@@ -76,7 +76,8 @@ def pretrain(config: PretrainConfig, source: str, folder: Path, report: Callable
     return folder
 
 
-def _tokenizer(texts: list[Sentence], config: PretrainConfig) -> PreTrainedTokenizerFast:
+def make_tokenizer(texts: list[Sentence], config: PretrainConfig) -> PreTrainedTokenizerFast:
+    """A WordPiece tokenizer learned on the texts, with BERT's special tokens first in the vocabulary."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     trainer = trainers.WordPieceTrainer(
