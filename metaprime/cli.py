@@ -75,15 +75,18 @@ def predict(
 def demo(
     config: Annotated[Path | None, typer.Argument(metavar="[CONFIG.yaml]", show_default=False)] = None,
     overrides: Overrides = None,
+    arms: Annotated[str, typer.Option(help="Arms, separated by commas; all of them, if not given.")] = "",
     seeds: Annotated[str, typer.Option(help="Priming seeds, FIRST-LAST.")] = "0-4",
     jobs: Annotated[int, typer.Option(help="Processes at once.", min=1)] = 2,
     overwrite: Overwrite = False,
 ) -> None:
     """Synthetic languages, no priming against three ways of priming, transfer to languages never primed on, a table."""
     from metaprime.config import load_config
+    from metaprime.loops.demo import ARMS
     from metaprime.loops.demo import demo as run
 
-    run(load_config(config, overrides or []), seeds=_seeds(seeds), jobs=jobs, overwrite=overwrite)
+    chosen = arms.split(",") if arms else list(ARMS)
+    run(load_config(config, overrides or []), arms=chosen, seeds=_seeds(seeds), jobs=jobs, overwrite=overwrite)
 
 
 def main() -> None:

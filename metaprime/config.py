@@ -79,9 +79,9 @@ class DataConfig(Section):
 
     source: str = "synthetic:"
     target_source: str | None = None
-    languages: Names = ("qaa", "qab", "qaf", "qag", "qak", "qal", "qap", "qaq")
-    validation_languages: Names = ("qac", "qam")
-    target_languages: Names = ("qai", "qan", "qat")
+    languages: Names = ("qaa", "qab", "qac", "qaf", "qag", "qah", "qak", "qal", "qam", "qap", "qaq", "qar")
+    validation_languages: Names = ("qad", "qan")
+    target_languages: Names = ("qai", "qao", "qat")
     labels: Names = ("PER", "ORG", "LOC")
     label_map: dict[str, str] = Field(default_factory=dict)
     max_length: Annotated[int, Field(ge=8)] = 128
@@ -103,7 +103,7 @@ class EpisodesConfig(Section):
 
     per_step: PositiveInt = 4
     support: PositiveInt = 4
-    query: PositiveInt = 16
+    query: PositiveInt = 8
     tau: NonNegativeFloat = 0.0
 
 
@@ -114,7 +114,7 @@ class InnerConfig(Section):
     """
 
     steps: NonNegativeInt = 5
-    lr: PositiveFloat = 0.3
+    lr: PositiveFloat = 0.1
     order: Literal["first", "second"] = "first"
     batched: bool = True
     task_chunk: PositiveInt | None = None
@@ -129,7 +129,7 @@ class OuterConfig(Section):
     Learners without an inner loop always train the head. `validate_every` 0: never, and the last step is kept.
     """
 
-    lr: PositiveFloat = 1e-3
+    lr: PositiveFloat = 2e-3
     adapter_lr: PositiveFloat | None = None
     head_lr: PositiveFloat | None = None
     steps: PositiveInt = 300
@@ -139,7 +139,7 @@ class OuterConfig(Section):
     clip: PositiveFloat | None = 1.0
     adapter: Literal["reset", "keep", "carry_one", "carry_mean", "meta"] = "meta"
     head: Literal["reset", "keep", "carry_one", "carry_mean", "meta"] = "meta"
-    validate_every: NonNegativeInt = 100
+    validate_every: NonNegativeInt = 50
     checkpoint_every: PositiveInt = 100
     keep_checkpoints: PositiveInt = 2
 
@@ -263,7 +263,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise MetaprimeError("\n".join(f"{where}: {_explain(item)}" for item in error.errors())) from None
+        raise MetaprimeError("\n".join(f"{where}: {_explain(item, values)}" for item in error.errors())) from None
 
 
 def override(config: Config, *overrides: str) -> Config:
@@ -274,7 +274,7 @@ def override(config: Config, *overrides: str) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise MetaprimeError("\n".join(_explain(item) for item in error.errors())) from None
+        raise MetaprimeError("\n".join(_explain(item, values) for item in error.errors())) from None
 
 
 def dump_config(config: Config) -> str:
@@ -309,12 +309,12 @@ def _override(values: dict[str, Any], text: str) -> None:
         raise MetaprimeError(f"override {text!r}: the value is not YAML: {error}") from None
 
 
-def _explain(item: Any) -> str:
-    """One pydantic error as a sentence that names key, value and remedy."""
+def _explain(item: Any, values: dict[str, Any]) -> str:
+    """One pydantic error about `values` as a sentence that names key, value and remedy."""
     place = [str(part) for part in item["loc"]]
     key = ".".join(place)
     if item["type"] == "extra_forbidden":
-        return f"unknown key {key}{_nearest(place[-1], _known_keys(place[:-1]))}"
+        return f"unknown key {key}{_nearest(place[-1], _known_keys(place[:-1], values))}"
     message = item["msg"].removeprefix("Value error, ")
     if not key:
         return str(message)
@@ -323,9 +323,9 @@ def _explain(item: Any) -> str:
     return f"{key}: {message[0].lower()}{message[1:]}, but is {item['input']!r}"
 
 
-def _known_keys(place: Sequence[str]) -> list[str]:
-    if list(place) == ["peft"]:
-        return sorted({field for method in METHODS.values() for field in method.config.model_fields})
+def _known_keys(place: Sequence[str], values: dict[str, Any]) -> list[str]:
+    if list(place) == ["peft"]:  # the keys of the method that is named; an unknown method was told before
+        return list(METHODS[values["peft"].get("method", "pfeiffer")].config.model_fields)
     model: type[BaseModel] = Config
     for name in place:
         candidates = [model.model_fields[name].annotation, *get_args(model.model_fields[name].annotation)]

@@ -47,8 +47,10 @@ class Episodes:
         """Groups equal texts (NFKC, case-folded): a group serves an episode by one sentence only.
 
         Raises:
-            MetaprimeError: a language holds fewer different sentences than one episode takes.
+            MetaprimeError: there is no language, or one holds fewer different sentences than one episode takes.
         """
+        if not pools:
+            raise MetaprimeError("data.languages is empty: name at least one language to draw episodes from")
         self.shape, self.seed = shape, seed
         self.languages = tuple(sorted(pools))  # the order in the config must not change what is drawn
         self.pools = {language: _groups(pools[language]) for language in self.languages}

@@ -3,8 +3,8 @@
 `synthetic:` (or `synthetic:SEED`) names languages `qaa` ... `qat` (ISO 639-2 reserves these codes for local use), in
 four families of five. A family owns a script, a sound system and a proto-lexicon; a language inherits from it through
 sound changes and replaced words and has its own word order, affixes and entity cues. What the languages share is
-structure only, as real ones do: titles go with people, adpositions with places, designators with organisations, each
-kind of verb with a kind of subject. Names are an open class and partly ambiguous (a town's name is also a
+structure, as real ones do: titles go with people, adpositions with places, designators with organisations, each kind
+of verb with a kind of subject; and punctuation and digits. Names are an open class and partly ambiguous (a town's name is also a
 surname, a company is named after a person), so the cue decides, not the word.
 
 Everything is a function of (seed, language, split).
@@ -120,41 +120,56 @@ class Sounds:
         return list(words)
 
 
+@dataclass(frozen=True)
+class Family:
+    """What the languages of a family inherit: letters, words in the order `_language` takes them, names, endings."""
+
+    consonants: str
+    vowels: str
+    words: tuple[str, ...]
+    given: tuple[str, ...]
+    endings: tuple[str, str, str]  # of towns, twice, and of surnames
+
+
 @lru_cache(maxsize=32)
-def _family_lexicon(seed: int, family: int) -> tuple[Sounds, tuple[str, ...]]:
+def _family(seed: int, family: int) -> Family:
     draw = random.Random(stream_key(seed, "synthetic family", family))
     sounds = Sounds(*SCRIPTS[family], draw)
-    return sounds, tuple(sounds.lexicon(220, 1, 3))
+    words, given = sounds.lexicon(140, 1, 3), sounds.lexicon(40, 2, 3)
+    endings = (sounds.word(1), sounds.word(1), sounds.word(1))
+    return Family("".join(sounds.consonants), "".join(sounds.vowels), tuple(words), tuple(given), endings)
 
 
 @lru_cache(maxsize=32)
 def _language(seed: int, name: str) -> Language:
-    family = LANGUAGES.index(name) // FAMILY_SIZE
-    sounds, proto = _family_lexicon(seed, family)
+    family = _family(seed, LANGUAGES.index(name) // FAMILY_SIZE)
     draw = random.Random(stream_key(seed, "synthetic language", name))
-    own = Sounds("".join(sounds.consonants), "".join(sounds.vowels), draw)
+    own = Sounds(family.consonants, family.vowels, draw)
     changed = draw.sample(own.consonants, 3)  # a chain shift: each of the three becomes the next
     shift = str.maketrans("".join(changed), "".join(changed[1:] + changed[:1]))
-    inherited = iter([own.word(draw.randint(1, 3)) if draw.random() < 0.5 else word.translate(shift) for word in proto])
+    replaced = [own.word(draw.randint(1, 3)) if draw.random() < 0.4 else word for word in family.words]
+    inherited = iter([word.translate(shift) for word in replaced])
 
     def take(count: int) -> tuple[str, ...]:
         return tuple(next(inherited) for _ in range(count))
 
-    names = [word.capitalize() for word in own.lexicon(420, 2, 3)]
-    place_endings, family_ending = (own.word(1), own.word(1)), own.word(1)
-    bare_places, bare_family = names[:120], names[100:240]  # twenty stems are both a town and a surname
+    names = [word.capitalize() for word in own.lexicon(180, 2, 3)]
+    town, other_town, surname = (ending.translate(shift) for ending in family.endings)
+    bare_places, bare_family = names[:80], names[65:140]  # fifteen stems are both a town and a surname
+    given = [word.translate(shift).capitalize() for word in family.given] + names[140:]
+    draw.shuffle(given)
     return Language(
-        nouns=take(70),
-        adjectives=take(24),
-        verbs={"PER": take(16), "ORG": take(16), "thing": take(16)},
-        titles=take(4),
-        designators=take(4),
-        place_adpositions=take(3),
-        other_adpositions=take(4),
+        nouns=take(44),
+        adjectives=take(14),
+        verbs={"PER": take(9), "ORG": take(9), "thing": take(9)},
+        titles=take(3),
+        designators=take(3),
+        place_adpositions=take(2),
+        other_adpositions=take(3),
         article=take(1)[0],
-        given=tuple(names[240:]),
-        family=tuple(stem + family_ending if draw.random() < 0.4 else stem for stem in bare_family),
-        places=tuple(stem + draw.choice(place_endings) if draw.random() < 0.5 else stem for stem in bare_places),
+        given=tuple(given),
+        family=tuple(stem + surname if draw.random() < 0.5 else stem for stem in bare_family),
+        places=tuple(stem + draw.choice((town, other_town)) if draw.random() < 0.5 else stem for stem in bare_places),
         clause=draw.choice(("SVO", "SOV", "VSO", "OVS")),
         adpositions_first=draw.random() < 0.6,
         adjectives_first=draw.random() < 0.5,
@@ -197,18 +212,19 @@ def _person(spoken: Language, draw: random.Random) -> Phrase:
     names = [_zipf(spoken.given, draw), _zipf(spoken.family, draw)]
     shape = draw.random()
     person = _entity(names if shape < 0.5 else names[:1] if shape < 0.7 else names[1:], "PER")
-    if draw.random() < 0.45:
+    if draw.random() < 0.5:
         person = _ordered(spoken.titles_first, [(draw.choice(spoken.titles), "O")], person)
     return person
 
 
 def _organisation(spoken: Language, draw: random.Random) -> Phrase:
-    stem = draw.choice((spoken.family, spoken.places, tuple(noun.capitalize() for noun in spoken.nouns[:40])))
+    stem = draw.choice((spoken.family, spoken.places, tuple(noun.capitalize() for noun in spoken.nouns[:30])))
     words = [_zipf(stem, draw)]
-    if draw.random() < 0.6:
+    if draw.random() < 0.7:
         designator = draw.choice(spoken.designators).capitalize()
         words = [designator, *words] if spoken.designators_first else [*words, designator]
-    return _entity(words, "ORG")
+    phrase = _entity(words, "ORG")
+    return [("«", "O"), *phrase, ("»", "O")] if draw.random() < 0.25 else phrase
 
 
 def _place(spoken: Language, draw: random.Random) -> Phrase:
@@ -222,6 +238,8 @@ def _place(spoken: Language, draw: random.Random) -> Phrase:
 def _adjunct(spoken: Language, draw: random.Random) -> Phrase:
     if draw.random() < 0.6:
         adposition, inside = draw.choice(spoken.place_adpositions), _place(spoken, draw)
+        if draw.random() < 0.25:
+            return [("(", "O"), *inside, (")", "O")]
     else:
         adposition, inside = draw.choice(spoken.other_adpositions), _noun(spoken, draw)
     return _ordered(spoken.adpositions_first, [(adposition, "O")], inside)
@@ -242,6 +260,6 @@ def _clause(spoken: Language, draw: random.Random) -> Phrase:
     if draw.random() < 0.65:
         phrase = _ordered(draw.random() < 0.3, _adjunct(spoken, draw), phrase)
     if draw.random() < 0.15:
-        phrase += [(str(draw.randint(1, 2030)), "O")]
+        phrase += [(",", "O"), (str(draw.randint(1900, 2030)), "O")]
     first, tag = phrase[0]
     return [(first.capitalize(), tag), *phrase[1:], (".", "O")]

@@ -70,9 +70,9 @@ def step(loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings
             "learner.backend learn2learn does not carry adapted values: set outer.adapter and outer.head"
         )
     clone_module, maml_update = _functions()
-    device = next(iter(backbone.values())).device
+    like = next(iter(backbone.values())).detach()
     gradients: Params = {}
-    query_T, support_T2 = torch.zeros(batch.total, device=device), torch.zeros(batch.total, 2, device=device)
+    query_T, support_T2 = like.new_zeros(batch.total), like.new_zeros(batch.total, 2)
     for place, index in enumerate(batch.indices):
         holder = _Holder(loss, backbone, {name: value[place] for name, value in start.items()})
         clone = clone_module(holder)

@@ -37,7 +37,7 @@ def save_artifact(folder: Path, artifact: Artifact) -> None:
     """Writes card and values into an existing folder. `artifact.encoder` may be `.`: the folder itself."""
     encoder = artifact.encoder
     if encoder != "." and Path(encoder).exists():
-        encoder = os.path.relpath(encoder, folder.parent)
+        encoder = os.path.relpath(encoder, folder)
     save_tensors(artifact.values, folder / VALUES)
     card = {
         "peft": artifact.method.model_dump(mode="json"),
@@ -63,8 +63,8 @@ def load_artifact(folder: Path) -> Artifact:
         encoder = card["encoder"]
         if encoder == ".":
             encoder = str(folder)
-        elif (folder.parent / encoder).exists():
-            encoder = str(folder.parent / encoder)
+        elif (folder / encoder).exists():
+            encoder = os.path.normpath(folder / encoder)
         return Artifact(method, tuple(card["labels"]), values, encoder, card["provenance"])
     except Exception as error:  # safetensors raises its own types for a damaged file; all of them mean the same here
         raise MetaprimeError(f"{folder}: {CARD} or {VALUES} is damaged ({error})") from None

@@ -16,7 +16,7 @@ from metaprime.models.primable import PrimableModel
 from metaprime.models.selfcheck import check_injection, probe
 from metaprime.models.sites import resolve
 from metaprime.peft import METHODS, MethodConfig
-from metaprime.tasks.tagging import tagging
+from metaprime.tasks.tagging import entity_types, tagging
 from metaprime.tasks.task import Task
 from metaprime.types import Row
 
@@ -28,8 +28,7 @@ def build_task(config: Config, encoder: Encoder) -> Task:
 
 def task_over(labels: Sequence[str], encoder: Encoder) -> Task:
     """The task of a saved head: `labels` are its outputs' tags in order."""
-    types = tuple(tag[2:] for tag in labels if tag.startswith("B-"))
-    return tagging(LabelSet(types, {}), encoder.tokenizer, _longest(encoder))
+    return tagging(LabelSet(entity_types(labels), {}), encoder.tokenizer, _longest(encoder))
 
 
 def priming_rows(config: Config, task: Task) -> dict[str, list[Row]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,6 +63,7 @@ def save_tensors(tensors: Params, file: Path) -> None:
 
 def write_json(file: Path, value: Any) -> None:
     """Atomic, sorted and indented, so that equal values give equal bytes."""
+    _sweep(file)
     aside = file.with_name(f".{file.name}.{os.getpid()}")
     aside.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
     _flush(aside)
@@ -70,10 +72,10 @@ def write_json(file: Path, value: Any) -> None:
 
 @contextlib.contextmanager
 def written_aside(folder: Path) -> Iterator[Path]:
-    """A folder to write into that takes its real name only when the block ends well."""
+    """A folder to write into that takes its real name only when the block ends well. One writer at a time for a name."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
+    _sweep(folder)
     aside.mkdir()
     try:
         yield aside
@@ -113,6 +115,14 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, names: dict[int, str], t
 
 def _steps(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"))
+
+
+def _sweep(path: Path) -> None:
+    """Removes what a process that was killed while it wrote `path` left beside it."""
+    ours = re.compile(rf"\.{re.escape(path.name)}(\.old)?\.\d+")
+    for stray in path.parent.iterdir():
+        if ours.fullmatch(stray.name):
+            shutil.rmtree(stray) if stray.is_dir() else stray.unlink()
 
 
 def _flush(path: Path) -> None:

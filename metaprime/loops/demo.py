@@ -27,6 +27,7 @@ from metaprime.loops.checkpoint import write_json
 from metaprime.loops.metrics_log import Display
 from metaprime.loops.prime import open_encoder, prime
 from metaprime.loops.transfer import choose_rates, open_source, transfer
+from metaprime.types import MetaprimeError
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,13 @@ class Arm:
 
 
 PRIMINGS: dict[str, tuple[str, ...]] = {
-    "multitask": ("learner.name=multitask", "inner.steps=0", "outer.steps=400", "outer.validate_every=50"),
+    "multitask": ("learner.name=multitask",),
     "meta": (),
     "shuffled": ("data.shuffle_tags=true",),
 }
-"""Priming runs by name, as overrides of the demo's config."""
+"""Priming runs by name, as overrides of one config: same episodes, same number of sentence passes at most. Each is stopped
+where the held-out languages are served best.
+"""
 
 PRIMED_START = ("transfer.start_adapter=primed", "transfer.start_head=primed")
 ARMS: dict[str, Arm] = {
@@ -65,7 +68,12 @@ CONTRASTS = (
 
 
 def demo(
-    config: Config, *, seeds: Sequence[int] = (0, 1, 2, 3, 4), jobs: int = 2, overwrite: bool = False
+    config: Config,
+    *,
+    arms: Sequence[str] = tuple(ARMS),
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    jobs: int = 2,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Runs every arm for every priming seed, `jobs` processes at a time; what is finished already is not repeated.
 
@@ -78,25 +86,36 @@ def demo(
     output = Path(config.run.output)
     if overwrite:
         shutil.rmtree(output, ignore_errors=True)
-    torch.set_num_threads(jobs)  # nothing runs beside the pre-training
-    open_encoder(config)
-    config = override(config, f"encoder.name={json.dumps(str(output / 'base'))}")
-    primings = [(name, seed) for name in PRIMINGS for seed in seeds]
+    if unknown := [name for name in arms if name not in ARMS]:
+        raise MetaprimeError(f"--arms: {unknown[0]!r} is unknown (known: {', '.join(ARMS)})")
+    config = _with_encoder(config, jobs)
+    wanted = [name for name in PRIMINGS if any(ARMS[arm].priming == name for arm in arms)]
+    primings = [(name, seed) for name in wanted for seed in seeds]
     _in_parallel("priming runs", jobs, prime_one, [(config, *one) for one in primings])
-    tuned = _in_parallel("downstream rates", jobs, tune_one, [(config, arm, seeds[0]) for arm in ARMS])
-    rates = dict(zip(ARMS, tuned, strict=True))
-    cells = [(config, arm, seed, rates[arm]) for arm in ARMS for seed in seeds]
+    tuned = _in_parallel("downstream rates", jobs, tune_one, [(config, arm, seeds[0]) for arm in arms])
+    rates = dict(zip(arms, tuned, strict=True))
+    cells = [(config, arm, seed, rates[arm]) for arm in arms for seed in seeds]
     records = [record for found in _in_parallel("transfers", jobs, transfer_one, cells) for record in found]
     results = summary(config, records, rates, seeds)
     write_json(output / "results.json", results)
     table = report(results)
     (output / "table.md").write_text(table, encoding="utf-8")
-    first = _priming_output(config, "meta", seeds[0])
-    shutil.rmtree(output / "primed", ignore_errors=True)
-    shutil.copytree(first / "primed", output / "primed")
-    shutil.copy(first / "metrics.jsonl", output / "metrics.jsonl")
+    first = _priming_output(config, wanted[-1], seeds[0]) if wanted else None
+    if first:
+        shutil.rmtree(output / "primed", ignore_errors=True)
+        shutil.copytree(first / "primed", output / "primed")
+        shutil.copy(first / "metrics.jsonl", output / "metrics.jsonl")
     _show(results)
     return results
+
+
+def _with_encoder(config: Config, jobs: int) -> Config:
+    """The config with its encoder at hand for every process: the embedded one is pre-trained first, once."""
+    if config.encoder.name.partition(":")[0] != "synthetic":
+        return config
+    torch.set_num_threads(jobs)  # nothing runs beside it
+    folder = open_encoder(config).name
+    return override(config, f"encoder.name={json.dumps(folder)}")
 
 
 def prime_one(config: Config, priming: str, seed: int) -> None:
@@ -132,7 +151,8 @@ def summary(
     """Means, deviations and contrasts out of the records, as JSON."""
     methods = config.transfer.methods
     arms: dict[str, Any] = {}
-    for name, arm in ARMS.items():
+    for name in rates:
+        arm = ARMS[name]
         arms[name] = {"title": arm.title, "rates": rates[name], "priming": _priming_facts(config, arm, seeds)}
         for method in methods:
             chosen = select(records, arm=name, method=method)
@@ -153,6 +173,7 @@ def summary(
                 )
             )
             for one, other in CONTRASTS
+            if one in rates and other in rates
         }
         for method in methods
     }
@@ -176,7 +197,7 @@ def _rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]], list[str
     arm_rows = []
     for arm in results["arms"].values():
         facts = arm["priming"]
-        passes = f"{facts['sentence_passes']:,}" if facts else "0"
+        passes = f"{facts['sentence_passes_chosen']:,.0f} of {facts['sentence_passes']:,}" if facts else "0"
         seconds = f"{facts['seconds']:.0f}" if facts else "0"
         arm_rows.append([arm["title"], *(spread(_interval(arm[m]["lenient"])) for m in methods), passes, seconds])
     contrast_rows = [
@@ -187,7 +208,7 @@ def _rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]], list[str
     return ["priming", *names, "sentence passes", "seconds"], arm_rows, ["difference", *names], contrast_rows
 
 
-METHOD_TITLES = {"pfeiffer": "AT (pfeiffer)", "head": "HT"}
+METHOD_TITLES = {"pfeiffer": "AT", "head": "HT", "full": "FT"}
 
 
 def _show(results: dict[str, Any]) -> None:
@@ -226,9 +247,9 @@ def _priming_output(config: Config, priming: str, seed: int) -> Path:
 def _transfer_config(config: Config, arm: str, seed: int) -> Config:
     output = Path(config.run.output)
     priming = ARMS[arm].priming
-    encoder = _priming_output(config, priming, seed) / "primed" if priming else output / "base"
+    encoder = str(_priming_output(config, priming, seed) / "primed") if priming else config.encoder.name
     where = json.dumps(str(output / "transfer" / arm / f"seed{seed}"))
-    changes = (f"run.output={where}", f"transfer.encoder={json.dumps(str(encoder))}", f"transfer.seeds=[{seed}]")
+    changes = (f"run.output={where}", f"transfer.encoder={json.dumps(encoder)}", f"transfer.seeds=[{seed}]")
     return override(config, *ARMS[arm].transfer, *changes)
 
 

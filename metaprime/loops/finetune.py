@@ -40,6 +40,7 @@ def fine_tune(
     settings: TransferConfig,
     lr: float,
     seed: int,
+    language: str,
 ) -> FineTuned:
     """AdamW on a copy of `start` (adapter and head; theta too in full fine-tuning), reading `backbone`.
 
@@ -61,7 +62,9 @@ def fine_tune(
         optimizer.zero_grad(set_to_none=True)
         found = loss(frozen, values, batch)
         if not torch.isfinite(found):
-            raise MetaprimeError(f"fine-tuning: the loss is {found.item()} at step {step}; lower transfer.lr ({lr})")
+            raise MetaprimeError(
+                f"fine-tuning on language {language!r}: the loss is {found.item()} at step {step + 1}; lower transfer.lr ({lr})"
+            )
         found.backward()
         if settings.clip:
             torch.nn.utils.clip_grad_norm_(values.values(), settings.clip)
@@ -104,15 +107,24 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
+def check_shares(settings: TransferConfig) -> None:
+    """Refuses, before any training, a development share that cannot be taken out of one of the K.
+
+    Raises:
+        MetaprimeError: it leaves no training or no development sentence.
+    """
+    for shots in settings.shots if settings.stop == "development" else ():
+        if not 0 < round(settings.development_share * shots) < shots:
+            raise MetaprimeError(
+                f"transfer.development_share {settings.development_share} of {shots} sentences leaves no training or no "
+                "development sentence: change it, raise transfer.shots, or use transfer.stop: fixed"
+            )
+
+
 def _set_aside(rows: Sequence[Row], settings: TransferConfig, seed: int) -> tuple[list[Row], list[Row]]:
     if settings.stop == "fixed":
         return list(rows), []
     count = round(settings.development_share * len(rows))
-    if not 0 < count < len(rows):
-        raise MetaprimeError(
-            f"transfer.development_share {settings.development_share} of {len(rows)} sentences leaves no training or no "
-            "development sentence: change it, raise transfer.shots, or use transfer.stop: fixed"
-        )
     order = [int(index) for index in stream(seed, "development").permutation(len(rows))]
     return [rows[i] for i in sorted(order[count:])], [rows[i] for i in sorted(order[:count])]
 

@@ -10,10 +10,10 @@ from accelerate import Accelerator
 from metaprime.config import Config, TransferConfig
 from metaprime.data.episodes import sample
 from metaprime.loops.build import build_model, validation_rows
-from metaprime.loops.finetune import evaluate, f1, fine_tune
+from metaprime.loops.finetune import check_shares, evaluate, f1, fine_tune
 from metaprime.models.encoder import Encoder
 from metaprime.models.primable import PrimableModel, initial_values
-from metaprime.peft import MethodConfig
+from metaprime.peft import METHODS, MethodConfig
 from metaprime.streams import torch_stream
 from metaprime.tasks.task import Task
 from metaprime.types import Params, Row
@@ -28,6 +28,7 @@ class HeldOut:
     settings: TransferConfig
     rows: dict[str, tuple[list[Row], list[Row]]]
     seed: int
+    moves_backbone: bool
 
     def scores(self, backbone: Params, primed: Params, lr: float, shots: int, languages: list[str]) -> dict[str, float]:
         """Overall lenient F1 (per cent) by language, on its validation split, after K-shot fine-tuning."""
@@ -35,8 +36,10 @@ class HeldOut:
         for language in languages:
             train, validation = self.rows[language]
             start = start_values(self.model, self.settings, primed, self.seed)
+            if self.moves_backbone:
+                start |= backbone
             shot_rows = sample(train, shots, self.seed, language)
-            tuned = fine_tune(self.model, self.task, backbone, start, shot_rows, self.settings, lr, self.seed)
+            tuned = fine_tune(self.model, self.task, backbone, start, shot_rows, self.settings, lr, self.seed, language)
             found[language] = f1(evaluate(self.model, self.task, {**backbone, **tuned.values}, validation)[0])
         return found
 
@@ -60,7 +63,8 @@ def make_held_out(
         model = build_model(encoder, task, method, next(iter(rows.values()))[0])
     for language, (train, _) in rows.items():  # an impossible K is told now, not after the first hundred steps
         sample(train, max(config.transfer.shots), 0, language)
-    return HeldOut(model, task, config.transfer, rows, config.run.seed)
+    check_shares(config.transfer)
+    return HeldOut(model, task, config.transfer, rows, config.run.seed, METHODS[method.method].moves_backbone)
 
 
 def start_values(model: PrimableModel, settings: TransferConfig, primed: Params, seed: int) -> Params:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -19,14 +20,15 @@ class MetricsLog:
         kept = []
         if file.is_file():
             for line in file.read_text(encoding="utf-8").splitlines():
-                if line.endswith("}") and json.loads(line)["step"] <= resumed_at:
-                    kept.append(line + "\n")
+                with contextlib.suppress(ValueError):  # a line that was cut off when its run was killed
+                    if json.loads(line)["step"] <= resumed_at:
+                        kept.append(line + "\n")
         file.write_text("".join(kept), encoding="utf-8")
-        self.handle = file.open("a", encoding="utf-8")
+        self.file = file
 
     def write(self, values: dict[str, Any]) -> None:
-        self.handle.write(json.dumps(values, ensure_ascii=False) + "\n")
-        self.handle.flush()
+        with self.file.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(values, ensure_ascii=False) + "\n")
 
 
 class Display:

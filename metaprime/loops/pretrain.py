@@ -84,6 +84,9 @@ def make_tokenizer(texts: list[Sentence], config: PretrainConfig) -> PreTrainedT
         vocab_size=config.vocabulary, special_tokens=list(SPECIAL), continuing_subword_prefix="##", show_progress=False
     )
     tokenizer.train_from_iterator((" ".join(sentence.words) for sentence in texts), trainer)
+    # The trainer numbers the pieces differently in every process; numbered by name, equal texts give equal tokenizers.
+    pieces = [*SPECIAL, *sorted(set(tokenizer.get_vocab()) - set(SPECIAL))]
+    tokenizer.model = models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]")
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B [SEP]",

@@ -34,7 +34,7 @@ from metaprime.loops.checkpoint import (
 from metaprime.loops.finetune import to_device
 from metaprime.loops.held_out import HeldOut, make_held_out
 from metaprime.loops.metrics_log import Display, MetricsLog
-from metaprime.loops.outer import Outer, check_finite, make_outer, summed
+from metaprime.loops.outer import REMEDY, Outer, check_finite, make_outer, summed
 from metaprime.loops.pretrain import pretrain
 from metaprime.loops.run_directory import KEPT_BASE, check_output, open_output, versions
 from metaprime.meta import LEARNERS, MetaStep, Outcome, Settings
@@ -63,6 +63,7 @@ class Run:
     state: State
     outer: Outer
     settings: Settings
+    meta_step: MetaStep
     held_out: HeldOut | None
     best: tuple[float, int] | None = None
 
@@ -98,7 +99,6 @@ def _loop(run: Run, first: int) -> None:
     """The method: draw episodes, adapt, take the outer step, carry; look at held-out languages; save."""
     config, every = run.config, run.config.outer
     rules, loss = rules_of(config), functional_loss(run.model, run.task.measure)
-    meta_step = BACKENDS[config.learner.backend](config.learner.name)
     rank, world = run.accelerator.process_index, run.accelerator.num_processes
     mine = range(rank, config.episodes.per_step, world)
     shown = run.accelerator.is_main_process
@@ -108,7 +108,7 @@ def _loop(run: Run, first: int) -> None:
             began = time.perf_counter()
             batch = _moved(run.episodes.meta_batch(step, mine, run.task.collate), run.accelerator.device)
             start = starting_values(run.model, run.state, rules, config.run.seed, step, mine)
-            outcome = summed(meta_step(loss, run.state.backbone, start, batch, run.settings), run.accelerator)
+            outcome = summed(run.meta_step(loss, run.state.backbone, start, batch, run.settings), run.accelerator)
             check_finite(outcome, step, run.episodes.languages_of(step))
             norm = run.outer.step(step, outcome.gradients)
             carry(run.model, outcome, rules)
@@ -141,8 +141,14 @@ def _assemble(config: Config, accelerator: Accelerator) -> Run:
     learner = LEARNERS[config.learner.name]
     method = config.peft if learner.adapts else METHODS["head"].config()
     model = build_model(encoder, task, method, next(iter(pools.values())))
+    meta_step = BACKENDS[config.learner.backend](config.learner.name)
     held_out = None
     if config.outer.validate_every and config.data.validation_languages:
+        if config.transfer.start_adapter == "primed" and not learner.adapts:
+            raise MetaprimeError(
+                f"transfer.start_adapter: learner.name {config.learner.name!r} learns no adapter to start validation "
+                "from: set it to fresh"
+            )
         held_out = make_held_out(config, encoder, task, config.peft, model if learner.adapts else None)
         held_out.model.to(accelerator.device)
     model.to(accelerator.device)
@@ -158,8 +164,13 @@ def _assemble(config: Config, accelerator: Accelerator) -> Run:
         outer=groups,
         carry=any(rule.startswith("carry") for rule in rules.values()),
     )
+    if settings.carry and config.learner.backend == "learn2learn":
+        raise MetaprimeError(
+            "learner.backend learn2learn gives no adapted values to carry: set outer.adapter and outer.head to reset, keep "
+            "or meta"
+        )
     outer = make_outer(state, config.outer, groups)
-    return Run(config, accelerator, encoder, task, episodes, model, state, outer, settings, held_out)
+    return Run(config, accelerator, encoder, task, episodes, model, state, outer, settings, meta_step, held_out)
 
 
 def open_encoder(config: Config, accelerator: Accelerator | None = None) -> Encoder:
@@ -188,7 +199,10 @@ def _validate(run: Run, step: int) -> dict[str, Any]:
     transfer = run.config.transfer
     primed = {**run.state.adapter, **run.state.head}
     backbone = {**partition(run.held_out.model).backbone, **run.state.backbone}
-    score = run.held_out.mean(backbone, primed, transfer.lr[0], transfer.shots[0], run.accelerator)
+    try:
+        score = run.held_out.mean(backbone, primed, transfer.lr[0], transfer.shots[0], run.accelerator)
+    except MetaprimeError as error:
+        raise MetaprimeError(f"validation at step {step + 1}: {error}; or {REMEDY}") from None
     if run.best is None or score > run.best[0]:
         run.best = (score, step + 1)
         if run.accelerator.is_main_process:

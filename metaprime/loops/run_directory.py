@@ -24,6 +24,8 @@ def check_output(config: Config, resume: bool, overwrite: bool) -> None:
     Raises:
         MetaprimeError: saying what is there and which flag or key to use.
     """
+    if resume and overwrite:
+        raise MetaprimeError("--resume and --overwrite exclude each other: give one of them")
     output = Path(config.run.output)
     if output.exists() and not output.is_dir():
         raise MetaprimeError(f"run.output {output} is a file; choose another")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
-import shutil
 import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -22,14 +22,15 @@ from metaprime.evaluation.records import Record, read_record
 from metaprime.loops.artifact import CARD, Artifact, load_artifact, save_artifact
 from metaprime.loops.build import build_model, build_task, target_rows
 from metaprime.loops.checkpoint import write_json, written_aside
-from metaprime.loops.finetune import evaluate, fine_tune
+from metaprime.loops.finetune import check_shares, evaluate, fine_tune
 from metaprime.loops.held_out import make_held_out, start_values
 from metaprime.loops.metrics_log import Display
 from metaprime.loops.prime import open_encoder
 from metaprime.loops.run_directory import versions
 from metaprime.models.encoder import Encoder, load_encoder, save_encoder, weights_hash
-from metaprime.models.primable import PrimableModel, assign, partition
+from metaprime.models.primable import PrimableModel, partition
 from metaprime.peft import METHODS, MethodConfig
+from metaprime.peft.method import no_modules
 from metaprime.tasks.task import Task
 from metaprime.types import MetaprimeError, Params, Row
 
@@ -90,11 +91,14 @@ def transfer(config: Config, *, overwrite: bool = False) -> list[Record]:
     source = open_source(config, accelerator)
     task = build_task(config, source.encoder)
     settings = config.transfer
+    if Path(config.run.output).is_file():
+        raise MetaprimeError(f"run.output {config.run.output} is a file; choose another")
     rows = {language: target_rows(config, task, language) for language in config.data.target_languages}
     if not rows:
         raise MetaprimeError("data.target_languages is empty: name at least one language to transfer to")
     for language, (train, _) in rows.items():
         sample(train, max(settings.shots), 0, language)
+    check_shares(settings)
     cells = [
         Cell(language, method, shots, seed)
         for method in settings.methods
@@ -105,6 +109,7 @@ def transfer(config: Config, *, overwrite: bool = False) -> list[Record]:
     root = Path(config.run.output) / "transfer" / _label(config)
     digest = _digest(config, source)
     todo = [cell for cell in cells if not _done(root / cell.folder, digest, overwrite)]
+    accelerator.wait_for_everyone()  # every process has the same list before the first one adds to what is done
     mine = todo[accelerator.process_index :: accelerator.num_processes]
     rates = {} if not todo else choose_rates(config, source, task)
     with Display("transfer", len(mine), accelerator.is_main_process) as display:
@@ -151,24 +156,36 @@ def method_config(config: Config, name: str) -> MethodConfig:
     return config.peft if config.peft.method == name else METHODS[name].config()
 
 
+def check_start(config: Config, source: Source, task: Task) -> None:
+    """Refuses a primed start that the primed adapter and head do not fit.
+
+    Raises:
+        MetaprimeError: the encoder was primed with another method, or its head with other labels.
+    """
+    settings, artifact = config.transfer, source.artifact
+    if artifact is None:
+        return
+    for name in settings.methods if settings.start_adapter == "primed" else ():
+        method = method_config(config, name)
+        if METHODS[name].inject is not no_modules and artifact.method != method:
+            raise MetaprimeError(
+                f"transfer.start_adapter: the encoder was primed with {artifact.method!r}, this transfer uses {method!r}: "
+                "use the same peft section, or start_adapter: fresh"
+            )
+    if settings.start_head == "primed" and artifact.labels != task.labels:
+        raise MetaprimeError(
+            f"transfer.start_head: the encoder was primed with the tags {', '.join(artifact.labels)}, data.labels gives "
+            f"{', '.join(task.labels)}: use the same data.labels, or start_head: fresh"
+        )
+
+
 def make_bench(
     config: Config, source: Source, task: Task, name: str, example: Sequence[Row], device: torch.device
 ) -> Bench:
-    """Injects one method into a copy of the encoder.
-
-    Raises:
-        MetaprimeError: `start_adapter: primed`, and the encoder was primed with another method.
-    """
+    """Injects one method into a copy of the encoder."""
     method = method_config(config, name)
     model = build_model(source.encoder, task, method, example).to(device)
     state = partition(model)
-    if config.transfer.start_adapter == "primed" and state.adapter:
-        assert source.artifact
-        if source.artifact.method != method:
-            raise MetaprimeError(
-                f"transfer.start_adapter: the encoder was primed with {source.artifact.method}, this transfer uses "
-                f"{method}: use the same peft section, or start_adapter: fresh"
-            )
     return Bench(model, method, state.backbone, weights_hash(state.backbone))
 
 
@@ -179,6 +196,7 @@ def choose_rates(config: Config, source: Source, task: Task) -> dict[tuple[str, 
         MetaprimeError: several are given and there is no language to choose on.
     """
     settings = config.transfer
+    check_start(config, source, task)
     if len(settings.lr) == 1:
         return {(method, shots): settings.lr[0] for method in settings.methods for shots in settings.shots}
     if not config.data.validation_languages:
@@ -218,7 +236,7 @@ def _run_cell(
     if moves_backbone:
         start |= bench.backbone
     shots = sample(train, cell.shots, cell.seed, cell.language)
-    tuned = fine_tune(bench.model, task, bench.backbone, start, shots, settings, lr, cell.seed)
+    tuned = fine_tune(bench.model, task, bench.backbone, start, shots, settings, lr, cell.seed, cell.language)
     scores, predicted = evaluate(bench.model, task, {**bench.backbone, **tuned.values}, test)
     after = weights_hash({name: tuned.values.get(name, value) for name, value in bench.backbone.items()})
     if after != bench.frozen and not moves_backbone:
@@ -267,9 +285,9 @@ def _save_cell(
         encoder, weights = source.encoder.name, source.encoder.weights
         if METHODS[cell.method].moves_backbone:
             encoder = str(aside / "encoder")
-            assign(bench.model, values)
-            save_encoder(cast(PreTrainedModel, bench.model.backbone), source.encoder.tokenizer, Path(encoder))
-            weights = weights_hash(dict(bench.model.backbone.state_dict()))
+            tuned = _tuned_encoder(source.encoder, values)
+            save_encoder(tuned, source.encoder.tokenizer, Path(encoder))
+            weights = weights_hash(dict(tuned.state_dict()))
         provenance["encoder_weights"] = weights
         save_artifact(aside, Artifact(bench.method, task.labels, light, encoder, provenance))
         with (aside / "predictions.jsonl").open("w", encoding="utf-8") as lines:
@@ -279,6 +297,15 @@ def _save_cell(
                     json.dumps({"words": words, "gold": gold, "predicted": list(tags)}, ensure_ascii=False) + "\n"
                 )
         write_json(aside / RECORD, record)
+
+
+def _tuned_encoder(encoder: Encoder, values: Params) -> PreTrainedModel:
+    """A copy with the tuned theta: the bench's own is where the next cell starts."""
+    module = copy.deepcopy(encoder.module)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            parameter.copy_(values[f"backbone.{name}"])
+    return module
 
 
 def _label(config: Config) -> str:
@@ -296,10 +323,7 @@ def _digest(config: Config, source: Source) -> str:
 
 
 def _done(folder: Path, digest: str, overwrite: bool) -> bool:
-    if not folder.exists():
-        return False
-    if overwrite:
-        shutil.rmtree(folder)
+    if overwrite or not folder.exists():  # an old one stays until the new one is whole
         return False
     found = read_record(folder / RECORD)["digest"]
     if found != digest:

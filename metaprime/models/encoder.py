@@ -8,11 +8,19 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from huggingface_hub.errors import HfHubHTTPError
-from safetensors import safe_open
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from metaprime.models import attention
@@ -49,11 +57,9 @@ def load_encoder(name: str, implementation: str = "sdpa") -> Encoder:
             config = AutoConfig.from_pretrained(name)
             layout = layout_of(config.model_type)
             config._attn_implementation = attention.IMPLEMENTATIONS[implementation]
-            module = AutoModel.from_pretrained(
-                name, config=config, dtype=torch.float32, use_safetensors=True, **_pooling(name)
-            )
+            module = _load_weights(name, config)
             tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True, add_prefix_space=True)
-    except (OSError, ValueError, HfHubHTTPError) as error:
+    except (OSError, ValueError, HfHubHTTPError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]
         raise MetaprimeError(
             f"encoder.name {name!r} cannot be loaded: {reason}. Give a folder with config.json, model.safetensors and "
@@ -61,6 +67,8 @@ def load_encoder(name: str, implementation: str = "sdpa") -> Encoder:
         ) from None
     if not tokenizer.is_fast:
         raise MetaprimeError(f"encoder.name {name!r} has no fast tokenizer, which aligning words and sub-words needs")
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise MetaprimeError(f"encoder.name {name!r} has no tokenizer vocabulary: add its tokenizer.json to the folder")
     module.eval()
     return Encoder(module, tokenizer, layout, name, weights_hash(dict(module.state_dict())))
 
@@ -102,13 +110,30 @@ def _refuse_bad_folder(name: str) -> None:
         raise MetaprimeError(f"encoder.name: folder {name!r} holds no *.safetensors")
 
 
-def _pooling(name: str) -> dict[str, bool]:
-    """Leaves the pooler away where the checkpoint has none: it would be random weights saved as if they were learned."""
-    file = Path(name) / "model.safetensors"
-    if not file.is_file():
-        return {}
-    with safe_open(file, "pt") as checkpoint:
-        return {} if any("pooler." in key for key in checkpoint.keys()) else {"add_pooling_layer": False}  # noqa: SIM118
+def _load_weights(name: str, config: PretrainedConfig) -> PreTrainedModel:
+    """The backbone with every weight out of the checkpoint: transformers would draw what is not there at random.
+
+    Only a pooler may be missing. It is left away: it would be random weights saved as if they were learned.
+    """
+    module, info = AutoModel.from_pretrained(
+        name,
+        config=config,
+        dtype=torch.float32,
+        use_safetensors=True,
+        ignore_mismatched_sizes=True,  # named below, never passed on
+        output_loading_info=True,
+    )
+    wrong = {key: f"{tuple(found)}, not {tuple(own)}" for key, found, own in info["mismatched_keys"]}
+    wrong |= {key: "missing" for key in info["missing_keys"] if not key.startswith("pooler.")}
+    if wrong:
+        key = min(wrong)
+        raise MetaprimeError(
+            f"encoder.name {name!r}: {len(wrong)} weights of its checkpoint do not fit its config.json, for example "
+            f"{key} ({wrong[key]}): the two belong to different models, or the file was damaged"
+        )
+    if info["missing_keys"]:
+        module.pooler = None
+    return cast(PreTrainedModel, module)
 
 
 @contextlib.contextmanager

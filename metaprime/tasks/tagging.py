@@ -45,6 +45,11 @@ def tagging(labels: LabelSet, tokenizer: PreTrainedTokenizerBase, max_length: in
     )
 
 
+def entity_types(tags: Sequence[str]) -> tuple[str, ...]:
+    """The types behind a head's tags, in their order."""
+    return tuple(tag[2:] for tag in tags if tag.startswith("B-"))
+
+
 def _measure(logits_BLC: torch.Tensor, labels_BL: torch.Tensor) -> torch.Tensor:
     return cross_entropy(logits_BLC.flatten(0, 1), labels_BL.flatten(), ignore_index=IGNORE)
 
