@@ -54,6 +54,7 @@ class PretrainConfig(Section):
     length: PositiveInt = 64
     lr: PositiveFloat = 2e-3
     seed: NonNegativeInt = 0
+    threads: PositiveInt = 2
 
     @model_validator(mode="after")
     def _divisible(self) -> PretrainConfig:
@@ -161,7 +162,8 @@ class TransferConfig(Section):
     """Fine-tuning of the frozen encoder on K = `shots` sentences of each target language.
 
     `encoder` is `primed` (under run.output), `base` (encoder.name), or a folder or hub id. Several rates in `lr` are
-    tried on the validation languages and the best is taken, per method and number of shots. `stop: fixed` runs `steps`
+    tried on the validation languages and the best is taken, per method and number of shots (priming's own validation
+    uses the first). `stop: fixed` runs `steps`
     steps; `stop: development` takes a share of the K out for choosing the number of steps, looking every
     `evaluate_every`.
     """
@@ -172,7 +174,7 @@ class TransferConfig(Section):
     seeds: tuple[NonNegativeInt, ...] = (0,)
     steps: PositiveInt = 100
     batch: PositiveInt = 16
-    lr: tuple[PositiveFloat, ...] = (1e-2,)
+    lr: tuple[PositiveFloat, ...] = (1e-2, 3e-3, 3e-2)
     warmup: Share = 0.1
     weight_decay: NonNegativeFloat = 0.0
     clip: PositiveFloat | None = 1.0

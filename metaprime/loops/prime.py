@@ -180,6 +180,7 @@ def open_encoder(config: Config, accelerator: Accelerator | None = None) -> Enco
         folder = Path(config.run.output) / KEPT_BASE
         main = accelerator is None or accelerator.is_main_process
         if main:
+            torch.set_num_threads(config.encoder.pretrain.threads)
             with Display("pre-training", config.encoder.pretrain.steps, True) as display:
                 pretrain(
                     config.encoder.pretrain,
@@ -187,6 +188,7 @@ def open_encoder(config: Config, accelerator: Accelerator | None = None) -> Enco
                     folder,
                     lambda done, _, loss: display.show(done, f"masked-word loss {loss:.3f}"),
                 )
+            torch.set_num_threads(config.run.threads)
         if accelerator:
             accelerator.wait_for_everyone()
         name = str(folder)
@@ -288,19 +290,22 @@ def _moved(batch: MetaBatch, device: torch.device) -> MetaBatch:
 
 
 def _metrics(run: Run, step: int, outcome: Outcome, norm: float) -> dict[str, Any]:
-    support = outcome.support_loss.mean(0)
-    return {
+    line = {
         "step": step + 1,
         "languages": run.episodes.languages_of(step),
         "query_loss": outcome.query_loss.mean().item(),
-        "support_loss_before": support[0].item(),
-        "support_loss_after": support[1].item(),
         "gradient_norm": norm,
         "lr": run.outer.optimizer.param_groups[0]["lr"],
     }
+    if LEARNERS[run.config.learner.name].adapts:
+        line["support_loss_before"], line["support_loss_after"] = outcome.support_loss.mean(0).tolist()
+    return line
 
 
 def _note(line: dict[str, Any]) -> str:
-    validated = f"  held-out F1 {line['validation_f1']:.1f}" if "validation_f1" in line else ""
-    inner = f"support {line['support_loss_before']:.3f} -> {line['support_loss_after']:.3f}"
-    return f"query loss {line['query_loss']:.3f}  {inner}{validated}"
+    note = f"query loss {line['query_loss']:.3f}"
+    if "support_loss_before" in line:
+        note += f"  support {line['support_loss_before']:.3f} -> {line['support_loss_after']:.3f}"
+    if "validation_f1" in line:
+        note += f"  held-out F1 {line['validation_f1']:.1f}"
+    return note

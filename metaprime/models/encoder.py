@@ -47,8 +47,8 @@ def load_encoder(name: str, implementation: str = "sdpa") -> Encoder:
         implementation: `sdpa` or `eager`.
 
     Raises:
-        MetaprimeError: the folder or hub id cannot be read, holds pickled weights only, has a slow tokenizer only, or
-            is of an architecture without a row in the site table.
+        MetaprimeError: the folder or hub id cannot be read, holds pickled weights only or not all weights, has no
+            fast tokenizer, or is of an architecture without a row in the site table.
     """
     attention.register()
     _refuse_bad_folder(name)
