@@ -95,9 +95,9 @@ def demo(
     """
     if unknown := [name for name in arms if name not in ARMS]:
         raise MetaprimeError(f"--arms: {unknown[0]!r} is unknown (known: {', '.join(ARMS)})")
-    check_output(config, resume=True, overwrite=overwrite)
+    check_output(config, resume=not overwrite, overwrite=overwrite)
     encoder = open_encoder(config)  # the embedded one is pre-trained here, once; a bad one is refused here
-    open_output(config, resume=True, overwrite=overwrite)
+    open_output(config, resume=not overwrite, overwrite=overwrite)
     config = override(config, f"encoder.name={json.dumps(encoder.name)}")
     context = multiprocessing.get_context("spawn")  # fresh processes: each gets one thread, none inherits a lock
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:

@@ -1,0 +1,57 @@
+"""Intervals against scipy's own."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from metaprime.evaluation.statistics import Interval, paired_contrast, t_interval
+
+VALUES = [71.2, 73.9, 70.4, 75.0, 72.2]
+
+
+@pytest.mark.parametrize("confidence", [0.95, 0.9])
+def test_the_interval_is_students(confidence: float) -> None:
+    found = t_interval(VALUES, confidence)
+    expected = stats.ttest_1samp(VALUES, 0).confidence_interval(confidence)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-12)
+    assert found.mean == pytest.approx(72.54)
+    assert found.deviation == pytest.approx(np.std(VALUES, ddof=1))
+    assert found.count == 5
+
+
+def test_a_contrast_is_the_paired_test_over_shared_seeds() -> None:
+    one = {3: 70.0, 0: 74.0, 1: 71.5, 7: 0.0}
+    other = {0: 72.0, 1: 71.0, 3: 69.5, 8: 99.0}
+    found = paired_contrast(one, other)
+    test = stats.ttest_rel([74.0, 71.5, 70.0], [72.0, 71.0, 69.5])
+    expected = test.confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-12)
+    assert (found.mean, found.count) == (1.0, 3)
+    assert found.excludes_zero == (test.pvalue < 0.05)
+    back = paired_contrast(other, one)
+    assert (back.mean, back.low, back.high) == pytest.approx((-found.mean, -found.high, -found.low))
+
+
+def test_one_replicate_has_no_interval() -> None:
+    found = t_interval([70.5])
+    assert (found.mean, found.count) == (70.5, 1)
+    assert all(map(math.isnan, (found.deviation, found.low, found.high)))
+    assert not found.excludes_zero
+
+
+def test_no_replicate_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no replicates"):
+        t_interval([])
+    with pytest.raises(ValueError, match="no replicates"):
+        paired_contrast({0: 1.0}, {1: 1.0})
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "excludes"), [(0.1, 2, True), (-2, -0.1, True), (-0.1, 2, False), (0.0, 2, False), (-2, 0.0, False)]
+)
+def test_zero_is_excluded_only_beyond_the_ends(low: float, high: float, excludes: bool) -> None:
+    assert Interval((low + high) / 2, 1.0, low, high, 5).excludes_zero is excludes

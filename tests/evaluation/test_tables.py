@@ -1,0 +1,69 @@
+"""Tables: what a row says of several runs."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from metaprime.evaluation.statistics import Interval
+from metaprime.evaluation.tables import (
+    TRANSFER_HEADER,
+    arm_summary,
+    markdown,
+    spread,
+    terminal,
+    transfer_rows,
+    with_interval,
+)
+
+
+def record(f1: float, language: str = "qaa", method: str = "lora", lr: float = 0.01, seed: int = 0) -> dict[str, Any]:
+    return {
+        "cell": {"language": language, "method": method, "shots": 50, "priming_seed": seed, "transfer_seed": 0},
+        "scores": {"lenient": {"overall": {"f1": f1}}, "strict": {"overall": {"f1": f1 - 10}}},
+        "training": {"lr": lr},
+    }
+
+
+def test_markdown() -> None:
+    assert markdown(["a", "b"], [["x", "1"], ["y", "2"]]) == "| a | b |\n| --- | ---: |\n| x | 1 |\n| y | 2 |\n"
+
+
+def test_terminal_shows_every_cell() -> None:
+    text = io.StringIO()
+    Console(file=text, width=80).print(terminal("scores", ["language", "F1"], [["qaa", "70.0"]]))
+    for part in ("scores", "language", "F1", "qaa", "70.0"):
+        assert part in text.getvalue()
+
+
+def test_one_run_has_no_spread_and_no_interval() -> None:
+    one = Interval(70.04, math.nan, math.nan, math.nan, 1)
+    assert (spread(one), with_interval(one)) == ("70.0", "+70.0")
+
+
+def test_several_have_both() -> None:
+    several = Interval(-1.25, 0.5, -2.0, 0.5, 3)
+    assert (spread(several), with_interval(several)) == ("-1.2 ± 0.5", "-1.2 [-2.0, +0.5]")
+
+
+def test_a_row_for_each_language_and_method() -> None:
+    records = [record(70), record(72, lr=0.003), record(50, method="head"), record(60, language="qab")]
+    assert transfer_rows(records) == [
+        ["qaa", "head", "50", "0.01", "50.0", "40.0", "1"],
+        ["qaa", "lora", "50", "0.003/0.01", "71.0 ± 1.4", "61.0 ± 1.4", "2"],
+        ["qab", "lora", "50", "0.01", "60.0", "50.0", "1"],
+    ]
+    assert all(len(row) == len(TRANSFER_HEADER) for row in transfer_rows(records))
+    assert transfer_rows([]) == []
+
+
+def test_an_arm_is_summed_up_over_priming_seeds() -> None:
+    records = [record(70, seed=0), record(80, language="qab", seed=0), record(60, seed=1)]
+    summary = arm_summary(records)
+    assert (summary.mean, summary.count) == (67.5, 2)
+    assert summary.deviation == pytest.approx(15 / 2**0.5)
+    assert arm_summary(records, "strict").mean == 57.5

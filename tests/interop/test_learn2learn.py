@@ -1,0 +1,140 @@
+"""Our meta-step against the one computed with the real learn2learn package."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from metaprime.data import synthetic
+from metaprime.data.episodes import Episodes, EpisodeShape
+from metaprime.data.labels import LabelSet
+from metaprime.interop import learn2learn
+from metaprime.loops.build import build_model
+from metaprime.loops.carrying import starting_values
+from metaprime.meta import Settings
+from metaprime.meta.inner import episode_gradients
+from metaprime.models.encoder import load_encoder
+from metaprime.models.primable import PrimableModel, functional_loss, partition
+from metaprime.peft import METHODS
+from metaprime.streams import torch_stream
+from metaprime.tasks.tagging import tagging
+from metaprime.types import Loss, MetaBatch, MetaprimeError, Params
+
+T = 2
+SETTINGS = Settings(inner_lr=0.1, outer=("backbone", "adapter", "head"))
+
+
+@pytest.fixture
+def package() -> None:
+    """The real package, or a skip with its reason; where METAPRIME_REQUIRE_LEARN2LEARN is set, a failure."""
+    if not learn2learn.installed():
+        if os.environ.get("METAPRIME_REQUIRE_LEARN2LEARN"):
+            pytest.fail("learn2learn is required here and not installed: run `make learn2learn`")
+        pytest.skip("learn2learn is not installed (`make learn2learn` installs it)")
+
+
+def parts(folder: Path, method: str, attention: str) -> tuple[PrimableModel, Loss, MetaBatch]:
+    encoder = load_encoder(str(folder), attention)
+    task = tagging(LabelSet(("PER", "ORG", "LOC")), encoder.tokenizer, 64)
+    pools = {name: task.encode(synthetic.read("", name, "train")[:30]) for name in ("qaa", "qaf")}
+    model = build_model(encoder, task, METHODS[method].config(), pools["qaa"])
+    shape = EpisodeShape(episodes=T, support=2, steps=3, query=3, tau=0)
+    batch = Episodes(pools, shape, seed=1).meta_batch(0, range(T), task.collate)
+    return model, functional_loss(model, task.measure), batch
+
+
+def random_start(model: PrimableModel) -> Params:
+    rules = {"adapter": "reset", "head": "reset"}
+    values = starting_values(model, partition(model), rules, seed=0, step=0, indices=range(T))
+    draw = torch_stream(0, "start")
+    own = next(model.parameters()).dtype
+    return {name: (value + 0.2 * torch.randn(value.shape, generator=draw)).to(own) for name, value in values.items()}
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("second_order", [False, True])
+@pytest.mark.parametrize("method", ["pfeiffer", "prefix", "lora"])
+@pytest.mark.usefixtures("package")
+def test_both_backends_compute_the_same(toy_bert: Path, method: str, second_order: bool, attention: str) -> None:
+    model, loss, batch = parts(toy_bert, method, attention)
+    settings = replace(SETTINGS, second_order=second_order)
+    for dtype, tolerance in ((torch.float32, 1e-6), (torch.float64, 1e-12)):
+        model.to(dtype)
+        theta, start = partition(model, unused=("pooler.",)).backbone, random_start(model)
+        ours = episode_gradients(loss, theta, start, batch, settings)
+        with sdpa_kernel(SDPBackend.MATH):
+            theirs = learn2learn.step_of("peft_maml")(loss, theta, start, batch, settings)
+        assert set(ours.gradients) == set(theirs.gradients)
+        largest = max(float(gradient.abs().max()) for gradient in ours.gradients.values())
+        assert largest > 1e-2
+        for name, gradient in theirs.gradients.items():
+            assert float((ours.gradients[name] - gradient).abs().max()) < tolerance * max(1.0, largest), name
+        torch.testing.assert_close(theirs.query_loss, ours.query_loss, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(theirs.support_loss, ours.support_loss, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.usefixtures("package")
+def test_a_slice_of_the_meta_batch_lands_at_its_places(toy_bert: Path) -> None:
+    model, loss, batch = parts(toy_bert, "lora", "eager")
+    theta = partition(model, unused=("pooler.",)).backbone
+    second = MetaBatch(
+        languages=batch.languages[1:],
+        indices=(1,),
+        total=T,
+        support=tuple({name: value[1:] for name, value in tensors.items()} for tensors in batch.support),
+        query={name: value[1:] for name, value in batch.query.items()},
+    )
+    start = {name: value[1:] for name, value in random_start(model).items()}
+    ours = episode_gradients(loss, theta, start, second, SETTINGS)
+    theirs = learn2learn.step(loss, theta, start, second, SETTINGS)
+    torch.testing.assert_close(theirs.query_loss, ours.query_loss)
+    torch.testing.assert_close(theirs.gradients, ours.gradients, rtol=1e-5, atol=1e-6)
+    assert theirs.query_loss[0] == 0
+    assert theirs.query_loss[1] > 0
+
+
+def test_a_learner_it_cannot_compute_is_refused() -> None:
+    with pytest.raises(MetaprimeError, match="computes peft_maml only, not 'multitask'"):
+        learn2learn.step_of("multitask")
+
+
+def test_carried_values_are_refused(toy_bert: Path) -> None:
+    model, loss, batch = parts(toy_bert, "lora", "eager")
+    settings = replace(SETTINGS, carry=True)
+    with pytest.raises(MetaprimeError, match=r"does not carry adapted values: set outer\.adapter and outer\.head"):
+        learn2learn.step(loss, partition(model).backbone, random_start(model), batch, settings)
+
+
+def test_without_the_package_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: Callable[..., object] = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: found(name, *rest) if name != "learn2learn" else None
+    )
+    assert not learn2learn.installed()
+    with pytest.raises(MetaprimeError, match="not installed; run `make learn2learn`"):
+        learn2learn.step_of("peft_maml")
+
+
+@pytest.mark.usefixtures("package")
+def test_nothing_of_the_package_stays_behind() -> None:
+    learn2learn.step_of("peft_maml")
+    assert [name for name in sys.modules if name.split(".")[0] == "learn2learn"] == []
+
+
+def test_importing_interop_does_not_import_the_package() -> None:
+    program = (
+        "import sys, metaprime.interop, metaprime.interop.learn2learn as backend\n"
+        "backend.installed()\n"
+        "print([name for name in sys.modules if name.split('.')[0] in ('learn2learn', 'gym', 'torchvision')])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,94 @@
+"""The demonstration in small: real processes, every arm, then its sums against an independent reckoning."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from metaprime.config import Config, load_config
+from metaprime.loops.demo import ARMS, PRIMINGS, demo
+from metaprime.types import MetaprimeError
+
+SEEDS = (0, 1)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, toy_encoder: Any) -> tuple[Config, dict[str, Any]]:
+    config = load_config(
+        None,
+        [
+            f"run.output={tmp_path_factory.mktemp('demo') / 'run'}",
+            f"encoder.name={toy_encoder('bert')}",
+            "data.languages=[qaa,qaf]",
+            "data.validation_languages=[qad]",
+            "data.target_languages=[qai,qao]",
+            "inner.steps=2",
+            "outer.steps=4",
+            "outer.validate_every=2",
+            "transfer.shots=20",
+            "transfer.steps=15",
+            "transfer.lr=[1e-2,3e-2]",
+            "transfer.test_sentences=60",
+        ],
+    )
+    return config, demo(config, seeds=SEEDS, jobs=2)
+
+
+def records(config: Config, arm: str, seed: int, method: str) -> list[dict[str, Any]]:
+    found = Path(config.run.output).glob(f"transfer/{arm}/seed{seed}/transfer/*/*-{method}-*/record.json")
+    return [json.loads(path.read_text("utf-8")) for path in sorted(found)]
+
+
+def test_means_and_contrasts_are_those_of_the_records(finished: tuple[Config, dict[str, Any]]) -> None:
+    config, results = finished
+    f1 = {}
+    for arm in ARMS:
+        for seed in SEEDS:
+            cells = records(config, arm, seed, "pfeiffer")
+            assert [cell["cell"]["language"] for cell in cells] == ["qai", "qao"]
+            f1[arm, seed] = np.mean([cell["scores"]["lenient"]["overall"]["f1"] for cell in cells])
+        assert results["arms"][arm]["pfeiffer"]["lenient"]["mean"] == pytest.approx(
+            np.mean([f1[arm, s] for s in SEEDS])
+        )
+    paired = stats.ttest_rel([f1["meta", s] for s in SEEDS], [f1["none", s] for s in SEEDS])
+    shown = results["contrasts"]["pfeiffer"]["meta - none"]
+    assert (shown["low"], shown["high"]) == pytest.approx(tuple(paired.confidence_interval(0.95)), rel=1e-6, abs=1e-6)
+
+
+def test_leaves_what_it_promises(finished: tuple[Config, dict[str, Any]]) -> None:
+    config, results = finished
+    output = Path(config.run.output)
+    for name in ("primed/model.safetensors", "results.json", "metrics.jsonl", "table.md"):
+        assert (output / name).is_file(), name
+    assert json.loads((output / "results.json").read_text("utf-8")) == json.loads(json.dumps(results))
+    for arm in ARMS.values():
+        assert f"| {arm.title} |" in (output / "table.md").read_text("utf-8")
+
+
+def test_arms_differ_as_they_say(finished: tuple[Config, dict[str, Any]]) -> None:
+    config, _ = finished
+    for name in PRIMINGS:
+        card = json.loads((Path(config.run.output) / f"priming/{name}/seed1/primed/metaprime.json").read_text("utf-8"))
+        used = card["provenance"]["config"]
+        assert used["run"]["seed"] == 1
+        assert used["data"]["shuffle_tags"] == (name == "shuffled")
+        assert used["learner"]["name"] == ("multitask" if name == "multitask" else "peft_maml")
+    start = records(config, "meta_start", 0, "pfeiffer")[0]["transfer"]
+    assert (start["start_adapter"], start["start_head"]) == ("primed", "primed")
+    fresh = records(config, "meta", 0, "pfeiffer")[0]["transfer"]
+    assert (fresh["start_adapter"], fresh["start_head"]) == ("fresh", "fresh")
+
+
+def test_refuses_an_unknown_arm_and_a_foreign_folder(tmp_path: Path, toy_bert: Path) -> None:
+    config = load_config(None, [f"run.output={tmp_path}", f"encoder.name={toy_bert}"])
+    with pytest.raises(MetaprimeError, match="'mta' is unknown"):
+        demo(config, arms=["mta"])
+    (tmp_path / "thesis.tex").write_text("years of work", encoding="utf-8")
+    with pytest.raises(MetaprimeError, match=r"thesis\.tex"):
+        demo(config, overwrite=True)
+    assert (tmp_path / "thesis.tex").is_file()

@@ -1,0 +1,150 @@
+"""Priming's meta-step on real encoders with real PEFT modules: against SGD on plain models, and batched against looped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from metaprime.data import synthetic
+from metaprime.data.episodes import Episodes, EpisodeShape
+from metaprime.data.labels import LabelSet
+from metaprime.loops.build import build_model
+from metaprime.loops.carrying import starting_values
+from metaprime.meta import LEARNERS, Settings
+from metaprime.models.encoder import load_encoder
+from metaprime.models.primable import PrimableModel, functional_loss, partition
+from metaprime.peft import METHODS
+from metaprime.streams import torch_stream
+from metaprime.tasks.tagging import tagging
+from metaprime.tasks.task import Task
+from metaprime.types import Batch, Loss, MetaBatch, MetaprimeError, Params
+
+ARCHITECTURES = ("bert", "roberta", "xlm-roberta")
+ADAPTING = [name for name, method in METHODS.items() if not method.moves_backbone]
+T, INNER_LR = 3, 0.1
+RESET = {"adapter": "reset", "head": "reset"}
+SETTINGS = Settings(inner_lr=INNER_LR, outer=("backbone", "adapter", "head"), carry=True)
+
+Builder = Callable[..., tuple[PrimableModel, Task, MetaBatch]]
+
+
+@pytest.fixture(scope="module")
+def build(toy_encoder: Callable[[str], Path]) -> Builder:
+    """A model as the loops make it, its task, and a meta-batch of T episodes with two inner steps."""
+
+    def build(architecture: str, method: str, attention: str = "sdpa") -> tuple[PrimableModel, Task, MetaBatch]:
+        encoder = load_encoder(str(toy_encoder(architecture)), attention)
+        task = tagging(LabelSet(("PER", "ORG", "LOC")), encoder.tokenizer, 64)
+        pools = {name: task.encode(synthetic.read("", name, "train")[:30]) for name in ("qaa", "qaf")}
+        model = build_model(encoder, task, METHODS[method].config(), pools["qaa"])
+        shape = EpisodeShape(episodes=T, support=2, steps=2, query=3, tau=0)
+        batch = Episodes(pools, shape, seed=1).meta_batch(0, range(T), task.collate)
+        lengths = {
+            int(n) for tensors in (*batch.support, batch.query) for n in tensors["attention_mask"].sum(-1).flatten()
+        }
+        assert len(lengths) > 3  # so that there is padding, and not the same in each batch
+        return model, task, batch
+
+    return build
+
+
+def random_start(model: PrimableModel) -> Params:
+    """Phi and head of T episodes, each its own and none at a special point such as zero."""
+    values = starting_values(model, partition(model), RESET, seed=0, step=0, indices=range(T))
+    draw = torch_stream(0, "start")
+    own = next(model.parameters()).dtype
+    return {name: (value + 0.2 * torch.randn(value.shape, generator=draw)).to(own) for name, value in values.items()}
+
+
+def run(model: PrimableModel, task: Task, batch: MetaBatch, settings: Settings, loss: Loss | None = None):
+    state = partition(model, unused=("pooler.",))
+    step = LEARNERS["peft_maml"].step
+    return step(loss or functional_loss(model, task.measure), state.backbone, random_start(model), batch, settings)
+
+
+def at(values: Params, place: int) -> Params:
+    return {name: value[place] for name, value in values.items()}
+
+
+@pytest.mark.parametrize("method", ADAPTING)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_first_order_is_sgd_on_a_model_of_its_own(build: Builder, architecture: str, method: str) -> None:
+    model, task, batch = build(architecture, method)
+    model.double()
+    start, initial = random_start(model), model.state_dict()
+    other = build(architecture, method)[0].double()  # built anew: hooks hold on to the modules they were made with
+    moving = [p for name, p in other.named_parameters() if not name.startswith("backbone.")]
+    theta = {name: p for name, p in other.named_parameters() if name.startswith("backbone.") and "pooler" not in name}
+
+    def measured(tensors: Batch) -> torch.Tensor:
+        return task.measure(other(tensors["input_ids"], tensors["attention_mask"]), tensors["labels"])
+
+    losses, adapted, expected = [], [], {name: torch.zeros_like(p) for name, p in other.named_parameters()}
+    for place in range(T):
+        other.load_state_dict({**initial, **at(start, place)})
+        optimizer = torch.optim.SGD(moving, lr=INNER_LR)
+        for tensors in batch.support:
+            other.zero_grad()
+            measured(at(tensors, place)).backward()
+            optimizer.step()
+        other.zero_grad()
+        query_loss = measured(at(batch.query, place))
+        (query_loss / T).backward()
+        losses.append(query_loss.detach())
+        adapted.append({name: value.detach().clone() for name, value in other.named_parameters()})
+        for name, parameter in other.named_parameters():
+            expected[name] += 0 if parameter.grad is None else parameter.grad
+
+    for batched in (True, False):
+        found = run(model, task, batch, replace(SETTINGS, batched=batched))
+        assert set(found.gradients) == {*theta, *start}
+        for name, gradient in found.gradients.items():
+            torch.testing.assert_close(gradient, expected[name], rtol=0, atol=1e-10)
+        for name in start:
+            torch.testing.assert_close(found.last_fast[name], adapted[-1][name], rtol=0, atol=1e-10)
+            mean = torch.stack([one[name] for one in adapted]).mean(0)
+            torch.testing.assert_close(found.mean_fast[name], mean, rtol=0, atol=1e-10)
+            assert not torch.allclose(adapted[-1][name], start[name][-1])  # the inner loop did move it
+        torch.testing.assert_close(found.query_loss, torch.stack(losses), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("method", ADAPTING)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_batched_is_looped(build: Builder, architecture: str, method: str, attention: str) -> None:
+    model, task, batch = build(architecture, method, attention)
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-10)):
+        model.to(dtype)
+        looped = run(model, task, batch, replace(SETTINGS, batched=False))
+        for chunk in (None, 2):
+            batched = run(model, task, batch, replace(SETTINGS, chunk=chunk))
+            for part in ("gradients", "last_fast", "mean_fast"):
+                torch.testing.assert_close(
+                    getattr(batched, part), getattr(looped, part), rtol=tolerance, atol=tolerance
+                )
+            torch.testing.assert_close(batched.query_loss, looped.query_loss, rtol=0, atol=tolerance)
+            torch.testing.assert_close(batched.support_loss, looped.support_loss, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("method", ADAPTING)
+def test_second_order_batched_is_looped(build: Builder, method: str, attention: str) -> None:
+    model, task, batch = build("bert", method, attention)
+    model.double()
+    settings = replace(SETTINGS, second_order=True)
+    batched, looped = (run(model, task, batch, replace(settings, batched=way)) for way in (True, False))
+    torch.testing.assert_close(batched.gradients, looped.gradients, rtol=1e-10, atol=1e-10)
+    first = run(model, task, batch, SETTINGS)
+    name = "backbone.encoder.layer.0.attention.self.value.weight"
+    assert not torch.allclose(batched.gradients[name], first.gradients[name], rtol=1e-3)
+
+
+def test_an_unused_pooler_that_is_not_left_out_is_named(build: Builder) -> None:
+    model, task, batch = build("bert", "head")
+    step, loss = LEARNERS["peft_maml"].step, functional_loss(model, task.measure)
+    with pytest.raises(MetaprimeError, match=r"does not depend on backbone\.pooler\.dense\.weight, backbone\.pooler"):
+        step(loss, partition(model).backbone, random_start(model), batch, SETTINGS)

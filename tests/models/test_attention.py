@@ -1,0 +1,141 @@
+"""Our attention is the stock one, with a prefix where there is one and a mask always."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import AutoModel, PreTrainedModel
+
+from metaprime.data import synthetic
+from metaprime.data.labels import LabelSet
+from metaprime.loops.build import build_model
+from metaprime.models import attention
+from metaprime.models.encoder import load_encoder
+from metaprime.models.primable import PrimableModel, partition
+from metaprime.peft import METHODS
+from metaprime.streams import torch_stream
+from metaprime.tasks.tagging import tagging
+from metaprime.types import PREFIX_SLOT, Params
+
+ARCHITECTURES = ("bert", "roberta", "xlm-roberta")
+IMPLEMENTATIONS = ("sdpa", "eager")
+
+
+def batch(padding: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sentences of 3, 9 and 6 sub-words, padded to 9 + padding."""
+    lengths = (3, 9, 6)
+    ids = torch.randint(5, 60, (3, 9 + padding), generator=torch.Generator().manual_seed(0))
+    mask = (torch.arange(9 + padding) < torch.tensor(lengths)[:, None]).long()
+    return ids * mask, mask
+
+
+def hidden(module: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return module(input_ids=ids, attention_mask=mask).last_hidden_state[mask.bool()]
+
+
+@pytest.mark.parametrize("padding", [0, 4])
+def test_ours_is_the_stock_attention(toy_bert: Path, padding: int) -> None:
+    ids, mask = batch(padding)
+    stock = [AutoModel.from_pretrained(toy_bert, attn_implementation=name).eval() for name in IMPLEMENTATIONS]
+    ours = [load_encoder(str(toy_bert), name).module for name in IMPLEMENTATIONS]
+    one, *others = [hidden(module, ids, mask) for module in (*stock, *ours)]
+    for other in others:
+        torch.testing.assert_close(other, one, rtol=0, atol=1e-5)
+    everything = torch.ones_like(mask)
+    assert (hidden(ours[0], ids, everything)[:3] - one[:3]).abs().max() > 1e-2  # the mask does matter
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_padding_does_not_leak(
+    toy_encoder: Callable[[str], Path], architecture: str, method: str, implementation: str
+) -> None:
+    model, random = injected(toy_encoder(architecture), method, implementation)
+    ids, mask = batch(padding=0)
+    alone = [
+        functional_call(model, random, (ids[i : i + 1, :length], mask[i : i + 1, :length]))[0]
+        for i, length in enumerate(mask.sum(1).tolist())
+    ]
+    pad = model.backbone.config.pad_token_id
+    for padding in (0, 1, 11):
+        wide_ids, wide_mask = F.pad(ids, (0, padding), value=pad), F.pad(mask, (0, padding))
+        together = functional_call(model, random, (wide_ids, wide_mask))
+        for logits_LC, expected_LC in zip(together, alone, strict=True):
+            torch.testing.assert_close(logits_LC[: len(expected_LC)], expected_LC, rtol=0, atol=1e-5)
+
+
+def injected(folder: Path, method: str, implementation: str) -> tuple[PrimableModel, Params]:
+    """A model with the method's modules, and random phi and head."""
+    encoder = load_encoder(str(folder), implementation)
+    task = tagging(LabelSet(("PER", "ORG", "LOC")), encoder.tokenizer, 64)
+    rows = task.encode(synthetic.read("", "qaa", "train")[:4])
+    model = build_model(encoder, task, METHODS[method].config(), rows)
+    draw = torch_stream(0, "random")
+    own = {**partition(model).adapter, **partition(model).head}
+    return model, {name: 0.3 * torch.randn(value.shape, generator=draw) for name, value in own.items()}
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("method", ["head", "prefix"])
+def test_a_batch_without_padding_has_a_mask_too(
+    toy_bert: Path, monkeypatch: pytest.MonkeyPatch, method: str, implementation: str
+) -> None:
+    model, random = injected(toy_bert, method, implementation)
+    ids, mask = batch(padding=0)
+    ids, mask = ids + 5, torch.ones_like(mask)
+    shapes = []
+    with_prefix = attention.with_prefix
+
+    def spy(module: nn.Module, key: torch.Tensor, value: torch.Tensor, made: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        shapes.append(tuple(made.shape))
+        return with_prefix(module, key, value, made)
+
+    monkeypatch.setattr(attention, "with_prefix", spy)
+    looped = functional_call(model, random, (ids, mask))
+    assert shapes == [(3, 1, 9, 9)] * 2
+    with sdpa_kernel(SDPBackend.MATH):
+        run = vmap(lambda values, ids, mask: functional_call(model, values, (ids, mask)), in_dims=(None, 0, 0))
+        batched = run(random, ids[:, None], mask[:, None])
+    torch.testing.assert_close(batched[:, 0], looped, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("function", [attention.sdpa_attention, attention.eager_attention])
+def test_a_prefix_is_a_gated_mix_of_two_attentions(function: Callable[..., tuple[torch.Tensor, object]]) -> None:
+    draw = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 4, 5, 8, generator=draw) for _ in "qkv")
+    pk, pv = (torch.randn(4, 3, 8, generator=draw) for _ in "kv")
+    visible = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]).bool()[:, None, None, :].expand(2, 1, 5, 5)
+    module = nn.Module()
+    setattr(module, PREFIX_SLOT, lambda: (pk, pv))
+
+    text = (q @ k.mT / 8**0.5).masked_fill(~visible, -torch.inf)
+    prefix = q @ pk.mT / 8**0.5
+    mass = text.logsumexp(-1, keepdim=True), prefix.logsumexp(-1, keepdim=True)
+    gate = torch.sigmoid(mass[1] - mass[0])  # lambda = sum exp(prefix) / (sum exp(prefix) + sum exp(text))
+    expected = (1 - gate) * text.softmax(-1) @ v + gate * prefix.softmax(-1) @ pv
+
+    mask = visible if function is attention.sdpa_attention else torch.zeros(2, 1, 5, 5).masked_fill(~visible, -1e30)
+    out, _ = function(module, q, k, v, mask)
+    torch.testing.assert_close(out.transpose(1, 2), expected, rtol=0, atol=1e-6)
+    plain, _ = function(nn.Module(), q, k, v, mask)
+    torch.testing.assert_close(plain.transpose(1, 2), text.softmax(-1) @ v, rtol=0, atol=1e-6)
+    other_scale, _ = function(module, q, k, v, mask, scaling=0.1)
+    same_scale, _ = function(module, q * (0.1 * 8**0.5), k, v, mask)
+    torch.testing.assert_close(other_scale, same_scale, rtol=0, atol=1e-6)
+
+
+def test_registering_twice_changes_nothing(toy_bert: Path) -> None:
+    ids, mask = batch()
+    module = load_encoder(str(toy_bert)).module
+    before = hidden(module, ids, mask)
+    attention.register()
+    assert torch.equal(hidden(module, ids, mask), before)

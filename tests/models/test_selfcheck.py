@@ -1,0 +1,177 @@
+"""The self-check passes for every method on every architecture, and catches each way of not being connected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from metaprime.data import synthetic
+from metaprime.data.labels import LabelSet
+from metaprime.loops.build import build_model
+from metaprime.models.encoder import load_encoder
+from metaprime.models.primable import PrimableModel
+from metaprime.models.selfcheck import check_injection, probe
+from metaprime.models.sites import resolve
+from metaprime.peft import METHODS
+from metaprime.peft.method import add_to_output
+from metaprime.streams import torch_stream
+from metaprime.tasks.tagging import TagHead, tagging
+from metaprime.types import Batch, MetaprimeError, Params, Sites
+
+ARCHITECTURES = ("bert", "roberta", "xlm-roberta")
+HIDDEN = 32
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_passes_on_every_architecture(
+    toy_encoder: Callable[[str], Path], method: str, architecture: str, attention: str
+) -> None:
+    encoder = load_encoder(str(toy_encoder(architecture)), attention)
+    task = tagging(LabelSet(("PER", "ORG", "LOC")), encoder.tokenizer, 64)
+    rows = task.encode(synthetic.read("", "qaa", "train")[:4])
+    config = METHODS[method].config()
+    model = build_model(encoder, task, config, rows)  # which checks
+
+    batch = task.collate(rows)
+    bare = probe(PrimableModel(encoder.module, nn.ModuleDict(), task.new_head(HIDDEN)).eval(), batch)
+    check_injection(model, batch, bare, config.identity)
+    same = torch.equal(probe(model, batch), bare)
+    assert same == config.identity  # to the last bit where promised; and no promise is made too little
+    assert bare.shape == (int(batch["attention_mask"].sum()), 7)
+
+
+def test_what_promises_identity() -> None:
+    promised = {name: method.config().identity for name, method in METHODS.items()}
+    assert {name: promised[name] for name in ("pfeiffer", "lora", "prefix")} == {
+        "pfeiffer": True,
+        "lora": True,
+        "prefix": False,
+    }
+    assert METHODS["pfeiffer"].config(init="bert").identity is False
+
+
+class Scale(nn.Module):
+    """A delta with two parameters: small enough to break in every way."""
+
+    def __init__(self, strength: float = 1.0, start: float = 0.0, b_used: bool = True) -> None:
+        super().__init__()
+        self.a, self.b = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+        self.strength, self.start, self.b_used = strength, start, b_used
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.strength * (self.a * x + self.b * x.roll(1, -1) * self.b_used)
+
+    def initial(self, generator: torch.Generator) -> Params:
+        return {"a": torch.full((1,), self.start), "b": torch.zeros(1)}
+
+
+Inject = Callable[[Sites], nn.ModuleDict]
+
+
+def sound(sites: Sites, **options: float | bool) -> nn.ModuleDict:
+    modules = nn.ModuleDict()
+    for index, layer in enumerate(sites.layers):
+        modules[str(index)] = Scale(**options)
+        add_to_output(layer.ffn_out, modules[str(index)], of_output=True)
+    return modules
+
+
+def never_called(sites: Sites) -> nn.ModuleDict:
+    modules = sound(sites)
+    modules["spare"] = Scale()
+    return modules
+
+
+def called_twice(sites: Sites) -> nn.ModuleDict:
+    modules = sound(sites)
+    add_to_output(sites.layers[0].attention_out, modules["0"], of_output=True)
+    return modules
+
+
+def late_binding(sites: Sites) -> nn.ModuleDict:
+    """Every hook calls the module of the last layer."""
+    modules = nn.ModuleDict({str(index): Scale() for index in range(len(sites.layers))})
+    for index, layer in enumerate(sites.layers):
+        layer.ffn_out.register_forward_hook(lambda m, inputs, output: output + modules[str(index)](output))  # noqa: B023
+    return modules
+
+
+def no_identity(sites: Sites) -> nn.ModuleDict:
+    return sound(sites, start=1e-3)
+
+
+def no_effect(sites: Sites) -> nn.ModuleDict:
+    return sound(sites, strength=0.0)
+
+
+def result_dropped(sites: Sites) -> nn.ModuleDict:
+    modules = nn.ModuleDict({"0": Scale()})
+    sites.layers[0].ffn_out.register_forward_hook(lambda module, inputs, output: (modules["0"](output), None)[1])
+    return modules
+
+
+def no_gradient(sites: Sites) -> nn.ModuleDict:
+    return sound(sites, b_used=False)
+
+
+def detached(sites: Sites) -> nn.ModuleDict:
+    modules = nn.ModuleDict({"0": Scale()})
+    sites.layers[0].ffn_out.register_forward_hook(lambda module, inputs, output: output + modules["0"](output).detach())
+    return modules
+
+
+def check(folder: Path, inject: Inject, identity: bool = True) -> None:
+    module = load_encoder(str(folder)).module
+    head = TagHead(HIDDEN, 3)
+    batch = toy_batch()
+    bare = probe(PrimableModel(module, nn.ModuleDict(), head).eval(), batch)
+    adapter = inject(resolve(module, load_encoder(str(folder)).layout))
+    check_injection(PrimableModel(module, adapter, head).eval(), batch, bare, identity)
+
+
+def toy_batch() -> Batch:
+    ids = torch.randint(5, 60, (2, 7), generator=torch_stream(0, "ids"))
+    mask = (torch.arange(7) < torch.tensor([[7], [4]])).long()
+    return {"input_ids": ids * mask, "attention_mask": mask}
+
+
+def test_a_sound_injection_passes(toy_bert: Path) -> None:
+    check(toy_bert, sound)
+    check(toy_bert, no_identity, identity=False)
+
+
+@pytest.mark.parametrize(
+    ("inject", "message"),
+    [
+        (never_called, r"not called exactly once in a forward pass: \{'spare': 0\}"),
+        (called_twice, r"not called exactly once in a forward pass: \{'0': 2\}"),
+        (late_binding, r"not called exactly once in a forward pass: \{'0': 0, '1': 2\}"),
+        (no_identity, "initialisation should leave the encoder unchanged, and does not"),
+        (no_effect, "random adapter parameters do not change the encoder's output"),
+        (result_dropped, "random adapter parameters do not change the encoder's output"),
+        (no_gradient, r"no gradient reaches adapter\.0\.b, adapter\.1\.b"),
+        (detached, r"no gradient reaches adapter\.0\.a, adapter\.0\.b"),
+    ],
+)
+def test_a_broken_injection_is_caught(toy_bert: Path, inject: Inject, message: str) -> None:
+    with pytest.raises(MetaprimeError, match=message):
+        check(toy_bert, inject)
+
+
+def test_checking_leaves_no_trace(toy_bert: Path) -> None:
+    module = load_encoder(str(toy_bert)).module
+    head, batch = TagHead(HIDDEN, 3), toy_batch()
+    bare = probe(PrimableModel(module, nn.ModuleDict(), head).eval(), batch)
+    model = PrimableModel(module, sound(resolve(module, load_encoder(str(toy_bert)).layout)), head).eval()
+    hooks = [len(m._forward_hooks) for m in model.modules()]
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    check_injection(model, batch, bare, identity=True)
+    assert [len(m._forward_hooks) for m in model.modules()] == hooks
+    assert all(torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True))
+    assert all(parameter.grad is None for parameter in model.parameters())

@@ -1,0 +1,99 @@
+"""What holds of every method: how many parameters it has, and that the backbone keeps its names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+from transformers import BertConfig, BertModel, PreTrainedModel
+
+from metaprime.models.sites import BERT, resolve
+from metaprime.peft import METHODS, MethodConfig
+from metaprime.streams import torch_stream
+from metaprime.types import Sites
+
+D, F, LAYERS = 768, 3072, 12
+
+PHI: dict[str, list[tuple[dict, int]]] = {
+    "pfeiffer": [
+        ({"bottleneck": 48}, 894_528),
+        ({"bottleneck": 7}, LAYERS * (2 * D * 7 + 7 + D)),
+    ],
+    "prefix": [({"length": 30}, 552_960), ({"length": 5}, LAYERS * 2 * 5 * D)],
+    "lora": [
+        ({"rank": 8, "sites": ("query", "value")}, 294_912),
+        ({"rank": 16, "sites": ("ffn_in", "ffn_out")}, 1_474_560),
+        ({"rank": 3, "sites": ("query", "key", "value", "attention_out")}, LAYERS * 4 * 2 * D * 3),
+    ],
+    "head": [({}, 0)],
+    "full": [({}, 0)],
+}
+"""Of BERT-base: options, and the number of phi's parameters by the closed form."""
+
+
+@cache
+def bert_base() -> PreTrainedModel:
+    with torch.device("meta"):
+        return BertModel(BertConfig(vocab_size=100, hidden_size=D, intermediate_size=F, num_hidden_layers=LAYERS))
+
+
+def inject(method: str, options: dict) -> tuple[PreTrainedModel, nn.ModuleDict]:
+    with torch.device("meta"):
+        encoder = BertModel(bert_base().config)
+        return encoder, METHODS[method].inject(resolve(encoder, BERT), METHODS[method].config(**options))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_phi_has_as_many_parameters_as_its_formula_says(method: str) -> None:
+    for options, count in PHI[method]:
+        _, modules = inject(method, options)
+        assert sum(parameter.numel() for parameter in modules.parameters()) == count, options
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_backbone_keeps_its_names_and_modules(method: str) -> None:
+    encoder, _ = inject(method, {})
+    plain = bert_base()
+    assert [name for name, _ in encoder.named_parameters()] == [name for name, _ in plain.named_parameters()]
+    assert encoder.state_dict().keys() == plain.state_dict().keys()
+    modules = {name: type(module) for name, module in encoder.named_modules()}
+    assert modules == {name: type(module) for name, module in plain.named_modules()}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_modules_start_at_zero_and_say_how_they_are_drawn(method: str, small_sites: Callable[[], Sites]) -> None:
+    modules = METHODS[method].inject(small_sites(), METHODS[method].config())
+    owners = [module for module in modules.modules() if list(module.parameters(recurse=False))]
+    for module in owners:
+        own = dict(module.named_parameters())
+        assert not any(parameter.any() for parameter in own.values())
+        drawn = module.initial(torch_stream(0, "x"))
+        assert {name: value.shape for name, value in drawn.items()} == {n: p.shape for n, p in own.items()}
+        assert any(value.any() for value in drawn.values())
+    assert bool(owners) == any(count for _, count in PHI[method])
+
+
+@pytest.fixture
+def small_sites() -> Callable[[], Sites]:
+    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
+    return lambda: resolve(BertModel(BertConfig(vocab_size=10, **shape)), BERT)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_config_names_its_method_and_refuses_what_it_does_not_know(method: str) -> None:
+    config = METHODS[method].config()
+    assert isinstance(config, MethodConfig)
+    assert config.method == method
+    with pytest.raises(ValidationError, match="extra_forbidden"):
+        METHODS[method].config(no_such_key=1)
+    with pytest.raises(ValidationError, match="frozen"):
+        config.method = "other"
+    assert METHODS[method].formula
+
+
+def test_only_full_fine_tuning_moves_the_backbone() -> None:
+    assert [name for name, method in METHODS.items() if method.moves_backbone] == ["full"]

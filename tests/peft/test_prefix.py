@@ -1,0 +1,89 @@
+"""Prefix tuning against attention written out densely, and against the key-value cache of transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModel, DynamicCache
+
+from metaprime.models.encoder import load_encoder
+from metaprime.models.sites import resolve
+from metaprime.peft import prefix
+from metaprime.streams import torch_stream
+
+LENGTH, HEADS, WIDTH = 5, 4, 8
+
+
+@pytest.fixture(params=["sdpa", "eager"])
+def injected(toy_bert: Path, request: pytest.FixtureRequest) -> tuple[nn.Module, nn.ModuleDict]:
+    encoder = load_encoder(str(toy_bert), request.param)
+    modules = prefix.inject(resolve(encoder.module, encoder.layout), prefix.PrefixConfig(length=LENGTH))
+    draw = torch_stream(0, "random phi")
+    for parameter in modules.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=draw)
+    return encoder.module, modules
+
+
+@pytest.fixture
+def inputs() -> dict[str, torch.Tensor]:
+    ids = torch.randint(5, 60, (2, 8), generator=torch_stream(0, "ids"))
+    mask = (torch.arange(8) < torch.tensor([[8], [5]])).long()
+    return {"input_ids": ids * mask, "attention_mask": mask}
+
+
+@torch.no_grad()
+def test_one_layer_is_dense_attention_over_prefix_and_text(
+    injected: tuple[nn.Module, nn.ModuleDict], inputs: dict[str, torch.Tensor]
+) -> None:
+    encoder, modules = injected
+    attention, seen = encoder.encoder.layer[1].attention.self, {}
+    attention.register_forward_hook(
+        lambda module, args, kwargs, output: seen.update(x=args[0] if args else kwargs["hidden_states"], out=output[0]),
+        with_kwargs=True,
+    )
+    encoder(**inputs)
+    phi = modules["1"]
+    for sentence, length in enumerate((8, 5)):
+        x_LD = seen["x"][sentence, :length]
+        for head in range(HEADS):
+            rows = slice(head * WIDTH, (head + 1) * WIDTH)
+            q, k, v = (
+                x_LD @ part.weight[rows].T + part.bias[rows]
+                for part in (attention.query, attention.key, attention.value)
+            )
+            k, v = torch.cat([phi.keys[head], k]), torch.cat([phi.values[head], v])
+            expected = torch.softmax(q @ k.T / WIDTH**0.5, dim=-1) @ v
+            torch.testing.assert_close(seen["out"][sentence, :length, rows], expected, rtol=0, atol=2e-6)
+
+
+@torch.no_grad()
+def test_the_encoder_is_the_stock_one_with_the_prefix_in_its_cache(
+    toy_bert: Path, injected: tuple[nn.Module, nn.ModuleDict], inputs: dict[str, torch.Tensor]
+) -> None:
+    encoder, modules = injected
+    cache = DynamicCache()
+    for index, phi in enumerate(modules.values()):
+        cache.update(phi.keys.expand(2, -1, -1, -1), phi.values.expand(2, -1, -1, -1), index)
+    stock = AutoModel.from_pretrained(toy_bert).eval()
+    expected = stock(
+        input_ids=inputs["input_ids"],
+        attention_mask=torch.cat([torch.ones(2, LENGTH, dtype=torch.int64), inputs["attention_mask"]], dim=1),
+        position_ids=torch.arange(8).expand(2, -1),  # positions do not shift
+        past_key_values=cache,
+    ).last_hidden_state
+    real = inputs["attention_mask"].bool()
+    found = encoder(**inputs).last_hidden_state[real]
+    torch.testing.assert_close(found, expected[real], rtol=0, atol=1e-5)
+    assert (found - stock(**inputs).last_hidden_state[real]).abs().max() > 0.1
+
+
+def test_how_it_starts() -> None:
+    drawn = prefix.Prefix(HEADS, 300, WIDTH).initial(torch_stream(0, "start"))
+    assert drawn["keys"].shape == drawn["values"].shape == (HEADS, 300, WIDTH)
+    assert not torch.equal(drawn["keys"], drawn["values"])
+    for value in drawn.values():
+        assert float(value.std()) == pytest.approx(0.02, rel=0.03)
+        assert abs(float(value.mean())) < 1e-3

@@ -1,0 +1,102 @@
+"""Every YAML that ships, found on disk, runs: two meta-steps on a toy encoder, then a transfer; and the thin scripts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from metaprime import load_config, prime, transfer
+from metaprime.config import METHODS, Config
+from metaprime.data import synthetic
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "recipes").rglob("*.yaml"))
+SMALL = (
+    "outer.steps=2",
+    "outer.validate_every=2",
+    "episodes.support=2",
+    "episodes.query=2",
+    "transfer.shots=4",
+    "transfer.seeds=0",
+    "transfer.steps=2",
+    "transfer.batch=2",
+    "transfer.test_sentences=5",
+)
+
+
+def test_all_are_found() -> None:
+    names = {path.name for path in CONFIGS}
+    assert names == {"demo.yaml", "minilm_wikiann.yaml", "reconstruction_mbert_wikiann.yaml", "smoke.yaml"}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_runs(path: Path, tmp_path: Path, toy_bert: Path) -> None:
+    config = load_config(path)
+    changes = [*SMALL, f"encoder.name={toy_bert}", f"run.output={tmp_path / 'run'}"]
+    if config.data.source != "synthetic:":
+        changes += stand_in(config, tmp_path)
+    config = load_config(path, changes)
+    primed = prime(config)
+    assert (primed / "model.safetensors").is_file()
+    records = transfer(config)
+    assert len(records) == len(config.transfer.methods) * len(config.data.target_languages)
+
+
+def stand_in(config: Config, folder: Path) -> list[str]:
+    """The config's corpora in the layout it asks for, filled with synthetic sentences."""
+    changes = []
+    sources = {"source": [*config.data.languages, *config.data.validation_languages]}
+    sources["target_source" if config.data.target_source else "source"] = [
+        *([] if config.data.target_source else sources["source"]),
+        *config.data.target_languages,
+    ]
+    for key, languages in sources.items():
+        assert getattr(config.data, key).startswith("parquet:")
+        for place, language in enumerate(languages):
+            for split in (config.data.train_split, config.data.validation_split, config.data.test_split):
+                file = folder / key / language / f"{split}.parquet"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                sentences = synthetic.read("", synthetic.LANGUAGES[place], split)[:120]
+                columns = {"tokens": [s.words for s in sentences], "ner_tags": [s.tags for s in sentences]}
+                pq.write_table(pa.table(columns), file)
+        changes.append(f"data.{key}=parquet:{folder / key}")
+    return changes
+
+
+def test_demo_yaml_spells_out_the_defaults() -> None:
+    assert load_config(ROOT / "recipes/configs/demo.yaml") == load_config()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_opens_with_its_command(path: Path) -> None:
+    assert f"recipes/configs/{path.name}" in path.read_text("utf-8").splitlines()[0]
+
+
+def test_reconstruction_says_of_every_value_where_it_is_from() -> None:
+    import yaml
+
+    path = ROOT / "recipes/configs/reconstruction_mbert_wikiann.yaml"
+    values = yaml.safe_load(path.read_text("utf-8"))
+    provenance = values.pop("provenance")
+    placement = {"run", "data.source"}  # where things are kept is no hyper-parameter
+    said = {f"{section}.{key}" for section, keys in values.items() for key in keys if section not in placement}
+    assert set(provenance) == said - placement
+
+
+def test_an_unknown_method_in_a_recipe_would_be_noticed() -> None:
+    assert {method for path in CONFIGS for method in load_config(path).transfer.methods} <= set(METHODS)
+
+
+def test_scripts(tmp_path: Path, toy_bert: Path) -> None:
+    smoke = str(ROOT / "recipes/configs/smoke.yaml")
+    changes = [*SMALL, f"encoder.name={toy_bert}", f"run.output={tmp_path / 'run'}", "transfer.methods=[head]"]
+    for script, said in (("prime.py", "primed"), ("transfer.py", "qai head K=4 seed 0: F1")):
+        command = [sys.executable, str(ROOT / "recipes" / script), smoke, *changes]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout
