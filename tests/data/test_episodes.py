@@ -1,0 +1,200 @@
+"""Episodes as a pure function of their address, and what support and query may never share."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from metaprime.data.encoding import collate
+from metaprime.data.episodes import Episodes, EpisodeShape, sample
+from metaprime.types import Batch, MetaBatch, MetaprimeError, Row, Sentence
+
+SHAPE = EpisodeShape(episodes=4, support=2, steps=3, query=4, tau=0.0)
+
+
+def row(text: str, number: int) -> Row:
+    """A row of 2 to 6 sub-words whose first one is its number."""
+    words = tuple(text.split())
+    length = 2 + number % 5
+    ids = (number, *range(1, length))
+    return Row(ids, tuple(range(len(words))), (0,) * length, Sentence(words, ("O",) * len(words), text))
+
+
+def pool(language: str, size: int, first: int = 0) -> list[Row]:
+    return [row(f"{language} sentence {number}", 1000 + first + number) for number in range(size)]
+
+
+def pools(**sizes: int) -> dict[str, list[Row]]:
+    return {name: pool(name, size, 100 * place) for place, (name, size) in enumerate(sizes.items())}
+
+
+def padded(rows: list[Row] | tuple[Row, ...]) -> Batch:
+    return collate(list(rows), 0)
+
+
+def whole(episodes: Episodes, step: int) -> MetaBatch:
+    return episodes.meta_batch(step, range(episodes.shape.episodes), padded)
+
+
+def numbers(batch: Batch) -> list[list[int]]:
+    """The numbers of the rows in a (T, B, L) batch."""
+    return [[int(ids[0]) for ids in episode] for episode in batch["input_ids"]]
+
+
+def same(one: MetaBatch, other: MetaBatch) -> bool:
+    batches = zip((*one.support, one.query), (*other.support, other.query), strict=True)
+    return one.languages == other.languages and all(torch.equal(a[k], b[k]) for a, b in batches for k in a)
+
+
+def test_the_same_address_gives_the_same_episode_whatever_was_drawn_before() -> None:
+    made = pools(aa=20, bb=30, cc=15)
+    forward, backward = Episodes(made, SHAPE, 7), Episodes(made, SHAPE, 7)
+    ahead = [whole(forward, step) for step in range(6)]
+    for step in reversed(range(6)):
+        assert same(whole(backward, step), ahead[step])
+        assert same(whole(backward, step), ahead[step])
+
+
+def test_step_index_and_seed_each_make_another_episode() -> None:
+    made = pools(aa=40)
+    episodes = Episodes(made, SHAPE, 7)
+    drawn = {
+        address: tuple(r.input_ids[0] for r in episodes.draw(*address)[1])
+        for address in [(step, index) for step in range(5) for index in range(5)]
+    }
+    assert len(set(drawn.values())) == len(drawn)
+    assert Episodes(made, SHAPE, 8).draw(0, 0) != episodes.draw(0, 0)
+
+
+def test_the_order_of_languages_in_the_config_does_not_matter() -> None:
+    made = pools(aa=20, bb=30, cc=15)
+    turned = dict(reversed(made.items()))
+    for step in range(8):
+        assert same(whole(Episodes(made, SHAPE, 0), step), whole(Episodes(turned, SHAPE, 0), step))
+
+
+@pytest.mark.parametrize("indices", [(0,), (3,), (0, 2), (1, 3), (2, 0)])
+def test_a_process_that_holds_a_slice_sees_the_same_episodes(indices: tuple[int, ...]) -> None:
+    episodes = Episodes(pools(aa=20, bb=30), SHAPE, 3)
+    for step in range(5):
+        everything, mine = whole(episodes, step), episodes.meta_batch(step, indices, padded)
+        assert mine.indices == indices
+        assert mine.total == everything.total == 4
+        assert list(mine.languages) == [everything.languages[index] for index in indices]
+        assert episodes.languages_of(step) == list(everything.languages)
+        for ours, theirs in zip((*mine.support, mine.query), (*everything.support, everything.query), strict=True):
+            for place, index in enumerate(indices):
+                for key in ours:
+                    length = ours[key].shape[-1]
+                    assert torch.equal(ours[key][place], theirs[key][index][:, :length])
+                assert not theirs["attention_mask"][index][:, ours["input_ids"].shape[-1] :].any()
+
+
+def test_shapes_and_no_sentence_twice() -> None:
+    episodes = Episodes(pools(aa=10), SHAPE, 0)  # exactly as many as one episode takes
+    for step in range(10):
+        batch = whole(episodes, step)
+        assert len(batch.support) == 3
+        assert all(tensors["labels"].shape[:2] == (4, 2) for tensors in batch.support)
+        assert batch.query["labels"].shape[:2] == (4, 4)
+        for place in range(4):
+            found = [n for tensors in (*batch.support, batch.query) for n in numbers(tensors)[place]]
+            assert sorted(found) == list(range(1000, 1010))
+
+
+def test_padded_to_the_longest_of_each_batch_and_no_further() -> None:
+    episodes = Episodes(pools(aa=30, bb=30), SHAPE, 1)
+    lengths = set()
+    for step in range(10):
+        batch = whole(episodes, step)
+        drawn = [episodes.draw(step, index)[1] for index in range(4)]
+        parts = [*(slice(first, first + 2) for first in (0, 2, 4)), slice(6, 10)]
+        for tensors, part in zip((*batch.support, batch.query), parts, strict=True):
+            rows = [r for one in drawn for r in one[part]]
+            assert tensors["input_ids"].shape[-1] == max(len(r.input_ids) for r in rows)
+            assert int(tensors["attention_mask"].sum()) == sum(len(r.input_ids) for r in rows)
+            lengths.add(tensors["input_ids"].shape[-1])
+    assert len(lengths) > 1
+
+
+def test_equal_texts_never_stand_on_both_sides() -> None:
+    spellings = [
+        str.lower,
+        str.upper,
+        str.title,
+        lambda text: "".join(chr(ord(c) + 0xFEE0) if c != " " else c for c in text),
+    ]
+    rows = [
+        row(write(f"word no{chr(97 + n)}"), 1000 + 10 * n + k) for n in range(10) for k, write in enumerate(spellings)
+    ]
+    episodes = Episodes({"aa": rows}, SHAPE, 0)
+    served = Counter()
+    for step in range(40):
+        _, drawn = episodes.draw(step, 0)
+        texts = [unicodedata.normalize("NFKC", " ".join(r.sentence.words)).casefold() for r in drawn]
+        assert len(set(texts)) == len(texts) == 10
+        served.update(r.input_ids[0] % 10 for r in drawn)
+    assert set(served) == {0, 1, 2, 3}  # each spelling gets its turn
+
+
+def test_duplicates_do_not_count_as_sentences() -> None:
+    rows = [row(f"word {n // 2}", 1000 + n) for n in range(18)]  # nine different ones
+    with pytest.raises(MetaprimeError, match="'aa' has 9 different sentences, one episode takes 10"):
+        Episodes({"aa": rows}, SHAPE, 0)
+
+
+SIZES = {"aa": 20, "bb": 40, "cc": 140}
+
+
+def chi_square(tau: float, expected: dict[str, float]) -> float:
+    shape = EpisodeShape(episodes=4, support=2, steps=3, query=4, tau=tau)
+    episodes = Episodes(pools(**SIZES), shape, 0)
+    counts = Counter(language for step in range(750) for language in episodes.languages_of(step))
+    total = sum(expected.values())
+    return float(np.sum([(counts[name] - 3000 * p / total) ** 2 / (3000 * p / total) for name, p in expected.items()]))
+
+
+@pytest.mark.parametrize(
+    ("tau", "expected"),
+    [
+        (0.0, dict.fromkeys(SIZES, 1.0)),
+        (1.0, {name: float(size) for name, size in SIZES.items()}),
+        (0.5, {name: size**0.5 for name, size in SIZES.items()}),
+    ],
+)
+def test_languages_are_drawn_by_size_to_the_tau(tau: float, expected: dict[str, float]) -> None:
+    assert chi_square(tau, expected) < 13.8  # p = 0.001 with two degrees of freedom
+    assert chi_square((tau + 0.5) % 1.5, expected) > 100  # and another tau is told apart
+
+
+def test_too_few_sentences_names_language_and_numbers() -> None:
+    with pytest.raises(MetaprimeError) as error:
+        Episodes(pools(aa=20, bb=9), SHAPE, 0)
+    message = str(error.value)
+    for part in ("'bb'", "9 different sentences", "takes 10", "support 2 x inner.steps 3 + query 4", "episodes.query"):
+        assert part in message
+
+
+def test_no_language_is_refused() -> None:
+    with pytest.raises(MetaprimeError, match=r"data\.languages is empty"):
+        Episodes({}, SHAPE, 0)
+
+
+def test_a_k_shot_sample_nests_and_is_a_function_of_seed_and_language() -> None:
+    rows = pool("aa", 50)
+    thirty = sample(rows, 30, 5, "aa")
+    assert sample(rows, 10, 5, "aa") == thirty[:10]
+    assert len({r.input_ids[0] for r in thirty}) == 30
+    assert sample(rows, 30, 5, "aa") == thirty
+    assert sample(rows, 30, 6, "aa") != thirty
+    assert sample(rows, 30, 5, "bb") != thirty
+    assert sorted(r.input_ids[0] for r in sample(rows, 50, 0, "aa")) == list(range(1000, 1050))
+
+
+def test_more_shots_than_sentences_is_refused() -> None:
+    with pytest.raises(MetaprimeError, match=r"'aa' has 50 training sentences, transfer\.shots asks for 51"):
+        sample(pool("aa", 50), 51, 0, "aa")

@@ -1,0 +1,344 @@
+"""Priming end to end on a toy: what it leaves, what each rule moves, which weights are kept, who may run where."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from metaprime.config import Config, load_config, override
+from metaprime.loops.checkpoint import newest_checkpoint
+from metaprime.loops.held_out import HeldOut
+from metaprime.loops.predict import predict
+from metaprime.loops.prime import prime
+from metaprime.models.encoder import load_encoder
+from metaprime.types import MetaprimeError, Params
+
+MakeConfig = Callable[..., Config]
+RULES = ("reset", "keep", "carry_one", "carry_mean", "meta")
+QUICK = ("outer.validate_every=0", "outer.steps=2")
+
+
+def metrics(output: str | Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (Path(output) / "metrics.jsonl").read_text("utf-8").splitlines()]
+
+
+def card(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "metaprime.json").read_text("utf-8"))
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+LOAD_WITHOUT_US = """
+import json, sys, warnings
+warnings.simplefilter("error")
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "metaprime":
+            raise ImportError("there is no metaprime here")
+
+sys.meta_path.insert(0, Blocked())
+import torch
+from transformers import AutoModel, AutoTokenizer
+folder, text = sys.argv[1:]
+model, info = AutoModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+tokenizer = AutoTokenizer.from_pretrained(folder)
+with torch.no_grad():
+    hidden = model.eval()(**tokenizer(text, return_tensors="pt")).last_hidden_state
+print(json.dumps({"info": {key: sorted(map(str, value)) for key, value in info.items()}, "hidden": hidden.tolist()}))
+"""
+
+
+def test_the_primed_encoder_loads_where_there_is_no_metaprime(primed_run: Config) -> None:
+    folder = Path(primed_run.run.output) / "primed"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", LOAD_WITHOUT_US, str(folder), "bada kulo ."],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    for word in ("newly initialized", "not used", "MISSING", "UNEXPECTED", "Warning"):
+        assert word not in done.stderr
+    found = json.loads(done.stdout)
+    assert not any(found["info"].values()), found["info"]
+    ours = load_encoder(str(folder))
+    with torch.no_grad():
+        expected = ours.module(**ours.tokenizer("bada kulo .", return_tensors="pt")).last_hidden_state
+    assert torch.allclose(torch.tensor(found["hidden"]), expected, atol=1e-5)
+
+
+def test_what_a_run_leaves(primed_run: Config) -> None:
+    output = Path(primed_run.run.output)
+    assert {path.name for path in output.iterdir()} == {"config.yaml", "run.json", "metrics.jsonl", "primed", "state"}
+    assert {path.name for path in (output / "state").iterdir()} == {"best", "step-00000002", "step-00000004"}
+    assert load_config(output / "config.yaml") == load_config(output / "primed" / "metaprime.yaml") == primed_run
+    names = {path.name for path in (output / "primed").iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json", "metaprime.json", "metaprime.safetensors"} <= names
+    assert not any(path.suffix in (".bin", ".pt", ".pkl") for path in output.rglob("*"))
+
+
+def test_one_line_of_metrics_for_each_step(primed_run: Config) -> None:
+    lines = metrics(primed_run.run.output)
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert ["validation_f1" in line for line in lines] == [False, True, False, True]
+    for line in lines:
+        assert len(line["languages"]) == 2
+        assert set(line["languages"]) <= {"qaa", "qaf"}
+        assert all(
+            line[key] > 0 for key in ("query_loss", "support_loss_before", "support_loss_after", "gradient_norm")
+        )
+        assert set(line["volatile"]) == {"seconds"}
+    assert [line["lr"] for line in lines] == pytest.approx([1e-3, 0.75e-3, 0.5e-3, 0.25e-3])
+
+
+def test_provenance_says_where_the_weights_come_from(primed_run: Config) -> None:
+    folder = Path(primed_run.run.output) / "primed"
+    found = card(folder)
+    base = load_encoder(primed_run.encoder.name)
+    provenance = found["provenance"]
+    assert found["encoder"] == "."
+    assert found["peft"] == primed_run.peft.model_dump(mode="json")
+    assert found["labels"] == ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC"]
+    assert provenance["config"] == primed_run.model_dump(mode="json")
+    assert provenance["base"] == primed_run.encoder.name
+    assert provenance["base_weights"] == base.weights
+    assert provenance["encoder_weights"] == load_encoder(str(folder)).weights != base.weights
+    assert (provenance["seed"], provenance["processes"], provenance["kind"]) == (0, 1, "primed")
+    assert provenance["versions"]["torch"] == torch.__version__
+    best = max(metrics(primed_run.run.output), key=lambda line: (line.get("validation_f1", -1), -line["step"]))
+    assert (provenance["steps"], provenance["validation_f1"]) == (best["step"], best["validation_f1"])
+    assert set(provenance["volatile"]) == {"host", "pid", "written"}
+
+
+def test_priming_moves_every_parameter_that_the_loss_reaches(primed_run: Config) -> None:
+    before = load_encoder(primed_run.encoder.name).module.state_dict()
+    after = load_encoder(str(Path(primed_run.run.output) / "primed")).module.state_dict()
+    assert before.keys() == after.keys()
+    still = {name for name in before if torch.equal(before[name], after[name])}
+    assert still == {name for name in before if name.startswith("pooler.")}
+
+
+def test_the_same_config_gives_the_same_run_to_the_bit(primed_run: Config, tmp_path: Path) -> None:
+    prime(override(primed_run, f"run.output={tmp_path / 'again'}"))
+    for name in ("model.safetensors", "metaprime.safetensors", "tokenizer.json"):
+        again, first = (Path(root) / "primed" / name for root in (tmp_path / "again", primed_run.run.output))
+        assert again.read_bytes() == first.read_bytes(), name
+    stable = [
+        [{key: value for key, value in line.items() if key != "volatile"} for line in metrics(root)]
+        for root in (tmp_path / "again", primed_run.run.output)
+    ]
+    assert stable[0] == stable[1]
+
+
+@pytest.fixture(scope="module")
+def first_values(tiny: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Params:
+    """Adapter and head as they are drawn: under keep nothing moves them."""
+    config = tiny(tmp_path_factory.mktemp("keep") / "run", *QUICK, "outer.adapter=keep", "outer.head=keep")
+    return load_file(prime(config) / "metaprime.safetensors")
+
+
+@pytest.mark.parametrize(("adapter", "head"), [*product(RULES, RULES)])
+def test_every_rule_runs_and_moves_its_own_group(
+    tiny: MakeConfig, tmp_path: Path, first_values: Params, adapter: str, head: str
+) -> None:
+    config = tiny(tmp_path / "run", *QUICK, f"outer.adapter={adapter}", f"outer.head={head}")
+    values = load_file(prime(config) / "metaprime.safetensors")
+    assert values.keys() == first_values.keys()
+    for group, rule in (("adapter", adapter), ("head", head)):
+        same = {torch.equal(values[name], first_values[name]) for name in values if name.startswith(group)}
+        assert same == {rule in ("reset", "keep")}
+    assert len(metrics(tmp_path / "run")) == 2
+
+
+@pytest.mark.parametrize("method", ["prefix", "lora", "head"])
+def test_other_methods_prime_too(tiny: MakeConfig, tmp_path: Path, method: str) -> None:
+    overrides = [text for text in QUICK if text]
+    source = tiny(tmp_path / "unused").model_dump(mode="json")
+    source["peft"] = {"method": method}
+    source["run"]["output"] = str(tmp_path / "run")
+    (tmp_path / "config.yaml").write_text(json.dumps(source), encoding="utf-8")
+    folder = prime(load_config(tmp_path / "config.yaml", overrides))
+    assert card(folder)["peft"]["method"] == method
+    assert len(predict(folder, "Ada naps")) == 2
+
+
+@pytest.mark.parametrize("architecture", ["roberta", "xlm-roberta"])
+def test_other_architectures_prime_too(
+    tiny: MakeConfig, toy_encoder: Callable[[str], Path], tmp_path: Path, architecture: str
+) -> None:
+    folder = prime(tiny(tmp_path / "run", *QUICK, f"encoder.name={toy_encoder(architecture)}"))
+    assert load_encoder(str(folder)).module.config.model_type == architecture
+
+
+def test_looped_and_batched_inner_loops_prime_alike(tiny: MakeConfig, tmp_path: Path) -> None:
+    paths = [
+        prime(tiny(tmp_path / name, *QUICK, f"inner.batched={flag}", "outer.adapter=reset"))
+        for name, flag in (("one", "true"), ("other", "false"))
+    ]
+    assert distance(*paths) < 1e-5
+
+
+def test_multitask_trains_backbone_and_head_without_an_adapter(tiny: MakeConfig, tmp_path: Path) -> None:
+    folder = prime(tiny(tmp_path / "run", "learner.name=multitask", "inner.steps=0", "outer.head=reset"))
+    assert card(folder)["peft"] == {"method": "head"}
+    assert set(load_file(folder / "metaprime.safetensors")) == {"head.weight", "head.bias"}
+    lines = metrics(tmp_path / "run")
+    assert len(lines) == 4
+    assert lines[3]["validation_f1"] >= 0
+    assert lines[3]["query_loss"] < lines[0]["query_loss"]
+
+
+def test_multitask_cannot_be_validated_from_an_adapter_it_has_not(tiny: MakeConfig, tmp_path: Path) -> None:
+    config = tiny(tmp_path / "run", "learner.name=multitask", "transfer.start_adapter=primed")
+    with pytest.raises(MetaprimeError, match=r"transfer\.start_adapter: learner\.name 'multitask' learns no adapter"):
+        prime(config)
+    assert not (tmp_path / "run").exists()
+
+
+def distance(one: Path, other: Path) -> float:
+    """The largest difference between two primed folders' weights, adapter and head included."""
+    worst = 0.0
+    for name in ("model.safetensors", "metaprime.safetensors"):
+        ours, theirs = load_file(one / name), load_file(other / name)
+        assert ours.keys() == theirs.keys()
+        worst = max([worst, *(float((ours[key] - theirs[key]).abs().max()) for key in ours)])
+    return worst
+
+
+needs_learn2learn = pytest.mark.skipif(
+    importlib.util.find_spec("learn2learn") is None and not os.environ.get("METAPRIME_REQUIRE_LEARN2LEARN"),
+    reason="learn2learn is not installed: `make learn2learn` does it",
+)
+
+
+@needs_learn2learn
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_learn2learn_primes_to_the_same_weights(tiny: MakeConfig, tmp_path: Path, order: str) -> None:
+    base = load_encoder(tiny(tmp_path).encoder.name).module.state_dict()
+    settings = (*QUICK, f"inner.order={order}", "encoder.attention=eager", "outer.adapter=reset", "outer.head=meta")
+    ours = prime(tiny(tmp_path / "ours", *settings))
+    theirs = prime(tiny(tmp_path / "theirs", *settings, "learner.backend=learn2learn"))
+    assert distance(ours, theirs) < 1e-5
+    moved = load_file(ours / "model.safetensors")
+    assert max(float((moved[name] - base[name]).abs().max()) for name in moved) > 1e-3
+    losses = [[line["query_loss"] for line in metrics(tmp_path / name)] for name in ("ours", "theirs")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@needs_learn2learn
+@pytest.mark.parametrize("wrong", ["outer.adapter=carry_one", "outer.head=carry_mean", "learner.name=multitask"])
+def test_learn2learn_says_what_it_cannot_do_before_anything_is_written(
+    tiny: MakeConfig, tmp_path: Path, wrong: str
+) -> None:
+    with pytest.raises(MetaprimeError, match="learn2learn"):
+        prime(tiny(tmp_path / "run", "learner.backend=learn2learn", wrong))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("scores", "best"), [((1.0, 5.0, 3.0), 2), ((4.0, 4.0, 1.0), 1), ((1.0, 2.0, 3.0), 3)])
+def test_the_best_validated_weights_are_kept(
+    tiny: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scores: tuple[float, ...], best: int
+) -> None:
+    coming, seen = iter(scores), []
+
+    def mean(self: HeldOut, backbone: Params, primed: Params, *rest: object) -> float:
+        seen.append({name: value.detach().clone() for name, value in {**backbone, **primed}.items()})
+        return next(coming)
+
+    monkeypatch.setattr(HeldOut, "mean", mean)
+    folder = prime(tiny(tmp_path / "run", "outer.steps=3", "outer.validate_every=1"))
+    provenance = card(folder)["provenance"]
+    assert (provenance["steps"], provenance["validation_f1"]) == (best, scores[best - 1])
+    saved = {f"backbone.{name}": value for name, value in load_file(folder / "model.safetensors").items()}
+    saved |= load_file(folder / "metaprime.safetensors")
+    for step, weights in enumerate(seen, 1):
+        assert weights.keys() == saved.keys()
+        assert all(torch.equal(saved[name], weights[name]) for name in saved) == (step == best)
+    assert [line["best_step"] for line in metrics(tmp_path / "run")][-1] == best
+
+
+def test_without_validation_the_last_weights_are_kept(tiny: MakeConfig, tmp_path: Path) -> None:
+    folder = prime(tiny(tmp_path / "run", *QUICK, "outer.checkpoint_every=1"))
+    assert card(folder)["provenance"]["steps"] == 2
+    assert card(folder)["provenance"]["validation_f1"] is None
+    last = newest_checkpoint(tmp_path / "run" / "state")
+    assert last is not None
+    saved = load_file(folder / "model.safetensors")
+    assert all(
+        torch.equal(last.tensors[f"backbone.{name}"], value) for name, value in saved.items() if "pooler" not in name
+    )
+    assert not (tmp_path / "run" / "state" / "best").exists()
+
+
+def test_a_finished_run_is_refused_or_returned(primed_run: Config, tiny: MakeConfig) -> None:
+    output = Path(primed_run.run.output)
+    before = tree(output)
+    with pytest.raises(MetaprimeError, match="holds this run already: go on with --resume"):
+        prime(primed_run)
+    assert prime(primed_run, resume=True) == output / "primed"
+    other = tiny(output, "inner.lr=0.01")
+    for resume in (False, True):
+        with pytest.raises(MetaprimeError, match="holds another run"):
+            prime(other, resume=resume)
+    assert tree(output) == before
+
+
+def test_overwrite_starts_anew(tiny: MakeConfig, tmp_path: Path) -> None:
+    prime(tiny(tmp_path / "run", *QUICK))
+    (tmp_path / "run" / "transfer").mkdir()
+    prime(tiny(tmp_path / "run", *QUICK, "outer.steps=1"), overwrite=True)
+    assert len(metrics(tmp_path / "run")) == 1
+    assert not (tmp_path / "run" / "transfer").exists()
+
+
+def test_resume_goes_on_from_the_checkpoint_and_ends_alike(tiny: MakeConfig, tmp_path: Path) -> None:
+    whole, broken = (tiny(tmp_path / name, "outer.checkpoint_every=1") for name in ("whole", "broken"))
+    prime(whole)
+    prime(broken)
+    for name in ("primed", "state/step-00000004"):
+        for path in sorted((tmp_path / "broken" / name).rglob("*"), reverse=True):
+            path.unlink()
+        (tmp_path / "broken" / name).rmdir()
+    with (tmp_path / "broken" / "metrics.jsonl").open("a") as lines:
+        lines.write('{"step": 5, "volatile": {"seconds": 0.1}')  # cut off in the middle
+    prime(broken, resume=True)
+    for name in ("model.safetensors", "metaprime.safetensors"):
+        both = [(tmp_path / run / "primed" / name).read_bytes() for run in ("whole", "broken")]
+        assert both[0] == both[1]
+    assert [line["step"] for line in metrics(tmp_path / "broken")] == [1, 2, 3, 4]
+
+
+def test_resume_refuses_other_base_weights(tiny: MakeConfig, toy_bert: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(toy_bert, tmp_path / "base")
+    config = tiny(tmp_path / "run", *QUICK, f"encoder.name={tmp_path / 'base'}")
+    shutil.copytree(prime(config), tmp_path / "primed")
+    shutil.rmtree(tmp_path / "run" / "primed")
+    shutil.copy(tmp_path / "primed" / "model.safetensors", tmp_path / "base")
+    with pytest.raises(MetaprimeError, match=r"other base weights than encoder\.name has now"):
+        prime(config, resume=True)
+
+
+def test_shuffled_tags_prime_differently_from_the_same_sentences(
+    tiny: MakeConfig, primed_run: Config, tmp_path: Path
+) -> None:
+    prime(tiny(tmp_path / "run", *QUICK, "data.shuffle_tags=true"))
+    shuffled, real = metrics(tmp_path / "run"), metrics(primed_run.run.output)
+    assert [line["languages"] for line in shuffled] == [line["languages"] for line in real[:2]]
+    assert shuffled[0]["query_loss"] != real[0]["query_loss"]

@@ -1,0 +1,354 @@
+"""Transfer end to end on a toy: records, starts, rates, stopping, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from metaprime.config import Config, override
+from metaprime.evaluation.records import comparable, read_record
+from metaprime.loops import held_out
+from metaprime.loops import transfer as module
+from metaprime.loops.held_out import HeldOut
+from metaprime.loops.prime import prime
+from metaprime.loops.transfer import transfer
+from metaprime.peft import METHODS
+from metaprime.types import MetaprimeError, Params
+
+MakeConfig = Callable[..., Config]
+ALL = "transfer.methods=[pfeiffer, prefix, lora, head, full]"
+
+
+def elsewhere(config: Config, output: Path, *overrides: str) -> Config:
+    """Transfer from a finished run's primed encoder into another output."""
+    primed = Path(config.run.output) / "primed"
+    return override(config, f"run.output={output}", f"transfer.encoder={primed}", *overrides)
+
+
+def tree(folder: Path) -> dict[str, tuple[bytes, int]]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+@pytest.fixture(scope="module")
+def finished(primed_run: Config, tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, list[dict[str, Any]]]:
+    """Every method, two seeds, two K, on one language; output not to be changed."""
+    output = tmp_path_factory.mktemp("transfer") / "run"
+    config = elsewhere(primed_run, output, ALL, "transfer.seeds=[0, 1]", "transfer.shots=[4, 8]", "transfer.lr=0.02")
+    return config, transfer(config)
+
+
+def test_a_record_for_every_cell_in_order(finished: tuple[Config, list[dict[str, Any]]]) -> None:
+    config, records = finished
+    cells = [
+        (r["cell"]["method"], r["cell"]["shots"], r["cell"]["language"], r["cell"]["transfer_seed"]) for r in records
+    ]
+    assert cells == [(m, k, "qai", s) for m in METHODS for k in (4, 8) for s in (0, 1)]
+    root = Path(config.run.output) / "transfer" / "primed"
+    folders = {f"qai-{method}-k{shots}-s{seed}" for method, shots, _, seed in cells}
+    assert {path.name for path in root.iterdir()} == folders
+    for record, (method, shots, _, seed) in zip(records, cells, strict=True):
+        assert record == read_record(root / f"qai-{method}-k{shots}-s{seed}" / "record.json")
+        assert set(record) == {
+            *("cell", "scores", "training", "frozen", "digest", "peft", "transfer", "versions", "volatile")
+        }
+        assert record["cell"]["encoder"] == "primed"
+        assert record["cell"]["priming_seed"] == 0
+        assert record["training"]["sentences"] == shots
+        assert (record["training"]["steps"], record["training"]["lr"]) == (4, 0.02)
+        assert record["peft"]["method"] == method
+        assert set(record["scores"]) == {"sentences", "lenient", "strict"}
+        assert record["scores"]["sentences"] == 20
+        for reading in ("lenient", "strict"):
+            overall, types = record["scores"][reading]["overall"], record["scores"][reading]["types"]
+            assert set(overall) == {"precision", "recall", "f1", "entities"}
+            assert {"PER", "ORG", "LOC"} >= set(types)
+            assert sum(row["entities"] for row in types.values()) == overall["entities"] > 0
+
+
+def test_theta_is_proven_frozen_by_hash_and_full_fine_tuning_moves_it(
+    finished: tuple[Config, list[dict[str, Any]]],
+) -> None:
+    _, records = finished
+    assert len({record["frozen"]["before"] for record in records}) == 1
+    for record in records:
+        frozen = record["frozen"]
+        full = record["cell"]["method"] == "full"
+        assert frozen["unchanged"] == (not full)
+        assert (frozen["before"] == frozen["after"]) == (not full)
+
+
+def test_a_cell_holds_what_its_method_moved_and_nothing_else(finished: tuple[Config, list[dict[str, Any]]]) -> None:
+    root = Path(finished[0].run.output) / "transfer" / "primed"
+    for method in METHODS:
+        cell = root / f"qai-{method}-k8-s0"
+        values = load_file(cell / "metaprime.safetensors")
+        groups = {name.split(".")[0] for name in values}
+        assert groups == ({"head"} if method in ("head", "full") else {"adapter", "head"})
+        assert (cell / "encoder").is_dir() == (method == "full")
+
+
+def test_predictions_stand_beside_words_and_gold(finished: tuple[Config, list[dict[str, Any]]]) -> None:
+    cell = Path(finished[0].run.output) / "transfer" / "primed" / "qai-pfeiffer-k8-s0"
+    lines = [json.loads(line) for line in (cell / "predictions.jsonl").read_text("utf-8").splitlines()]
+    assert len(lines) == 20
+    assert all(len(line["words"]) == len(line["gold"]) == len(line["predicted"]) > 0 for line in lines)
+
+
+def test_a_theta_that_moves_under_a_freezing_method_is_reported(
+    primed_run: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = module.fine_tune
+
+    def careless(model: Any, task: Any, backbone: Params, *rest: Any) -> Any:
+        with torch.no_grad():
+            next(iter(backbone.values())).add_(1e-3)
+        return honest(model, task, backbone, *rest)
+
+    monkeypatch.setattr(module, "fine_tune", careless)
+    with pytest.raises(MetaprimeError, match="theta changed although pfeiffer freezes it"):
+        transfer(elsewhere(primed_run, tmp_path / "run", "transfer.methods=pfeiffer"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_equal_runs_differ_in_the_volatile_block_only(
+    finished: tuple[Config, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    config, records = finished
+    again = override(config, f"run.output={tmp_path / 'again'}", "transfer.seeds=[1]", "transfer.shots=[8]")
+    repeated = {record["cell"]["method"]: record for record in transfer(again)}
+    chosen = [r for r in records if (r["cell"]["shots"], r["cell"]["transfer_seed"]) == (8, 1)]
+    assert len(chosen) == 5
+    for record in chosen:
+        method = record["cell"]["method"]
+        other = repeated[method]
+        assert other["volatile"] != record["volatile"]
+        # Which other cells were asked for, and ran before this one, is no property of it.
+        for asked in (record, other):
+            asked["transfer"] = {k: v for k, v in asked["transfer"].items() if k not in ("methods", "seeds", "shots")}
+        assert comparable(other) == comparable(record)
+        for name in ("predictions.jsonl", "metaprime.safetensors"):
+            both = [
+                Path(where.run.output) / "transfer" / "primed" / f"qai-{method}-k8-s1" / name
+                for where in (config, again)
+            ]
+            assert both[0].read_bytes() == both[1].read_bytes(), (method, name)
+
+
+def test_seeds_draw_other_sentences(finished: tuple[Config, list[dict[str, Any]]]) -> None:
+    losses = [r["training"]["last_loss"] for r in finished[1] if r["cell"]["method"] == "head"]
+    assert len(set(losses)) == 4
+
+
+def test_what_is_finished_is_not_repeated(primed_run: Config, tmp_path: Path) -> None:
+    config = elsewhere(primed_run, tmp_path / "run", "transfer.methods=[head]")
+    transfer(config)
+    before = tree(tmp_path)
+    assert transfer(config) == transfer(config)
+    assert tree(tmp_path) == before
+    more = override(config, "transfer.seeds=[0, 1]", "transfer.methods=[head, lora]")
+    assert len(transfer(more)) == 4
+    assert {name: value for name, value in tree(tmp_path).items() if name in before} == before
+    cell = tmp_path / "run" / "transfer" / "primed" / "qai-head-k8-s1"
+    for path in sorted(cell.iterdir()):
+        path.unlink()
+    cell.rmdir()
+    transfer(more)
+    assert (cell / "record.json").is_file()
+    assert {name: value for name, value in tree(tmp_path).items() if name in before} == before
+
+
+@pytest.mark.parametrize("change", ["transfer.steps=5", "data.label_map={LOC: O}", "transfer.lr=0.5", "base"])
+def test_other_settings_or_another_encoder_are_refused(
+    primed_run: Config, tiny: MakeConfig, tmp_path: Path, change: str
+) -> None:
+    config = elsewhere(primed_run, tmp_path / "run", "transfer.methods=[head]")
+    transfer(config)
+    before = tree(tmp_path / "run")
+    if change == "base":
+        other_primed = prime(tiny(tmp_path / "other", "run.seed=1", "outer.steps=1", "outer.validate_every=0"))
+        changed = override(config, f"transfer.encoder={other_primed}")  # of the same last name: primed
+    else:
+        changed = override(config, change)
+    with pytest.raises(MetaprimeError, match=r"qai-head-k8-s0 holds a transfer with other settings .*--overwrite"):
+        transfer(changed)
+    assert tree(tmp_path / "run") == before
+    transfer(changed, overwrite=True)
+    assert tree(tmp_path / "run") != before
+
+
+def test_overwrite_keeps_the_old_until_the_new_is_whole(primed_run: Config, tmp_path: Path) -> None:
+    config = elsewhere(primed_run, tmp_path / "run", "transfer.methods=[pfeiffer]")
+    transfer(config)
+    before = tree(tmp_path)
+    with pytest.raises(MetaprimeError, match="the loss is"):
+        transfer(override(config, "transfer.lr=1e30"), overwrite=True)
+    assert tree(tmp_path) == before
+
+
+def test_the_base_encoder_needs_no_priming(tiny: MakeConfig, tmp_path: Path) -> None:
+    config = tiny(tmp_path / "run", "transfer.encoder=base", "transfer.methods=[head]")
+    (record,) = transfer(config)
+    assert record["cell"]["encoder"] == "base"
+    assert record["cell"]["priming_seed"] is None
+
+
+def start_of(config: Config, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """The values fine-tuning starts from, caught on their way in."""
+    caught: list[Params] = []
+    honest = module.fine_tune
+
+    def watched(model: Any, task: Any, backbone: Params, start: Params, *rest: Any) -> Any:
+        caught.append({name: value.clone() for name, value in start.items()})
+        return honest(model, task, backbone, start, *rest)
+
+    monkeypatch.setattr(module, "fine_tune", watched)
+    transfer(config)
+    monkeypatch.setattr(module, "fine_tune", honest)
+    return caught[0]
+
+
+@pytest.mark.parametrize("adapter", ["fresh", "primed"])
+@pytest.mark.parametrize("head", ["fresh", "primed"])
+def test_fine_tuning_starts_where_it_is_told(
+    primed_run: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adapter: str, head: str
+) -> None:
+    wanted = (f"transfer.start_adapter={adapter}", f"transfer.start_head={head}", "transfer.methods=[pfeiffer]")
+    start = start_of(elsewhere(primed_run, tmp_path / "run", *wanted), monkeypatch)
+    primed = load_file(Path(primed_run.run.output) / "primed" / "metaprime.safetensors")
+    assert start.keys() == primed.keys()
+    for group, choice in (("adapter", adapter), ("head", head)):
+        same = [torch.equal(start[name], primed[name]) for name in primed if name.startswith(group)]
+        assert all(same) if choice == "primed" else not any(same) or group == "adapter"
+        if choice == "fresh":
+            assert not all(same)
+
+
+def test_a_primed_start_of_another_method_is_refused(primed_run: Config, tmp_path: Path) -> None:
+    for wrong in ("transfer.methods=[pfeiffer, lora]", "peft.bottleneck=5"):
+        for rates in ("0.01", "[0.01, 0.02]"):
+            config = elsewhere(
+                primed_run, tmp_path / "run", "transfer.start_adapter=primed", wrong, f"transfer.lr={rates}"
+            )
+            with pytest.raises(MetaprimeError, match=r"transfer\.start_adapter: the encoder was primed with Pfeiffer"):
+                transfer(config)
+            assert not (tmp_path / "run").exists()
+    heads = elsewhere(primed_run, tmp_path / "run", "transfer.start_adapter=primed", "transfer.methods=[head]")
+    assert len(transfer(heads)) == 1  # which has no adapter to differ in
+
+
+def test_a_primed_head_of_other_labels_is_refused(primed_run: Config, tmp_path: Path) -> None:
+    config = elsewhere(
+        primed_run,
+        tmp_path / "run",
+        "transfer.start_head=primed",
+        "data.labels=[LOC, ORG, PER]",
+        "transfer.methods=[head]",
+    )
+    with pytest.raises(MetaprimeError, match=r"transfer\.start_head: the encoder was primed with the tags O, B-PER"):
+        transfer(config)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("key", ["start_adapter", "start_head"])
+def test_a_primed_start_needs_a_primed_encoder(tiny: MakeConfig, tmp_path: Path, key: str) -> None:
+    with pytest.raises(MetaprimeError, match="was not primed by metaprime"):
+        transfer(tiny(tmp_path / "run", "transfer.encoder=base", f"transfer.{key}=primed"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_nothing_primed_says_what_to_do(tiny: MakeConfig, tmp_path: Path) -> None:
+    with pytest.raises(MetaprimeError, match="primed does not exist; run `metaprime prime` first, or set"):
+        transfer(tiny(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_of_several_rates_the_best_on_validation_languages_is_taken_per_method_and_k(
+    primed_run: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def scores(self: HeldOut, backbone: Params, primed: Params, lr: float, shots: int, languages: list[str]) -> Any:
+        asked.append((lr, shots, tuple(languages)))
+        best = {4: 0.02, 8: 0.01 if self.model.adapter else 0.05}[shots]
+        return dict.fromkeys(languages, 10.0 if lr == best else 5.0)
+
+    monkeypatch.setattr(HeldOut, "scores", scores)
+    config = elsewhere(
+        primed_run,
+        tmp_path / "run",
+        *("transfer.lr=[0.01, 0.02, 0.05]", "transfer.shots=[4, 8]", "transfer.methods=[pfeiffer, head]"),
+    )
+    found = {(r["cell"]["method"], r["cell"]["shots"]): r["training"]["lr"] for r in transfer(config)}
+    assert found == {("pfeiffer", 4): 0.02, ("pfeiffer", 8): 0.01, ("head", 4): 0.02, ("head", 8): 0.05}
+    assert len(asked) == 12
+    assert {languages for _, _, languages in asked} == {("qac",)}
+
+
+@pytest.mark.parametrize("method", ["full", "head"])
+def test_rates_are_chosen_by_the_fine_tuning_they_are_for(
+    primed_run: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    moved = []
+    honest = held_out.fine_tune
+
+    def watched(model: Any, task: Any, backbone: Params, start: Params, *rest: Any) -> Any:
+        moved.append({name.split(".")[0] for name in start})
+        return honest(model, task, backbone, start, *rest)
+
+    monkeypatch.setattr(held_out, "fine_tune", watched)
+    transfer(elsewhere(primed_run, tmp_path / "run", f"transfer.methods=[{method}]", "transfer.lr=[0.01, 0.02]"))
+    assert moved == [{"backbone", "head"} if method == "full" else {"head"}] * 2
+
+
+def test_several_rates_without_a_language_to_choose_on_are_refused(primed_run: Config, tmp_path: Path) -> None:
+    config = elsewhere(primed_run, tmp_path / "run", "transfer.lr=[0.01, 0.02]", "data.validation_languages=[]")
+    with pytest.raises(MetaprimeError, match=r"transfer\.lr lists several rates: data\.validation_languages must name"):
+        transfer(config)
+
+
+def test_stopping_on_a_development_split(primed_run: Config, tmp_path: Path) -> None:
+    config = elsewhere(
+        primed_run,
+        tmp_path / "run",
+        *("transfer.stop=development", "transfer.steps=6", "transfer.evaluate_every=2", "transfer.methods=[head]"),
+    )
+    (record,) = transfer(config)
+    assert record["training"]["steps"] in (2, 4, 6)
+    assert record["training"]["sentences"] == 8  # the development sentences are counted in
+
+
+def test_an_impossible_development_split_is_told_before_any_cell(primed_run: Config, tmp_path: Path) -> None:
+    config = elsewhere(primed_run, tmp_path / "run", "transfer.stop=development", "transfer.shots=[8, 2]")
+    with pytest.raises(MetaprimeError, match=r"development_share 0\.2 of 2 sentences"):
+        transfer(config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_names_the_language(primed_run: Config, tmp_path: Path) -> None:
+    with pytest.raises(MetaprimeError, match=r"language 'qai': the loss is .*lower transfer\.lr"):
+        transfer(elsewhere(primed_run, tmp_path / "run", "transfer.lr=1e30", "transfer.methods=[pfeiffer]"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_target_language_is_refused(primed_run: Config, tmp_path: Path) -> None:
+    with pytest.raises(MetaprimeError, match=r"data\.target_languages is empty"):
+        transfer(elsewhere(primed_run, tmp_path / "run", "data.target_languages=[]"))
+
+
+def test_an_output_that_is_a_file_is_refused(primed_run: Config, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+    with pytest.raises(MetaprimeError, match="is a file; choose another"):
+        transfer(elsewhere(primed_run, tmp_path / "run"))
+
+
+def test_validation_that_diverges_names_step_and_language(tiny: MakeConfig, tmp_path: Path) -> None:
+    config = tiny(tmp_path / "run", "transfer.lr=1e30", "outer.validate_every=2")
+    with pytest.raises(MetaprimeError, match=r"validation at step 2: .*language 'qac'.*; or lower outer\.lr"):
+        prime(config)

@@ -1,0 +1,173 @@
+"""Two real processes against one: the first outer gradient, and the weights after fifty steps."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from metaprime.models.encoder import load_encoder
+
+TINY = (
+    "data.languages=[qaa, qaf]",
+    "data.validation_languages=[qac]",
+    *("episodes.per_step=3", "episodes.support=2", "episodes.query=4"),  # three do not divide among two processes
+    *("peft.bottleneck=4", "inner.steps=2", "inner.lr=0.1"),
+    *("outer.steps=50", "outer.validate_every=25", "outer.lr=1e-4", "outer.epsilon=1e-4"),
+    *("outer.adapter=carry_one", "outer.head=meta", "transfer.shots=8", "transfer.steps=4"),
+)
+
+FIRST_GRADIENT = """
+import sys
+from pathlib import Path
+from accelerate import Accelerator
+from safetensors.torch import save_file
+from metaprime.config import load_config
+from metaprime.loops import prime
+from metaprime.loops.carrying import rules_of, starting_values
+from metaprime.loops.outer import summed
+from metaprime.models.primable import functional_loss
+
+folder, *overrides = sys.argv[1:]
+config, accelerator = load_config(None, overrides), Accelerator()
+run = prime._assemble(config, accelerator)
+
+def first_gradient():
+    rank, world = accelerator.process_index, accelerator.num_processes
+    mine = range(rank, config.episodes.per_step, world)
+    batch = run.episodes.meta_batch(0, mine, run.task.collate)
+    start = starting_values(run.model, run.state, rules_of(config), config.run.seed, 0, mine)
+    loss = functional_loss(run.model, run.task.measure)
+    return summed(run.meta_step(loss, run.state.backbone, start, batch, run.settings), accelerator)
+
+def keep(name):
+    outcome = first_gradient()
+    file = Path(folder) / f"{name}-{accelerator.process_index}.safetensors"
+    parts = {"gradients": outcome.gradients, "mean": outcome.mean_fast, "last": outcome.last_fast}
+    tensors = {f"{part}/{key}": value.contiguous() for part, values in parts.items() for key, value in values.items()}
+    save_file(tensors | {"query": outcome.query_loss, "support": outcome.support_loss}, file)
+
+keep("reduced")
+accelerator.reduce = lambda tensor, reduction: tensor
+keep("alone")
+del accelerator.reduce
+if accelerator.num_processes == 1:
+    prime.prime(config)
+accelerator.wait_for_everyone()
+accelerator.end_training()
+"""
+
+
+def config(output: Path, encoder: Path) -> list[str]:
+    return [*TINY, f"encoder.name={encoder}", f"run.output={output}"]
+
+
+def launch(*words: str) -> subprocess.CompletedProcess[str]:
+    """`accelerate launch` of two CPU processes, as the handbook has it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return subprocess.run(
+        [
+            str(Path(sys.executable).with_name("accelerate")),
+            *("launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"),
+            *("--dynamo_backend", "no", "--main_process_port", str(port), *words),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+    )
+
+
+def relative(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """Norm of the difference over the norm, all tensors together."""
+    assert one.keys() == other.keys()
+    apart = torch.cat([(one[name].double() - other[name].double()).flatten() for name in one]).norm()
+    return float(apart / torch.cat([value.double().flatten() for value in other.values()]).norm())
+
+
+@pytest.fixture(scope="module")
+def gradients(tmp_path_factory: pytest.TempPathFactory, toy_encoder: Callable[[str], Path]) -> Path:
+    """Folder of the first outer gradients: of each of two processes, and of one alone, which goes on and primes."""
+    folder = tmp_path_factory.mktemp("gradients")
+    (folder / "single").mkdir()
+    script = folder / "first_gradient.py"
+    script.write_text(FIRST_GRADIENT, encoding="utf-8")
+    overrides = config(folder / "single" / "run", toy_encoder("bert"))
+    done = launch(str(script), str(folder), *overrides)
+    assert done.returncode == 0, done.stderr[-3000:]
+    single = subprocess.run(
+        [sys.executable, str(script), str(folder / "single"), *overrides],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+    )
+    assert single.returncode == 0, single.stderr[-3000:]
+    return folder
+
+
+def part(tensors: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    return {key: value for key, value in tensors.items() if key.startswith(name)}
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_first_outer_gradient_is_one_processs(gradients: Path, rank: int) -> None:
+    two, one = (
+        load_file(gradients / f"reduced-{rank}.safetensors"),
+        load_file(gradients / "single/reduced-0.safetensors"),
+    )
+    for name in ("gradients/backbone.", "gradients/head.", "mean/", "last/", "query", "support"):
+        assert part(one, name)
+        assert relative(part(two, name), part(one, name)) < 1e-6, name
+    assert bool((one["query"] > 0).all())
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_without_the_reduction_it_is_not(gradients: Path, rank: int) -> None:
+    two, one = load_file(gradients / f"alone-{rank}.safetensors"), load_file(gradients / "single/reduced-0.safetensors")
+    for name in ("gradients/backbone.", "gradients/head.", "mean/", "query", "support"):
+        assert relative(part(two, name), part(one, name)) > 1e-2, name
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return {**load_file(folder / "model.safetensors"), **load_file(folder / "metaprime.safetensors")}
+
+
+def test_fifty_steps_of_two_processes_end_where_one_does(gradients: Path, toy_bert: Path, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("run: {seed: 0}\n", encoding="utf-8")
+    done = launch("-m", "metaprime", "prime", str(file), *config(tmp_path / "two", toy_bert))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("primed encoder:") == 1  # the first process speaks for both
+    one, two = gradients / "single" / "run", tmp_path / "two"
+    ours, theirs = weights(two / "primed"), weights(one / "primed")
+    start = {name: value for name, value in load_encoder(str(toy_bert)).module.state_dict().items() if name in theirs}
+    moved = {name: theirs[name] - start[name] for name in start}
+    apart = {name: ours[name] - theirs[name] for name in start}
+    norms = [float(torch.cat([value.flatten() for value in values.values()]).norm()) for values in (moved, apart)]
+    assert norms[0] > 1e-2
+    assert norms[1] < 1e-3 * norms[0]
+    logged = [len((output / "metrics.jsonl").read_text("utf-8").splitlines()) for output in (one, two)]
+    assert logged == [50, 50]
+
+
+@pytest.mark.slow
+def test_a_mistake_under_a_launch_ends_with_a_message(toy_bert: Path, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("episodes: {per_step: 1}\n", encoding="utf-8")
+    overrides = [text for text in config(tmp_path / "two", toy_bert) if not text.startswith("episodes.per_step")]
+    done = launch("-m", "metaprime", "prime", str(file), *overrides)
+    assert done.returncode != 0
+    assert "error: episodes.per_step 1 leaves some of 2 processes without an episode" in done.stderr
+    assert not (tmp_path / "two").exists()

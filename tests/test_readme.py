@@ -1,0 +1,37 @@
+"""The README's Python example runs as printed; its tables are the ones a command wrote."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def test_python_example(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "primed encoder: runs/readme/primed" in done.stdout
+    assert re.search(r"^qai \d+\.\d+$", done.stdout, re.MULTILINE)
+    assert "('Gipipe', '" in done.stdout
+
+
+def test_tables_are_copies_of_results() -> None:
+    parts = re.findall(r"<!-- \w+: (\S+) -->\n(.*?)<!-- /\w+ -->", README, re.DOTALL)
+    assert parts
+    for file, shown in parts:
+        assert shown.strip() in (ROOT / file).read_text("utf-8"), f"README's copy of {file} is out of date"
+        assert "|" in shown
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#]+?)\)", README))))
+def test_links_lead_somewhere(link: str) -> None:
+    assert link.startswith("https://") or (ROOT / link).exists()
