@@ -45,7 +45,7 @@ class MetaprimeError(Exception):
 class Section(BaseModel):
     """Base of every config section: immutable; an unknown key is an error, never ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Drawn(Protocol):

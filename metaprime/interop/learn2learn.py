@@ -12,12 +12,15 @@ import importlib.util
 import sys
 import types
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
 from metaprime.meta import MetaStep, Outcome, Settings
+from metaprime.meta.inner import attention_kernels
+from metaprime.meta.learner import grouped
 from metaprime.types import Batch, Loss, MetaBatch, MetaprimeError, Params
 
 LEARNERS_HERE = ("peft_maml",)
@@ -52,6 +55,11 @@ class _Holder(nn.Module):
         for name, value in {**backbone, **fast}.items():
             self.register_parameter(name.replace(".", "/"), nn.Parameter(value.detach().clone()))
 
+    @property
+    def names(self) -> list[str]:
+        """All of them, in the order in which the parameters were registered."""
+        return [*self.backbone_names, *self.fast_names]
+
     def values(self, names: list[str]) -> Params:
         return {name: self._parameters[name.replace(".", "/")] for name in names}  # type: ignore[misc]  # none is None
 
@@ -69,37 +77,40 @@ def step(loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings
         raise MetaprimeError(
             "learner.backend learn2learn does not carry adapted values: set outer.adapter and outer.head"
         )
-    clone_module, maml_update = _functions()
     like = next(iter(backbone.values())).detach()
     gradients: Params = {}
     query_T, support_T2 = like.new_zeros(batch.total), like.new_zeros(batch.total, 2)
-    for place, index in enumerate(batch.indices):
-        holder = _Holder(loss, backbone, {name: value[place] for name, value in start.items()})
-        clone = clone_module(holder)
-        curve = []
-        for tensors in batch.support:
-            found = clone({name: value[place] for name, value in tensors.items()})
-            curve.append(found.detach())
-            fast = clone.values(clone.fast_names)
-            inner = dict(
-                zip(
-                    fast,
-                    torch.autograd.grad(found, list(fast.values()), create_graph=settings.second_order),
-                    strict=True,
-                )
-            )
-            clone = maml_update(
-                clone, settings.inner_lr, [inner.get(key.replace("/", ".")) for key in clone._parameters]
-            )
-        query = clone({name: value[place] for name, value in batch.query.items()})
-        # First order: the gradient at the clone's own tensors is the one at phi'; for theta it is the one at theta.
-        source = holder if settings.second_order else clone
-        names = [n for n in [*holder.backbone_names, *holder.fast_names] if n.split(".", 1)[0] in settings.outer]
-        values = source.values(names)
-        for name, gradient in zip(names, torch.autograd.grad(query / batch.total, list(values.values())), strict=True):
-            gradients[name] = gradients[name] + gradient if name in gradients else gradient
-        query_T[index], support_T2[index] = query.detach(), torch.stack([curve[0], curve[-1]])
+    with attention_kernels(replace(settings, batched=False), like.device):
+        for place, index in enumerate(batch.indices):
+            support = [_episode(tensors, place) for tensors in batch.support]
+            holder = _Holder(loss, backbone, _episode(start, place))
+            clone, curve = _adapt(holder, support, settings)
+            query = clone(_episode(batch.query, place))
+            # First order: the gradient at the clone's own tensors is the one at phi'; for theta it is the one at theta.
+            moved = (holder if settings.second_order else clone).values(grouped(holder.names, settings.outer))
+            found = torch.autograd.grad(query / batch.total, list(moved.values()))
+            for name, gradient in zip(moved, found, strict=True):
+                gradients[name] = gradients[name] + gradient if name in gradients else gradient
+            query_T[index], support_T2[index] = query.detach(), torch.stack([curve[0], curve[-1]])
     return Outcome(gradients, {}, {}, query_T, support_T2)
+
+
+def _adapt(holder: _Holder, support: list[Batch], settings: Settings) -> tuple[_Holder, list[torch.Tensor]]:
+    """The inner loop: a clone after one `maml_update` per batch, and the losses before each."""
+    clone_module, maml_update = _functions()
+    clone, curve = clone_module(holder), []
+    for batch in support:
+        loss = clone(batch)
+        fast = clone.values(clone.fast_names)
+        found = torch.autograd.grad(loss, list(fast.values()), create_graph=settings.second_order)
+        gradients = dict(zip(fast, found, strict=True))
+        clone = maml_update(clone, settings.inner_lr, [gradients.get(name) for name in clone.names])
+        curve.append(loss.detach())
+    return clone, curve
+
+
+def _episode(values: Params, place: int) -> Params:
+    return {name: value[place] for name, value in values.items()}
 
 
 def _functions() -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -110,6 +110,8 @@ def _loop(run: Run, first: int) -> None:
             start = starting_values(run.model, run.state, rules, config.run.seed, step, mine)
             outcome = summed(run.meta_step(loss, run.state.backbone, start, batch, run.settings), run.accelerator)
             check_finite(outcome, step, run.episodes.languages_of(step))
+            if shown and step > first and _due(step - 1, every.checkpoint_every, every.steps):
+                _save_state(run, step)  # only now: the weights that step left have given a finite loss
             norm = run.outer.step(step, outcome.gradients)
             carry(run.model, outcome, rules)
             line = _metrics(run, step, outcome, norm) | {"volatile": {"seconds": time.perf_counter() - began}}
@@ -118,8 +120,8 @@ def _loop(run: Run, first: int) -> None:
             if log:
                 log.write(line)
             display.show(step + 1, _note(line))
-            if shown and _due(step, every.checkpoint_every, every.steps):
-                save_checkpoint(_states(config), _checkpoint(run, step + 1), every.keep_checkpoints)
+    if shown:
+        _save_state(run, every.steps)
 
 
 def _assemble(config: Config, accelerator: Accelerator) -> Run:
@@ -231,7 +233,8 @@ def _restore(run: Run) -> int:
     return checkpoint.step
 
 
-def _checkpoint(run: Run, steps: int) -> Checkpoint:
+def _save_state(run: Run, steps: int) -> None:
+    """A checkpoint of the run after so many meta-steps."""
     optimizer = optimizer_tensors(run.outer.optimizer, run.outer.names)
     state = {
         "base_weights": run.encoder.weights,
@@ -239,7 +242,8 @@ def _checkpoint(run: Run, steps: int) -> Checkpoint:
         "processes": run.accelerator.num_processes,
         "versions": versions(),
     }
-    return Checkpoint(steps, {**_weights(run), **optimizer}, state)
+    checkpoint = Checkpoint(steps, {**_weights(run), **optimizer}, state)
+    save_checkpoint(_states(run.config), checkpoint, run.config.outer.keep_checkpoints)
 
 
 def _save_primed(run: Run, folder: Path) -> None:

@@ -16,6 +16,8 @@ from metaprime.types import MetaprimeError
 RECORD = "run.json"
 KEPT_BASE = "base"
 """Folder of an embedded pre-trained encoder: it may stand in the output before the run does."""
+TRANSFERS = "transfer"
+"""Folder of transfers: they may have started from another encoder before this one is primed."""
 
 
 def check_output(config: Config, resume: bool, overwrite: bool) -> None:
@@ -31,7 +33,7 @@ def check_output(config: Config, resume: bool, overwrite: bool) -> None:
         raise MetaprimeError(f"run.output {output} is a file; choose another")
     record = output / RECORD
     if not record.is_file():
-        foreign = [path.name for path in output.glob("*") if path.name != KEPT_BASE] if output.exists() else []
+        foreign = [path.name for path in output.glob("*") if path.name not in (KEPT_BASE, TRANSFERS)]
         if foreign:
             raise MetaprimeError(
                 f"run.output {output} holds files that are no metaprime run ({foreign[0]}); choose another"
@@ -39,7 +41,10 @@ def check_output(config: Config, resume: bool, overwrite: bool) -> None:
         return
     if overwrite:
         return
-    found = json.loads(record.read_text(encoding="utf-8"))["config"]
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))["config"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise MetaprimeError(f"{record} is damaged ({error}): choose another run.output, or use --overwrite") from None
     if found != _digest(config):
         raise MetaprimeError(
             f"run.output {output} holds another run (config {found}, this one is {_digest(config)}; see its "

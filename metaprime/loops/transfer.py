@@ -26,7 +26,7 @@ from metaprime.loops.finetune import check_shares, evaluate, fine_tune
 from metaprime.loops.held_out import make_held_out, start_values
 from metaprime.loops.metrics_log import Display
 from metaprime.loops.prime import open_encoder
-from metaprime.loops.run_directory import versions
+from metaprime.loops.run_directory import TRANSFERS, versions
 from metaprime.models.encoder import Encoder, load_encoder, save_encoder, weights_hash
 from metaprime.models.primable import PrimableModel, partition
 from metaprime.peft import METHODS, MethodConfig
@@ -106,7 +106,7 @@ def transfer(config: Config, *, overwrite: bool = False) -> list[Record]:
         for language in config.data.target_languages
         for seed in settings.seeds
     ]
-    root = Path(config.run.output) / "transfer" / _label(config)
+    root = Path(config.run.output) / TRANSFERS / _label(config)
     digest = _digest(config, source)
     todo = [cell for cell in cells if not _done(root / cell.folder, digest, overwrite)]
     accelerator.wait_for_everyone()  # every process has the same list before the first one adds to what is done

@@ -45,7 +45,7 @@ def episode_gradients(loss: Loss, backbone: Params, start: Params, batch: MetaBa
     """
     size = (settings.chunk or len(batch.indices)) if settings.batched else 1
     chunks = [slice(first, first + size) for first in range(0, len(batch.indices), size)]
-    with _kernels(settings, batch.query["labels"].device):
+    with attention_kernels(settings, batch.query["labels"].device):
         parts = [
             _chunk_gradients(loss, backbone, _cut(start, chunk), _episodes(batch, chunk), settings) for chunk in chunks
         ]
@@ -138,7 +138,7 @@ def _placed(values: torch.Tensor, batch: MetaBatch) -> torch.Tensor:
 
 
 @contextlib.contextmanager
-def _kernels(settings: Settings, device: torch.device) -> Iterator[None]:
+def attention_kernels(settings: Settings, device: torch.device) -> Iterator[None]:
     """Which attention kernels may run. Fused ones have no second derivative; the CPU's has no rule for vmap either, which
     would carry it out one episode at a time. In both cases only the plain one may be picked.
     """
