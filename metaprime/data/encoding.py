@@ -46,9 +46,9 @@ def encode(
     lost = sum(entities_lost(row) for row in rows)
     if cut or lost:
         log.warning(
-            "%d of %d sentences are longer than data.max_length = %d sub-words and were cut; %d entities have a "
+            "%s: %d of %d sentences are longer than data.max_length = %d sub-words and were cut; %d entities have a "
             "word that was cut or has no sub-word and cannot be found; raise data.max_length to keep what was cut",
-            *(cut, len(rows), max_length, lost),
+            *(sentences[0].origin.rpartition(":")[0] or "text", cut, len(rows), max_length, lost),
         )
     return rows
 

@@ -55,7 +55,7 @@ def test_what_is_cut_is_marked_and_logged(tokenizer: PreTrainedTokenizerFast, ca
     assert whole.starts == (1,)
     assert [entities_lost(row) for row in (cut, whole)] == [1, 0]
     assert caplog.messages == [
-        "1 of 2 sentences are longer than data.max_length = 6 sub-words and were cut; 1 entities have a word that was "
+        "text: 1 of 2 sentences are longer than data.max_length = 6 sub-words and were cut; 1 entities have a word that was "
         "cut or has no sub-word and cannot be found; raise data.max_length to keep what was cut"
     ]
 
@@ -74,7 +74,7 @@ def test_a_word_without_sub_words_starts_nowhere(
     assert row.starts == (1, -1, 2)
     assert row.labels == (IGNORE, 1, 0, IGNORE)
     assert entities_lost(row) == 1
-    assert [message[:19] for message in caplog.messages] == ["0 of 1 sentences ar"]
+    assert [message[:18] for message in caplog.messages] == ["text: 0 of 1 sente"]
     assert "1 entities have a word" in caplog.text
 
 
