@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shlex
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -26,7 +28,7 @@ from metaprime.loops.build import build_task
 from metaprime.loops.checkpoint import write_json
 from metaprime.loops.metrics_log import Display
 from metaprime.loops.prime import open_encoder, prime
-from metaprime.loops.run_directory import check_output, open_output
+from metaprime.loops.run_directory import check_output, open_output, versions
 from metaprime.loops.transfer import choose_rates, open_source, transfer
 from metaprime.types import MetaprimeError
 
@@ -192,18 +194,28 @@ def summary(
         }
         for method in methods
     }
-    return {"seeds": list(seeds), "config": config.model_dump(mode="json"), "arms": arms, "contrasts": contrasts}
+    return {
+        "command": shlex.join(["metaprime", *sys.argv[1:]]),
+        "seeds": list(seeds),
+        "config": config.model_dump(mode="json"),
+        "versions": versions(),
+        "arms": arms,
+        "contrasts": contrasts,
+    }
 
 
 def report(results: dict[str, Any]) -> str:
     """The results as Markdown."""
     arm_header, arm_rows, contrast_header, contrast_rows = _rows(results)
-    count, target = len(results["seeds"]), ", ".join(results["config"]["data"]["target_languages"])
+    data, shots = results["config"]["data"], results["config"]["transfer"]["shots"][0]
+    facts = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     return (
-        f"Entity F1 (lenient, micro) on {target}, K = {results['config']['transfer']['shots'][0]}; mean ± standard "
-        f"deviation over {count} priming seeds.\n\n"
-        f"{markdown(arm_header, arm_rows)}\nDifferences, paired by seed, with 95 % t-intervals:\n\n"
-        f"{markdown(contrast_header, contrast_rows)}"
+        f"Entity F1 (lenient, micro), mean of {', '.join(data['target_languages'])} after K = {shots} sentences each; mean ± "
+        f"standard deviation over {len(results['seeds'])} priming seeds. Sentence passes are those up to the stopping point "
+        f"of those allowed.\n\n{markdown(arm_header, arm_rows)}\n"
+        f"Differences, paired by seed, with 95 % t-intervals over priming seeds:\n\n"
+        f"{markdown(contrast_header, contrast_rows)}\n"
+        f"Written by `{results['command']}`, seeds {', '.join(map(str, results['seeds']))}; {facts}.\n"
     )
 
 

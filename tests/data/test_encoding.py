@@ -55,7 +55,7 @@ def test_what_is_cut_is_marked_and_logged(tokenizer: PreTrainedTokenizerFast, ca
     assert whole.starts == (1,)
     assert [entities_lost(row) for row in (cut, whole)] == [1, 0]
     assert caplog.messages == [
-        "text: 1 of 2 sentences are longer than data.max_length = 6 sub-words and were cut; 1 entities have a word that was "
+        "x: 1 of 2 sentences are longer than data.max_length = 6 sub-words and were cut; 1 entities have a word that was "
         "cut or has no sub-word and cannot be found; raise data.max_length to keep what was cut"
     ]
 
