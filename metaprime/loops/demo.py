@@ -132,7 +132,7 @@ def _run(config: Config, arms: Sequence[str], seeds: Sequence[int], pool: Execut
 def prime_one(config: Config, priming: str, seed: int) -> None:
     """One priming run of one seed."""
     where = json.dumps(str(_priming_output(config, priming, seed)))
-    prime(override(primed_by(config, priming), f"run.output={where}", f"run.seed={seed}"), resume=True)
+    prime(override(primed_by(config, priming), f"run.output={where}", f"run.seed={seed}"), resume=True, quiet=True)
 
 
 def primed_by(config: Config, priming: str) -> Config:
@@ -155,7 +155,7 @@ def transfer_one(config: Config, arm: str, seed: int, rates: dict[str, float]) -
     records = []
     for method, rate in rates.items():
         settings = override(_transfer_config(config, arm, seed), f"transfer.lr={rate}", f"transfer.methods=[{method}]")
-        records += transfer(settings)
+        records += transfer(settings, quiet=True)
     for record in records:
         # Also where nothing was primed, replicates pair up by seed: same K sentences, same order.
         record["cell"] |= {"arm": arm, "priming_seed": seed}

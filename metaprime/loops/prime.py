@@ -68,8 +68,8 @@ class Run:
     best: tuple[float, int] | None = None
 
 
-def prime(config: Config, *, resume: bool = False, overwrite: bool = False) -> Path:
-    """Primes an encoder and returns the folder it is saved in, `<run.output>/primed`.
+def prime(config: Config, *, resume: bool = False, overwrite: bool = False, quiet: bool = False) -> Path:
+    """Primes an encoder and returns the folder it is saved in, `<run.output>/primed`; `quiet` shows no progress.
 
     Everything that can be wrong with config, data and encoder is found before the output directory is touched.
 
@@ -88,14 +88,14 @@ def prime(config: Config, *, resume: bool = False, overwrite: bool = False) -> P
         open_output(config, resume, overwrite)
     accelerator.wait_for_everyone()
     first = _restore(run) if resume else 0
-    _loop(run, first)
+    _loop(run, first, quiet)
     if accelerator.is_main_process:
         _save_primed(run, primed)
     accelerator.wait_for_everyone()
     return primed
 
 
-def _loop(run: Run, first: int) -> None:
+def _loop(run: Run, first: int, quiet: bool) -> None:
     """The method: draw episodes, adapt, take the outer step, carry; look at held-out languages; save."""
     config, every = run.config, run.config.outer
     rules, loss = rules_of(config), functional_loss(run.model, run.task.measure)
@@ -103,7 +103,7 @@ def _loop(run: Run, first: int) -> None:
     mine = range(rank, config.episodes.per_step, world)
     shown = run.accelerator.is_main_process
     log = MetricsLog(Path(config.run.output) / "metrics.jsonl", first) if shown else None
-    with Display("priming", every.steps, shown) as display:
+    with Display("priming", every.steps, shown and not quiet) as display:
         for step in range(first, every.steps):
             began = time.perf_counter()
             batch = _moved(run.episodes.meta_batch(step, mine, run.task.collate), run.accelerator.device)

@@ -77,8 +77,9 @@ class Bench:
     frozen: str
 
 
-def transfer(config: Config, *, overwrite: bool = False) -> list[Record]:
-    """Runs every cell (language x method x K x seed) of the config that has no record yet; returns all records.
+def transfer(config: Config, *, overwrite: bool = False, quiet: bool = False) -> list[Record]:
+    """Runs every cell (language x method x K x seed) of the config that has no record yet; returns all records. `quiet`
+    shows no progress.
 
     Each cell has a folder under `<run.output>/transfer/<encoder>/`: record, predictions, and what `metaprime predict`
     needs. Under `accelerate launch` each process takes its share of the cells.
@@ -112,7 +113,7 @@ def transfer(config: Config, *, overwrite: bool = False) -> list[Record]:
     accelerator.wait_for_everyone()  # every process has the same list before the first one adds to what is done
     mine = todo[accelerator.process_index :: accelerator.num_processes]
     rates = {} if not todo else choose_rates(config, source, task)
-    with Display("transfer", len(mine), accelerator.is_main_process) as display:
+    with Display("transfer", len(mine), accelerator.is_main_process and not quiet) as display:
         bench: Bench | None = None
         for done, cell in enumerate(mine, 1):
             if bench is None or bench.method.method != cell.method:
