@@ -96,6 +96,8 @@ class DataConfig(Section):
         for group in ("languages", "target_languages"):
             if shared := set(self.validation_languages) & set(getattr(self, group)):
                 raise ValueError(f"validation_languages must be held out, but {sorted(shared)} are in {group} too")
+        if self.target_source is None and (shared := set(self.languages) & set(self.target_languages)):
+            raise ValueError(f"target_languages must not be primed on, but {sorted(shared)} are in languages too")
         return self
 
 
@@ -127,13 +129,14 @@ class OuterConfig(Section):
     `adapter` and `head` say what becomes of phi and the head after a meta-step: `reset` draws them anew for every
     episode, `keep` starts every episode from one fixed draw, `carry_one` and `carry_mean` go on from the last or the
     mean adapted values, `meta` learns them by the outer gradient at `adapter_lr` and `head_lr` (`lr` if not given).
-    Learners without an inner loop always train the head. `validate_every` 0: never, and the last step is kept.
+    Learners without an inner loop always train the head. `validate_every` N looks at the
+    held-out languages before the first step, at N / 2 and at every Nth, and the best is kept; 0: never, and the last is.
     """
 
     lr: PositiveFloat = 2e-3
     adapter_lr: PositiveFloat | None = None
     head_lr: PositiveFloat | None = None
-    steps: PositiveInt = 300
+    steps: PositiveInt = 200
     warmup: Share = 0.1
     weight_decay: NonNegativeFloat = 0.0
     epsilon: PositiveFloat = 1e-6
@@ -169,12 +172,12 @@ class TransferConfig(Section):
     """
 
     encoder: str = "primed"
-    methods: Names = ("pfeiffer", "head")
-    shots: tuple[PositiveInt, ...] = (50,)
-    seeds: tuple[NonNegativeInt, ...] = (0,)
+    methods: Annotated[Names, Field(min_length=1)] = ("pfeiffer", "head")
+    shots: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (50,)
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
     steps: PositiveInt = 100
     batch: PositiveInt = 16
-    lr: tuple[PositiveFloat, ...] = (1e-2, 3e-3, 3e-2)
+    lr: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (1e-2, 3e-3, 3e-2)
     warmup: Share = 0.1
     weight_decay: NonNegativeFloat = 0.0
     clip: PositiveFloat | None = 1.0
@@ -209,7 +212,7 @@ def _method_config(value: Any) -> Any:
     if not isinstance(value, dict):
         raise ValueError("must be a mapping with the key `method`")
     name = value.get("method", "pfeiffer")
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise ValueError(_unknown(f"method {name!r}", str(name), METHODS))
     return METHODS[name].config.model_validate(value)
 
@@ -233,6 +236,9 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
+        schemes = [self.encoder.name.partition(":"), self.data.source.partition(":")]
+        if all(scheme[0] == "synthetic" for scheme in schemes) and schemes[0] != schemes[1]:
+            raise ValueError(f"encoder.name {self.encoder.name!r} has not read the languages of {self.data.source!r}")
         adapts = LEARNERS[self.learner.name].adapts
         if adapts and self.inner.steps == 0:
             raise ValueError(f"inner.steps must be at least 1 for learner.name {self.learner.name!r}")
@@ -284,11 +290,21 @@ def dump_config(config: Config) -> str:
     return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
+class UniqueKeys(yaml.SafeLoader):
+    """`yaml.safe_load`, but a key that stands twice is an error: the first would be dropped silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key) for key, _ in node.value]
+        if repeated := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: the key {repeated[0]!r} stands twice")
+        return super().construct_mapping(node, deep)
+
+
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise MetaprimeError(f"config {path} does not exist")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeys)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise MetaprimeError(f"config {path} is not YAML: {error}") from None
     if not isinstance(values, dict):

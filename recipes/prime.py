@@ -1,9 +1,9 @@
-"""python recipes/prime.py recipes/configs/smoke.yaml [key=value ...]: prime an encoder, print where it is."""
+"""python recipes/prime.py recipes/configs/smoke.yaml [key=value ...]: prime an encoder; what `metaprime prime` does."""
 
 import sys
 
-from metaprime import load_config, prime
+from metaprime.cli import main
 
 if __name__ == "__main__":
-    config, *overrides = sys.argv[1:] or ["recipes/configs/smoke.yaml"]
-    print(prime(load_config(config, overrides), resume=True))
+    sys.argv.insert(1, "prime")
+    main()

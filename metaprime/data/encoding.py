@@ -80,7 +80,7 @@ def collate(rows: Sequence[Row], pad_id: int) -> Batch:
     }
 
 
-def shuffled_tags(sentences: Sequence[Sentence], seed: int) -> list[Sentence]:
+def shuffled_tags(sentences: Sequence[Sentence], seed: int, language: str) -> list[Sentence]:
     """The control: each sentence keeps its words and its tags, but which word has which tag is drawn anew.
 
     The tags are then noise, not IOB2, and are not repaired: their frequencies stay those of the data.
@@ -88,7 +88,7 @@ def shuffled_tags(sentences: Sequence[Sentence], seed: int) -> list[Sentence]:
     return [
         replace(sentence, tags=tuple(sentence.tags[word] for word in order))
         for index, sentence in enumerate(sentences)
-        for order in [stream(seed, "shuffled tags", index).permutation(len(sentence.tags))]
+        for order in [stream(seed, "shuffled tags", language, index).permutation(len(sentence.tags))]
     ]
 
 

@@ -20,10 +20,6 @@ class Interval:
     high: float
     count: int
 
-    @property
-    def excludes_zero(self) -> bool:
-        return self.low > 0 or self.high < 0
-
 
 def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     """Student's interval for the mean of independent replicates.

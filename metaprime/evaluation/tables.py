@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from metaprime.evaluation.records import Record, by_seed, headline, select
+from metaprime.evaluation.records import Record, headline, select
 from metaprime.evaluation.statistics import Interval, t_interval
 
 Rows = Sequence[Sequence[str]]
@@ -58,8 +58,3 @@ def transfer_rows(records: Sequence[Record]) -> list[list[str]]:
 
 def _cells(records: Sequence[Record]) -> list[Record]:
     return [record["cell"] for record in records]
-
-
-def arm_summary(records: Sequence[Record], reading: str = "lenient") -> Interval:
-    """Over priming seeds: each seed's mean over languages and transfer seeds is one replicate."""
-    return t_interval(list(by_seed(records, reading).values()))

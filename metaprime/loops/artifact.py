@@ -15,6 +15,7 @@ from typing import Any
 from safetensors.torch import load_file
 
 from metaprime.loops.checkpoint import save_tensors, write_json
+from metaprime.meta import LEARNERS
 from metaprime.models.encoder import Encoder, load_encoder
 from metaprime.peft import METHODS, MethodConfig
 from metaprime.types import MetaprimeError, Params
@@ -65,9 +66,22 @@ def load_artifact(folder: Path) -> Artifact:
             encoder = str(folder)
         elif (folder / encoder).exists():
             encoder = os.path.normpath(folder / encoder)
-        return Artifact(method, tuple(card["labels"]), values, encoder, card["provenance"])
+        provenance = card["provenance"]
+        if missing := {"kind", "encoder_weights"} - set(provenance):
+            raise KeyError(*missing)
+        return Artifact(method, tuple(card["labels"]), values, encoder, provenance)
     except Exception as error:  # safetensors raises its own types for a damaged file; all of them mean the same here
         raise MetaprimeError(f"{folder}: {CARD} or {VALUES} is damaged ({error})") from None
+
+
+def learned_groups(artifact: Artifact) -> set[str]:
+    """Which of `adapter` and `head` hold anything but a random draw: priming may have reset or kept them."""
+    if artifact.provenance["kind"] == "tuned":
+        return {"adapter", "head"}
+    used = artifact.provenance["config"]
+    if not LEARNERS[used["learner"]["name"]].adapts:
+        return {"head"}
+    return {group for group in ("adapter", "head") if used["outer"][group] not in ("reset", "keep")}
 
 
 def load_encoder_of(artifact: Artifact) -> Encoder:

@@ -37,7 +37,7 @@ def priming_rows(config: Config, task: Task) -> dict[str, list[Row]]:
     for language in config.data.languages:
         sentences = read(config.data.source, language, config.data.train_split, _labels(config))
         if config.data.shuffle_tags:
-            sentences = shuffled_tags(sentences, config.run.seed)
+            sentences = shuffled_tags(sentences, config.run.seed, language)
         pools[language] = task.encode(sentences)
     return pools
 
@@ -74,9 +74,9 @@ def build_model(encoder: Encoder, task: Task, method: MethodConfig, example: Seq
 
 
 def _longest(encoder: Encoder) -> int:
-    """Sub-words the encoder can take; RoBERTa-like ones spend positions up to and with the padding id's."""
+    """Sub-words the encoder can take."""
     config = encoder.module.config
-    spent = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta") else 0
+    spent = config.pad_token_id + 1 if encoder.layout.positions_after_padding else 0
     return int(min(encoder.tokenizer.model_max_length, config.max_position_embeddings - spent))
 
 

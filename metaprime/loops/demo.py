@@ -7,27 +7,30 @@ the target languages are looked at once, at the end. The replicate is the primin
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from rich.console import Console
 
 from metaprime.config import Config, override
 from metaprime.evaluation.records import Record, by_seed, select
 from metaprime.evaluation.statistics import Interval, paired_contrast, t_interval
 from metaprime.evaluation.tables import markdown, spread, terminal, with_interval
+from metaprime.loops.assemble import open_encoder
 from metaprime.loops.build import build_task
 from metaprime.loops.checkpoint import write_json
 from metaprime.loops.metrics_log import Display
-from metaprime.loops.prime import open_encoder, prime
+from metaprime.loops.prime import prime
 from metaprime.loops.run_directory import check_output, open_output, versions
 from metaprime.loops.transfer import choose_rates, open_source, transfer
 from metaprime.types import MetaprimeError
@@ -59,6 +62,9 @@ PRIMINGS = {
 are served best. Ordinary training wants a smaller outer rate than meta-training: half did best, for both on the synthetic
 languages qae, qaj and qas, which appear in no table.
 """
+
+SHOWN = "meta"
+"""The priming run whose encoder, that of the first seed, is put at `primed/`."""
 
 PRIMED_START = ("transfer.start_adapter=primed", "transfer.start_head=primed")
 ARMS: dict[str, Arm] = {
@@ -95,6 +101,8 @@ def demo(
     Raises:
         MetaprimeError: bad config; an output directory that holds another run.
     """
+    if len(config.transfer.shots) != 1:
+        raise MetaprimeError(f"transfer.shots {list(config.transfer.shots)}: the demonstration is for one K")
     if unknown := [name for name in arms if name not in ARMS]:
         raise MetaprimeError(f"--arms: {unknown[0]!r} is unknown (known: {', '.join(ARMS)})")
     check_output(config, resume=not overwrite, overwrite=overwrite)
@@ -120,8 +128,8 @@ def _run(config: Config, arms: Sequence[str], seeds: Sequence[int], pool: Execut
     write_json(output / "results.json", results)
     table = report(results)
     (output / "table.md").write_text(table, encoding="utf-8")
-    first = _priming_output(config, wanted[-1], seeds[0]) if wanted else None
-    if first:
+    first = _priming_output(config, SHOWN, seeds[0])
+    if SHOWN in wanted:
         shutil.rmtree(output / "primed", ignore_errors=True)
         shutil.copytree(first / "primed", output / "primed")
         shutil.copy(first / "metrics.jsonl", output / "metrics.jsonl")
@@ -142,12 +150,19 @@ def primed_by(config: Config, priming: str) -> Config:
 
 
 def tune_one(config: Config, arm: str, seed: int) -> dict[str, float]:
-    """The rate for each method of an arm, chosen on the held-out languages with one seed's encoder."""
+    """The rate for each method of an arm, chosen on the held-out languages with one seed's encoder, once and for all."""
     torch.set_num_threads(1)
+    file = Path(config.run.output) / "rates" / f"{arm}.json"
+    if file.is_file():
+        known: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
+        return known
     settings = _transfer_config(config, arm, seed)
     source = open_source(settings)
-    chosen = choose_rates(settings, source, build_task(settings, source.encoder))
-    return {method: rate for (method, _), rate in chosen.items()}
+    chosen = choose_rates(settings, source, build_task(settings, source.encoder), Accelerator().device)
+    rates = {method: rate for (method, _), rate in chosen.items()}
+    file.parent.mkdir(exist_ok=True)
+    write_json(file, rates)
+    return rates
 
 
 def transfer_one(config: Config, arm: str, seed: int, rates: dict[str, float]) -> list[Record]:
@@ -258,7 +273,7 @@ def _priming_facts(config: Config, arm: Arm, seeds: Sequence[int]) -> dict[str, 
         provenance = json.loads((folder / "primed" / "metaprime.json").read_text(encoding="utf-8"))["provenance"]
         lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         chosen.append(provenance["steps"])
-        seconds.append(sum(json.loads(line)["volatile"]["seconds"] for line in lines))
+        seconds.append(sum(json.loads(line).get("volatile", {"seconds": 0.0})["seconds"] for line in lines))
     return {
         "sentence_passes": per_step * primed.outer.steps,
         "sentence_passes_chosen": per_step * sum(chosen) / len(chosen),
@@ -280,18 +295,14 @@ def _transfer_config(config: Config, arm: str, seed: int) -> Config:
     return override(config, *ARMS[arm].transfer, *changes)
 
 
-def _numbers(interval: Interval) -> dict[str, float | int]:
-    return {
-        "mean": interval.mean,
-        "deviation": interval.deviation,
-        "low": interval.low,
-        "high": interval.high,
-        "count": interval.count,
-    }
+def _numbers(interval: Interval) -> dict[str, float | None]:
+    """As JSON, which knows no nan."""
+    return {name: None if math.isnan(value) else value for name, value in asdict(interval).items()}
 
 
 def _interval(numbers: dict[str, Any]) -> Interval:
-    return Interval(*(numbers[name] for name in ("mean", "deviation", "low", "high", "count")))
+    values: list[Any] = [math.nan if numbers[field.name] is None else numbers[field.name] for field in fields(Interval)]
+    return Interval(*values)
 
 
 def _in_parallel(title: str, pool: Executor, work: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> list[Any]:

@@ -49,7 +49,7 @@ def fine_tune(
     Raises:
         MetaprimeError: the loss is not finite.
     """
-    rows, development = _set_aside(rows, settings, seed)
+    rows, development = _set_aside(rows, settings, seed, language)
     values = {name: value.detach().clone().requires_grad_() for name, value in start.items()}
     frozen = {name: value.detach() for name, value in backbone.items() if name not in values}
     optimizer = torch.optim.AdamW(values.values(), lr=lr, eps=1e-6, weight_decay=settings.weight_decay)
@@ -57,7 +57,7 @@ def fine_tune(
     device = next(iter(backbone.values())).device
     losses: list[float] = []
     best: tuple[float, int, Params] | None = None
-    for step, chosen in enumerate(_batches(len(rows), settings, seed)):
+    for step, chosen in enumerate(_batches(len(rows), settings, seed, language)):
         batch = to_device(task.collate([rows[index] for index in chosen]), device)
         optimizer.zero_grad(set_to_none=True)
         found = loss(frozen, values, batch)
@@ -121,20 +121,20 @@ def check_shares(settings: TransferConfig) -> None:
             )
 
 
-def _set_aside(rows: Sequence[Row], settings: TransferConfig, seed: int) -> tuple[list[Row], list[Row]]:
+def _set_aside(rows: Sequence[Row], settings: TransferConfig, seed: int, language: str) -> tuple[list[Row], list[Row]]:
     if settings.stop == "fixed":
         return list(rows), []
     count = round(settings.development_share * len(rows))
-    order = [int(index) for index in stream(seed, "development").permutation(len(rows))]
+    order = [int(index) for index in stream(seed, "development", language).permutation(len(rows))]
     return [rows[i] for i in sorted(order[count:])], [rows[i] for i in sorted(order[:count])]
 
 
-def _batches(count: int, settings: TransferConfig, seed: int) -> list[list[int]]:
+def _batches(count: int, settings: TransferConfig, seed: int, language: str) -> list[list[int]]:
     """`settings.steps` batches of row numbers, epoch after epoch, each epoch in its own order."""
     flat: list[int] = []
     epoch = 0
     size = min(settings.batch, count)
     while len(flat) < settings.steps * size:
-        flat += [int(index) for index in stream(seed, "order", epoch).permutation(count)]
+        flat += [int(index) for index in stream(seed, "order", language, epoch).permutation(count)]
         epoch += 1
     return [flat[first : first + size] for first in range(0, settings.steps * size, size)]

@@ -35,7 +35,7 @@ class HeldOut:
         found = {}
         for language in languages:
             train, validation = self.rows[language]
-            start = start_values(self.model, self.settings, primed, self.seed)
+            start = start_values(self.model, self.settings, primed, self.seed, language)
             if self.moves_backbone:
                 start |= backbone
             shot_rows = sample(train, shots, self.seed, language)
@@ -50,7 +50,7 @@ class HeldOut:
         total = sum(self.scores(backbone, primed, lr, shots, mine).values())
         if accelerator.num_processes == 1:
             return total / len(names)
-        whole = accelerator.reduce(torch.tensor(total, dtype=torch.float64), reduction="sum")
+        whole = accelerator.reduce(torch.tensor(total, dtype=torch.float64, device=accelerator.device), reduction="sum")
         return float(whole.item()) / len(names)
 
 
@@ -67,11 +67,11 @@ def make_held_out(
     return HeldOut(model, task, config.transfer, rows, config.run.seed, METHODS[method.method].moves_backbone)
 
 
-def start_values(model: PrimableModel, settings: TransferConfig, primed: Params, seed: int) -> Params:
+def start_values(model: PrimableModel, settings: TransferConfig, primed: Params, seed: int, language: str) -> Params:
     """Adapter and head to fine-tune from: drawn anew, or the primed ones, each as `settings` says."""
     device = next(model.parameters()).device
     values: Params = {}
     for group, choice in (("adapter", settings.start_adapter), ("head", settings.start_head)):
-        drawn = initial_values(model, group, torch_stream(seed, "start", group))
+        drawn = initial_values(model, group, torch_stream(seed, "start", group, language))
         values |= {name: (primed[name] if choice == "primed" else value).to(device) for name, value in drawn.items()}
     return values

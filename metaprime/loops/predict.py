@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from pathlib import Path
 
-from metaprime.loops.artifact import load_artifact, load_encoder_of
+from metaprime.loops.artifact import learned_groups, load_artifact, load_encoder_of
 from metaprime.loops.build import build_model, task_over
 from metaprime.loops.finetune import evaluate
 from metaprime.models.primable import assign
@@ -26,6 +26,11 @@ def predict(folder: str | Path, text: str) -> list[tuple[str, str]]:
     if not words:
         raise MetaprimeError("there is no word in the text")
     artifact = load_artifact(Path(folder))
+    if "head" not in learned_groups(artifact):
+        raise MetaprimeError(
+            f"{folder}: priming with outer.head reset or keep leaves a random head, which cannot tag: give the folder of a "
+            "transfer, or prime with outer.head=meta"
+        )
     encoder = load_encoder_of(artifact)
     task = task_over(artifact.labels, encoder)
     rows = task.encode([Sentence(tuple(words), (task.labels[0],) * len(words), "text")])

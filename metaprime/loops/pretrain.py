@@ -20,7 +20,7 @@ from metaprime.loops.checkpoint import write_json, written_aside
 from metaprime.loops.schedule import warmup_decay
 from metaprime.models.encoder import save_encoder
 from metaprime.streams import stream, torch_stream
-from metaprime.types import IGNORE, Sentence
+from metaprime.types import IGNORE, MetaprimeError, Sentence
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 RECORD = "pretrain.json"
@@ -34,11 +34,19 @@ def pretrain(config: PretrainConfig, source: str, folder: Path, report: Callable
         source: `synthetic:` or `synthetic:SEED`.
         folder: where the Hugging Face files go.
         report: called with (steps done, steps, masked-word loss in nats).
+
+    Raises:
+        MetaprimeError: the folder holds something else.
     """
     root = source.partition(":")[2]
     wanted = {"pretrain": config.model_dump(mode="json"), "source": source}
     if (folder / RECORD).is_file() and json.loads((folder / RECORD).read_text(encoding="utf-8")) == wanted:
         return folder
+    if folder.exists() and any(folder.iterdir()):
+        raise MetaprimeError(
+            f"{folder} holds another encoder or other files: the embedded encoder of this config needs that place; choose "
+            "another run.output, or remove the folder"
+        )
     texts = [s for name in synthetic.LANGUAGES for s in synthetic.read(root, name, "train")]
     tokenizer = make_tokenizer(texts, config)
     torch.manual_seed(config.seed)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,11 +14,9 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from metaprime.config import Config, dump_config
-from metaprime.data.episodes import Episodes, EpisodeShape
-from metaprime.interop import learn2learn
 from metaprime.loops.artifact import Artifact, save_artifact
-from metaprime.loops.build import build_model, build_task, priming_rows
-from metaprime.loops.carrying import carry, draw_initial, rules_of, starting_values
+from metaprime.loops.assemble import Run, assemble, primed_method
+from metaprime.loops.carrying import carry, rules_of, starting_values
 from metaprime.loops.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -32,40 +29,13 @@ from metaprime.loops.checkpoint import (
     written_aside,
 )
 from metaprime.loops.finetune import to_device
-from metaprime.loops.held_out import HeldOut, make_held_out
 from metaprime.loops.metrics_log import Display, MetricsLog
-from metaprime.loops.outer import REMEDY, Outer, check_finite, make_outer, summed
-from metaprime.loops.pretrain import pretrain
-from metaprime.loops.run_directory import KEPT_BASE, check_output, open_output, versions
-from metaprime.meta import LEARNERS, MetaStep, Outcome, Settings
-from metaprime.models.encoder import Encoder, load_encoder, save_encoder, weights_hash
-from metaprime.models.primable import PrimableModel, assign, functional_loss, partition
-from metaprime.peft import METHODS
-from metaprime.tasks.task import Task
-from metaprime.types import MetaBatch, MetaprimeError, State
-
-BACKENDS: dict[str, Callable[[str], MetaStep]] = {
-    "torch": lambda learner: LEARNERS[learner].step,
-    "learn2learn": learn2learn.step_of,
-}
-
-
-@dataclass
-class Run:
-    """One priming run's parts. `best` is the best validation so far: (score, step)."""
-
-    config: Config
-    accelerator: Accelerator
-    encoder: Encoder
-    task: Task
-    episodes: Episodes
-    model: PrimableModel
-    state: State
-    outer: Outer
-    settings: Settings
-    meta_step: MetaStep
-    held_out: HeldOut | None
-    best: tuple[float, int] | None = None
+from metaprime.loops.outer import REMEDY, check_finite, summed
+from metaprime.loops.run_directory import check_output, open_output, versions
+from metaprime.meta import LEARNERS, Outcome
+from metaprime.models.encoder import save_encoder, weights_hash
+from metaprime.models.primable import assign, functional_loss, partition
+from metaprime.types import MetaBatch, MetaprimeError
 
 
 def prime(config: Config, *, resume: bool = False, overwrite: bool = False, quiet: bool = False) -> Path:
@@ -78,11 +48,15 @@ def prime(config: Config, *, resume: bool = False, overwrite: bool = False, quie
     """
     torch.set_num_threads(config.run.threads)
     accelerator = Accelerator()
+    if accelerator.mixed_precision != "no":
+        raise MetaprimeError(
+            f"mixed precision {accelerator.mixed_precision} is not supported yet: launch with --mixed_precision no"
+        )
     check_output(config, resume, overwrite)
     primed = Path(config.run.output) / "primed"
     if resume and primed.is_dir():
         return primed
-    run = _assemble(config, accelerator)
+    run = assemble(config, accelerator)
     accelerator.wait_for_everyone()  # every process has checked the directory before the first one writes
     if accelerator.is_main_process:
         open_output(config, resume, overwrite)
@@ -103,6 +77,10 @@ def _loop(run: Run, first: int, quiet: bool) -> None:
     mine = range(rank, config.episodes.per_step, world)
     shown = run.accelerator.is_main_process
     log = MetricsLog(Path(config.run.output) / "metrics.jsonl", first) if shown else None
+    if first == 0 and run.held_out:
+        unprimed = {"step": 0, **_validate(run, 0)}  # a run that only does harm keeps the encoder as it was
+        if log:
+            log.write(unprimed)
     with Display("priming", every.steps, shown and not quiet) as display:
         for step in range(first, every.steps):
             began = time.perf_counter()
@@ -115,8 +93,8 @@ def _loop(run: Run, first: int, quiet: bool) -> None:
             norm = run.outer.step(step, outcome.gradients)
             carry(run.model, outcome, rules)
             line = _metrics(run, step, outcome, norm) | {"volatile": {"seconds": time.perf_counter() - began}}
-            if run.held_out and every.validate_every and _due(step, every.validate_every, every.steps):
-                line |= _validate(run, step)
+            if run.held_out and (_due(step, every.validate_every, every.steps) or 2 * step + 2 == every.validate_every):
+                line |= _validate(run, step + 1)
             if log:
                 log.write(line)
             display.show(step + 1, _note(line))
@@ -124,81 +102,8 @@ def _loop(run: Run, first: int, quiet: bool) -> None:
         _save_state(run, every.steps)
 
 
-def _assemble(config: Config, accelerator: Accelerator) -> Run:
-    """Reads and checks everything; writes nothing but an embedded encoder."""
-    encoder = open_encoder(config, accelerator)
-    task = build_task(config, encoder)
-    shape = config.episodes
-    pools = priming_rows(config, task)
-    episodes = Episodes(
-        pools,
-        EpisodeShape(shape.per_step, shape.support, config.inner.steps, shape.query, shape.tau),
-        config.run.seed,
-    )
-    if shape.per_step < accelerator.num_processes:
-        raise MetaprimeError(
-            f"episodes.per_step {shape.per_step} leaves some of {accelerator.num_processes} processes without an episode: "
-            "raise it or launch fewer"
-        )
-    learner = LEARNERS[config.learner.name]
-    method = config.peft if learner.adapts else METHODS["head"].config()
-    model = build_model(encoder, task, method, next(iter(pools.values())))
-    meta_step = BACKENDS[config.learner.backend](config.learner.name)
-    held_out = None
-    if config.outer.validate_every and config.data.validation_languages:
-        if config.transfer.start_adapter == "primed" and not learner.adapts:
-            raise MetaprimeError(
-                f"transfer.start_adapter: learner.name {config.learner.name!r} learns no adapter to start validation "
-                "from: set it to fresh"
-            )
-        held_out = make_held_out(config, encoder, task, config.peft, model if learner.adapts else None)
-        held_out.model.to(accelerator.device)
-    model.to(accelerator.device)
-    draw_initial(model, config.run.seed)
-    state = partition(model, encoder.layout.unused)
-    rules = rules_of(config)
-    groups = ("backbone", *(group for group, rule in rules.items() if rule == "meta" and getattr(state, group)))
-    settings = Settings(
-        inner_lr=config.inner.lr,
-        second_order=config.inner.order == "second",
-        batched=config.inner.batched,
-        chunk=config.inner.task_chunk,
-        outer=groups,
-        carry=any(rule.startswith("carry") for rule in rules.values()),
-    )
-    if settings.carry and config.learner.backend == "learn2learn":
-        raise MetaprimeError(
-            "learner.backend learn2learn gives no adapted values to carry: set outer.adapter and outer.head to reset, keep "
-            "or meta"
-        )
-    outer = make_outer(state, config.outer, groups)
-    return Run(config, accelerator, encoder, task, episodes, model, state, outer, settings, meta_step, held_out)
-
-
-def open_encoder(config: Config, accelerator: Accelerator | None = None) -> Encoder:
-    """The config's encoder; `synthetic:` is pre-trained at `<run.output>/base` by the first process if not there."""
-    name = config.encoder.name
-    if name.partition(":")[0] == "synthetic":
-        folder = Path(config.run.output) / KEPT_BASE
-        main = accelerator is None or accelerator.is_main_process
-        if main:
-            torch.set_num_threads(config.encoder.pretrain.threads)
-            with Display("pre-training", config.encoder.pretrain.steps, True) as display:
-                pretrain(
-                    config.encoder.pretrain,
-                    name,
-                    folder,
-                    lambda done, _, loss: display.show(done, f"masked-word loss {loss:.3f}"),
-                )
-            torch.set_num_threads(config.run.threads)
-        if accelerator:
-            accelerator.wait_for_everyone()
-        name = str(folder)
-    return load_encoder(name, config.encoder.attention)
-
-
-def _validate(run: Run, step: int) -> dict[str, Any]:
-    """Scores held-out languages and keeps the weights if they are the best so far."""
+def _validate(run: Run, steps: int) -> dict[str, Any]:
+    """Scores held-out languages after so many steps and keeps the weights if they are the best so far."""
     assert run.held_out
     transfer = run.config.transfer
     primed = {**run.state.adapter, **run.state.head}
@@ -206,13 +111,13 @@ def _validate(run: Run, step: int) -> dict[str, Any]:
     try:
         score = run.held_out.mean(backbone, primed, transfer.lr[0], transfer.shots[0], run.accelerator)
     except MetaprimeError as error:
-        raise MetaprimeError(f"validation at step {step + 1}: {error}; or {REMEDY}") from None
-    if run.best is None or score > run.best[0]:
-        run.best = (score, step + 1)
+        raise MetaprimeError(f"validation at step {steps}: {error}; or {REMEDY}") from None
+    if run.best is None or score >= run.best[0]:  # of equals the later: it has seen more
+        run.best = (score, steps)
         if run.accelerator.is_main_process:
             with written_aside(_states(run.config) / "best") as aside:
                 save_tensors(_weights(run), aside / "tensors.safetensors")
-                write_json(aside / "state.json", {"step": step + 1, "score": score})
+                write_json(aside / "state.json", {"step": steps, "score": score})
     return {"validation_f1": score, "best_step": run.best[1]}
 
 
@@ -254,7 +159,6 @@ def _save_primed(run: Run, folder: Path) -> None:
         assign(run.model, best.tensors)
         chosen = run.best[1]
     backbone = cast(PreTrainedModel, run.model.backbone)
-    learner = LEARNERS[run.config.learner.name]
     provenance = {
         "kind": "primed",
         "steps": chosen,
@@ -268,12 +172,11 @@ def _save_primed(run: Run, folder: Path) -> None:
         "versions": versions(),
         "volatile": {"host": socket.gethostname(), "pid": os.getpid(), "written": time.strftime("%Y-%m-%dT%H:%M:%S")},
     }
-    method = run.config.peft if learner.adapts else METHODS["head"].config()
     values = {**run.state.adapter, **run.state.head}
     with written_aside(folder) as aside:
         save_encoder(backbone, run.encoder.tokenizer, aside)
         (aside / "metaprime.yaml").write_text(dump_config(run.config), encoding="utf-8")
-        save_artifact(aside, Artifact(method, run.task.labels, values, ".", provenance))
+        save_artifact(aside, Artifact(primed_method(run.config), run.task.labels, values, ".", provenance))
 
 
 def _weights(run: Run) -> dict[str, torch.Tensor]:

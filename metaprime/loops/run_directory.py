@@ -28,9 +28,7 @@ def check_output(config: Config, resume: bool, overwrite: bool) -> None:
     """
     if resume and overwrite:
         raise MetaprimeError("--resume and --overwrite exclude each other: give one of them")
-    output = Path(config.run.output)
-    if output.exists() and not output.is_dir():
-        raise MetaprimeError(f"run.output {output} is a file; choose another")
+    output = check_writable(config)
     record = output / RECORD
     if not record.is_file():
         foreign = [path.name for path in output.glob("*") if path.name not in (KEPT_BASE, TRANSFERS)]
@@ -56,16 +54,29 @@ def check_output(config: Config, resume: bool, overwrite: bool) -> None:
         )
 
 
+def check_writable(config: Config) -> Path:
+    """Refuses an output path that is, or goes through, a file.
+
+    Raises:
+        MetaprimeError: naming the file.
+    """
+    output = Path(config.run.output)
+    for place in (output, *output.parents):
+        if place.exists() and not place.is_dir():
+            raise MetaprimeError(f"run.output {output}: {place} is a file; choose another")
+    return output
+
+
 def open_output(config: Config, resume: bool, overwrite: bool) -> Path:
     """Creates the directory (emptied by `overwrite`) and records whose it is."""
     output = Path(config.run.output)
     if overwrite and (output / RECORD).is_file():
         for path in output.iterdir():
-            if path.name != KEPT_BASE:
+            if path.name not in (KEPT_BASE, RECORD):  # the record goes last, replaced below: a kill leaves it ours
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     output.mkdir(parents=True, exist_ok=True)
-    (output / "config.yaml").write_text(dump_config(config), encoding="utf-8")
     write_json(output / RECORD, {"config": _digest(config), "versions": versions()})
+    (output / "config.yaml").write_text(dump_config(config), encoding="utf-8")
     return output
 
 

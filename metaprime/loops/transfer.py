@@ -19,14 +19,14 @@ from transformers import PreTrainedModel
 from metaprime.config import Config
 from metaprime.data.episodes import sample
 from metaprime.evaluation.records import Record, read_record
-from metaprime.loops.artifact import CARD, Artifact, load_artifact, save_artifact
+from metaprime.loops.artifact import CARD, Artifact, learned_groups, load_artifact, save_artifact
+from metaprime.loops.assemble import open_encoder
 from metaprime.loops.build import build_model, build_task, target_rows
 from metaprime.loops.checkpoint import write_json, written_aside
 from metaprime.loops.finetune import check_shares, evaluate, fine_tune
 from metaprime.loops.held_out import make_held_out, start_values
 from metaprime.loops.metrics_log import Display
-from metaprime.loops.prime import open_encoder
-from metaprime.loops.run_directory import TRANSFERS, versions
+from metaprime.loops.run_directory import TRANSFERS, check_writable, versions
 from metaprime.models.encoder import Encoder, load_encoder, save_encoder, weights_hash
 from metaprime.models.primable import PrimableModel, partition
 from metaprime.peft import METHODS, MethodConfig
@@ -89,11 +89,10 @@ def transfer(config: Config, *, overwrite: bool = False, quiet: bool = False) ->
     """
     torch.set_num_threads(config.run.threads)
     accelerator = Accelerator()
+    check_writable(config)
     source = open_source(config, accelerator)
     task = build_task(config, source.encoder)
     settings = config.transfer
-    if Path(config.run.output).is_file():
-        raise MetaprimeError(f"run.output {config.run.output} is a file; choose another")
     rows = {language: target_rows(config, task, language) for language in config.data.target_languages}
     if not rows:
         raise MetaprimeError("data.target_languages is empty: name at least one language to transfer to")
@@ -112,7 +111,7 @@ def transfer(config: Config, *, overwrite: bool = False, quiet: bool = False) ->
     todo = [cell for cell in cells if not _done(root / cell.folder, digest, overwrite)]
     accelerator.wait_for_everyone()  # every process has the same list before the first one adds to what is done
     mine = todo[accelerator.process_index :: accelerator.num_processes]
-    rates = {} if not todo else choose_rates(config, source, task)
+    rates = {} if not todo else choose_rates(config, source, task, accelerator.device)
     with Display("transfer", len(mine), accelerator.is_main_process and not quiet) as display:
         bench: Bench | None = None
         for done, cell in enumerate(mine, 1):
@@ -166,6 +165,12 @@ def check_start(config: Config, source: Source, task: Task) -> None:
     settings, artifact = config.transfer, source.artifact
     if artifact is None:
         return
+    for group, start in (("adapter", settings.start_adapter), ("head", settings.start_head)):
+        if start == "primed" and group not in learned_groups(artifact):
+            raise MetaprimeError(
+                f"transfer.start_{group}: the encoder was primed with outer.{group} reset or keep, so that the one it comes "
+                f"with is a random draw: prime with outer.{group}=meta, or use start_{group}: fresh"
+            )
     for name in settings.methods if settings.start_adapter == "primed" else ():
         method = method_config(config, name)
         if METHODS[name].inject is not no_modules and artifact.method != method:
@@ -190,7 +195,7 @@ def make_bench(
     return Bench(model, method, state.backbone, weights_hash(state.backbone))
 
 
-def choose_rates(config: Config, source: Source, task: Task) -> dict[tuple[str, int], float]:
+def choose_rates(config: Config, source: Source, task: Task, device: torch.device) -> dict[tuple[str, int], float]:
     """The learning rate for each (method, K): the only one given, or the best of several on the validation languages.
 
     Raises:
@@ -207,8 +212,7 @@ def choose_rates(config: Config, source: Source, task: Task) -> dict[tuple[str, 
     chosen = {}
     for name in settings.methods:
         held_out = make_held_out(config, source.encoder, task, method_config(config, name))
-        state = partition(held_out.model)
-        backbone = state.backbone
+        backbone = partition(held_out.model.to(device)).backbone
         for shots in settings.shots:
             tried = {}
             for lr in settings.lr:
@@ -232,7 +236,7 @@ def _run_cell(
     began = time.perf_counter()
     settings, lr = config.transfer, rates[cell.method, cell.shots]
     train, test = rows
-    start = start_values(bench.model, settings, source.primed, cell.seed)
+    start = start_values(bench.model, settings, source.primed, cell.seed, cell.language)
     moves_backbone = METHODS[cell.method].moves_backbone
     if moves_backbone:
         start |= bench.backbone
@@ -256,7 +260,7 @@ def _run_cell(
         "frozen": {"before": bench.frozen, "after": after, "unchanged": after == bench.frozen},
         "digest": digest,
         "peft": bench.method.model_dump(mode="json"),
-        "transfer": settings.model_dump(mode="json"),
+        "config": config.model_dump(mode="json"),
         "versions": versions(),
         "volatile": {
             "seconds": time.perf_counter() - began,

@@ -54,15 +54,18 @@ def load_encoder(name: str, implementation: str = "sdpa") -> Encoder:
     _refuse_bad_folder(name)
     try:
         with _quiet():
-            config = AutoConfig.from_pretrained(name)
+            config = AutoConfig.from_pretrained(name, trust_remote_code=False)
             layout = layout_of(config.model_type)
             config._attn_implementation = attention.IMPLEMENTATIONS[implementation]
             module = _load_weights(name, config)
-            tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True, add_prefix_space=True)
+            tokenizer = AutoTokenizer.from_pretrained(
+                name, use_fast=True, add_prefix_space=True, trust_remote_code=False
+            )
     except (OSError, ValueError, HfHubHTTPError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]
+        absent = "" if Path(name).exists() else "there is no folder of that name here, and as a hub id: "
         raise MetaprimeError(
-            f"encoder.name {name!r} cannot be loaded: {reason}. Give a folder with config.json, model.safetensors and "
+            f"encoder.name {name!r} cannot be loaded: {absent}{reason}. Give a folder with config.json, model.safetensors and "
             "tokenizer files, or a hub id that is reachable or already downloaded"
         ) from None
     if not tokenizer.is_fast:
@@ -120,6 +123,7 @@ def _load_weights(name: str, config: PretrainedConfig) -> PreTrainedModel:
         config=config,
         dtype=torch.float32,
         use_safetensors=True,
+        trust_remote_code=False,
         ignore_mismatched_sizes=True,  # named below, never passed on
         output_loading_info=True,
     )

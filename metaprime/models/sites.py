@@ -5,7 +5,7 @@ One row per stack of layers of a `model_type`; a new architecture is a new row. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -21,6 +21,7 @@ class Layout:
         layers: path of the list of layers inside the encoder.
         query .. ffn_norm: paths inside a layer (see `types.LayerSites`).
         unused: path prefixes inside the encoder whose parameters a token-level loss never reaches.
+        positions_after_padding: positions count from the padding id + 1, which takes that many off the longest input.
     """
 
     layers: str
@@ -33,6 +34,7 @@ class Layout:
     attention: str
     ffn_norm: str | None
     unused: tuple[str, ...] = ()
+    positions_after_padding: bool = False
 
 
 BERT = Layout(
@@ -48,10 +50,12 @@ BERT = Layout(
     unused=("pooler.",),
 )
 
+ROBERTA = replace(BERT, positions_after_padding=True)
+
 LAYOUTS: dict[str, Layout] = {
     "bert": BERT,
-    "roberta": BERT,
-    "xlm-roberta": BERT,
+    "roberta": ROBERTA,
+    "xlm-roberta": ROBERTA,
 }
 
 
@@ -62,7 +66,9 @@ def layout_of(model_type: str) -> Layout:
         MetaprimeError: there is none; the message names the sites a row needs.
     """
     if model_type not in LAYOUTS:
-        needed = ", ".join(name for name in Layout.__dataclass_fields__ if name != "unused")
+        needed = ", ".join(
+            name for name in Layout.__dataclass_fields__ if name not in ("unused", "positions_after_padding")
+        )
         raise MetaprimeError(
             f"encoder architecture {model_type!r} has no row in metaprime/models/sites.py, which knows "
             f"{', '.join(LAYOUTS)}. A row names these module paths: {needed}"

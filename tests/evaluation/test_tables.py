@@ -6,13 +6,11 @@ import io
 import math
 from typing import Any
 
-import pytest
 from rich.console import Console
 
 from metaprime.evaluation.statistics import Interval
 from metaprime.evaluation.tables import (
     TRANSFER_HEADER,
-    arm_summary,
     markdown,
     spread,
     terminal,
@@ -59,11 +57,3 @@ def test_a_row_for_each_language_and_method() -> None:
     ]
     assert all(len(row) == len(TRANSFER_HEADER) for row in transfer_rows(records))
     assert transfer_rows([]) == []
-
-
-def test_an_arm_is_summed_up_over_priming_seeds() -> None:
-    records = [record(70, seed=0), record(80, language="qab", seed=0), record(60, seed=1)]
-    summary = arm_summary(records)
-    assert (summary.mean, summary.count) == (67.5, 2)
-    assert summary.deviation == pytest.approx(15 / 2**0.5)
-    assert arm_summary(records, "strict").mean == 57.5
