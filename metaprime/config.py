@@ -168,7 +168,7 @@ class TransferConfig(Section):
     tried on the validation languages and the best is taken, per method and number of shots (priming's own validation
     uses the first). `stop: fixed` runs `steps`
     steps; `stop: development` takes a share of the K out for choosing the number of steps, looking every
-    `evaluate_every`.
+    `evaluate_every`. Of the test split, and of a validation split, the first `test_sentences` are scored.
     """
 
     encoder: str = "primed"

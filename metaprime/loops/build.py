@@ -43,18 +43,19 @@ def priming_rows(config: Config, task: Task) -> dict[str, list[Row]]:
 
 
 def validation_rows(config: Config, task: Task, language: str) -> tuple[list[Row], list[Row]]:
-    """Training and evaluation rows of a held-out language of the priming source."""
-    train, validation = config.data.train_split, config.data.validation_split
-    source, labels = config.data.source, _labels(config)
-    return task.encode(read(source, language, train, labels)), task.encode(read(source, language, validation, labels))
+    """Training and validation rows of a held-out language of the priming source, as many as `target_rows` gives."""
+    return _rows(config, task, config.data.source, language, config.data.validation_split)
 
 
 def target_rows(config: Config, task: Task, language: str) -> tuple[list[Row], list[Row]]:
     """Training and test rows of a target language; the first `transfer.test_sentences` of the test split."""
-    source = config.data.target_source or config.data.source
+    return _rows(config, task, config.data.target_source or config.data.source, language, config.data.test_split)
+
+
+def _rows(config: Config, task: Task, source: str, language: str, scored: str) -> tuple[list[Row], list[Row]]:
     train = read(source, language, config.data.train_split, _labels(config))
-    test = read(source, language, config.data.test_split, _labels(config))
-    return task.encode(train), task.encode(test[: config.transfer.test_sentences])
+    sentences = read(source, language, scored, _labels(config))
+    return task.encode(train), task.encode(sentences[: config.transfer.test_sentences])
 
 
 def build_model(encoder: Encoder, task: Task, method: MethodConfig, example: Sequence[Row]) -> PrimableModel:
