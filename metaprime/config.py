@@ -172,12 +172,12 @@ class TransferConfig(Section):
     """
 
     encoder: str = "primed"
-    methods: Annotated[Names, Field(min_length=1)] = ("pfeiffer", "head")
-    shots: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (50,)
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
+    methods: Names = ("pfeiffer", "head")
+    shots: tuple[PositiveInt, ...] = (50,)
+    seeds: tuple[NonNegativeInt, ...] = (0,)
     steps: PositiveInt = 100
     batch: PositiveInt = 16
-    lr: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (1e-2, 3e-3, 3e-2)
+    lr: tuple[PositiveFloat, ...] = (1e-2, 3e-3, 3e-2)
     warmup: Share = 0.1
     weight_decay: NonNegativeFloat = 0.0
     clip: PositiveFloat | None = 1.0
@@ -199,6 +199,9 @@ class TransferConfig(Section):
 
     @model_validator(mode="after")
     def _known(self) -> TransferConfig:
+        for key in ("methods", "shots", "seeds", "lr"):
+            if not getattr(self, key):
+                raise ValueError(f"{key} is empty: give at least one")
         for method in self.methods:
             if method not in METHODS:
                 raise ValueError(_unknown(f"method {method!r}", method, METHODS))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, processors
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 from metaprime.config import PretrainConfig
@@ -36,7 +37,8 @@ def toy_encoder(
 
     def folder(model_type: str) -> Path:
         if model_type not in made:
-            made[model_type] = make_toy(model_type, tmp_path_factory.mktemp(model_type), toy_tokenizer)
+            tokenizer = toy_tokenizer if model_type == "bert" else numbered_as_roberta(toy_tokenizer)
+            made[model_type] = make_toy(model_type, tmp_path_factory.mktemp(model_type), tokenizer)
         return made[model_type]
 
     return folder
@@ -45,6 +47,28 @@ def toy_encoder(
 @pytest.fixture
 def toy_bert(toy_encoder: Callable[[str], Path]) -> Path:
     return toy_encoder("bert")
+
+
+def numbered_as_roberta(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """The same pieces with RoBERTa's and XLM-R's first numbers: padding is 1, and positions count from 2."""
+    first = ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]")
+    pieces = [*first, *sorted(set(tokenizer.get_vocab()) - set(first))]
+    renumbered = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    renumbered.pre_tokenizer = tokenizer.backend_tokenizer.pre_tokenizer
+    renumbered.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B [SEP]",
+        special_tokens=[("[CLS]", 0), ("[SEP]", 2)],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=renumbered,
+        model_max_length=512,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    )
 
 
 def make_toy(model_type: str, folder: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
@@ -57,7 +81,7 @@ def make_toy(model_type: str, folder: Path, tokenizer: PreTrainedTokenizerFast) 
         intermediate_size=64,
         max_position_embeddings=130,
         initializer_range=0.2,
-        pad_token_id=0,
+        pad_token_id=tokenizer.pad_token_id,
         hidden_dropout_prob=0.1,
         attention_probs_dropout_prob=0.1,
     )

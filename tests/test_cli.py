@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from metaprime import cli
 from metaprime.loops.checkpoint import newest_checkpoint
+from metaprime.loops.outer import Outer
+from metaprime.types import Params
 
 TINY = """
 run: {output: %(output)s}
@@ -289,13 +292,25 @@ def test_transfer_before_prime_says_so(run: Run, config: Path, tmp_path: Path) -
     assert not (tmp_path / "run").exists()
 
 
-def test_a_loss_that_is_not_finite_stops_and_the_last_checkpoint_stays(run: Run, config: Path, tmp_path: Path) -> None:
-    ended = run("prime", config, "outer.lr=1e30", "outer.steps=8", "outer.warmup=0", "outer.validate_every=0")
-    refused(ended, "step 2", "language qa", "not finite", "lower outer.lr", "last checkpoint is kept")
+def test_a_loss_that_is_not_finite_stops_and_the_last_checkpoint_stays(
+    run: Run, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Outer.step
+
+    def diverging(self: Outer, step: int, gradients: Params) -> float:
+        norm = honest(self, step, gradients)
+        if step == 3:
+            with torch.no_grad():
+                next(iter(self.learning.values())).fill_(float("nan"))
+        return norm
+
+    monkeypatch.setattr(Outer, "step", diverging)
+    ended = run("prime", config, "outer.steps=8", "outer.checkpoint_every=1", "outer.validate_every=0")
+    refused(ended, "step 5", "language qa", "not finite", "lower outer.lr", "last checkpoint is kept")
     found = newest_checkpoint(tmp_path / "run" / "state")
     assert found is not None
-    assert found.step == 1
-    assert found.tensors
+    assert found.step == 3  # the weights of step 4 are broken already
+    assert all(bool(torch.isfinite(value).all()) for value in found.tensors.values())
     assert not (tmp_path / "run" / "primed").exists()
     assert list((tmp_path / "run").rglob(".*")) == []
 

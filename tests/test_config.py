@@ -299,3 +299,29 @@ def write(folder: Path, text: str, name: str = "config.yaml") -> Path:
 
 def test_a_default_config_is_whole() -> None:
     assert load_config() == Config()
+
+
+def test_a_key_that_stands_twice_is_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "twice.yaml"
+    file.write_text("outer: {steps: 5}\nrun: {seed: 1}\nouter: {lr: 0.1}\n", encoding="utf-8")
+    with pytest.raises(MetaprimeError, match=r"twice\.yaml is not YAML: .*the key 'outer' stands twice"):
+        load_config(file)
+
+
+@pytest.mark.parametrize("key", ["methods", "shots", "seeds", "lr"])
+def test_an_empty_list_is_an_error(key: str) -> None:
+    with pytest.raises(MetaprimeError, match=f"{key} is empty"):
+        load_config(None, [f"transfer.{key}=[]"])
+
+
+def test_targets_are_not_primed_on_unless_their_corpus_is_another() -> None:
+    overlap = ["data.languages=[qai,qaa]", "data.target_languages=[qai]"]
+    with pytest.raises(MetaprimeError, match=r"target_languages must not be primed on, but \['qai'\]"):
+        load_config(None, overlap)
+    assert load_config(None, [*overlap, "data.target_source=conll:elsewhere"]).data.target_languages == ("qai",)
+
+
+def test_the_embedded_encoder_reads_the_languages_it_is_primed_on() -> None:
+    with pytest.raises(MetaprimeError, match="has not read the languages of 'synthetic:7'"):
+        load_config(None, ["data.source=synthetic:7"])
+    assert load_config(None, ["data.source=synthetic:7", "encoder.name=synthetic:7"]).data.source == "synthetic:7"

@@ -20,7 +20,7 @@ TINY = (
     "data.validation_languages=[qac]",
     *("episodes.per_step=3", "episodes.support=2", "episodes.query=4"),  # three do not divide among two processes
     *("peft.bottleneck=4", "inner.steps=2", "inner.lr=0.1"),
-    *("outer.steps=50", "outer.validate_every=25", "outer.lr=1e-4", "outer.epsilon=1e-4"),
+    *("outer.steps=50", "outer.validate_every=0", "outer.lr=1e-4", "outer.epsilon=1e-4"),
     *("outer.adapter=carry_one", "outer.head=meta", "transfer.shots=8", "transfer.steps=4"),
 )
 
@@ -30,14 +30,15 @@ from pathlib import Path
 from accelerate import Accelerator
 from safetensors.torch import save_file
 from metaprime.config import load_config
-from metaprime.loops import prime
+from metaprime.loops.assemble import assemble
 from metaprime.loops.carrying import rules_of, starting_values
 from metaprime.loops.outer import summed
+from metaprime.loops.prime import prime
 from metaprime.models.primable import functional_loss
 
 folder, *overrides = sys.argv[1:]
 config, accelerator = load_config(None, overrides), Accelerator()
-run = prime._assemble(config, accelerator)
+run = assemble(config, accelerator)
 
 def first_gradient():
     rank, world = accelerator.process_index, accelerator.num_processes
@@ -59,7 +60,7 @@ accelerator.reduce = lambda tensor, reduction: tensor
 keep("alone")
 del accelerator.reduce
 if accelerator.num_processes == 1:
-    prime.prime(config)
+    prime(config)
 accelerator.wait_for_everyone()
 accelerator.end_training()
 """

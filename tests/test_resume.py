@@ -56,7 +56,7 @@ def kill_at(output: Path, encoder: Path, step: int, later: float) -> int:
     victim = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
     try:
         deadline = time.monotonic() + 120
-        while steps_logged(output) < step:
+        while steps_logged(output) < step + 1:
             assert victim.poll() is None, victim.communicate()[1].decode()
             assert time.monotonic() < deadline
             time.sleep(0.002)
@@ -80,7 +80,8 @@ def test_killed_and_resumed_is_as_if_never_killed(unbroken: Path, toy_bert: Path
     draw = random.Random(chance)
     output = tmp_path / "run"
     reached = kill_at(output, toy_bert, draw.randrange(8, STEPS - 20), draw.uniform(0, 0.05))
-    assert 8 <= reached < STEPS
+    reached -= 1  # the line before the first step
+    assert 8 <= reached + 1 < STEPS
     assert not (output / "primed").exists()
     # What a kill in the middle of writing leaves, wherever this one struck.
     for stray in (f"state/.step-{min(reached // 7 * 7 + 7, STEPS):08d}.1234567", ".primed.1234567"):
@@ -92,7 +93,7 @@ def test_killed_and_resumed_is_as_if_never_killed(unbroken: Path, toy_bert: Path
     for file in sorted((unbroken / "primed").glob("*.safetensors")):
         assert (output / "primed" / file.name).read_bytes() == file.read_bytes(), file.name
     assert stable_metrics(output) == stable_metrics(unbroken)
-    assert len(stable_metrics(output)) == STEPS
+    assert len(stable_metrics(output)) == STEPS + 1  # and the look at the held-out languages before the first
     ours, theirs = (
         json.loads((root / "primed" / "metaprime.json").read_text("utf-8"))["provenance"] for root in (output, unbroken)
     )

@@ -76,7 +76,7 @@ def _loop(run: Run, first: int, quiet: bool) -> None:
     rank, world = run.accelerator.process_index, run.accelerator.num_processes
     mine = range(rank, config.episodes.per_step, world)
     shown = run.accelerator.is_main_process
-    log = MetricsLog(Path(config.run.output) / "metrics.jsonl", first) if shown else None
+    log = MetricsLog(Path(config.run.output) / "metrics.jsonl", first or -1) if shown else None
     if first == 0 and run.held_out:
         unprimed = {"step": 0, **_validate(run, 0)}  # a run that only does harm keeps the encoder as it was
         if log:

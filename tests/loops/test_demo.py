@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from metaprime.config import Config, load_config
+from metaprime.config import Config, load_config, override
 from metaprime.loops.demo import ARMS, PRIMINGS, demo
 from metaprime.types import MetaprimeError
 
@@ -70,6 +70,13 @@ def test_leaves_what_it_promises(finished: tuple[Config, dict[str, Any]]) -> Non
         assert f"| {arm.title} |" in (output / "table.md").read_text("utf-8")
 
 
+def test_shows_the_encoder_it_says(finished: tuple[Config, dict[str, Any]]) -> None:
+    output = Path(finished[0].run.output)
+    shown, meant = (output / name / "metaprime.json" for name in ("primed", "priming/meta/seed0/primed"))
+    assert shown.read_text("utf-8") == meant.read_text("utf-8")
+    assert (output / "metrics.jsonl").read_bytes() == (output / "priming/meta/seed0/metrics.jsonl").read_bytes()
+
+
 def test_arms_differ_as_they_say(finished: tuple[Config, dict[str, Any]]) -> None:
     config, _ = finished
     for name in PRIMINGS:
@@ -78,9 +85,9 @@ def test_arms_differ_as_they_say(finished: tuple[Config, dict[str, Any]]) -> Non
         assert used["run"]["seed"] == 1
         assert used["data"]["shuffle_tags"] == (name == "shuffled")
         assert used["learner"]["name"] == ("multitask" if name == "multitask" else "peft_maml")
-    start = records(config, "meta_start", 0, "pfeiffer")[0]["transfer"]
+    start = records(config, "meta_start", 0, "pfeiffer")[0]["config"]["transfer"]
     assert (start["start_adapter"], start["start_head"]) == ("primed", "primed")
-    fresh = records(config, "meta", 0, "pfeiffer")[0]["transfer"]
+    fresh = records(config, "meta", 0, "pfeiffer")[0]["config"]["transfer"]
     assert (fresh["start_adapter"], fresh["start_head"]) == ("fresh", "fresh")
 
 
@@ -88,6 +95,8 @@ def test_refuses_an_unknown_arm_and_a_foreign_folder(tmp_path: Path, toy_bert: P
     config = load_config(None, [f"run.output={tmp_path}", f"encoder.name={toy_bert}"])
     with pytest.raises(MetaprimeError, match="'mta' is unknown"):
         demo(config, arms=["mta"])
+    with pytest.raises(MetaprimeError, match="for one K"):
+        demo(override(config, "transfer.shots=[10,50]"))
     (tmp_path / "thesis.tex").write_text("years of work", encoding="utf-8")
     with pytest.raises(MetaprimeError, match=r"thesis\.tex"):
         demo(config, overwrite=True)

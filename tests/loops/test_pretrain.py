@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 from metaprime.config import PretrainConfig
 from metaprime.data import synthetic
-from metaprime.loops.pretrain import SPECIAL, make_tokenizer
+from metaprime.loops.pretrain import SPECIAL, make_tokenizer, pretrain
+from metaprime.types import MetaprimeError
 
 
 def test_pieces_are_numbered_by_name() -> None:
@@ -26,3 +31,12 @@ def test_words_come_apart_into_known_pieces() -> None:
         assert tokenizer.unk_token_id not in ids
         joined = "".join(tokenizer.convert_ids_to_tokens(ids[1:-1])).replace("##", "")
         assert joined == "".join(sentence.words)
+
+
+def test_a_folder_that_is_not_its_own_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "thesis.txt").write_text("years of work", encoding="utf-8")
+    config = PretrainConfig(layers=1, hidden=8, heads=2, vocabulary=300, steps=1, batch=2, length=16)
+    with pytest.raises(MetaprimeError, match="holds another encoder or other files"):
+        pretrain(config, "synthetic:", tmp_path / "base", lambda *progress: None)
+    assert (tmp_path / "base" / "thesis.txt").read_text("utf-8") == "years of work"

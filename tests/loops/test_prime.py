@@ -16,11 +16,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from metaprime.config import Config, load_config, override
+from metaprime.config import Config, dump_config, load_config, override
+from metaprime.loops import prime as module
 from metaprime.loops.checkpoint import newest_checkpoint
 from metaprime.loops.held_out import HeldOut
 from metaprime.loops.predict import predict
 from metaprime.loops.prime import prime
+from metaprime.loops.transfer import transfer
 from metaprime.models.encoder import load_encoder
 from metaprime.types import MetaprimeError, Params
 
@@ -94,8 +96,10 @@ def test_what_a_run_leaves(primed_run: Config) -> None:
 
 def test_one_line_of_metrics_for_each_step(primed_run: Config) -> None:
     lines = metrics(primed_run.run.output)
-    assert [line["step"] for line in lines] == [1, 2, 3, 4]
-    assert ["validation_f1" in line for line in lines] == [False, True, False, True]
+    assert [line["step"] for line in lines] == [0, 1, 2, 3, 4]
+    assert ["validation_f1" in line for line in lines] == [True, True, True, False, True]
+    before, *lines = lines
+    assert before == {"step": 0, "validation_f1": before["validation_f1"], "best_step": 0}
     for line in lines:
         assert len(line["languages"]) == 2
         assert set(line["languages"]) <= {"qaa", "qaf"}
@@ -120,7 +124,7 @@ def test_provenance_says_where_the_weights_come_from(primed_run: Config) -> None
     assert provenance["encoder_weights"] == load_encoder(str(folder)).weights != base.weights
     assert (provenance["seed"], provenance["processes"], provenance["kind"]) == (0, 1, "primed")
     assert provenance["versions"]["torch"] == torch.__version__
-    best = max(metrics(primed_run.run.output), key=lambda line: (line.get("validation_f1", -1), -line["step"]))
+    best = max(metrics(primed_run.run.output), key=lambda line: (line.get("validation_f1", -1), line["step"]))
     assert (provenance["steps"], provenance["validation_f1"]) == (best["step"], best["validation_f1"])
     assert set(provenance["volatile"]) == {"host", "pid", "written"}
 
@@ -198,9 +202,9 @@ def test_multitask_trains_backbone_and_head_without_an_adapter(tiny: MakeConfig,
     assert card(folder)["peft"] == {"method": "head"}
     assert set(load_file(folder / "metaprime.safetensors")) == {"head.weight", "head.bias"}
     lines = metrics(tmp_path / "run")
-    assert len(lines) == 4
-    assert lines[3]["validation_f1"] >= 0
-    assert lines[3]["query_loss"] < lines[0]["query_loss"]
+    assert len(lines) == 5
+    assert lines[4]["validation_f1"] >= 0
+    assert lines[4]["query_loss"] < lines[1]["query_loss"]
 
 
 def test_multitask_cannot_be_validated_from_an_adapter_it_has_not(tiny: MakeConfig, tmp_path: Path) -> None:
@@ -250,7 +254,10 @@ def test_learn2learn_says_what_it_cannot_do_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("scores", "best"), [((1.0, 5.0, 3.0), 2), ((4.0, 4.0, 1.0), 1), ((1.0, 2.0, 3.0), 3)])
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [((0.0, 1.0, 5.0, 3.0), 2), ((1.0, 4.0, 4.0, 1.0), 2), ((0.0, 1.0, 2.0, 3.0), 3), ((9.0, 1.0, 2.0, 3.0), 0)],
+)
 def test_the_best_validated_weights_are_kept(
     tiny: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scores: tuple[float, ...], best: int
 ) -> None:
@@ -263,13 +270,38 @@ def test_the_best_validated_weights_are_kept(
     monkeypatch.setattr(HeldOut, "mean", mean)
     folder = prime(tiny(tmp_path / "run", "outer.steps=3", "outer.validate_every=1"))
     provenance = card(folder)["provenance"]
-    assert (provenance["steps"], provenance["validation_f1"]) == (best, scores[best - 1])
+    assert (provenance["steps"], provenance["validation_f1"]) == (best, scores[best])
     saved = {f"backbone.{name}": value for name, value in load_file(folder / "model.safetensors").items()}
     saved |= load_file(folder / "metaprime.safetensors")
-    for step, weights in enumerate(seen, 1):
+    assert len(seen) == 4
+    for step, weights in enumerate(seen):
         assert weights.keys() == saved.keys()
         assert all(torch.equal(saved[name], weights[name]) for name in saved) == (step == best)
-    assert [line["best_step"] for line in metrics(tmp_path / "run")][-1] == best
+    lines = metrics(tmp_path / "run")
+    assert [line["validation_f1"] for line in lines] == list(scores)
+    assert [line["best_step"] for line in lines][-1] == best
+    base = load_encoder(tiny(tmp_path).encoder.name).module.state_dict()
+    unmoved = all(torch.equal(saved[f"backbone.{name}"], value) for name, value in base.items())
+    assert unmoved == (best == 0)  # priming that only does harm leaves the encoder as it was
+
+
+@pytest.mark.parametrize(
+    ("every", "steps", "looked"),
+    [
+        (4, 10, [0, 2, 4, 8, 10]),
+        (3, 7, [0, 3, 6, 7]),  # half of three is no step
+        (8, 5, [0, 4, 5]),
+        (20, 3, [0, 3]),
+    ],
+)
+def test_held_out_languages_are_looked_at_first_at_half_at_every_and_last(
+    tiny: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, steps: int, looked: list[int]
+) -> None:
+    monkeypatch.setattr(HeldOut, "mean", lambda *parts: 1.0)
+    prime(tiny(tmp_path / "run", f"outer.steps={steps}", f"outer.validate_every={every}", "inner.steps=1"))
+    lines = metrics(tmp_path / "run")
+    assert [line["step"] for line in lines] == [*range(steps + 1)]
+    assert [line["step"] for line in lines if "validation_f1" in line] == looked
 
 
 def test_without_validation_the_last_weights_are_kept(tiny: MakeConfig, tmp_path: Path) -> None:
@@ -320,7 +352,22 @@ def test_resume_goes_on_from_the_checkpoint_and_ends_alike(tiny: MakeConfig, tmp
     for name in ("model.safetensors", "metaprime.safetensors"):
         both = [(tmp_path / run / "primed" / name).read_bytes() for run in ("whole", "broken")]
         assert both[0] == both[1]
-    assert [line["step"] for line in metrics(tmp_path / "broken")] == [1, 2, 3, 4]
+    assert [line["step"] for line in metrics(tmp_path / "broken")] == [0, 1, 2, 3, 4]
+
+
+def test_resume_before_the_first_checkpoint_begins_anew(
+    tiny: MakeConfig, tmp_path: Path, primed_run: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny(tmp_path / "run")
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "carry", lambda *parts: 1 / 0)  # stopped in the first step
+        with pytest.raises(ZeroDivisionError):
+            prime(config)
+    assert [line["step"] for line in metrics(tmp_path / "run")] == [0]
+    assert newest_checkpoint(tmp_path / "run" / "state") is None
+    folder = prime(config, resume=True)
+    assert [line["step"] for line in metrics(tmp_path / "run")] == [0, 1, 2, 3, 4]
+    assert distance(folder, Path(primed_run.run.output) / "primed") == 0
 
 
 def test_resume_refuses_other_base_weights(tiny: MakeConfig, toy_bert: Path, tmp_path: Path) -> None:
@@ -340,5 +387,41 @@ def test_shuffled_tags_prime_differently_from_the_same_sentences(
 ) -> None:
     prime(tiny(tmp_path / "run", *QUICK, "data.shuffle_tags=true"))
     shuffled, real = metrics(tmp_path / "run"), metrics(primed_run.run.output)
-    assert [line["languages"] for line in shuffled] == [line["languages"] for line in real[:2]]
-    assert shuffled[0]["query_loss"] != real[0]["query_loss"]
+    assert [line["languages"] for line in shuffled] == [line["languages"] for line in real[1:3]]
+    assert shuffled[0]["query_loss"] != real[1]["query_loss"]
+
+
+@pytest.mark.parametrize("group", ["adapter", "head"])
+@pytest.mark.parametrize("rule", ["reset", "keep"])
+def test_a_random_draw_is_no_primed_start(tiny: MakeConfig, tmp_path: Path, group: str, rule: str) -> None:
+    config = tiny(tmp_path / "run", *QUICK, f"outer.{group}={rule}")
+    folder = prime(config)
+    with pytest.raises(MetaprimeError, match=rf"transfer\.start_{group}: .*random draw"):
+        transfer(override(config, f"transfer.start_{group}=primed"))
+    if group == "head":
+        with pytest.raises(MetaprimeError, match="random head"):
+            predict(folder, "Gipipe pala")
+
+
+@pytest.mark.parametrize(("precision", "code"), [("bf16", 2), ("no", 0)])
+def test_mixed_precision_is_refused(tiny: MakeConfig, tmp_path: Path, precision: str, code: int) -> None:
+    (tmp_path / "config.yaml").write_text(dump_config(tiny(tmp_path / "run", *QUICK)), encoding="utf-8")
+    # In a process of its own: accelerate keeps the first answer.
+    done = subprocess.run(
+        [sys.executable, "-m", "metaprime", "prime", str(tmp_path / "config.yaml")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={
+            **os.environ,
+            "ACCELERATE_MIXED_PRECISION": precision,
+            "ACCELERATE_USE_CPU": "true",
+            "OMP_NUM_THREADS": "1",
+            "HF_HUB_OFFLINE": "1",
+        },
+    )
+    assert done.returncode == code, done.stderr
+    refusal = "error: mixed precision bf16 is not supported yet: launch with --mixed_precision no"
+    assert (refusal in done.stderr.splitlines()) == (code == 2)
+    assert (tmp_path / "run").exists() == (code == 0)
