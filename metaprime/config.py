@@ -136,14 +136,14 @@ class OuterConfig(Section):
     lr: PositiveFloat = 2e-3
     adapter_lr: PositiveFloat | None = None
     head_lr: PositiveFloat | None = None
-    steps: PositiveInt = 200
+    steps: PositiveInt = 300
     warmup: Share = 0.1
     weight_decay: NonNegativeFloat = 0.0
     epsilon: PositiveFloat = 1e-6
     clip: PositiveFloat | None = 1.0
     adapter: Literal["reset", "keep", "carry_one", "carry_mean", "meta"] = "meta"
     head: Literal["reset", "keep", "carry_one", "carry_mean", "meta"] = "meta"
-    validate_every: NonNegativeInt = 50
+    validate_every: NonNegativeInt = 100
     checkpoint_every: PositiveInt = 100
     keep_checkpoints: PositiveInt = 2
 
