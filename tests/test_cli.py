@@ -174,6 +174,8 @@ def test_a_config_that_is_not_there(run: Run, tmp_path: Path, command: str) -> N
         ("prime", ["episodes.query=2000"], ["'qaa'", "episodes.query", "2004", "lower"]),
         ("prime", ["run.output=%(file)s"], ["is a file; choose another"]),
         ("transfer", ["run.output=%(file)s"], ["is a file; choose another"]),
+        ("prime", ["run.output=%(file)s/run"], ["config.yaml is a file; choose another"]),
+        ("transfer", ["run.output=%(file)s/run"], ["config.yaml is a file; choose another"]),
         ("prime", ["learner.name=multitask", "learner.backend=learn2learn"], ["learn2learn computes peft_maml only"]),
     ],
 )
@@ -285,6 +287,17 @@ def test_an_output_that_holds_something_else_stays_as_it_is(run: Run, config: Pa
     for flag in ([], ["--overwrite"]):
         refused(run("prime", config, f"run.output={tmp_path / 'mine'}", *flag), "notes.txt", "choose another")
     assert tree(tmp_path / "mine") == {"notes.txt": b"precious"}
+
+
+@pytest.mark.parametrize("command", ["prime", "transfer"])
+def test_a_folder_named_base_that_is_not_the_embedded_encoder_stays(
+    run: Run, config: Path, tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "run" / "base").mkdir(parents=True)
+    (tmp_path / "run" / "base" / "notes.txt").write_text("precious")
+    choice = ["encoder.name='synthetic:'", "encoder.pretrain.steps=1", "transfer.encoder=base"]
+    refused(run(command, config, *choice), str(tmp_path / "run" / "base"), "choose another run.output")
+    assert tree(tmp_path / "run") == {"base/notes.txt": b"precious"}
 
 
 def test_transfer_before_prime_says_so(run: Run, config: Path, tmp_path: Path) -> None:

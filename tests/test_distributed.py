@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -13,7 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from metaprime import load_config, prime, transfer
+from metaprime.evaluation.records import read_record
 from metaprime.models.encoder import load_encoder
+
+SMOKE = Path(__file__).parents[1] / "recipes/configs/smoke.yaml"
 
 TINY = (
     "data.languages=[qaa, qaf]",
@@ -153,14 +158,61 @@ def test_fifty_steps_of_two_processes_end_where_one_does(gradients: Path, toy_be
     assert done.stdout.count("primed encoder:") == 1  # the first process speaks for both
     one, two = gradients / "single" / "run", tmp_path / "two"
     ours, theirs = weights(two / "primed"), weights(one / "primed")
-    start = {name: value for name, value in load_encoder(str(toy_bert)).module.state_dict().items() if name in theirs}
-    moved = {name: theirs[name] - start[name] for name in start}
-    apart = {name: ours[name] - theirs[name] for name in start}
-    norms = [float(torch.cat([value.flatten() for value in values.values()]).norm()) for values in (moved, apart)]
-    assert norms[0] > 1e-2
-    assert norms[1] < 1e-3 * norms[0]
+    moved, apart = moved_apart(one, two, dict(load_encoder(str(toy_bert)).module.state_dict()))
+    assert moved > 1e-2
+    assert apart < 1e-3 * moved
+    for name in ("head.weight", "head.bias"):
+        assert float((ours[name] - theirs[name]).norm()) < 1e-3 * float(theirs[name].norm()), name
+    for folder in (one, two):  # not the best of them, which might be the unprimed
+        assert json.loads((folder / "primed" / "metaprime.json").read_text("utf-8"))["provenance"]["steps"] == 50
     logged = [len((output / "metrics.jsonl").read_text("utf-8").splitlines()) for output in (one, two)]
     assert logged == [50, 50]
+
+
+def moved_apart(one: Path, two: Path, start: dict[str, torch.Tensor]) -> tuple[float, float]:
+    """How far one process moved the encoder, and how far two end from there."""
+    first, second = load_file(one / "primed" / "model.safetensors"), load_file(two / "primed" / "model.safetensors")
+    assert first.keys() == second.keys() <= start.keys()
+    moved = torch.cat([(first[name] - start[name]).flatten() for name in first])
+    return float(moved.norm()), float(torch.cat([(first[name] - second[name]).flatten() for name in first]).norm())
+
+
+def test_the_smoke_recipe_launched_gives_what_one_process_gives(tmp_path: Path) -> None:
+    """As it ships, embedded encoder included, which the first process makes for both; then its transfer."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    prime(load_config(SMOKE, [f"run.output={one}"]), quiet=True)
+    done = launch("-m", "metaprime", "prime", str(SMOKE), f"run.output={two}")
+    assert done.returncode == 0, done.stderr[-3000:]
+    base = load_encoder(str(one / "base"))
+    assert load_encoder(str(two / "base")).weights == base.weights
+    moved, apart = moved_apart(one, two, dict(base.module.state_dict()))
+    assert moved > 1e-2
+    assert apart < 1e-3 * moved
+    cards = [json.loads((output / "primed" / "metaprime.json").read_text("utf-8")) for output in (one, two)]
+    assert [found["provenance"]["processes"] for found in cards] == [1, 2]
+    assert len({found["provenance"]["steps"] for found in cards}) == 1
+    logs = [[json.loads(line) for line in (o / "metrics.jsonl").read_text("utf-8").splitlines()] for o in (one, two)]
+    assert [[line["step"] for line in lines] for lines in logs] == [[*range(11)]] * 2
+    for ours, theirs in zip(*logs, strict=True):
+        assert ours.keys() == theirs.keys()
+        assert ours.get("languages") == theirs.get("languages")
+        for key in ("query_loss", "support_loss_before", "support_loss_after", "gradient_norm", "validation_f1"):
+            assert ours.get(key, 0) == pytest.approx(theirs.get(key, 0), rel=1e-3, abs=1e-6), (ours["step"], key)
+
+    # From the same encoder, who runs a cell must not matter at all.
+    same = (f"transfer.encoder={one / 'primed'}", "transfer.methods=[pfeiffer, head]")
+    alone = transfer(load_config(SMOKE, [f"run.output={one}", *same]), quiet=True)
+    done = launch("-m", "metaprime", "transfer", str(SMOKE), f"run.output={two}", *same)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("records:") == 1
+    cells = two / "transfer" / "primed"
+    shared = {r["cell"]["method"]: r for r in map(read_record, sorted(cells.glob("*/record.json")))}
+    assert set(shared) == {"pfeiffer", "head"}
+    assert len({record["volatile"]["pid"] for record in shared.values()}) == 2  # each process did its share
+    for record in alone:
+        other = shared[record["cell"]["method"]]
+        for key in ("cell", "scores", "training", "frozen", "digest"):
+            assert other[key] == record[key], key
 
 
 @pytest.mark.slow

@@ -81,7 +81,7 @@ def test_killed_and_resumed_is_as_if_never_killed(unbroken: Path, toy_bert: Path
     output = tmp_path / "run"
     reached = kill_at(output, toy_bert, draw.randrange(8, STEPS - 20), draw.uniform(0, 0.05))
     reached -= 1  # the line before the first step
-    assert 8 <= reached + 1 < STEPS
+    assert 8 <= reached < STEPS
     assert not (output / "primed").exists()
     # What a kill in the middle of writing leaves, wherever this one struck.
     for stray in (f"state/.step-{min(reached // 7 * 7 + 7, STEPS):08d}.1234567", ".primed.1234567"):

@@ -137,3 +137,4 @@ def test_shuffling_keeps_each_sentences_words_and_tag_counts() -> None:
     assert len({one.tags, two.tags, long.tags}) == 3
     assert shuffled_tags([long, long], 3, "xx") == [one, two]
     assert shuffled_tags([long], 4, "xx") != [one]
+    assert shuffled_tags([long], 3, "yy") != [one]  # or all languages would be shuffled alike

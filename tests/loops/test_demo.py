@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from scipy import stats
 
 from metaprime.config import Config, load_config, override
 from metaprime.loops.demo import ARMS, PRIMINGS, demo
+from metaprime.models.encoder import load_encoder
 from metaprime.types import MetaprimeError
 
 SEEDS = (0, 1)
@@ -74,6 +76,11 @@ def test_shows_the_encoder_it_says(finished: tuple[Config, dict[str, Any]]) -> N
     output = Path(finished[0].run.output)
     shown, meant = (output / name / "metaprime.json" for name in ("primed", "priming/meta/seed0/primed"))
     assert shown.read_text("utf-8") == meant.read_text("utf-8")
+    weights = json.loads(meant.read_text("utf-8"))["provenance"]["encoder_weights"]
+    assert load_encoder(str(output / "primed")).weights == weights
+    others = [output / f"priming/{name}/seed{seed}/primed" for name in PRIMINGS for seed in SEEDS]
+    same = [folder for folder in others if load_encoder(str(folder)).weights == weights]
+    assert same == [output / "priming/meta/seed0/primed"]  # and no other arm's or seed's
     assert (output / "metrics.jsonl").read_bytes() == (output / "priming/meta/seed0/metrics.jsonl").read_bytes()
 
 
@@ -89,6 +96,47 @@ def test_arms_differ_as_they_say(finished: tuple[Config, dict[str, Any]]) -> Non
     assert (start["start_adapter"], start["start_head"]) == ("primed", "primed")
     fresh = records(config, "meta", 0, "pfeiffer")[0]["config"]["transfer"]
     assert (fresh["start_adapter"], fresh["start_head"]) == ("fresh", "fresh")
+
+
+def test_rates_are_kept_by_arm(finished: tuple[Config, dict[str, Any]]) -> None:
+    config, results = finished
+    folder = Path(config.run.output) / "rates"
+    assert {path.stem for path in folder.iterdir()} == set(ARMS)
+    for arm in ARMS:
+        rates = json.loads((folder / f"{arm}.json").read_text("utf-8"))
+        assert rates == results["arms"][arm]["rates"]
+        assert set(rates) == {"pfeiffer", "head"}
+        assert set(rates.values()) <= {1e-2, 3e-2}
+        for method, rate in rates.items():
+            assert {r["training"]["lr"] for seed in SEEDS for r in records(config, arm, seed, method)} == {rate}
+
+
+def test_goes_on_with_what_is_there_and_says_null_where_one_seed_gives_no_interval(
+    finished: tuple[Config, dict[str, Any]], tmp_path: Path
+) -> None:
+    output = tmp_path / "run"
+    shutil.copytree(finished[0].run.output, output)
+    shutil.rmtree(output / "transfer")
+    mine = {"pfeiffer": 0.007, "head": 0.006}  # no choice would come to these
+    (output / "rates" / "none.json").write_text(json.dumps(mine), encoding="utf-8")
+    config = override(finished[0], f"run.output={output}")
+    primed = {path: path.stat().st_mtime_ns for path in output.glob("priming/**/*") if path.is_file()}
+    results = demo(config, arms=["none", "meta"], seeds=[0], jobs=1)
+    assert results["arms"]["none"]["rates"] == mine
+    for method, rate in mine.items():
+        assert [r["training"]["lr"] for r in records(config, "none", 0, method)] == [rate, rate]
+    assert {path: path.stat().st_mtime_ns for path in output.glob("priming/**/*") if path.is_file()} == primed
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    kept = json.loads((output / "results.json").read_text("utf-8"), parse_constant=refuse)
+    assert kept == json.loads(json.dumps(results))
+    for numbers in (kept["arms"]["meta"]["pfeiffer"]["lenient"], kept["contrasts"]["head"]["meta - none"]):
+        assert isinstance(numbers["mean"], float)
+        assert numbers["count"] == 1
+        assert [numbers[key] for key in ("deviation", "low", "high")] == [None] * 3
+    assert f"| {ARMS['meta'].title} |" in (output / "table.md").read_text("utf-8")
 
 
 def test_refuses_an_unknown_arm_and_a_foreign_folder(tmp_path: Path, toy_bert: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from metaprime.config import TransferConfig
 from metaprime.loops import finetune
 from metaprime.loops.finetune import FineTuned, check_shares, evaluate, f1, fine_tune
+from metaprime.loops.held_out import start_values
 from metaprime.models.encoder import weights_hash
 from metaprime.types import Batch, MetaprimeError, Params, Row
 
@@ -23,9 +24,11 @@ def start_of(parts: Parts) -> Params:
     return {**parts.state.adapter, **parts.state.head}
 
 
-def run(parts: Parts, rows: Sequence[Row], lr: float = 1e-2, task: Any = None, **settings: Any) -> FineTuned:
-    chosen = TransferConfig(**{"steps": 6, "batch": 4, **settings})
-    return fine_tune(parts.model, task or parts.task, parts.state.backbone, start_of(parts), rows, chosen, lr, 3, "qaa")
+def run(
+    parts: Parts, rows: Sequence[Row], lr: float = 1e-2, task: Any = None, language: str = "qaa", **settings: Any
+) -> FineTuned:
+    chosen, backbone = TransferConfig(**{"steps": 6, "batch": 4, **settings}), parts.state.backbone
+    return fine_tune(parts.model, task or parts.task, backbone, start_of(parts), rows, chosen, lr, 3, language)
 
 
 def seen(parts: Parts) -> tuple[Any, list[list[Row]], list[Row]]:
@@ -92,6 +95,36 @@ def test_the_same_seed_gives_the_same_values_to_the_bit(parts: Parts) -> None:
     one, other = run(parts, parts.rows[:8]), run(parts, parts.rows[:8])
     assert one.losses == other.losses
     assert all(torch.equal(value, other.values[name]) for name, value in one.values.items())
+
+
+@pytest.mark.parametrize("stop", ["fixed", "development"])
+def test_each_language_has_its_own_order_and_development_split(parts: Parts, stop: str) -> None:
+    orders, aside = [], []
+    for language in ("qaa", "qaf", "qaa"):
+        task, batches, evaluated = seen(parts)
+        run(parts, parts.rows[:12], task=task, language=language, stop=stop, development_share=0.5, evaluate_every=6)
+        orders.append([row.sentence.origin for batch in batches for row in batch])
+        aside.append({row.sentence.origin for row in evaluated})
+    assert orders[0] == orders[2] != orders[1]
+    assert aside[0] == aside[2]
+    assert (aside[0] != aside[1]) == (stop == "development")
+
+
+def test_each_language_and_seed_has_its_own_fresh_start(parts: Parts) -> None:
+    settings, primed = TransferConfig(), start_of(parts)
+    one, again, other, later = (
+        start_values(parts.model, settings, primed, seed, language)
+        for seed, language in ((0, "qaa"), (0, "qaa"), (0, "qaf"), (1, "qaa"))
+    )
+    drawn = [name for name, value in one.items() if value.count_nonzero()]
+    for group in ("adapter.", "head."):
+        assert [name for name in drawn if name.startswith(group)]
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    assert not any(
+        torch.equal(one[name], unlike[name]) for name in drawn if one[name].dim() > 1 for unlike in (other, later)
+    )
+    kept = start_values(parts.model, TransferConfig(start_adapter="primed", start_head="primed"), primed, 0, "qaf")
+    assert all(torch.equal(kept[name], primed[name]) for name in primed)
 
 
 def test_the_development_split_is_taken_out_of_the_k(parts: Parts) -> None:

@@ -40,3 +40,18 @@ def test_a_folder_that_is_not_its_own_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(MetaprimeError, match="holds another encoder or other files"):
         pretrain(config, "synthetic:", tmp_path / "base", lambda *progress: None)
     assert (tmp_path / "base" / "thesis.txt").read_text("utf-8") == "years of work"
+    assert [path.name for path in (tmp_path / "base").iterdir()] == ["thesis.txt"]
+
+
+def test_its_own_is_found_and_anothers_refused(tmp_path: Path) -> None:
+    config = PretrainConfig(layers=1, hidden=8, heads=2, vocabulary=300, steps=1, batch=2, length=16)
+    steps: list[int] = []
+    folder = pretrain(config, "synthetic:", tmp_path / "base", lambda done, *rest: steps.append(done))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert steps == [1]
+    assert pretrain(config, "synthetic:", tmp_path / "base", lambda done, *rest: steps.append(done)) == folder
+    assert steps == [1]
+    for other, source in ((config.model_copy(update={"seed": 1}), "synthetic:"), (config, "synthetic:7")):
+        with pytest.raises(MetaprimeError, match="holds another encoder or other files"):
+            pretrain(other, source, tmp_path / "base", lambda *progress: None)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

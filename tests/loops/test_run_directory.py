@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from metaprime.config import Config, load_config
-from metaprime.loops.run_directory import check_output, open_output, versions
+from metaprime.loops.run_directory import check_output, check_writable, open_output, versions
 from metaprime.types import MetaprimeError
 
 
@@ -85,6 +85,17 @@ def test_a_file_is_no_directory(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
     with pytest.raises(MetaprimeError, match="is a file; choose another"):
         check_output(config(tmp_path / "run"), False, True)
+
+
+def test_a_path_through_a_file_is_refused_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("precious")
+    output = tmp_path / "notes" / "deep" / "run"
+    for check in (lambda: check_output(config(output), False, False), lambda: check_writable(config(output))):
+        with pytest.raises(MetaprimeError, match=r"notes/deep/run: .*/notes is a file; choose another"):
+            check()
+    assert (tmp_path / "notes").read_text() == "precious"
+    assert check_writable(config(tmp_path / "new" / "run")) == tmp_path / "new" / "run"
+    assert names(tmp_path) == ["notes"]
 
 
 def test_to_go_on_and_to_start_anew_exclude_each_other(tmp_path: Path) -> None:
