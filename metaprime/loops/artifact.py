@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from metaprime.loops.checkpoint import save_tensors, write_json
@@ -70,7 +71,7 @@ def load_artifact(folder: Path) -> Artifact:
         if missing := {"kind", "encoder_weights"} - set(provenance):
             raise KeyError(*missing)
         return Artifact(method, tuple(card["labels"]), values, encoder, provenance)
-    except Exception as error:  # safetensors raises its own types for a damaged file; all of them mean the same here
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise MetaprimeError(f"{folder}: {CARD} or {VALUES} is damaged ({error})") from None
 
 

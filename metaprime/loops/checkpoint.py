@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from metaprime.types import MetaprimeError, Params
@@ -50,7 +51,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     try:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         return Checkpoint(state.pop("step"), load_file(folder / "tensors.safetensors"), state)
-    except Exception as error:  # safetensors raises its own types for a damaged file; all of them mean the same here
+    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
         raise MetaprimeError(
             f"checkpoint {folder} cannot be read ({error}); remove it to go on from an older one"
         ) from None
