@@ -15,7 +15,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from metaprime.loops.checkpoint import save_tensors, write_json
+from metaprime.files import save_tensors, write_json
 from metaprime.meta import LEARNERS
 from metaprime.models.encoder import Encoder, load_encoder
 from metaprime.peft import METHODS, MethodConfig

@@ -43,8 +43,9 @@ def priming_rows(config: Config, task: Task) -> dict[str, list[Row]]:
 
 
 def validation_rows(config: Config, task: Task, language: str) -> tuple[list[Row], list[Row]]:
-    """Training and validation rows of a held-out language of the priming source, as many as `target_rows` gives."""
-    return _rows(config, task, config.data.source, language, config.data.validation_split)
+    """Training and validation rows of a held-out language, as many as `target_rows` gives."""
+    source = config.data.validation_source or config.data.source
+    return _rows(config, task, source, language, config.data.validation_split)
 
 
 def target_rows(config: Config, task: Task, language: str) -> tuple[list[Row], list[Row]]:

@@ -26,9 +26,9 @@ from metaprime.config import Config, override
 from metaprime.evaluation.records import Record, by_seed, select
 from metaprime.evaluation.statistics import Interval, paired_contrast, t_interval
 from metaprime.evaluation.tables import markdown, spread, terminal, with_interval
+from metaprime.files import write_json
 from metaprime.loops.assemble import open_encoder
 from metaprime.loops.build import build_task
-from metaprime.loops.checkpoint import write_json
 from metaprime.loops.metrics_log import Display
 from metaprime.loops.prime import prime
 from metaprime.loops.run_directory import check_output, open_output, versions

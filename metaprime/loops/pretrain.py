@@ -16,7 +16,7 @@ from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
 from metaprime.config import PretrainConfig
 from metaprime.data import synthetic
-from metaprime.loops.checkpoint import write_json, written_aside
+from metaprime.files import write_json, written_aside
 from metaprime.loops.schedule import warmup_decay
 from metaprime.models.encoder import save_encoder
 from metaprime.streams import stream, torch_stream

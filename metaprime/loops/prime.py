@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from metaprime.config import Config, dump_config
+from metaprime.files import save_tensors, write_json, written_aside
 from metaprime.loops.artifact import Artifact, save_artifact
 from metaprime.loops.assemble import Run, assemble, primed_method
 from metaprime.loops.carrying import carry, rules_of, starting_values
@@ -24,9 +25,6 @@ from metaprime.loops.checkpoint import (
     optimizer_tensors,
     restore_optimizer,
     save_checkpoint,
-    save_tensors,
-    write_json,
-    written_aside,
 )
 from metaprime.loops.finetune import to_device
 from metaprime.loops.metrics_log import Display, MetricsLog

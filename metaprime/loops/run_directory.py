@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from metaprime.config import Config, dump_config
-from metaprime.loops.checkpoint import write_json
+from metaprime.files import write_json
 from metaprime.types import MetaprimeError
 
 RECORD = "run.json"

@@ -19,10 +19,10 @@ from transformers import PreTrainedModel
 from metaprime.config import Config
 from metaprime.data.episodes import sample
 from metaprime.evaluation.records import Record, read_record
+from metaprime.files import write_json, written_aside
 from metaprime.loops.artifact import CARD, Artifact, learned_groups, load_artifact, save_artifact
 from metaprime.loops.assemble import open_encoder
 from metaprime.loops.build import build_model, build_task, target_rows
-from metaprime.loops.checkpoint import write_json, written_aside
 from metaprime.loops.finetune import check_shares, evaluate, fine_tune
 from metaprime.loops.held_out import make_held_out, start_values
 from metaprime.loops.metrics_log import Display
