@@ -72,13 +72,15 @@ class EncoderConfig(Section):
 
 
 class DataConfig(Section):
-    """Which sentences. Languages are folders of the source; `target_source` is where targets are, if elsewhere.
+    """Which sentences. Languages are folders of the source; `validation_source` and
+    `target_source` are where the held-out languages and the targets are, if elsewhere.
 
     `labels` are entity types; `label_map` renames a corpus's types or drops them (`{MISC: O}`). `shuffle_tags` is
     the control that permutes each priming sentence's tags among its words.
     """
 
     source: str = "synthetic:"
+    validation_source: str | None = None
     target_source: str | None = None
     languages: Names = ("qaa", "qab", "qac", "qaf", "qag", "qah", "qak", "qal", "qam", "qap", "qaq", "qar")
     validation_languages: Names = ("qad", "qan")

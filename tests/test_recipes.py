@@ -50,11 +50,12 @@ def test_runs(path: Path, tmp_path: Path, toy_bert: Path) -> None:
 def stand_in(config: Config, folder: Path) -> list[str]:
     """The config's corpora in the layout it asks for, filled with synthetic sentences."""
     changes = []
-    sources = {"source": [*config.data.languages, *config.data.validation_languages]}
-    sources["target_source" if config.data.target_source else "source"] = [
-        *([] if config.data.target_source else sources["source"]),
-        *config.data.target_languages,
-    ]
+    sources = {"source": [*config.data.languages]}
+    for key, others in (
+        ("validation_source", config.data.validation_languages),
+        ("target_source", config.data.target_languages),
+    ):
+        sources.setdefault(key if getattr(config.data, key) else "source", []).extend(others)
     for key, languages in sources.items():
         assert getattr(config.data, key).startswith("parquet:")
         for place, language in enumerate(languages):
