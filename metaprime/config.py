@@ -35,11 +35,12 @@ Names = tuple[str, ...]
 
 
 class RunConfig(Section):
-    """Where results go, the (priming) seed, and CPU threads per process."""
+    """Where results go, the (priming) seed, CPU threads per process, and whether tokenised text is kept on disk."""
 
     output: str = "runs/demo"
     seed: NonNegativeInt = 0
     threads: PositiveInt = 1
+    cache: bool = True
 
 
 class PretrainConfig(Section):
@@ -76,7 +77,8 @@ class DataConfig(Section):
     `target_source` are where the held-out languages and the targets are, if elsewhere.
 
     `labels` are entity types; `label_map` renames a corpus's types or drops them (`{MISC: O}`). `shuffle_tags` is
-    the control that permutes each priming sentence's tags among its words.
+    the control that permutes each priming sentence's tags among its words. A sentence of more than `max_length` sub-words
+    is read in windows that repeat at least a share `overlap` of the one before, or truncated to the first.
     """
 
     source: str = "synthetic:"
@@ -88,6 +90,8 @@ class DataConfig(Section):
     labels: Names = ("PER", "ORG", "LOC")
     label_map: dict[str, str] = Field(default_factory=dict)
     max_length: Annotated[int, Field(ge=8)] = 128
+    long: Literal["windows", "truncate"] = "windows"
+    overlap: Annotated[float, Field(ge=0, le=0.5)] = 0.25
     train_split: str = "train"
     validation_split: str = "validation"
     test_split: str = "test"

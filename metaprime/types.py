@@ -66,20 +66,30 @@ class Sentence:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One encoded sentence.
+class Window:
+    """A stretch of an encoded sentence, as much as the encoder takes at once.
 
     Attributes:
         input_ids: L sub-word ids with the tokenizer's special tokens.
-        starts: for each word the position of its first sub-word in `input_ids`; -1 where the word was cut away
-            (longer than `data.max_length`) or the tokenizer gave it no sub-word.
-        labels: L label ids, IGNORE wherever no word starts.
-        sentence: the sentence it came from: gold tags are always scored whole, also where words were cut.
+        words: the words it answers for, by their number in the sentence. Windows overlap, but each word is answered for
+            by one: where it is farthest from an edge.
+        starts: the position of the first sub-word of each of these words in `input_ids`.
+        labels: L label ids, IGNORE wherever none of these words starts.
     """
 
     input_ids: tuple[int, ...]
+    words: tuple[int, ...]
     starts: tuple[int, ...]
     labels: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One encoded sentence: its windows, one unless it is long. A word without sub-words, or cut away, is in none of
+    them; gold tags are always scored whole, so that it counts as missed.
+    """
+
+    windows: tuple[Window, ...]
     sentence: Sentence
 
 
@@ -111,22 +121,28 @@ class State:
 class LayerSites:
     """The modules of one transformer layer at which PEFT methods tap or add (see `models/sites.py`).
 
-    `ffn_norm` is the layer norm after the feed-forward residual of a post-LN encoder, None in a pre-LN one.
+    Query, key and value may be one and the same module: a fused projection whose output is the three, in this order and
+    of equal width. `ffn_norm` is the layer norm after the feed-forward residual of a post-LN encoder, None in a pre-LN
+    one; `layer` is the whole layer.
     """
 
-    query: nn.Module
-    key: nn.Module
-    value: nn.Module
-    attention_out: nn.Module
-    ffn_in: nn.Module
-    ffn_out: nn.Module
+    query: nn.Linear
+    key: nn.Linear
+    value: nn.Linear
+    attention_out: nn.Linear
+    ffn_in: nn.Linear
+    ffn_out: nn.Linear
     attention: nn.Module
     ffn_norm: nn.Module | None
+    layer: nn.Module
 
 
 @dataclass(frozen=True)
 class Sites:
-    """Where an encoder can be modified: its layers, D (`hidden`), H (`heads`) and D / H (`head_width`)."""
+    """Where an encoder can be modified: its layers, D (`hidden`), H (`heads`) and D / H (`head_width`).
+
+    H counts the heads of keys and values, which in grouped-query attention are fewer than the queries'.
+    """
 
     layers: tuple[LayerSites, ...]
     hidden: int

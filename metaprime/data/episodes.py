@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from metaprime.data.encoding import blank
 from metaprime.streams import stream
 from metaprime.types import Batch, MetaBatch, MetaprimeError, Row
 
@@ -80,16 +81,20 @@ class Episodes:
         return self.languages[int(draw.choice(len(self.languages), p=self.weights))], draw
 
     def meta_batch(self, step: int, indices: Sequence[int], collate: Callable[[Sequence[Row]], Batch]) -> MetaBatch:
-        """The episodes `indices` of one meta-step, stacked; `collate` pads B rows to their longest.
+        """The episodes `indices` of one meta-step, stacked; `collate` pads B windows to the longest.
 
-        Each inner step's batches are padded to the longest row among these episodes at that step.
+        Each inner step's batches are padded to the longest window, and to the largest number of windows, among these
+        episodes at that step.
         """
         drawn = [self.draw(step, index) for index in indices]
         size, split = self.shape.support, self.shape.support * self.shape.steps
 
         def stacked(start: int, stop: int) -> Batch:
-            flat = collate([row for _, rows in drawn for row in rows[start:stop]])
-            return {name: tensor.view(len(drawn), stop - start, -1) for name, tensor in flat.items()}
+            parts = [rows[start:stop] for _, rows in drawn]
+            counts = [sum(len(row.windows) for row in part) for part in parts]
+            filled = [[*part, blank(part[0], max(counts) - count)] for part, count in zip(parts, counts, strict=True)]
+            flat = collate([row for part in filled for row in part])
+            return {name: tensor.view(len(drawn), max(counts), -1) for name, tensor in flat.items()}
 
         return MetaBatch(
             languages=tuple(language for language, _ in drawn),
@@ -103,9 +108,13 @@ class Episodes:
 def _groups(rows: Sequence[Row]) -> list[list[Row]]:
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        text = unicodedata.normalize("NFKC", " ".join(row.sentence.words)).casefold()
-        groups.setdefault(text, []).append(row)
+        groups.setdefault(same_text(row.sentence.words), []).append(row)
     return list(groups.values())
+
+
+def same_text(words: Sequence[str]) -> str:
+    """What two sentences have in common that count as one: NFKC, case folded."""
+    return unicodedata.normalize("NFKC", " ".join(words)).casefold()
 
 
 def sample(rows: Sequence[Row], count: int, seed: int, language: str) -> list[Row]:

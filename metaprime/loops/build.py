@@ -9,8 +9,9 @@ from torch import nn
 
 from metaprime.config import Config
 from metaprime.data.corpora import read
-from metaprime.data.encoding import shuffled_tags
+from metaprime.data.encoding import Lengths, shuffled_tags
 from metaprime.data.labels import LabelSet
+from metaprime.data.subwords import Subwords, cache_folder
 from metaprime.models.encoder import Encoder
 from metaprime.models.primable import PrimableModel
 from metaprime.models.selfcheck import check_injection, probe
@@ -23,12 +24,15 @@ from metaprime.types import Row
 
 def build_task(config: Config, encoder: Encoder) -> Task:
     """The task of the config, over the encoder's tokenizer."""
-    return tagging(_labels(config), encoder.tokenizer, min(config.data.max_length, _longest(encoder)))
+    longest = min(config.data.max_length, _longest(encoder))
+    lengths = Lengths(longest, config.data.overlap, cut=config.data.long == "truncate")
+    subwords = Subwords(encoder.tokenizer, cache_folder() if config.run.cache else None)
+    return tagging(_labels(config), subwords, lengths)
 
 
 def task_over(labels: Sequence[str], encoder: Encoder) -> Task:
     """The task of a saved head: `labels` are its outputs' tags in order."""
-    return tagging(LabelSet(entity_types(labels), {}), encoder.tokenizer, _longest(encoder))
+    return tagging(LabelSet(entity_types(labels), {}), Subwords(encoder.tokenizer), Lengths(_longest(encoder)))
 
 
 def priming_rows(config: Config, task: Task) -> dict[str, list[Row]]:

@@ -20,6 +20,7 @@ from metaprime.tasks.task import Task
 from metaprime.types import Batch, MetaprimeError, Params, Row
 
 EVALUATION_BATCH = 64
+"""Windows at once."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +87,14 @@ def evaluate(
     model: PrimableModel, task: Task, values: Params, rows: Sequence[Row]
 ) -> tuple[dict[str, Any], list[list[str]]]:
     """Scores and predictions (in the order of `rows`) under the given parameter values."""
-    order = sorted(range(len(rows)), key=lambda index: len(rows[index].input_ids))
+    order = sorted(range(len(rows)), key=lambda index: max(len(window.input_ids) for window in rows[index].windows))
     predicted: list[list[str]] = [[] for _ in rows]
     device = next(iter(values.values())).device
     for first in range(0, len(order), EVALUATION_BATCH):
         chosen = order[first : first + EVALUATION_BATCH]
         batch = to_device(task.collate([rows[index] for index in chosen]), device)
-        logits_BLC = functional_call(model, values, (batch["input_ids"], batch["attention_mask"]))
+        inputs = zip(*(batch[name].split(EVALUATION_BATCH) for name in ("input_ids", "attention_mask")), strict=True)
+        logits_BLC = torch.cat([functional_call(model, values, pair) for pair in inputs])
         for index, tags in zip(chosen, task.decode(logits_BLC, [rows[i] for i in chosen]), strict=True):
             predicted[index] = tags
     return task.score(rows, predicted), predicted

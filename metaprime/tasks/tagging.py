@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -9,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedTokenizerBase
 
-from metaprime.data.encoding import collate, encode
+from metaprime.data.encoding import Lengths, collate, encode
 from metaprime.data.labels import LabelSet
+from metaprime.data.subwords import Subwords
 from metaprime.evaluation.metrics import entity_scores
 from metaprime.tasks.task import Task
 from metaprime.types import IGNORE, Params, Row
@@ -30,13 +31,13 @@ class TagHead(nn.Linear):
         }
 
 
-def tagging(labels: LabelSet, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Task:
-    """The tagging task over one label inventory; sentences are cut at `max_length` sub-words."""
-    pad_id = tokenizer.pad_token_id
+def tagging(labels: LabelSet, subwords: Subwords, lengths: Lengths) -> Task:
+    """The tagging task over one label inventory and one tokenizer."""
+    pad_id = subwords.tokenizer.pad_token_id
     return Task(
         name="tagging",
         labels=labels.tags,
-        encode=lambda sentences: encode(sentences, tokenizer, labels, max_length),
+        encode=lambda sentences: encode(sentences, subwords, labels, lengths),
         collate=lambda rows: collate(rows, pad_id),
         new_head=lambda hidden: TagHead(hidden, len(labels.tags)),
         measure=_measure,
@@ -51,16 +52,21 @@ def entity_types(tags: Sequence[str]) -> tuple[str, ...]:
 
 
 def _measure(logits_BLC: torch.Tensor, labels_BL: torch.Tensor) -> torch.Tensor:
-    return cross_entropy(logits_BLC.flatten(0, 1), labels_BL.flatten(), ignore_index=IGNORE)
+    labelled = (labels_BL != IGNORE).sum().clamp(min=1)  # of sentences that the tokenizer left nothing of: 0, not 0 / 0
+    return cross_entropy(logits_BLC.flatten(0, 1), labels_BL.flatten(), ignore_index=IGNORE, reduction="sum") / labelled
 
 
 def _decode(tags: Sequence[str], logits_BLC: torch.Tensor, rows: Sequence[Row]) -> list[list[str]]:
-    """The likeliest tag of each word; a word that was cut away is `O`, so that gold is always scored whole."""
-    best = logits_BLC.argmax(-1).tolist()
-    return [
-        [tags[line[start]] if start >= 0 else OUTSIDE for start in row.starts]
-        for line, row in zip(best, rows, strict=True)
-    ]
+    """The likeliest tag of each word, out of the window that answers for it; `O` where none does: gold is scored whole."""
+    windows = [window for row in rows for window in row.windows]
+    best = iter(list(zip(windows, logits_BLC.argmax(-1).tolist(), strict=True)))
+    decoded = []
+    for row in rows:
+        decoded.append([OUTSIDE] * len(row.sentence.words))
+        for window, line in itertools.islice(best, len(row.windows)):
+            for word, start in zip(window.words, window.starts, strict=True):
+                decoded[-1][word] = tags[line[start]]
+    return decoded
 
 
 def _score(rows: Sequence[Row], predicted: Sequence[Sequence[str]]) -> dict[str, Any]:

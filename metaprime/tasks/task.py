@@ -20,10 +20,10 @@ class Task:
         name: of the kind.
         labels: what the head's C outputs mean, in order.
         encode: sentences to rows.
-        collate: rows to one padded batch.
+        collate: the windows of all rows to one padded batch.
         new_head: hidden width D to an output layer, D -> C, that is `types.Drawn`.
         measure: logits (B, L, C) and labels (B, L) to a scalar loss in nats per labelled sub-word.
-        decode: logits (B, L, C) and their rows to one prediction per word of each row.
+        decode: logits (B, L, C) of B windows and the rows these belong to, to one prediction per word of each row.
         score: rows and predictions to the scores of a record.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ import torch
 
 from metaprime.data.encoding import collate
 from metaprime.data.episodes import Episodes, EpisodeShape, sample
-from metaprime.types import Batch, MetaBatch, MetaprimeError, Row, Sentence
+from metaprime.types import IGNORE, Batch, MetaBatch, MetaprimeError, Row, Sentence, Window
 
 SHAPE = EpisodeShape(episodes=4, support=2, steps=3, query=4, tau=0.0)
+PARTS = [*(slice(first, first + 2) for first in (0, 2, 4)), slice(6, 10)]
 
 
 def row(text: str, number: int) -> Row:
@@ -21,7 +23,12 @@ def row(text: str, number: int) -> Row:
     words = tuple(text.split())
     length = 2 + number % 5
     ids = (number, *range(1, length))
-    return Row(ids, tuple(range(len(words))), (0,) * length, Sentence(words, ("O",) * len(words), text))
+    window = Window(ids, tuple(range(len(words))), tuple(range(len(words))), (0,) * length)
+    return Row((window,), Sentence(words, ("O",) * len(words), text))
+
+
+def first_id(row: Row) -> int:
+    return row.windows[0].input_ids[0]
 
 
 def pool(language: str, size: int, first: int = 0) -> list[Row]:
@@ -63,7 +70,7 @@ def test_step_index_and_seed_each_make_another_episode() -> None:
     made = pools(aa=40)
     episodes = Episodes(made, SHAPE, 7)
     drawn = {
-        address: tuple(r.input_ids[0] for r in episodes.draw(*address)[1])
+        address: tuple(first_id(r) for r in episodes.draw(*address)[1])
         for address in [(step, index) for step in range(5) for index in range(5)]
     }
     assert len(set(drawn.values())) == len(drawn)
@@ -112,13 +119,34 @@ def test_padded_to_the_longest_of_each_batch_and_no_further() -> None:
     for step in range(10):
         batch = whole(episodes, step)
         drawn = [episodes.draw(step, index)[1] for index in range(4)]
-        parts = [*(slice(first, first + 2) for first in (0, 2, 4)), slice(6, 10)]
-        for tensors, part in zip((*batch.support, batch.query), parts, strict=True):
+        for tensors, part in zip((*batch.support, batch.query), PARTS, strict=True):
             rows = [r for one in drawn for r in one[part]]
-            assert tensors["input_ids"].shape[-1] == max(len(r.input_ids) for r in rows)
-            assert int(tensors["attention_mask"].sum()) == sum(len(r.input_ids) for r in rows)
+            assert tensors["input_ids"].shape[-1] == max(len(r.windows[0].input_ids) for r in rows)
+            assert int(tensors["attention_mask"].sum()) == sum(len(r.windows[0].input_ids) for r in rows)
             lengths.add(tensors["input_ids"].shape[-1])
     assert len(lengths) > 1
+
+
+def test_long_sentences_are_drawn_whole_and_neighbours_filled_up() -> None:
+    rows = [
+        replace(short, windows=short.windows * (1 + number % 3)) for number, short in enumerate(pool("aa", 30))
+    ]  # one to three windows each
+    episodes = Episodes({"aa": rows}, SHAPE, 2)
+    filled = 0
+    for step in range(5):
+        batch = whole(episodes, step)
+        drawn = [episodes.draw(step, index)[1] for index in range(4)]
+        for tensors, part in zip((*batch.support, batch.query), PARTS, strict=True):
+            counts = [sum(len(r.windows) for r in one[part]) for one in drawn]
+            assert tensors["labels"].shape[:2] == (4, max(counts))
+            for place, one in enumerate(drawn):
+                ids = [w.input_ids[0] for r in one[part] for w in r.windows]
+                assert tensors["input_ids"][place, : counts[place], 0].tolist() == ids
+                rest = {name: tensor[place, counts[place] :] for name, tensor in tensors.items()}
+                assert (rest["labels"] == IGNORE).all()
+                assert (rest["attention_mask"].sum(-1) == 1).all()  # attention over nothing would be not a number
+                filled += len(rest["labels"])
+    assert filled > 0
 
 
 def test_equal_texts_never_stand_on_both_sides() -> None:
@@ -137,7 +165,7 @@ def test_equal_texts_never_stand_on_both_sides() -> None:
         _, drawn = episodes.draw(step, 0)
         texts = [unicodedata.normalize("NFKC", " ".join(r.sentence.words)).casefold() for r in drawn]
         assert len(set(texts)) == len(texts) == 10
-        served.update(r.input_ids[0] % 10 for r in drawn)
+        served.update(first_id(r) % 10 for r in drawn)
     assert set(served) == {0, 1, 2, 3}  # each spelling gets its turn
 
 
@@ -188,11 +216,11 @@ def test_a_k_shot_sample_nests_and_is_a_function_of_seed_and_language() -> None:
     rows = pool("aa", 50)
     thirty = sample(rows, 30, 5, "aa")
     assert sample(rows, 10, 5, "aa") == thirty[:10]
-    assert len({r.input_ids[0] for r in thirty}) == 30
+    assert len({first_id(r) for r in thirty}) == 30
     assert sample(rows, 30, 5, "aa") == thirty
     assert sample(rows, 30, 6, "aa") != thirty
     assert sample(rows, 30, 5, "bb") != thirty
-    assert sorted(r.input_ids[0] for r in sample(rows, 50, 0, "aa")) == list(range(1000, 1050))
+    assert sorted(first_id(r) for r in sample(rows, 50, 0, "aa")) == list(range(1000, 1050))
 
 
 def test_more_shots_than_sentences_is_refused() -> None:

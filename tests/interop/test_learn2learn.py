@@ -15,8 +15,10 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metaprime.data import synthetic
+from metaprime.data.encoding import Lengths
 from metaprime.data.episodes import Episodes, EpisodeShape
 from metaprime.data.labels import LabelSet
+from metaprime.data.subwords import Subwords
 from metaprime.interop import learn2learn
 from metaprime.loops.build import build_model
 from metaprime.loops.carrying import starting_values
@@ -44,7 +46,7 @@ def package() -> None:
 
 def parts(folder: Path, method: str, attention: str) -> tuple[PrimableModel, Loss, MetaBatch]:
     encoder = load_encoder(str(folder), attention)
-    task = tagging(LabelSet(("PER", "ORG", "LOC")), encoder.tokenizer, 64)
+    task = tagging(LabelSet(("PER", "ORG", "LOC")), Subwords(encoder.tokenizer), Lengths(64))
     pools = {name: task.encode(synthetic.read("", name, "train")[:30]) for name in ("qaa", "qaf")}
     model = build_model(encoder, task, METHODS[method].config(), pools["qaa"])
     shape = EpisodeShape(episodes=T, support=2, steps=3, query=3, tau=0)

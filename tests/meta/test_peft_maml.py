@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from metaprime.data import synthetic
+from metaprime.data.encoding import Lengths
 from metaprime.data.episodes import Episodes, EpisodeShape
 from metaprime.data.labels import LabelSet
+from metaprime.data.subwords import Subwords
 from metaprime.loops.build import build_model
 from metaprime.loops.carrying import starting_values
 from metaprime.meta import LEARNERS, Settings
@@ -38,7 +40,7 @@ def build(toy_encoder: Callable[[str], Path]) -> Builder:
 
     def build(architecture: str, method: str, attention: str = "sdpa") -> tuple[PrimableModel, Task, MetaBatch]:
         encoder = load_encoder(str(toy_encoder(architecture)), attention)
-        task = tagging(LabelSet(("PER", "ORG", "LOC")), encoder.tokenizer, 64)
+        task = tagging(LabelSet(("PER", "ORG", "LOC")), Subwords(encoder.tokenizer), Lengths(64))
         pools = {name: task.encode(synthetic.read("", name, "train")[:30]) for name in ("qaa", "qaf")}
         model = build_model(encoder, task, METHODS[method].config(), pools["qaa"])
         shape = EpisodeShape(episodes=T, support=2, steps=2, query=3, tau=0)

@@ -14,7 +14,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AutoModel, PreTrainedModel
 
 from metaprime.data import synthetic
+from metaprime.data.encoding import Lengths
 from metaprime.data.labels import LabelSet
+from metaprime.data.subwords import Subwords
 from metaprime.loops.build import build_model
 from metaprime.models import attention
 from metaprime.models.encoder import load_encoder
@@ -76,7 +78,7 @@ def test_padding_does_not_leak(
 def injected(folder: Path, method: str, implementation: str) -> tuple[PrimableModel, Params]:
     """A model with the method's modules, and random phi and head."""
     encoder = load_encoder(str(folder), implementation)
-    task = tagging(LabelSet(("PER", "ORG", "LOC")), encoder.tokenizer, 64)
+    task = tagging(LabelSet(("PER", "ORG", "LOC")), Subwords(encoder.tokenizer), Lengths(64))
     rows = task.encode(synthetic.read("", "qaa", "train")[:4])
     model = build_model(encoder, task, METHODS[method].config(), rows)
     draw = torch_stream(0, "random")

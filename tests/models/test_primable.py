@@ -9,7 +9,9 @@ import torch
 from torch.func import functional_call
 
 from metaprime.data import synthetic
+from metaprime.data.encoding import Lengths
 from metaprime.data.labels import LabelSet
+from metaprime.data.subwords import Subwords
 from metaprime.loops.build import build_model
 from metaprime.models.encoder import load_encoder
 from metaprime.models.primable import PrimableModel, assign, functional_loss, initial_values, partition
@@ -26,7 +28,7 @@ def model(toy_bert: Path, request: pytest.FixtureRequest) -> PrimableModel:
 
 def build(folder: Path, method: str) -> tuple[PrimableModel, Batch]:
     encoder = load_encoder(str(folder))
-    task = tagging(LabelSet(("PER", "ORG", "LOC")), encoder.tokenizer, 64)
+    task = tagging(LabelSet(("PER", "ORG", "LOC")), Subwords(encoder.tokenizer), Lengths(64))
     rows = task.encode(synthetic.read("", "qaa", "train")[:4])
     return build_model(encoder, task, METHODS[method].config(), rows), task.collate(rows)
 

@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from metaprime.data import synthetic
+from metaprime.data.encoding import Lengths
 from metaprime.data.labels import LabelSet
+from metaprime.data.subwords import Subwords
 from metaprime.loops.build import build_model
 from metaprime.models.encoder import load_encoder
 from metaprime.models.primable import PrimableModel
@@ -33,7 +35,7 @@ def test_every_method_passes_on_every_architecture(
     toy_encoder: Callable[[str], Path], method: str, architecture: str, attention: str
 ) -> None:
     encoder = load_encoder(str(toy_encoder(architecture)), attention)
-    task = tagging(LabelSet(("PER", "ORG", "LOC")), encoder.tokenizer, 64)
+    task = tagging(LabelSet(("PER", "ORG", "LOC")), Subwords(encoder.tokenizer), Lengths(64))
     rows = task.encode(synthetic.read("", "qaa", "train")[:4])
     config = METHODS[method].config()
     model = build_model(encoder, task, config, rows)  # which checks

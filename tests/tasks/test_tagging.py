@@ -10,18 +10,20 @@ import torch.nn.functional as F
 from transformers import PreTrainedTokenizerFast
 
 from metaprime.data import synthetic
+from metaprime.data.encoding import Lengths
 from metaprime.data.labels import LabelSet
+from metaprime.data.subwords import Subwords
 from metaprime.streams import torch_stream
 from metaprime.tasks.tagging import TagHead, tagging
 from metaprime.tasks.task import Task
-from metaprime.types import IGNORE, Row, Sentence
+from metaprime.types import IGNORE, Row, Sentence, Window
 
 TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 
 
 @pytest.fixture
 def task(toy_tokenizer: PreTrainedTokenizerFast) -> Task:
-    return tagging(LabelSet(("PER", "LOC")), toy_tokenizer, 16)
+    return tagging(LabelSet(("PER", "LOC")), Subwords(toy_tokenizer), Lengths(16))
 
 
 def test_what_it_is(task: Task) -> None:
@@ -49,7 +51,10 @@ def test_padding_does_not_change_the_loss(task: Task) -> None:
 
 def test_decoding_takes_each_words_first_sub_word_and_a_cut_word_is_outside(task: Task) -> None:
     sentence = Sentence(("Ada", "of", "Paris", "slept"), ("B-PER", "O", "B-LOC", "O"))
-    rows = [Row((2, 9, 9, 9, 9, 3), (1, 3, 4, -1), (), sentence), Row((2, 9, 3), (1, -1, -1, -1), (), sentence)]
+    rows = [
+        Row((Window((2, 9, 9, 9, 9, 3), (0, 1, 2), (1, 3, 4), ()),), sentence),
+        Row((Window((2, 9, 3), (0,), (1,), ()),), sentence),
+    ]
     best = torch.tensor(
         [[4, 1, 3, 0, 3, 4], [4, 2, 4, 4, 4, 4]]
     )  # of every position, also of those that no word starts
@@ -61,7 +66,7 @@ def test_decoding_takes_each_words_first_sub_word_and_a_cut_word_is_outside(task
 
 def test_an_entity_that_was_cut_away_still_counts_as_gold(task: Task) -> None:
     tags = ("B-PER", "I-PER", "O", "B-LOC")
-    rows = [Row((), (1, 2, 3, -1), (), Sentence(("a", "b", "c", "d"), tags))]
+    rows = [Row((Window((), (0, 1, 2), (1, 2, 3), ()),), Sentence(("a", "b", "c", "d"), tags))]
     scores = task.score(rows, [["B-PER", "I-PER", "O", "O"]])
     assert scores["lenient"]["overall"] == {
         "precision": 100.0,
@@ -72,10 +77,33 @@ def test_an_entity_that_was_cut_away_still_counts_as_gold(task: Task) -> None:
     assert scores["lenient"]["types"]["LOC"]["entities"] == 1
 
 
+def test_a_batch_without_a_labelled_sub_word_costs_nothing(task: Task) -> None:
+    logits = torch.randn(2, 3, 5, generator=torch_stream(0, "logits")).requires_grad_()
+    loss = task.measure(logits, torch.full((2, 3), IGNORE))
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+    assert not logits.grad.any()
+
+
+def test_each_word_takes_the_window_that_answers_for_it(task: Task) -> None:
+    """A sentence of three windows between two short ones; a word's other appearances predict something else."""
+    words = tuple(f"w{n}" for n in range(6))
+    windows = (
+        Window((2, 9, 9, 9, 3), (0, 1), (1, 2), ()),
+        Window((2, 9, 9, 9, 3), (2, 3), (2, 3), ()),
+        Window((2, 9, 9, 3), (5,), (2,), ()),
+    )
+    short = Row((Window((2, 9, 3), (0,), (1,), ()),), Sentence(("a",), ("O",)))
+    rows = [short, Row(windows, Sentence(words, ("O",) * 6)), short]
+    best = torch.tensor([[4, 1, 4, 4, 4], [4, 1, 2, 4, 4], [4, 4, 3, 0, 4], [4, 4, 1, 4, 4], [4, 3, 4, 4, 4]])
+    decoded = task.decode(F.one_hot(best, 5).float(), rows)
+    assert decoded == [["B-PER"], ["B-PER", "I-PER", "B-LOC", "O", "O", "B-PER"], ["B-LOC"]]
+
+
 @pytest.mark.filterwarnings("error")
 def test_gold_through_rows_and_back_scores_full_marks(toy_tokenizer: PreTrainedTokenizerFast) -> None:
     labels = LabelSet(("PER", "ORG", "LOC"))
-    task = tagging(labels, toy_tokenizer, 128)
+    task = tagging(labels, Subwords(toy_tokenizer), Lengths(128))
     sentences = synthetic.read("", "qaa", "test")[:40]
     rows = task.encode(sentences)
     batch = task.collate(rows)
