@@ -12,13 +12,18 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over `count` replicates, their standard deviation, and the t-interval (nan with fewer than two)."""
+    """A mean over `count` replicates, their standard deviation, and its interval (nan with fewer than two)."""
 
     mean: float
     deviation: float
     low: float
     high: float
     count: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether zero lies outside; never where there is no interval."""
+        return self.low > 0 or self.high < 0
 
 
 def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
@@ -44,3 +49,15 @@ def paired_contrast(one: dict[int, float], other: dict[int, float], confidence: 
         ValueError: they share no seed.
     """
     return t_interval([one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())], confidence)
+
+
+def p_value(found: Interval) -> float:
+    """Two-sided p of Student's test that the true mean is zero; of a paired contrast, that is the paired t-test.
+
+    nan with one replicate. Replicates that do not differ at all leave no doubt: 1 where they are zero, else 0.
+    """
+    if found.count < 2:
+        return math.nan
+    if found.deviation == 0:
+        return 1.0 if found.mean == 0 else 0.0
+    return float(2 * stats.t.sf(abs(found.mean) / found.deviation * math.sqrt(found.count), found.count - 1))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from metaprime.evaluation.statistics import paired_contrast, t_interval
+from metaprime.evaluation.statistics import p_value, paired_contrast, t_interval
 
 VALUES = [71.2, 73.9, 70.4, 75.0, 72.2]
 
@@ -47,3 +47,29 @@ def test_no_replicate_is_an_error() -> None:
         t_interval([])
     with pytest.raises(ValueError, match="no replicates"):
         paired_contrast({0: 1.0}, {1: 1.0})
+
+
+def test_the_p_value_is_the_paired_tests() -> None:
+    one, other = {0: 74.0, 1: 71.5, 2: 70.0, 3: 73.0}, {0: 72.0, 1: 71.0, 2: 69.5, 3: 73.4}
+    expected = stats.ttest_rel(list(one.values()), list(other.values())).pvalue
+    assert p_value(paired_contrast(one, other)) == pytest.approx(expected, rel=1e-12)
+    assert p_value(paired_contrast(other, one)) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
+def test_the_interval_excludes_zero_where_the_p_value_is_small(confidence: float) -> None:
+    for shift in np.linspace(-4, 4, 33):
+        found = t_interval([value - 72.5 + shift for value in VALUES], confidence)
+        assert found.excludes_zero == (p_value(found) < 1 - confidence)
+
+
+def test_without_deviation_there_is_no_doubt_and_no_warning() -> None:
+    assert p_value(t_interval([0.0, 0.0, 0.0])) == 1.0
+    assert p_value(t_interval([0.5, 0.5])) == 0.0
+    assert t_interval([-0.5, -0.5]).excludes_zero
+    assert not t_interval([0.0, 0.0]).excludes_zero
+
+
+def test_one_replicate_has_no_p_value() -> None:
+    assert math.isnan(p_value(t_interval([3.0])))
+    assert not t_interval([3.0]).excludes_zero
