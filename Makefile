@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 LEARN2LEARN := $(VENV)/.learn2learn
 
-.PHONY: demo test test-all lint learn2learn clean
+AUDIT := .venv-audit
+
+.PHONY: demo test test-all lint learn2learn audit clean
 
 demo: $(READY)
 	$(BIN)/metaprime demo recipes/configs/demo.yaml
@@ -40,6 +42,12 @@ $(LEARN2LEARN): $(READY)
 	$(BIN)/python -m pip install --quiet -c constraints.txt cython setuptools wheel
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -C--global-option=build_ext learn2learn==0.2.0
 	touch $@
+
+# Known vulnerabilities of the pinned versions; needs the network. In an environment of its own: it must not change ours.
+audit:
+	test -d $(AUDIT) || $(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet pip-audit==2.10.1
+	$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

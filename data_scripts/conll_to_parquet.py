@@ -3,8 +3,8 @@
     python data_scripts/conll_to_parquet.py IN_DIR OUT_DIR
     python data_scripts/conll_to_parquet.py --file swa_dev.txt --language swa --split validation OUT_DIR
 
-Tags are stored as the files have them. Every file is parsed before the first is written; a manifest that is already
-there keeps the entries of other files.
+Tags are stored as the files have them. Every file is parsed before the first is written, and refused with a list of
+its mistakes; a manifest that is already there keeps the entries of other files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +24,8 @@ import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
 import pyarrow.parquet as pq  # type: ignore[import-untyped, unused-ignore]
 
 from metaprime.data import conll, layout
-from metaprime.data.labels import IOB, repair
+from metaprime.data.problems import settle
+from metaprime.data.schemes import parts, repair, scheme
 from metaprime.types import MetaprimeError, Sentence
 
 
@@ -79,7 +79,7 @@ def convert(sources: Sequence[Source], out: Path) -> None:
     """Parse everything, write everything aside, then move it into place, the manifest last."""
     for source in sources:
         layout.check_names(source.language, source.split)
-    parsed = [conll.parse(source.path) for source in sources]
+    parsed = [settle(conll.parse(source.path), "repair") for source in sources]
     manifest = read_manifest(out / "manifest.json")
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".aside-") as aside:
@@ -123,7 +123,7 @@ def write(sentences: Sequence[Sentence], path: Path) -> None:
 
 def entry(source: Source, sentences: Sequence[Sentence], output: Path) -> dict[str, Any]:
     """What the manifest says of one file. Entities are counted per type, in IOB2."""
-    entities = Counter(tag[2:] for s in sentences for tag in repair(iob(s.tags))[0] if tag.startswith("B-"))
+    entities = Counter(tag[2:] for s in sentences for tag in repair(s.tags)[0] if tag.startswith("B-"))
     return {
         "source": source.path.name,
         "source_sha256": hashlib.sha256(source.path.read_bytes()).hexdigest(),
@@ -135,22 +135,14 @@ def entry(source: Source, sentences: Sequence[Sentence], output: Path) -> dict[s
     }
 
 
-def iob(tags: Sequence[str]) -> list[str]:
-    """Tags with their prefixes in IOB; what is no tag of any scheme stays."""
-    return [f"{IOB[tag[0]]}{tag[1:]}" if tag[:1] in IOB and tag[1:2] == "-" else tag for tag in tags]
-
-
 def tag_scheme(sentences: Sequence[Sentence]) -> str:
-    """IOB2 where every entity opens with B-, IOB1 where B- only parts neighbours, else what was seen."""
-    prefixes = {tag.partition("-")[0] for s in sentences for tag in s.tags}
+    """IOB2, IOB1 or IO; else the prefixes that were seen, or how far it is from IOB2."""
+    prefixes = {(parts(tag) or (tag, ""))[0] for s in sentences for tag in s.tags}
     if not prefixes <= set("BIO"):
         return f"prefixes {' '.join(sorted(prefixes))}"
-    opened = sum(len(repair(s.tags)[1]) for s in sentences)
-    if not opened:
-        return "IOB2"
-    pairs = [pair for s in sentences for pair in pairwise(("O", *s.tags))]
-    parting = all(before[2:] == tag[2:] for before, tag in pairs if tag.startswith("B-"))
-    return "IOB1" if parting else f"IOB2 with {opened} I- tags that open an entity"
+    form = scheme(s.tags for s in sentences)
+    opened = 0 if form.opens_inside else sum(len(repair(s.tags)[1]) for s in sentences)
+    return f"IOB2 with {opened} I- tags that open an entity" if opened else form.name
 
 
 if __name__ == "__main__":

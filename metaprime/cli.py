@@ -1,6 +1,7 @@
 """The command line. Heavy imports stand inside the commands, so that `--help` answers at once.
 
-Exit codes: 0 done, 2 a mistake the user can mend (one message on stderr, no traceback).
+Exit codes: 0 done; 2 a mistake the user can mend (one message on stderr, no traceback); 143 and 130 stopped in order by
+SIGTERM and SIGINT; 75 stopped in order because the time of `--max-time` was up.
 """
 
 from __future__ import annotations
@@ -29,31 +30,58 @@ Overrides = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in run.output.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what run.output holds.")]
+MaxTime = Annotated[
+    str | None,
+    typer.Option(
+        "--max-time",
+        metavar="MINUTES",
+        show_default=False,
+        help="Stop in order within so many minutes (or 90m, 2h, 1h30m) and end with exit code 75, as SIGTERM (143) does.",
+    ),
+]
 
 
 @app.command()
 def prime(
-    config: ConfigFile, overrides: Overrides = None, resume: Resume = False, overwrite: Overwrite = False
+    config: ConfigFile,
+    overrides: Overrides = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --resume: although config, data, encoder or versions changed.")
+    ] = False,
+    max_time: MaxTime = None,
 ) -> None:
     """Move the backbone so that fine-tuning adapters on it works better; save it as a plain Hugging Face model."""
     from metaprime.config import load_config
     from metaprime.loops.prime import prime as run
+    from metaprime.loops.stopping import seconds_of
 
-    folder = run(load_config(config, overrides or []), resume=resume, overwrite=overwrite)
+    loaded, seconds = load_config(config, overrides or []), seconds_of(max_time)
+    folder = run(loaded, resume=resume, overwrite=overwrite, force=force, max_seconds=seconds)
     _say(f"primed encoder: {folder}")
 
 
 @app.command()
-def transfer(config: ConfigFile, overrides: Overrides = None, overwrite: Overwrite = False) -> None:
+def transfer(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    overwrite: Overwrite = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Keep finished cells although settings, data, encoder or versions changed.")
+    ] = False,
+    max_time: MaxTime = None,
+) -> None:
     """Fine-tune the frozen encoder on K sentences of each target language and score it on the test split."""
     from rich.console import Console
 
     from metaprime.config import load_config
     from metaprime.evaluation.tables import TRANSFER_HEADER, terminal, transfer_rows
+    from metaprime.loops.stopping import seconds_of
     from metaprime.loops.transfer import transfer as run
 
-    loaded = load_config(config, overrides or [])
-    records = run(loaded, overwrite=overwrite)
+    loaded, seconds = load_config(config, overrides or []), seconds_of(max_time)
+    records = run(loaded, overwrite=overwrite, force=force, max_seconds=seconds)
     if _first_process():
         Console().print(terminal(f"{loaded.transfer.encoder}: F1", TRANSFER_HEADER, transfer_rows(records)))
         _say(f"records: {Path(loaded.run.output) / 'transfer'}")
@@ -89,9 +117,40 @@ def demo(
     run(load_config(config, overrides or []), arms=chosen, seeds=_seeds(seeds), jobs=jobs, overwrite=overwrite)
 
 
+data = typer.Typer(help="Look at corpora before they are used.", no_args_is_help=True)
+app.add_typer(data, name="data")
+
+
+@data.command()
+def check(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="For example conll:DIR, or a CONFIG.yaml.")],
+    overrides: Overrides = None,
+    encoder: Annotated[str | None, typer.Option(help="Folder or hub id whose tokenizer cuts the words.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else.")] = False,
+) -> None:
+    """Count and compare every split of a source, or every split a config reads. Exit code 1: there are problems."""
+    import json
+
+    from metaprime.loops.check_data import HEADER, check_data, finding_lines, table_rows
+
+    report = check_data(source, overrides or [], encoder=encoder)
+    if as_json:
+        typer.echo(json.dumps(report.as_json(), ensure_ascii=False, indent=2))
+    else:
+        from rich.console import Console
+
+        from metaprime.evaluation.tables import terminal
+
+        Console().print(terminal(source, HEADER, table_rows(report)))
+        for line in finding_lines(report):
+            typer.echo(line)
+    raise typer.Exit(0 if report.clean else 1)
+
+
 def main() -> None:
     """Entry point: runs the command, turns a user's mistake into a message and exit code 2."""
-    logging.basicConfig(format="notice: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    level = logging.WARNING if _first_process() else logging.ERROR  # of a launch the first process speaks for all
+    logging.basicConfig(format="notice: %(message)s", level=level, stream=sys.stderr)
     try:
         app(standalone_mode=True)
     except MetaprimeError as error:

@@ -27,6 +27,7 @@ from pydantic import (
 )
 
 from metaprime.meta import LEARNERS
+from metaprime.models.sites import Layout
 from metaprime.peft import METHODS, MethodConfig
 from metaprime.types import MetaprimeError, Section
 
@@ -65,10 +66,16 @@ class PretrainConfig(Section):
 
 
 class EncoderConfig(Section):
-    """theta: a hub id, a folder, or `synthetic:` for the embedded one."""
+    """theta: a hub id, a folder, or `synthetic:` for the embedded one.
+
+    `sites` are the module paths of an architecture that `models/sites.py` has no row for. `trust_remote_code` runs Python
+    files that come with the checkpoint: only for those that you have read.
+    """
 
     name: str = "synthetic:"
     attention: Literal["sdpa", "eager"] = "sdpa"
+    sites: Layout | None = None
+    trust_remote_code: bool = False
     pretrain: PretrainConfig = PretrainConfig()
 
 
@@ -79,6 +86,8 @@ class DataConfig(Section):
     `labels` are entity types; `label_map` renames a corpus's types or drops them (`{MISC: O}`). `shuffle_tags` is
     the control that permutes each priming sentence's tags among its words. A sentence of more than `max_length` sub-words
     is read in windows that repeat at least a share `overlap` of the one before, or truncated to the first.
+    `tag_names` says what tags in numbers mean: 0 is the first. `invalid`: `repair` mends invalid tag sequences and refuses
+    all else, `drop` leaves out each sentence with a mistake in it, `error` refuses any mistake.
     """
 
     source: str = "synthetic:"
@@ -89,6 +98,8 @@ class DataConfig(Section):
     target_languages: Names = ("qai", "qao", "qat")
     labels: Names = ("PER", "ORG", "LOC")
     label_map: dict[str, str] = Field(default_factory=dict)
+    tag_names: Names = ()
+    invalid: Literal["repair", "drop", "error"] = "repair"
     max_length: Annotated[int, Field(ge=8)] = 128
     long: Literal["windows", "truncate"] = "windows"
     overlap: Annotated[float, Field(ge=0, le=0.5)] = 0.25
@@ -117,13 +128,22 @@ class EpisodesConfig(Section):
 
 
 class InnerConfig(Section):
-    """The inner loop: n = `steps` SGD steps of size alpha = `lr`.
+    """The inner loop: n = `steps` steps of size alpha = `lr` by plain SGD or by Adam, the gradient of an episode clipped to
+    the norm `clip`.
 
-    `batched` adapts the episodes together, at most `task_chunk` of them (all, if not given).
+    Each step has its own `support` sentences, or every step the same. A batch of them goes through the encoder
+    `micro_batch` windows at a time. `learn_rates` gives every tensor at every step a rate of its own, which begins as `lr`
+    and is learned by the outer step at `outer.rates_lr`. `batched` adapts the episodes together, at most `task_chunk` of
+    them (all, if not given).
     """
 
     steps: NonNegativeInt = 5
     lr: PositiveFloat = 0.1
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    clip: PositiveFloat | None = None
+    support: Literal["fresh", "same"] = "fresh"
+    micro_batch: PositiveInt | None = None
+    learn_rates: bool = False
     order: Literal["first", "second"] = "first"
     batched: bool = True
     task_chunk: PositiveInt | None = None
@@ -134,14 +154,18 @@ class OuterConfig(Section):
 
     `adapter` and `head` say what becomes of phi and the head after a meta-step: `reset` draws them anew for every
     episode, `keep` starts every episode from one fixed draw, `carry_one` and `carry_mean` go on from the last or the
-    mean adapted values, `meta` learns them by the outer gradient at `adapter_lr` and `head_lr` (`lr` if not given).
+    mean adapted values, `meta` learns them by the outer gradient at `adapter_lr` and `head_lr` (`lr` if not given, as for
+    `rates_lr`).
     Learners without an inner loop always train the head. `validate_every` N looks at the
     held-out languages before the first step, at N / 2 and at every Nth, and the best is kept; 0: never, and the last is.
+    A query loss `divergence` times the running median is reported; with `rollback` the run returns to its last checkpoint
+    and halves its rates, three times at most, then and where anything is not finite.
     """
 
     lr: PositiveFloat = 2e-3
     adapter_lr: PositiveFloat | None = None
     head_lr: PositiveFloat | None = None
+    rates_lr: PositiveFloat | None = None
     steps: PositiveInt = 300
     warmup: Share = 0.1
     weight_decay: NonNegativeFloat = 0.0
@@ -152,6 +176,8 @@ class OuterConfig(Section):
     validate_every: NonNegativeInt = 100
     checkpoint_every: PositiveInt = 100
     keep_checkpoints: PositiveInt = 2
+    divergence: Annotated[float, Field(gt=1)] | None = 10.0
+    rollback: bool = False
 
 
 class LearnerConfig(Section):
@@ -248,11 +274,18 @@ class Config(Section):
         schemes = [self.encoder.name.partition(":"), self.data.source.partition(":")]
         if all(scheme[0] == "synthetic" for scheme in schemes) and schemes[0] != schemes[1]:
             raise ValueError(f"encoder.name {self.encoder.name!r} has not read the languages of {self.data.source!r}")
-        adapts = LEARNERS[self.learner.name].adapts
-        if adapts and self.inner.steps == 0:
+        learner = LEARNERS[self.learner.name]
+        if learner.adapts and self.inner.steps == 0:
             raise ValueError(f"inner.steps must be at least 1 for learner.name {self.learner.name!r}")
-        if adapts and METHODS[self.peft.method].moves_backbone:
-            raise ValueError(f"peft.method {self.peft.method!r} has no adapter for an inner loop to move")
+        if learner.injects and METHODS[self.peft.method].moves_backbone:
+            raise ValueError(f"peft.method {self.peft.method!r} has no adapter for learner.name {self.learner.name!r}")
+        if self.inner.learn_rates and not (learner.second_order and learner.adapts and self.learner.backend == "torch"):
+            where = f"learner.name {self.learner.name!r} with backend {self.learner.backend}"
+            raise ValueError(f"inner.learn_rates: {where} has no inner rates to learn")
+        if self.inner.order == "second" and not learner.second_order:
+            raise ValueError(
+                f"inner.order second: learner.name {self.learner.name!r} has no gradient of its inner loop"
+            )
         for key in self.provenance:
             _look_up(self, key)
         return self
@@ -299,6 +332,10 @@ def dump_config(config: Config) -> str:
     return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
+NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
+"""What PyYAML raises: also for bytes that are no UTF-8, dates and numbers that are none, and endless nesting."""
+
+
 class UniqueKeys(yaml.SafeLoader):
     """`yaml.safe_load`, but a key that stands twice is an error: the first would be dropped silently."""
 
@@ -314,7 +351,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise MetaprimeError(f"config {path} does not exist")
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeys)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except NOT_YAML as error:
         raise MetaprimeError(f"config {path} is not YAML: {error}") from None
     if not isinstance(values, dict):
         raise MetaprimeError(f"config {path} must hold sections ({', '.join(Config.model_fields)}), not {values!r}")
@@ -332,7 +369,7 @@ def _override(values: dict[str, Any], text: str) -> None:
             raise MetaprimeError(f"override {text!r}: {name} is a value, not a section")
     try:
         values[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except NOT_YAML as error:
         raise MetaprimeError(f"override {text!r}: the value is not YAML: {error}") from None
 
 
@@ -372,6 +409,6 @@ def _unknown(what: str, word: str, known: dict[str, Any]) -> str:
 def _look_up(config: Config, key: str) -> None:
     value: Any = config
     for part in key.split("."):
-        if part not in type(value).model_fields:
+        if part not in getattr(type(value), "model_fields", {}):
             raise ValueError(f"provenance names an unknown key {key}")
         value = getattr(value, part)

@@ -14,7 +14,7 @@ This file imports no torch at run time, so that `metaprime --help` answers at on
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
@@ -110,11 +110,12 @@ class MetaBatch:
 
 @dataclass(frozen=True)
 class State:
-    """Everything priming moves: theta, phi and the head, each by full parameter name."""
+    """Everything priming moves: theta, phi, the head and, where they are learned, the inner rates, by full parameter name."""
 
     backbone: Params
     adapter: Params
     head: Params
+    rates: Params = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

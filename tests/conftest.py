@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +15,50 @@ from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 from metaprime.config import PretrainConfig
 from metaprime.data import synthetic
 from metaprime.loops.pretrain import make_tokenizer
+from metaprime.streams import torch_stream
 
-ARCHITECTURES = ("bert", "roberta", "xlm-roberta")
+ROBERTAS = ("roberta", "xlm-roberta", "camembert", "mpnet")
+"""Their padding id is 1, and positions count from the one after it."""
+SHAPE = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 130,
+    "initializer_range": 0.2,
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+}
+OWN_SHAPE: dict[str, dict[str, Any]] = {
+    "electra": {"embedding_size": 16},
+    "distilbert": {
+        "dim": 32,
+        "n_layers": 2,
+        "n_heads": 4,
+        "hidden_dim": 64,
+        "max_position_embeddings": 130,
+        "initializer_range": 0.2,
+    },
+    "deberta-v2": {  # as mDeBERTa-v3 has it
+        "relative_attention": True,
+        "position_buckets": 8,
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+        "pos_att_type": "p2c|c2p",
+        "position_biased_input": False,
+        "type_vocab_size": 0,
+    },
+    "modernbert": {  # its second layer sees four words to each side
+        "local_attention": 8,
+        "initializer_cutoff_factor": 3.0,
+        **{f"{name}_token_id": number for name, number in (("bos", 2), ("cls", 2), ("sep", 3), ("eos", 3))},
+    },
+    "eurobert": {"num_key_value_heads": 2, "bos_token_id": 2, "eos_token_id": 3, "mask_token_id": 4},
+    "albert": {"embedding_size": 16},  # this and the following have no row: `encoder.sites` must say
+    "rembert": {"input_embedding_size": 16, "output_embedding_size": 16},
+    "mpnet": {},
+}
+"""What an architecture's toy has besides SHAPE, or instead of it where it calls the sizes by other names."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -44,11 +87,17 @@ def toy_encoder(
 
     def folder(model_type: str) -> Path:
         if model_type not in made:
-            tokenizer = toy_tokenizer if model_type == "bert" else numbered_as_roberta(toy_tokenizer)
+            tokenizer = numbered_as_roberta(toy_tokenizer) if model_type in ROBERTAS else toy_tokenizer
             made[model_type] = make_toy(model_type, tmp_path_factory.mktemp(model_type), tokenizer)
         return made[model_type]
 
     return folder
+
+
+@pytest.fixture
+def changed_toy(tmp_path: Path, toy_tokenizer: PreTrainedTokenizerFast) -> Callable[..., Path]:
+    """`changed_toy("deberta-v2", share_att_key=False)`: a toy with other settings, in `tmp_path`."""
+    return lambda model_type, **changes: make_toy(model_type, tmp_path / "toy", toy_tokenizer, **changes)
 
 
 @pytest.fixture
@@ -78,22 +127,22 @@ def numbered_as_roberta(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokeniz
     )
 
 
-def make_toy(model_type: str, folder: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
+def make_toy(model_type: str, folder: Path, tokenizer: PreTrainedTokenizerFast, **changes: Any) -> Path:
+    own = OWN_SHAPE.get(model_type, {})
+    shape = own if "dim" in own else SHAPE | own
     config = AutoConfig.for_model(
-        model_type,
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=130,
-        initializer_range=0.2,
-        pad_token_id=tokenizer.pad_token_id,
-        hidden_dropout_prob=0.1,
-        attention_probs_dropout_prob=0.1,
+        model_type, **{"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id, **shape, **changes}
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        AutoModel.from_config(config).save_pretrained(folder)
+        module = AutoModel.from_config(config)
+    with torch.no_grad():
+        for (
+            name,
+            parameter,
+        ) in module.named_parameters():  # some architectures start parts at zero, which hides mistakes
+            if not parameter.any():
+                parameter.copy_(0.1 * torch.randn(parameter.shape, generator=torch_stream(0, name)))
+    module.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

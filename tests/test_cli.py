@@ -176,7 +176,16 @@ def test_a_config_that_is_not_there(run: Run, tmp_path: Path, command: str) -> N
         ("transfer", ["run.output=%(file)s"], ["is a file; choose another"]),
         ("prime", ["run.output=%(file)s/run"], ["config.yaml is a file; choose another"]),
         ("transfer", ["run.output=%(file)s/run"], ["config.yaml is a file; choose another"]),
-        ("prime", ["learner.name=multitask", "learner.backend=learn2learn"], ["learn2learn computes peft_maml only"]),
+        (
+            "prime",
+            ["learner.name=multitask", "learner.backend=learn2learn"],
+            ["computes peft_maml,", "not 'multitask'"],
+        ),
+        (
+            "prime",
+            ["inner.optimizer=adam", "learner.backend=learn2learn"],
+            ["inner.optimizer: sgd", "learner.backend: torch"],
+        ),
     ],
 )
 def test_a_language_split_or_number_that_does_not_fit(
@@ -194,7 +203,7 @@ def damage_one_column(file: Path) -> list[str]:
 
 def damage_tag(file: Path) -> list[str]:
     file.write_text(GOOD * 12 + "May\tB-DATE\n", encoding="utf-8")
-    return [f"{file}:37", "'B-DATE'", "data.label_map: {DATE: O}"]
+    return [f"{file}:37", "unmapped type", "data.label_map: {DATE: O}"]
 
 
 def damage_encoding(file: Path) -> list[str]:
@@ -213,7 +222,7 @@ def remove_language(file: Path) -> list[str]:
 
 
 def too_few(file: Path) -> list[str]:
-    file.write_text("\n".join(f"word{n}\tO\n" for n in range(7)), encoding="utf-8")
+    file.write_text("\n".join(f"word{n}\tB-PER\n" for n in range(7)), encoding="utf-8")
     return ["'qaf' has 7 different sentences, one episode takes 8", "episodes.support"]
 
 
@@ -239,10 +248,10 @@ def test_an_architecture_without_a_row_names_the_sites_it_needs(
 ) -> None:
     folder = tmp_path / "distil"
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"model_type": "distilbert"}), encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps({"model_type": "mpnet"}), encoding="utf-8")
     (folder / "model.safetensors").write_bytes(b"")
     ended = run(command, config, f"encoder.name={folder}", "transfer.encoder=base")
-    refused(ended, "'distilbert'", "sites.py", "bert, roberta", "query", "attention_out", "ffn_in", "ffn_norm")
+    refused(ended, "'mpnet'", "encoder.sites", "bert, roberta", "query", "attention_out", "ffn_in", "ffn_norm")
     assert not (tmp_path / "run").exists()
 
 

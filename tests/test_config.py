@@ -48,7 +48,7 @@ def refused(*overrides: str) -> str:
         ("outer.warm_up=0.1", ["outer.warm_up", "warmup"]),
         ("encoder.pretrain.lyers=1", ["encoder.pretrain.lyers", "did you mean layers?"]),
         ("peft.botleneck=3", ["peft.botleneck", "did you mean bottleneck?"]),
-        ("inner.zzzz=3", ["unknown key inner.zzzz", "known here: steps, lr, order, batched, task_chunk"]),
+        ("inner.zzzz=3", ["unknown key inner.zzzz", "known here: steps, lr, optimizer, "]),
     ],
 )
 def test_an_unknown_key_names_the_nearest(text: str, words: list[str]) -> None:

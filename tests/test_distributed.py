@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,23 +77,29 @@ def config(output: Path, encoder: Path) -> list[str]:
     return [*TINY, f"encoder.name={encoder}", f"run.output={output}"]
 
 
-def launch(*words: str) -> subprocess.CompletedProcess[str]:
+def start(*words: str) -> subprocess.Popen[str]:
     """`accelerate launch` of two CPU processes, as the handbook has it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    return subprocess.run(
+    return subprocess.Popen(
         [
             str(Path(sys.executable).with_name("accelerate")),
             *("launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"),
             *("--dynamo_backend", "no", "--main_process_port", str(port), *words),
         ],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=240,
-        check=False,
         env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
     )
+
+
+def launch(*words: str) -> subprocess.CompletedProcess[str]:
+    """The same, to its end."""
+    with start(*words) as launched:
+        out, err = launched.communicate(timeout=240)
+    return subprocess.CompletedProcess(launched.args, launched.returncode, out, err)
 
 
 def relative(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
@@ -150,13 +158,47 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return {**load_file(folder / "model.safetensors"), **load_file(folder / "metaprime.safetensors")}
 
 
-def test_fifty_steps_of_two_processes_end_where_one_does(gradients: Path, toy_bert: Path, tmp_path: Path) -> None:
-    file = tmp_path / "config.yaml"
-    file.write_text("run: {seed: 0}\n", encoding="utf-8")
-    done = launch("-m", "metaprime", "prime", str(file), *config(tmp_path / "two", toy_bert))
+@pytest.fixture(scope="module")
+def primed_by_two(tmp_path_factory: pytest.TempPathFactory, toy_encoder: Callable[[str], Path]) -> Path:
+    """Output of a launched priming run."""
+    folder = tmp_path_factory.mktemp("two")
+    (folder / "config.yaml").write_text("run: {seed: 0}\n", encoding="utf-8")
+    words = config(folder / "two", toy_encoder("bert"))
+    done = launch("-m", "metaprime", "prime", str(folder / "config.yaml"), *words)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("primed encoder:") == 1  # the first process speaks for both
-    one, two = gradients / "single" / "run", tmp_path / "two"
+    return folder / "two"
+
+
+def test_a_signal_to_one_of_two_stops_both_after_the_same_step(
+    primed_by_two: Path, toy_bert: Path, tmp_path: Path
+) -> None:
+    output, metrics = tmp_path / "two", tmp_path / "two" / "metrics.jsonl"
+    (tmp_path / "config.yaml").write_text("run: {seed: 0}\n", encoding="utf-8")
+    words = ("-m", "metaprime", "prime", str(tmp_path / "config.yaml"), *config(output, toy_bert))
+    with start(*words) as launched:
+        deadline = time.monotonic() + 120
+        while not metrics.is_file() or metrics.read_bytes().count(b"\n") < 8:
+            assert launched.poll() is None, launched.communicate()[1][-3000:]
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        first = json.loads((output / ".lock").read_text("utf-8"))["pid"]  # one lock for both: the first process's
+        os.kill(first, signal.SIGTERM)
+        _, err = launched.communicate(timeout=120)
+    assert launched.returncode != 0
+    steps = metrics.read_bytes().count(b"\n")
+    assert 8 <= steps < 50
+    assert err.count(f"notice: stopped by SIGTERM after step {steps} of 50, which is saved: go on with --resume") == 1
+    assert [path.name for path in (output / "state").iterdir()] == [f"step-{steps:08d}"]
+    assert list(output.rglob(".*")) == []
+    done = launch(*words, "--resume")
+    assert done.returncode == 0, done.stderr[-3000:]
+    for name in ("model.safetensors", "metaprime.safetensors"):
+        assert (output / "primed" / name).read_bytes() == (primed_by_two / "primed" / name).read_bytes(), name
+
+
+def test_fifty_steps_of_two_processes_end_where_one_does(gradients: Path, primed_by_two: Path, toy_bert: Path) -> None:
+    one, two = gradients / "single" / "run", primed_by_two
     ours, theirs = weights(two / "primed"), weights(one / "primed")
     moved, apart = moved_apart(one, two, dict(load_encoder(str(toy_bert)).module.state_dict()))
     assert moved > 1e-2

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
-from metaprime.files import write_json, written_aside
+from metaprime.files import discard, sweep, write_json, written_aside
+from metaprime.types import MetaprimeError
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -49,17 +53,87 @@ def test_a_written_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
-    for stray in (".best.123", ".best.old.123"):
+    for stray in (".best.123.partial", ".best.77.gone", ".cell.5.gone"):
         (tmp_path / stray).mkdir()
         (tmp_path / stray / "tensors").write_text("half")
-    (tmp_path / ".run.json.77").write_text("{")
-    others = [".best.x", ".bestow.12", ".best.more.5", "best.9", ".run.json.keep"]
+    (tmp_path / ".run.json.77.partial").write_text("{")
+    others = [".best.x.partial", ".bestow.12.partial", ".best.more.5.gone", "best.9", ".run.json.77", ".nfs000.1"]
     for name in others:
-        (tmp_path / name).write_text("not ours")
+        (tmp_path / name).write_text("not of that name")
     with written_aside(tmp_path / "best") as aside:
         (aside / "tensors").write_text("whole")
     write_json(tmp_path / "run.json", {})
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*others, "best", "run.json"])
+    assert names(tmp_path) == sorted([*others, ".cell.5.gone", "best", "run.json"])
+    sweep(tmp_path)  # all names: what bears no process's number is still not ours
+    assert names(tmp_path) == sorted([".best.x.partial", "best.9", ".run.json.77", ".nfs000.1", "best", "run.json"])
+    sweep(tmp_path / "nowhere")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("killed_at", [0, 1])
+def test_a_folder_that_was_being_replaced_is_there_after_a_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
+) -> None:
+    folder = tmp_path / "cell"
+    with written_aside(folder) as aside:
+        (aside / "record").write_text("old")
+    done: list[object] = []
+    honest = os.replace
+
+    def killed(source: Path, target: Path) -> None:
+        if len(done) == killed_at:
+            raise Stop
+        done.append(honest(source, target))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", killed)
+        with pytest.raises(Stop), written_aside(folder) as aside:
+            (aside / "record").write_text("new")
+    assert folder.exists() == (killed_at == 0)
+    sweep(tmp_path)
+    assert tree(tmp_path) == {"cell/record": b"old"}
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_discarded_folder_is_never_half_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool) -> None:
+    (tmp_path / "primed").mkdir()
+    (tmp_path / "primed" / "weights").write_text("w")
+    (tmp_path / "notes").write_text("n")
+    if killed:
+        monkeypatch.setattr(shutil, "rmtree", lambda path: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            discard(tmp_path / "primed")
+        monkeypatch.undo()
+        assert not (tmp_path / "primed").exists()
+        sweep(tmp_path)
+    else:
+        discard(tmp_path / "primed")
+    assert names(tmp_path) == ["notes"]
+    discard(tmp_path / "notes")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "Disk quota exceeded"),
+        (PermissionError(errno.EACCES, "Permission denied"), "Permission denied"),
+        (SafetensorError("I/O error: File too large (os error 27)"), "File too large"),
+    ],
+)
+def test_a_write_that_fails_says_which_and_what_to_do(tmp_path: Path, error: Exception, words: str) -> None:
+    def failing() -> None:
+        with written_aside(tmp_path / "step-1") as aside:
+            (aside / "tensors").write_text("half")
+            raise error
+
+    with pytest.raises(MetaprimeError, match=rf"cannot write {tmp_path}/step-1: .*{words}.*make room there.*again"):
+        failing()
+    assert names(tmp_path) == []
 
 
 def test_json_is_sorted_readable_and_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

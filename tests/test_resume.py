@@ -84,10 +84,10 @@ def test_killed_and_resumed_is_as_if_never_killed(unbroken: Path, toy_bert: Path
     assert 8 <= reached < STEPS
     assert not (output / "primed").exists()
     # What a kill in the middle of writing leaves, wherever this one struck.
-    for stray in (f"state/.step-{min(reached // 7 * 7 + 7, STEPS):08d}.1234567", ".primed.1234567"):
+    for stray in (f"state/.step-{min(reached // 7 * 7 + 7, STEPS):08d}.1234567.partial", ".primed.1234567.partial"):
         (output / stray).mkdir()
         (output / stray / "tensors.safetensors").write_bytes(b"half")
-    (output / ".run.json.1234567").write_text("{")
+    (output / ".run.json.1234567.partial").write_text("{")
     resumed: Config = load_config(None, config(output, toy_bert))
     assert prime(resumed, resume=True) == output / "primed"
     for file in sorted((unbroken / "primed").glob("*.safetensors")):
@@ -104,7 +104,7 @@ def test_killed_and_resumed_is_as_if_never_killed(unbroken: Path, toy_bert: Path
 
 def test_the_kill_would_be_noticed(unbroken: Path, toy_bert: Path, tmp_path: Path) -> None:
     """Starting anew from the checkpoint's weights alone, without optimizer state, must end elsewhere."""
-    from metaprime.loops import prime as module
+    from metaprime.loops import resume as module
 
     output = tmp_path / "run"
     whole = load_config(None, config(output, toy_bert))

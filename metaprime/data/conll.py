@@ -1,37 +1,60 @@
 """CoNLL text: one word a line with its tag, a blank line between sentences; `DIR/<language>/<split>.conll`.
 
     token TAB tag          token tag          index TAB token TAB tag          token POS chunk tag
+    index TAB token TAB tag TAB - TAB annotator                                (Universal NER)
 
-A line with a tab is split at tabs alone, any other at ASCII spaces: other white space (U+00A0, U+2028) is data.
-The last column is the tag. The first is the token, unless it is an index: among the sentences of three and more
-columns most count 0, 1, 2 ... or 1, 2, 3 ... in it.
+A line with a tab is split at tabs alone, any other at ASCII spaces: other white space (U+00A0, U+2028) is data. What
+the columns are is decided for the file as a whole. The tag is in the last column in which at least half of the lines
+have `O` or `X-TYPE`; if there is none, in the last one. The token is in the first, unless that is an index: in most
+sentences of three and more columns it counts 0, 1, 2 ... or 1, 2, 3 ... Then the lines of multiword ranges (`1-2`) and
+empty nodes (`1.1`) are skipped, the words they stand for have lines of their own; and what stands behind the tag may
+be missing. Otherwise all lines have as many columns as most of them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 from metaprime.data import layout
-from metaprime.types import MetaprimeError, Sentence
+from metaprime.data.problems import Problem, Reading, dropping, shown
+from metaprime.types import Sentence
 
 EXTENSIONS = ("conll", "conllu", "txt", "tsv", "bio", "iob2")
-TAG = re.compile(r"O|[A-Z]-.+")
+TAG = re.compile(r"O|[A-Z]-.+", re.DOTALL)
+NO_WORD = re.compile(r"[0-9]+[-.][0-9]+")
+ABOUT = re.compile(rb"# [^ \t]+ = [^\t]*")
+
+
+class Line(NamedTuple):
+    """A line's number, counted from 1, and its columns."""
+
+    number: int
+    columns: list[str]
 
 
 class Block(NamedTuple):
-    """The lines of one sentence: the number of the first, counted from 1, and the columns of each."""
+    """The lines between two blank ones, and what is wrong with those that are not among them."""
 
-    line: int
-    rows: list[list[str]]
+    lines: list[Line]
+    problems: list[Problem]
 
     @property
     def counts(self) -> bool:
-        """Whether the first of three and more columns counts the words."""
-        numbers = [row[0] for row in self.rows]
-        return any(numbers == [str(first + word) for word in range(len(numbers))] for first in (0, 1))
+        """Whether the first column counts the words."""
+        numbers = [line.columns[0] for line in self.lines if not NO_WORD.fullmatch(line.columns[0])]
+        return bool(numbers) and any(numbers == [str(first + word) for word in range(len(numbers))] for first in (0, 1))
+
+
+class Shape(NamedTuple):
+    """The columns of a file: how many, from which line on, which is the tag, and whether the first is an index."""
+
+    width: int
+    first: int
+    tag: int
+    indexed: bool
 
 
 def languages(root: str) -> list[str]:
@@ -39,79 +62,123 @@ def languages(root: str) -> list[str]:
     return layout.languages(root, EXTENSIONS)
 
 
-def read(root: str, language: str, split: str) -> list[Sentence]:
-    """Sentences of one split with the tags as the file has them."""
+def read(root: str, language: str, split: str) -> Reading:
+    """One split with the tags as the file has them."""
     return parse(layout.locate(root, language, split, EXTENSIONS))
 
 
-def parse(path: Path) -> list[Sentence]:
-    """Sentences of one file with the tags as the file has them; `origin` is the line of a sentence's first word."""
-    blocks = list(_blocks(path))
-    if not blocks:
-        raise MetaprimeError(f"{path}: no sentence in it; give a file with one word and its tag on each line")
-    wide = [block for block in blocks if len(block.rows[0]) > 2]
-    indexed = sum(block.counts for block in wide) * 2 > len(wide)
-    return [_sentence(path, block, indexed=indexed and len(block.rows[0]) > 2) for block in blocks]
+def parse(path: Path) -> Reading:
+    """One file with the tags as it has them; `origin` is the line of a sentence's first word."""
+    reading = Reading(place=str(path))
+    blocks = _blocks(path)
+    shape = _shape([block for block in blocks if block.lines])
+    for block in blocks:
+        problems = [*block.problems, *_misshapen(path, block, shape)]
+        if problems:
+            problems.sort(key=lambda problem: int(problem.origin.rpartition(":")[2]))
+            reading.problems.extend(dropping(problems, "error"))
+        else:
+            reading.sentences.append(_sentence(path, block, shape))
+    return reading
 
 
-def _sentence(path: Path, block: Block, *, indexed: bool) -> Sentence:
-    if indexed and not block.counts:
-        raise MetaprimeError(
-            f"{path}:{block.line}: the first column counts the words in the other sentences but not in this one, which "
-            f"begins with {block.rows[0][0]!r}; number it from 0 or 1 without gaps, or remove that column everywhere"
-        )
-    word = 1 if indexed else 0
+def _sentence(path: Path, block: Block, shape: Shape) -> Sentence:
+    lines = block.lines
+    if shape.indexed:
+        lines = [line for line in lines if not NO_WORD.fullmatch(line.columns[0])]
+    first, last = lines[0].number, lines[-1].number
+    together = last - first + 1 == len(lines)
     return Sentence(
-        tuple(row[word] for row in block.rows), tuple(row[-1] for row in block.rows), f"{path}:{block.line}"
+        tuple(line.columns[shape.indexed] for line in lines),
+        tuple(line.columns[shape.tag] for line in lines),
+        f"{path}:{first}" if together else f"{path}:lines {first}-{last}",
     )
 
 
-def _blocks(path: Path) -> Iterator[Block]:
-    rows: list[list[str]] = []
-    number = 0
-    for number, line in enumerate(_text(path).split("\n"), start=1):  # not splitlines(): U+2028 is data
-        line = line.removesuffix("\r")
-        if not line.strip(" \t") or line.startswith("-DOCSTART-"):
-            if rows:
-                yield Block(number - len(rows), rows)
-            rows = []
+def _shape(blocks: list[Block]) -> Shape:
+    """What most lines have; two columns, where there is no line that could say."""
+    rows = [line for block in blocks for line in block.lines]
+    widths = Counter(len(line.columns) for line in rows)
+    width = widths.most_common(1)[0][0] if rows else 2
+    first = next((line.number for line in rows if len(line.columns) == width), 0)
+    wide = [block for block in blocks if len(block.lines[0].columns) > 2]
+    indexed = width > 2 and sum(block.counts for block in wide) * 2 > len(wide)
+    for column in range(width - 1, indexed, -1):
+        tags = sum(len(line.columns) > column and TAG.fullmatch(line.columns[column]) is not None for line in rows)
+        if tags * 2 >= len(rows):
+            return Shape(width, first, column, indexed)
+    return Shape(width, first, width - 1, indexed)
+
+
+def _misshapen(path: Path, block: Block, shape: Shape) -> list[Problem]:
+    """What is wrong with a block's lines, given the columns of the file."""
+    problems = []
+    for number, columns in block.lines:
+        ragged = shape.indexed and len(columns) > shape.tag
+        if len(columns) != shape.width and not ragged:
+            text = (
+                f"{len(columns)} columns in {_line(columns)}, but {shape.width} on line {shape.first} and most others; "
+                "give all lines the same columns, split by tabs"
+            )
+            problems.append(Problem("column count", f"{path}:{number}", text))
+        elif not columns[shape.indexed] or not columns[shape.tag]:
+            text = f"{_line(columns)} has an empty column; each line needs a token and its tag, separated by a tab"
+            problems.append(Problem("malformed line", f"{path}:{number}", text))
+    if shape.indexed and block.lines and not block.problems and not problems and not block.counts:
+        number, columns = block.lines[0]
+        text = (
+            "the first column counts the words in the other sentences but not in this one, which begins with "
+            f"{shown(columns[0])}; number it from 0 or 1 without gaps, or remove that column everywhere"
+        )
+        problems.append(Problem("malformed line", f"{path}:{number}", text))
+    return problems
+
+
+def _blocks(path: Path) -> list[Block]:
+    """The file cut at blank lines and -DOCSTART-, without comments."""
+    lines = layout.contents(path).split(b"\n")  # bytes, and no splitlines(): U+2028 is data
+    blocks, block = [], Block([], [])
+    for number, raw in enumerate(lines, start=1):
+        if not raw.strip(b" \t\r") or raw.startswith(b"-DOCSTART-"):
+            blocks.append(block)
+            block = Block([], [])
             continue
-        columns = _columns(line)
-        if not rows and line.startswith("# ") and not TAG.fullmatch(columns[-1]):
-            continue  # a comment before the sentence
-        if len(columns) < 2 or not all(columns):
-            raise MetaprimeError(
-                f"{path}:{number}: {line!r} has {'one column' if len(columns) < 2 else 'an empty column'}; "
-                "each line needs a token and its tag, separated by a tab or by spaces"
-            )
-        if rows and len(columns) != len(rows[0]):
-            raise MetaprimeError(
-                f"{path}:{number}: {len(columns)} columns in {line!r}, but {len(rows[0])} on line "
-                f"{number - len(rows)}, where the sentence begins; give all its lines the same columns, split by tabs"
-            )
-        rows.append(columns)
-    if rows:
-        yield Block(number + 1 - len(rows), rows)
+        if not block.lines and not block.problems and _is_comment(raw):
+            continue
+        line = _line_of(raw, number, path)
+        if isinstance(line, Problem):
+            block.problems.append(line)
+        else:
+            block.lines.append(line)
+    return [block for block in [*blocks, block] if block.lines or block.problems]
 
 
-def _columns(line: str) -> list[str]:
-    if "\t" in line:
-        return [column.strip(" ") for column in line.split("\t")]
-    return [column for column in line.split(" ") if column]
-
-
-def _text(path: Path) -> str:
+def _line_of(raw: bytes, number: int, path: Path) -> Line | Problem:
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise MetaprimeError(
-            f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
-        ) from error
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:  # its `object` is the data without a BOM
-        line = error.object[: error.start].count(b"\n") + 1
-        raise MetaprimeError(
-            f"{path}:{line}: byte 0x{error.object[error.start]:02x} is not UTF-8; convert the file, e.g. "
-            f"iconv -f latin1 -t utf-8 {path.name} > {path.stem}.utf8{path.suffix}"
-        ) from error
+        text = raw.decode().removesuffix("\r")
+    except UnicodeDecodeError as error:
+        remedy = f"iconv -f latin1 -t utf-8 {path.name} > {path.stem}.utf8{path.suffix}"
+        wrong = f"byte 0x{raw[error.start]:02x} is not UTF-8; convert the file, e.g. {remedy}"
+        return Problem("not UTF-8", f"{path}:{number}", wrong)
+    if "\r" in text:
+        wrong = f"{shown(text)} has a carriage return in it; end lines with a line feed, e.g. tr '\\r' '\\n'"
+        return Problem("malformed line", f"{path}:{number}", wrong)
+    if "\t" in text:
+        columns = [column.strip(" ") for column in text.split("\t")]
+    else:
+        columns = [column for column in text.split(" ") if column]
+    if len(columns) < 2:
+        wrong = f"{shown(text)} has one column; each line needs a token and its tag, separated by a tab or by spaces"
+        return Problem("malformed line", f"{path}:{number}", wrong)
+    return Line(number, columns)
+
+
+def _is_comment(raw: bytes) -> bool:
+    """Whether a line before a sentence is about it: `# id = 1`, or `#` and no tag at the end. `# O` is a word."""
+    text = raw.rstrip(b" \t\r")
+    last = re.split(rb"[\t ]", text)[-1].decode(errors="replace")
+    return text.startswith(b"# ") and (ABOUT.fullmatch(text) is not None or not TAG.fullmatch(last))
+
+
+def _line(columns: list[str]) -> str:
+    return shown((" " if all(columns) else "\t").join(columns))

@@ -3,39 +3,67 @@
 from __future__ import annotations
 
 import difflib
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from metaprime.data import conll, parquet, synthetic
-from metaprime.data.labels import Applied, LabelSet, where
+from metaprime.data import conll, hub, jsonl, parquet, synthetic
+from metaprime.data.labels import LabelSet, labelled
+from metaprime.data.problems import Policy, Reading, settle
 from metaprime.types import MetaprimeError, Sentence
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A kind of source: `read(root, language, split)` gives sentences with raw tags."""
+    """A kind of source: `read(root, language, split)` gives sentences with raw tags, and what is wrong with the others."""
 
-    read: Callable[[str, str, str], list[Sentence]]
+    read: Callable[[str, str, str], Reading]
     languages: Callable[[str], list[str]]
 
 
+def _synthetic(root: str, language: str, split: str) -> Reading:
+    return Reading(synthetic.read(root, language, split), place=f"synthetic:{root} {language}/{split}")
+
+
 CORPORA = {
-    "synthetic": Corpus(synthetic.read, synthetic.languages),
+    "synthetic": Corpus(_synthetic, synthetic.languages),
     "parquet": Corpus(parquet.read, parquet.languages),
     "conll": Corpus(conll.read, conll.languages),
+    "jsonl": Corpus(jsonl.read, jsonl.languages),
+    "hub": Corpus(hub.read, hub.languages),
 }
 
 
-def read(source: str, language: str, split: str, labels: LabelSet) -> list[Sentence]:
-    """Sentences of one split of `data.source`, types mapped by name, tags in IOB2; what was repaired is logged."""
+def read(
+    source: str,
+    language: str,
+    split: str,
+    labels: LabelSet,
+    invalid: Policy = "repair",
+    tag_names: Sequence[str] = (),
+) -> list[Sentence]:
+    """Sentences of one split of `data.source`, types mapped by name, tags in IOB2; what was repaired or dropped is logged.
+
+    Raises:
+        MetaprimeError: the split cannot be read; or it has problems that `invalid` does not allow, all of them in one.
+    """
+    return settle(examine(source, language, split, labels, invalid, tag_names), invalid)
+
+
+def examine(
+    source: str,
+    language: str,
+    split: str,
+    labels: LabelSet | None,
+    invalid: Policy = "repair",
+    tag_names: Sequence[str] = (),
+) -> Reading:
+    """What `read` would give and every problem in it, whatever `invalid` allows; `labels` None takes every type as it is.
+
+    Raises:
+        MetaprimeError: the split as a whole cannot be read: it is not there, or not in the format.
+    """
     corpus, root = _open(source)
-    applied = [labels.apply(sentence) for sentence in corpus.read(root, language, split)]
-    _notice("%d tags of another scheme (S-, E-, ...) were converted to IOB2, the first at %s", applied, "converted")
-    _notice("%d I- tags that open an entity were repaired to B-, the first at %s", applied, "repaired")
-    return [one.sentence for one in applied]
+    return labelled(corpus.read(root, language, split), labels, invalid, tag_names)
 
 
 def languages(source: str) -> list[str]:
@@ -53,9 +81,3 @@ def _open(source: str) -> tuple[Corpus, str]:
             f"write one of {', '.join(f'{known}:' for known in CORPORA)}, e.g. conll:DIR"
         )
     return CORPORA[scheme], root
-
-
-def _notice(text: str, applied: list[Applied], change: str) -> None:
-    places = [(one.sentence, word) for one in applied for word in getattr(one, change)]
-    if places:
-        log.warning(text, len(places), where(*places[0]))

@@ -27,6 +27,7 @@ class EpisodeShape:
         steps: inner steps; each has its own support batch.
         query: sentences of the query batch.
         tau: a language is drawn with probability proportional to size^tau; 0 is uniform, 1 is by size.
+        same: every inner step has the same support batch.
     """
 
     episodes: int
@@ -34,11 +35,17 @@ class EpisodeShape:
     steps: int
     query: int
     tau: float
+    same: bool = False
+
+    @property
+    def batches(self) -> int:
+        """Different support batches of one episode."""
+        return min(1, self.steps) if self.same else self.steps
 
     @property
     def sentences(self) -> int:
         """Sentences one episode takes."""
-        return self.support * self.steps + self.query
+        return self.support * self.batches + self.query
 
 
 class Episodes:
@@ -57,9 +64,10 @@ class Episodes:
         self.pools = {language: _groups(pools[language]) for language in self.languages}
         for language, groups in self.pools.items():
             if len(groups) < shape.sentences:
+                steps = "1 (inner.support: same)" if shape.same else f"inner.steps {shape.steps}"
                 raise MetaprimeError(
                     f"language {language!r} has {len(groups)} different sentences, one episode takes {shape.sentences} "
-                    f"(support {shape.support} x inner.steps {shape.steps} + query {shape.query}): lower "
+                    f"(support {shape.support} x {steps} + query {shape.query}): lower "
                     "episodes.support, episodes.query or inner.steps, or leave the language out of data.languages"
                 )
         sizes = np.array([len(pools[language]) for language in self.languages], dtype=np.float64) ** shape.tau
@@ -87,7 +95,8 @@ class Episodes:
         episodes at that step.
         """
         drawn = [self.draw(step, index) for index in indices]
-        size, split = self.shape.support, self.shape.support * self.shape.steps
+        size, split = self.shape.support, self.shape.support * self.shape.batches
+        repeats = self.shape.steps if self.shape.same else 1
 
         def stacked(start: int, stop: int) -> Batch:
             parts = [rows[start:stop] for _, rows in drawn]
@@ -100,7 +109,7 @@ class Episodes:
             languages=tuple(language for language, _ in drawn),
             indices=tuple(indices),
             total=self.shape.episodes,
-            support=tuple(stacked(start, start + size) for start in range(0, split, size)),
+            support=tuple(stacked(start, start + size) for start in range(0, split, size)) * repeats,
             query=stacked(split, split + self.shape.query),
         )
 

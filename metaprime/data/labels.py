@@ -1,4 +1,4 @@
-"""Tags by name: which entity types a run knows, how a corpus's own types map onto them, and IOB2 for all of them.
+"""Tags by name: which entity types a run knows, and how a corpus's own types and tags map onto them in IOB2.
 
 Nothing here ever compares label ids between corpora: `B-LOC` is 3 in one data set and 5 in the next.
 """
@@ -9,21 +9,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import pairwise
-from typing import NamedTuple
 
+from metaprime.data.problems import Policy, Problem, Reading, dropping, shown
+from metaprime.data.schemes import parts, repair, scheme
 from metaprime.types import MetaprimeError, Sentence
-
-IOB = {"B": "B", "I": "I", "S": "B", "U": "B", "E": "I", "L": "I", "M": "I"}
-"""Prefix of any common scheme (IOB, BIOES, BILOU, BMES) -> prefix in IOB2."""
-
-
-class Applied(NamedTuple):
-    """A sentence in the run's labels, and the positions of the words whose tag had to change for IOB2's sake."""
-
-    sentence: Sentence
-    repaired: tuple[int, ...]  # I-X that opened an entity, now B-X
-    converted: tuple[int, ...]  # prefixes of another scheme (S-, E-, ...)
 
 
 @dataclass(frozen=True)
@@ -47,7 +36,7 @@ class LabelSet:
                     f"data.labels: {name!r} is no entity type; list types such as PER, without O, B- or I-"
                 )
         for source, target in self.mapping.items():
-            if source == "O":
+            if source == "O" != target:  # Universal NER once had B-O
                 raise MetaprimeError("data.label_map maps 'O', which is no entity type; remove that key")
             if target not in (*self.types, "O"):
                 raise MetaprimeError(
@@ -70,42 +59,81 @@ class LabelSet:
             raise MetaprimeError(f"tag {tag!r} is none of {list(self.tags)}; add its type to data.labels")
         return self._ids[tag]
 
-    def apply(self, sentence: Sentence) -> Applied:
-        """The sentence with its types mapped by name and its tags in IOB2; refuses a type that nobody named."""
-        named = [self._renamed(tag, sentence, word) for word, tag in enumerate(sentence.tags)]
-        tags, repaired = repair([tag for tag, _ in named])
-        converted = tuple(word for word, (_, foreign) in enumerate(named) if foreign)
-        return Applied(replace(sentence, tags=tags), repaired, converted)
+    def target(self, name: str) -> str | None:
+        """What a corpus's type is here: one of `types`, O, or None where nobody named it."""
+        return self.mapping.get(name, name if name in self.types else None)
 
-    def _renamed(self, tag: str, sentence: Sentence, word: int) -> tuple[str, bool]:
-        """(mapped tag with prefix B or I, whether its prefix came from another scheme)."""
-        if tag == "O":
-            return tag, False
-        prefix, _, name = tag.partition("-")
-        if prefix not in IOB or not name:
-            raise MetaprimeError(
-                f"{where(sentence, word)}: tag {tag!r} is neither O nor PREFIX-TYPE such as B-PER; "
-                "the tag must be the last column, in IOB2"
+
+def labelled(reading: Reading, labels: LabelSet | None, invalid: Policy, tag_names: Sequence[str] = ()) -> Reading:
+    """The sentences of a split in the run's labels and in IOB2, and what was found on the way.
+
+    Args:
+        labels: None takes every type as it is.
+        tag_names: what the tags 0, 1, 2 ... of a corpus in numbers mean.
+    """
+    named = [_named(sentence, tag_names) for sentence in reading.sentences]
+    form = scheme(sentence.tags for sentence in named)
+    found = Reading(problems=list(reading.problems), place=reading.place)
+    if form.name != "IOB2":
+        found.problems.append(Problem("other scheme", reading.place, f"tags are in {form.name}, converted to IOB2"))
+    for sentence in named:
+        tags, opened = repair(sentence.tags)
+        problems = _unknown(sentence, labels, tag_names)
+        if not form.opens_inside:
+            problems += _out_of_sequence(sentence, opened, labels)
+        if problems:
+            problems = dropping(problems, invalid)
+            found.problems.extend(problems)
+        if not any(problem.dropped for problem in problems):
+            found.sentences.append(replace(sentence, tags=tuple(_mapped(tag, labels) for tag in tags)))
+    return found
+
+
+def _named(sentence: Sentence, tag_names: Sequence[str]) -> Sentence:
+    if not tag_names or not any(map(str.isdecimal, sentence.tags)):
+        return sentence
+    known = {str(number): name for number, name in enumerate(tag_names)}
+    return replace(sentence, tags=tuple(known.get(tag, tag) for tag in sentence.tags))
+
+
+def _mapped(tag: str, labels: LabelSet | None) -> str:
+    if tag == "O" or labels is None:
+        return tag
+    target = labels.target(tag[2:])
+    return "O" if target == "O" else f"{tag[:2]}{target}"
+
+
+def _unknown(sentence: Sentence, labels: LabelSet | None, tag_names: Sequence[str]) -> list[Problem]:
+    """Tags that are none, and types that nobody named."""
+    problems = []
+    for word, tag in enumerate(sentence.tags):
+        prefix, name = parts(tag) or ("", "")
+        if not prefix and re.fullmatch("-?[0-9]+", tag):
+            known = f"data.tag_names names 0 to {len(tag_names) - 1}" if tag_names else "nothing says what numbers mean"
+            remedy = "list the tags in their order, e.g. data.tag_names: [O, B-PER, I-PER]"
+            problems.append(Problem("unknown tag", where(sentence, word), f"tag {shown(tag)}, but {known}; {remedy}"))
+        elif not prefix:
+            remedy = "correct it, or the order of the columns"
+            text = f"tag {shown(tag)} is neither O nor PREFIX-TYPE such as B-PER; {remedy}"
+            problems.append(Problem("unknown tag", where(sentence, word), text))
+        elif labels is not None and name and labels.target(name) is None:
+            remedy = (
+                f"add e.g. data.label_map: {{{name if len(name) <= 40 and name.isprintable() else shown(name)}: O}}"
             )
-        target = self.mapping.get(name, name)
-        if target == "O":
-            return target, False
-        if target not in self.types:
-            raise MetaprimeError(
-                f"{where(sentence, word)}: tag {tag!r} (type {name}) is neither in data.labels {list(self.types)} "
-                f"nor in data.label_map; add e.g. data.label_map: {{{name}: O}}"
-            )
-        return f"{IOB[prefix]}-{target}", prefix != IOB[prefix]
+            text = f"type {shown(name)} is neither in data.labels {list(labels.types)} nor in data.label_map; {remedy}"
+            problems.append(Problem("unmapped type", where(sentence, word), text))
+    return problems
 
 
-def repair(tags: Sequence[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """IOB2 of `tags`, and where it changed: an I-X that does not continue an entity of type X becomes B-X."""
-    repaired = tuple(
-        word
-        for word, (before, tag) in enumerate(pairwise(("O", *tags)))
-        if tag.startswith("I-") and before not in (tag, f"B-{tag[2:]}")
-    )
-    return tuple(f"B-{tag[2:]}" if word in repaired else tag for word, tag in enumerate(tags)), repaired
+def _out_of_sequence(sentence: Sentence, opened: Sequence[int], labels: LabelSet | None) -> list[Problem]:
+    """Entities that open with a prefix that continues. Where their type becomes O, it does not matter."""
+    problems = []
+    for word in opened:
+        tag = sentence.tags[word]
+        if _mapped(tag, labels) != "O":
+            text = f"{shown(tag)} continues no entity of its type; make it B-"
+            problems.append(Problem("invalid tag sequence", where(sentence, word), text))
+    return problems
 
 
 def where(sentence: Sentence, word: int) -> str:

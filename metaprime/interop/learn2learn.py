@@ -23,7 +23,7 @@ from metaprime.meta.inner import attention_kernels
 from metaprime.meta.learner import grouped
 from metaprime.types import Batch, Loss, MetaBatch, MetaprimeError, Params
 
-LEARNERS_HERE = ("peft_maml",)
+LEARNERS_HERE = ("peft_maml", "inner_peft", "maml", "anil")
 
 
 def step_of(learner: str) -> MetaStep:
@@ -101,7 +101,7 @@ def _adapt(holder: _Holder, support: list[Batch], settings: Settings) -> tuple[_
     clone, curve = clone_module(holder), []
     for batch in support:
         loss = clone(batch)
-        fast = clone.values(clone.fast_names)
+        fast = clone.values(grouped(clone.names, settings.inner))
         found = torch.autograd.grad(loss, list(fast.values()), create_graph=settings.second_order)
         gradients = dict(zip(fast, found, strict=True))
         clone = maml_update(clone, settings.inner_lr, [gradients.get(name) for name in clone.names])

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from metaprime.files import save_tensors, write_json
 from metaprime.meta import LEARNERS
 from metaprime.models.encoder import Encoder, load_encoder
+from metaprime.models.sites import Layout
 from metaprime.peft import METHODS, MethodConfig
 from metaprime.types import MetaprimeError, Params
 
@@ -80,18 +82,35 @@ def learned_groups(artifact: Artifact) -> set[str]:
     if artifact.provenance["kind"] == "tuned":
         return {"adapter", "head"}
     used = artifact.provenance["config"]
-    if not LEARNERS[used["learner"]["name"]].adapts:
-        return {"head"}
+    learner = LEARNERS[used["learner"]["name"]]
+    if not learner.adapts:
+        return {"adapter", "head"} & set(learner.outer)
     return {group for group in ("adapter", "head") if used["outer"][group] not in ("reset", "keep")}
 
 
-def load_encoder_of(artifact: Artifact) -> Encoder:
-    """The encoder the adapter and head were trained on.
+def sites_of(artifact: Artifact) -> Layout | None:
+    """The sites that the config of its run gave, None where they are the architecture's own.
+
+    Raises:
+        MetaprimeError: they are no sites.
+    """
+    given = _encoder_config(artifact).get("sites")
+    try:
+        return None if given is None else Layout.model_validate(given)
+    except ValidationError as error:
+        raise MetaprimeError(f"{CARD} of {artifact.encoder}: the encoder.sites in it are damaged ({error})") from None
+
+
+def load_encoder_of(artifact: Artifact, trust_remote_code: bool = False) -> Encoder:
+    """The encoder the adapter and head were trained on, with the attention and sites of that run.
+
+    Whether code that comes with it may be run is never taken from the folder itself.
 
     Raises:
         MetaprimeError: its weights are not the ones they were trained on.
     """
-    encoder = load_encoder(artifact.encoder)
+    attention = _encoder_config(artifact).get("attention", "sdpa")
+    encoder = load_encoder(artifact.encoder, attention, sites_of(artifact), trust_remote_code)
     wanted = artifact.provenance["encoder_weights"]
     if encoder.weights != wanted:
         raise MetaprimeError(
@@ -99,3 +118,7 @@ def load_encoder_of(artifact: Artifact) -> Encoder:
             f"{wanted[:12]}: restore that encoder, or train again"
         )
     return encoder
+
+
+def _encoder_config(artifact: Artifact) -> dict[str, Any]:
+    return dict(artifact.provenance.get("config", {}).get("encoder", {}))

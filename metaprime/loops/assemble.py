@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -13,7 +14,9 @@ from metaprime.config import Config
 from metaprime.data.episodes import Episodes, EpisodeShape
 from metaprime.interop import learn2learn
 from metaprime.loops.build import build_model, build_task, priming_rows
-from metaprime.loops.carrying import draw_initial, rules_of
+from metaprime.loops.carrying import draw_initial, rules_of, starting_values
+from metaprime.loops.finetune import to_device
+from metaprime.loops.guards import Guards
 from metaprime.loops.held_out import HeldOut, make_held_out
 from metaprime.loops.metrics_log import Display
 from metaprime.loops.outer import Outer, make_outer
@@ -21,15 +24,20 @@ from metaprime.loops.pretrain import pretrain
 from metaprime.loops.run_directory import KEPT_BASE
 from metaprime.meta import LEARNERS, MetaStep, Settings
 from metaprime.models.encoder import Encoder, load_encoder
-from metaprime.models.primable import PrimableModel, partition
+from metaprime.models.primable import PrimableModel, functional_loss, partition
 from metaprime.peft import METHODS, MethodConfig
 from metaprime.tasks.task import Task
-from metaprime.types import MetaprimeError, State
+from metaprime.types import MetaBatch, MetaprimeError, Params, Row, State
 
 BACKENDS: dict[str, Callable[[str], MetaStep]] = {
     "torch": lambda learner: LEARNERS[learner].step,
     "learn2learn": learn2learn.step_of,
 }
+
+VMAP_ERRORS = ("vmap", "Batching rule")
+"""Words of torch for: a tensor asked for its value, a shape that depends on one, an operator without a rule."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -48,6 +56,7 @@ class Run:
     meta_step: MetaStep
     held_out: HeldOut | None
     best: tuple[float, int] | None = None
+    guards: Guards = field(default_factory=Guards)
 
 
 def assemble(config: Config, accelerator: Accelerator) -> Run:
@@ -62,7 +71,9 @@ def assemble(config: Config, accelerator: Accelerator) -> Run:
     pools = priming_rows(config, task)
     episodes = Episodes(
         pools,
-        EpisodeShape(shape.per_step, shape.support, config.inner.steps, shape.query, shape.tau),
+        EpisodeShape(
+            shape.per_step, shape.support, config.inner.steps, shape.query, shape.tau, config.inner.support == "same"
+        ),
         config.run.seed,
     )
     if shape.per_step < accelerator.num_processes:
@@ -70,29 +81,72 @@ def assemble(config: Config, accelerator: Accelerator) -> Run:
             f"episodes.per_step {shape.per_step} leaves some of {accelerator.num_processes} processes without an episode: "
             "raise it or launch fewer"
         )
-    adapts = LEARNERS[config.learner.name].adapts
+    injects = LEARNERS[config.learner.name].injects
     model = build_model(encoder, task, primed_method(config), next(iter(pools.values())))
     meta_step = BACKENDS[config.learner.backend](config.learner.name)
     held_out = None
     if config.outer.validate_every and config.data.validation_languages:
-        if config.transfer.start_adapter == "primed" and not adapts:
+        if config.transfer.start_adapter == "primed" and not injects:
             raise MetaprimeError(
                 f"transfer.start_adapter: learner.name {config.learner.name!r} learns no adapter to start validation "
                 "from: set it to fresh"
             )
-        held_out = make_held_out(config, encoder, task, config.peft, model if adapts else None)
+        held_out = make_held_out(config, encoder, task, config.peft, model if injects else None)
         held_out.model.to(accelerator.device)
+    if config.inner.learn_rates:
+        bare = partition(model, encoder.layout.unused)
+        moved = [name for group in LEARNERS[config.learner.name].inner for name in getattr(bare, group)]
+        model.learn_rates(moved, config.inner.steps)
     model.to(accelerator.device)
-    draw_initial(model, config.run.seed)
+    draw_initial(model, config.run.seed, config.inner.lr)
     state = partition(model, encoder.layout.unused)
     settings = _settings(config, state)
+    if config.learner.backend == "torch" and settings.batched:
+        start = starting_values(model, state, rules_of(config), config.run.seed, 0, (0, 1))
+        rows = next(iter(pools.values()))
+        if reason := why_not_batched(model, task, state, start, rows, meta_step, settings):
+            settings = replace(settings, batched=False)
+            if accelerator.is_main_process:
+                log.warning(
+                    "%s cannot adapt episodes together (%s): they are adapted one after another, as with inner.batched=false",
+                    type(encoder.module).__name__,
+                    reason,
+                )
     outer = make_outer(state, config.outer, settings.outer)
     return Run(config, accelerator, encoder, task, episodes, model, state, outer, settings, meta_step, held_out)
 
 
+def why_not_batched(
+    model: PrimableModel,
+    task: Task,
+    state: State,
+    start: Params,
+    rows: Sequence[Row],
+    meta_step: MetaStep,
+    settings: Settings,
+) -> str:
+    """What keeps this encoder from running under `torch.func.vmap`, in torch's words; empty if nothing does.
+
+    Found out by one meta-step over two episodes of the same two sentences; `start` is phi and head of two episodes.
+    """
+    collated = task.collate(rows[:2])
+    batch = {name: torch.stack([tensor, tensor]) for name, tensor in collated.items()}
+    batch = to_device(batch, next(model.parameters()).device)
+    episodes = MetaBatch(("", ""), (0, 1), 2, (batch,), batch)
+    start = {name: value for name, value in start.items() if not name.startswith("rates.")}  # they are of all n steps
+    settings = replace(settings, outer=tuple(group for group in settings.outer if group != "rates"))
+    try:
+        meta_step(functional_loss(model, task.measure), state.backbone, start, episodes, settings)
+    except RuntimeError as error:
+        if not any(sign in str(error) for sign in VMAP_ERRORS):
+            raise
+        return str(error).split(". ")[0]
+    return ""
+
+
 def primed_method(config: Config) -> MethodConfig:
-    """The method that is injected for priming: the config's, or none for a learner without an inner loop."""
-    return config.peft if LEARNERS[config.learner.name].adapts else METHODS["head"].config()
+    """The method that is injected for priming: the config's, or none for a learner that needs no PEFT modules."""
+    return config.peft if LEARNERS[config.learner.name].injects else METHODS["head"].config()
 
 
 def _settings(config: Config, state: State) -> Settings:
@@ -103,13 +157,25 @@ def _settings(config: Config, state: State) -> Settings:
             "learner.backend learn2learn gives no adapted values to carry: set outer.adapter and outer.head to reset, keep "
             "or meta"
         )
-    learned = (group for group, rule in rules.items() if rule == "meta" and getattr(state, group))
+    if config.learner.backend == "learn2learn" and (config.inner.optimizer != "sgd" or config.inner.clip):
+        raise MetaprimeError(
+            "learner.backend learn2learn knows plain SGD alone: use inner.optimizer: sgd without inner.clip, or learner.backend: "
+            "torch"
+        )
+    learner = LEARNERS[config.learner.name]
+    learned = [group for group in learner.outer if group == "backbone"]
+    learned += [group for group, rule in rules.items() if rule == "meta" and getattr(state, group)]
+    learned += ["rates"] if state.rates else []
     return Settings(
         inner_lr=config.inner.lr,
+        inner=learner.inner,
+        optimizer=config.inner.optimizer,
+        clip=config.inner.clip,
+        micro=config.inner.micro_batch,
         second_order=config.inner.order == "second",
         batched=config.inner.batched,
         chunk=config.inner.task_chunk,
-        outer=("backbone", *learned),
+        outer=tuple(learned),
         carry=carries,
     )
 
@@ -133,4 +199,4 @@ def open_encoder(config: Config, accelerator: Accelerator | None = None) -> Enco
         if accelerator:
             accelerator.wait_for_everyone()
         name = str(folder)
-    return load_encoder(name, config.encoder.attention)
+    return load_encoder(name, config.encoder.attention, config.encoder.sites, config.encoder.trust_remote_code)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Sequence
 
 from torch import nn
 
 from metaprime.config import Config
+from metaprime.data import check
 from metaprime.data.corpora import read
 from metaprime.data.encoding import Lengths, shuffled_tags
 from metaprime.data.labels import LabelSet
@@ -19,7 +21,9 @@ from metaprime.models.sites import resolve
 from metaprime.peft import METHODS, MethodConfig
 from metaprime.tasks.tagging import entity_types, tagging
 from metaprime.tasks.task import Task
-from metaprime.types import Row
+from metaprime.types import MetaprimeError, Row, Sentence
+
+log = logging.getLogger(__name__)
 
 
 def build_task(config: Config, encoder: Encoder) -> Task:
@@ -36,10 +40,18 @@ def task_over(labels: Sequence[str], encoder: Encoder) -> Task:
 
 
 def priming_rows(config: Config, task: Task) -> dict[str, list[Row]]:
-    """The rows that episodes are drawn from, by language."""
+    """The rows that episodes are drawn from, by language.
+
+    Raises:
+        MetaprimeError: a language cannot be read, or has no entity at all.
+    """
     pools = {}
     for language in config.data.languages:
-        sentences = read(config.data.source, language, config.data.train_split, _labels(config))
+        sentences = _read(config, config.data.source, language, config.data.train_split)
+        for finding in check.unlabelled(f"{language}/{config.data.train_split}", sentences, config.data.labels):
+            if finding.severity == "fatal":
+                raise MetaprimeError(f"{config.data.source}: {finding.where}: {finding.text}")
+            log.warning("%s: %s", finding.where, finding.text)
         if config.data.shuffle_tags:
             sentences = shuffled_tags(sentences, config.run.seed, language)
         pools[language] = task.encode(sentences)
@@ -58,9 +70,13 @@ def target_rows(config: Config, task: Task, language: str) -> tuple[list[Row], l
 
 
 def _rows(config: Config, task: Task, source: str, language: str, scored: str) -> tuple[list[Row], list[Row]]:
-    train = read(source, language, config.data.train_split, _labels(config))
-    sentences = read(source, language, scored, _labels(config))
+    train = _read(config, source, language, config.data.train_split)
+    sentences = _read(config, source, language, scored)
     return task.encode(train), task.encode(sentences[: config.transfer.test_sentences])
+
+
+def _read(config: Config, source: str, language: str, split: str) -> list[Sentence]:
+    return read(source, language, split, _labels(config), config.data.invalid, config.data.tag_names)
 
 
 def build_model(encoder: Encoder, task: Task, method: MethodConfig, example: Sequence[Row]) -> PrimableModel:
@@ -80,10 +96,10 @@ def build_model(encoder: Encoder, task: Task, method: MethodConfig, example: Seq
 
 
 def _longest(encoder: Encoder) -> int:
-    """Sub-words the encoder can take."""
-    config = encoder.module.config
+    """Sub-words the encoder can take; with relative or rotary positions, as many as it was made for."""
+    config, longest = encoder.module.config, encoder.tokenizer.model_max_length
     spent = config.pad_token_id + 1 if encoder.layout.positions_after_padding else 0
-    return int(min(encoder.tokenizer.model_max_length, config.max_position_embeddings - spent))
+    return int(min(longest, getattr(config, "max_position_embeddings", longest) - spent))
 
 
 def _labels(config: Config) -> LabelSet:

@@ -15,15 +15,17 @@ from metaprime.types import Params, State
 
 def rules_of(config: Config) -> dict[str, str]:
     """The rule of `adapter` and of `head`. Without an inner loop there is no phi, and the head is simply trained."""
-    if LEARNERS[config.learner.name].adapts:
+    learner = LEARNERS[config.learner.name]
+    if learner.adapts:
         return {"adapter": config.outer.adapter, "head": config.outer.head}
-    return {"adapter": "keep", "head": "meta"}
+    return {group: "meta" if group in learner.outer else "keep" for group in ("adapter", "head")}
 
 
-def draw_initial(model: PrimableModel, seed: int) -> None:
-    """Gives the model's own phi and head their first values."""
+def draw_initial(model: PrimableModel, seed: int, inner_lr: float) -> None:
+    """Gives the model's own phi, head and inner rates their first values."""
     for group in ("adapter", "head"):
         assign(model, initial_values(model, group, torch_stream(seed, group)))
+    assign(model, {f"rates.{name}": torch.full((), inner_lr) for name, _ in model.rates.named_parameters()})
 
 
 def starting_values(
@@ -37,7 +39,7 @@ def starting_values(
             values |= {name: torch.stack([one[name] for one in drawn]).to(own[name].device) for name in own}
         else:
             values |= {name: value.detach().expand(len(indices), *value.shape) for name, value in own.items()}
-    return values
+    return values | {name: value.detach().expand(len(indices)) for name, value in state.rates.items()}
 
 
 def carry(model: PrimableModel, outcome: Outcome, rules: dict[str, str]) -> None:

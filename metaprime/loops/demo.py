@@ -29,6 +29,7 @@ from metaprime.evaluation.tables import markdown, spread, terminal, with_interva
 from metaprime.files import write_json
 from metaprime.loops.assemble import open_encoder
 from metaprime.loops.build import build_task
+from metaprime.loops.lock import locked
 from metaprime.loops.metrics_log import Display
 from metaprime.loops.prime import prime
 from metaprime.loops.run_directory import check_output, open_output, versions
@@ -106,12 +107,13 @@ def demo(
     if unknown := [name for name in arms if name not in ARMS]:
         raise MetaprimeError(f"--arms: {unknown[0]!r} is unknown (known: {', '.join(ARMS)})")
     check_output(config, resume=not overwrite, overwrite=overwrite)
-    encoder = open_encoder(config)  # the embedded one is pre-trained here, once; a bad one is refused here
-    open_output(config, resume=not overwrite, overwrite=overwrite)
-    config = override(config, f"encoder.name={json.dumps(encoder.name)}")
-    context = multiprocessing.get_context("spawn")  # fresh processes: each gets one thread, none inherits a lock
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        return _run(config, arms, seeds, pool)
+    with locked(Path(config.run.output)):
+        encoder = open_encoder(config)  # the embedded one is pre-trained here, once; a bad one is refused here
+        open_output(config, resume=not overwrite, overwrite=overwrite)
+        config = override(config, f"encoder.name={json.dumps(encoder.name)}")
+        context = multiprocessing.get_context("spawn")  # fresh processes: each gets one thread, none inherits a lock
+        with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+            return _run(config, arms, seeds, pool)
 
 
 def _run(config: Config, arms: Sequence[str], seeds: Sequence[int], pool: Executor) -> dict[str, Any]:
@@ -306,12 +308,14 @@ def _interval(numbers: dict[str, Any]) -> Interval:
 
 
 def _in_parallel(title: str, pool: Executor, work: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> list[Any]:
-    """Results in the order of the calls. The first failure ends what has not begun."""
+    """Results in the order of the calls. The first failure, or an interruption, ends what has not begun."""
     futures = [pool.submit(work, *call) for call in calls]
-    with Display(title, len(futures), True) as display:
-        for done, future in enumerate(as_completed(futures), 1):
-            if future.exception():
-                pool.shutdown(wait=False, cancel_futures=True)
-            future.result()
-            display.show(done, "")
+    try:
+        with Display(title, len(futures), True) as display:
+            for done, future in enumerate(as_completed(futures), 1):
+                future.result()
+                display.show(done, "")
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
     return [future.result() for future in futures]

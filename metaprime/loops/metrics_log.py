@@ -12,6 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from metaprime.files import write_text, writing
+
 
 class MetricsLog:
     """Appends lines to a file. Lines past the step a run resumes from are dropped: they are about to be written again."""
@@ -23,11 +25,11 @@ class MetricsLog:
                 with contextlib.suppress(ValueError):  # a line that was cut off when its run was killed
                     if json.loads(line)["step"] <= resumed_at:
                         kept.append(line + "\n")
-        file.write_text("".join(kept), encoding="utf-8")
+        write_text(file, "".join(kept))
         self.file = file
 
     def write(self, values: dict[str, Any]) -> None:
-        with self.file.open("a", encoding="utf-8") as lines:
+        with writing(self.file), self.file.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(values, ensure_ascii=False) + "\n")
 
 

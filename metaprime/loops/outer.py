@@ -1,25 +1,28 @@
-"""The outer step: sum the processes' parts, check them, move theta (and what is meta-learned) by AdamW."""
+"""The outer step: sum the processes' parts, move theta (and what is meta-learned) by AdamW."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
 
 from metaprime.config import OuterConfig
+from metaprime.loops.guards import REMEDY, Diverged, not_finite
 from metaprime.loops.schedule import warmup_decay
 from metaprime.meta import Outcome
-from metaprime.types import MetaprimeError, Params, State
+from metaprime.types import Params, State
 
 
-@dataclass(frozen=True)
+@dataclass
 class Outer:
-    """The optimizer over the parameters that learn, by name."""
+    """The optimizer over the parameters that learn, by name. `halvings`: times that a rollback has halved its rates."""
 
     optimizer: torch.optim.AdamW
     learning: Params
     config: OuterConfig
+    halvings: int = 0
 
     @property
     def names(self) -> dict[int, str]:
@@ -30,15 +33,17 @@ class Outer:
         """Moves the parameters in place; returns the gradient norm before clipping.
 
         Raises:
-            MetaprimeError: it is not finite.
+            Diverged: it is not finite.
         """
+        norm_ = torch.nn.utils.get_total_norm([gradients[name] for name in self.learning])
+        norm = norm_.item()
+        if norm != norm or norm == float("inf"):  # told before clipping spreads it over all parameters
+            where = not_finite({name: gradients[name] for name in self.learning}) or "none alone, only their sum"
+            raise Diverged(f"step {step + 1}: the outer gradient's norm is {norm}; {REMEDY}; not finite: {where}")
         for name, parameter in self.learning.items():
             parameter.grad = gradients[name]
-        limit = self.config.clip or float("inf")
-        norm = torch.nn.utils.clip_grad_norm_(self.learning.values(), limit).item()
-        if norm != norm or norm == float("inf"):
-            raise MetaprimeError(f"step {step + 1}: the outer gradient's norm is {norm}; {REMEDY}")
-        factor = warmup_decay(step, self.config.steps, self.config.warmup)
+        torch.nn.utils.clip_grads_with_norm_(self.learning.values(), self.config.clip or float("inf"), norm_)
+        factor = warmup_decay(step, self.config.steps, self.config.warmup) / 2**self.halvings
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
         self.optimizer.step()
@@ -46,12 +51,9 @@ class Outer:
         return norm
 
 
-REMEDY = "lower outer.lr or inner.lr, or set outer.clip; the last checkpoint is kept"
-
-
 def make_outer(state: State, config: OuterConfig, groups: tuple[str, ...]) -> Outer:
     """AdamW over the named groups of the state, each at its own rate; weight decay spares biases and norms."""
-    rates = {"backbone": config.lr, "adapter": config.adapter_lr or config.lr, "head": config.head_lr or config.lr}
+    own_rates = {"adapter": config.adapter_lr, "head": config.head_lr, "rates": config.rates_lr}
     learning: Params = {}
     parameter_groups = []
     for group in groups:
@@ -61,7 +63,9 @@ def make_outer(state: State, config: OuterConfig, groups: tuple[str, ...]) -> Ou
             chosen = [value for value in own.values() if (value.dim() > 1) == matrix]
             decay = config.weight_decay if matrix else 0.0
             if chosen:
-                parameter_groups.append({"params": chosen, "peak": rates[group], "weight_decay": decay})
+                parameter_groups.append(
+                    {"params": chosen, "peak": own_rates.get(group) or config.lr, "weight_decay": decay}
+                )
     return Outer(torch.optim.AdamW(parameter_groups, lr=config.lr, eps=config.epsilon), learning, config)
 
 
@@ -83,13 +87,9 @@ def summed(outcome: Outcome, accelerator: Accelerator) -> Outcome:
     )
 
 
-def check_finite(outcome: Outcome, step: int, languages: list[str]) -> None:
-    """Refuses a meta-batch whose losses are not finite.
-
-    Raises:
-        MetaprimeError: naming step and languages.
-    """
-    bad_T = ~(torch.isfinite(outcome.query_loss) & torch.isfinite(outcome.support_loss).all(-1))
-    if bad_T.any():
-        names = sorted({language for language, bad in zip(languages, bad_T.tolist(), strict=True) if bad})
-        raise MetaprimeError(f"step {step + 1}: the loss of language {', '.join(names)} is not finite; {REMEDY}")
+def outer_step(outer: Outer, step: int, outcome: Outcome, languages: Sequence[str]) -> float:
+    """The step; a gradient that is not finite is a sum over the meta-batch, whose languages are named."""
+    try:
+        return outer.step(step, outcome.gradients)
+    except Diverged as error:
+        raise Diverged(f"{error}; languages of this meta-batch: {', '.join(sorted(set(languages)))}") from None

@@ -12,12 +12,13 @@ from metaprime.models.primable import assign
 from metaprime.types import MetaprimeError, Sentence
 
 
-def predict(folder: str | Path, text: str) -> list[tuple[str, str]]:
+def predict(folder: str | Path, text: str, trust_remote_code: bool = False) -> list[tuple[str, str]]:
     """(word, tag) pairs of one sentence.
 
     Args:
         folder: one cell of `<run.output>/transfer/...`, or a `primed` folder.
         text: the sentence; it is split at white space, and punctuation is split off the words' ends.
+        trust_remote_code: whether Python files that come with the encoder may be run.
 
     Raises:
         MetaprimeError: the folder is not one of ours, its encoder changed, or the text is empty.
@@ -31,7 +32,7 @@ def predict(folder: str | Path, text: str) -> list[tuple[str, str]]:
             f"{folder}: priming with outer.head reset or keep leaves a random head, which cannot tag: give the folder of a "
             "transfer, or prime with outer.head=meta"
         )
-    encoder = load_encoder_of(artifact)
+    encoder = load_encoder_of(artifact, trust_remote_code)
     task = task_over(artifact.labels, encoder)
     rows = task.encode([Sentence(tuple(words), (task.labels[0],) * len(words), "text")])
     model = build_model(encoder, task, artifact.method, rows)

@@ -2,102 +2,165 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from metaprime.config import Config, dump_config
-from metaprime.files import save_tensors, write_json, written_aside
+from metaprime.files import discard, written_aside
 from metaprime.loops.artifact import Artifact, save_artifact
 from metaprime.loops.assemble import Run, assemble, primed_method
 from metaprime.loops.carrying import carry, rules_of, starting_values
-from metaprime.loops.checkpoint import (
-    Checkpoint,
-    load_checkpoint,
-    newest_checkpoint,
-    optimizer_tensors,
-    restore_optimizer,
-    save_checkpoint,
-)
+from metaprime.loops.changes import Facts, fingerprint
+from metaprime.loops.checkpoint import Checkpoint, load_best, save_best
 from metaprime.loops.finetune import to_device
+from metaprime.loops.guards import HALVINGS, REMEDY, Diverged, check_finite, check_weights
+from metaprime.loops.lock import locked
 from metaprime.loops.metrics_log import Display, MetricsLog
-from metaprime.loops.outer import REMEDY, check_finite, summed
-from metaprime.loops.run_directory import check_output, open_output, versions
+from metaprime.loops.outer import outer_step, summed
+from metaprime.loops.resume import restore, save_state, states_of, weights_of
+from metaprime.loops.run_directory import PRIMED, check_facts, check_output, clear_up, open_output, versions
+from metaprime.loops.stopping import Stopped, Stopping
 from metaprime.meta import LEARNERS, Outcome
 from metaprime.models.encoder import save_encoder, weights_hash
 from metaprime.models.primable import assign, functional_loss, partition
 from metaprime.types import MetaBatch, MetaprimeError
 
+log = logging.getLogger(__name__)
 
-def prime(config: Config, *, resume: bool = False, overwrite: bool = False, quiet: bool = False) -> Path:
+
+def prime(
+    config: Config,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    force: bool = False,
+    max_seconds: float | None = None,
+    quiet: bool = False,
+) -> Path:
     """Primes an encoder and returns the folder it is saved in, `<run.output>/primed`; `quiet` shows no progress.
 
-    Everything that can be wrong with config, data and encoder is found before the output directory is touched.
+    Everything that can be wrong with config, data and encoder is found before the output directory is touched. `force`
+    goes on with `resume` although something is not as it was when the run began.
 
     Raises:
         MetaprimeError: bad input, an output directory that is not free, or a loss that is not finite.
+        Stopped: a signal came, or `max_seconds` are over; the last step is finished and saved.
     """
-    torch.set_num_threads(config.run.threads)
-    accelerator = Accelerator()
-    if accelerator.mixed_precision != "no":
-        raise MetaprimeError(
-            f"mixed precision {accelerator.mixed_precision} is not supported yet: launch with --mixed_precision no"
-        )
-    check_output(config, resume, overwrite)
-    primed = Path(config.run.output) / "primed"
-    if resume and primed.is_dir():
+    with Stopping(max_seconds, "go on with --resume") as stop:
+        torch.set_num_threads(config.run.threads)
+        accelerator = Accelerator()
+        if accelerator.mixed_precision != "no":
+            raise MetaprimeError(
+                f"mixed precision {accelerator.mixed_precision} is not supported yet: launch with --mixed_precision no"
+            )
+        changed = check_output(config, resume, overwrite, force)
+        with locked(Path(config.run.output), accelerator):
+            primed = Path(config.run.output) / PRIMED
+            if not (resume and primed.is_dir() and not changed):
+                run = _open(config, accelerator, resume, overwrite, force)
+                with stop.deferred():
+                    _run(run, restore(run) if resume else 0, stop, quiet)
+                    if accelerator.is_main_process:
+                        _save_primed(run, primed)
+            elif accelerator.is_main_process:
+                clear_up(config)
+            accelerator.wait_for_everyone()
         return primed
+
+
+def _open(config: Config, accelerator: Accelerator, resume: bool, overwrite: bool, force: bool) -> Run:
+    """Assembles the run and, if all is well, opens the output directory for it."""
     run = assemble(config, accelerator)
+    facts: Facts = {
+        "versions": versions(),
+        "weights": {"encoder.name": run.encoder.weights},
+        "sentences": {name: fingerprint(chain(*groups)) for name, groups in run.episodes.pools.items()},
+    }
+    for name, splits in run.held_out.rows.items() if run.held_out else ():
+        facts["sentences"][f"{name} (held out)"] = fingerprint(chain(*splits))
+    if resume:
+        check_facts(config, facts, force)
+    run.guards.shown = accelerator.is_main_process
     accelerator.wait_for_everyone()  # every process has checked the directory before the first one writes
     if accelerator.is_main_process:
-        open_output(config, resume, overwrite)
+        if (old := Path(config.run.output) / PRIMED).is_dir():
+            discard(old)  # of another config, or it would not be here
+        open_output(config, resume, overwrite, facts)
     accelerator.wait_for_everyone()
-    first = _restore(run) if resume else 0
-    _loop(run, first, quiet)
-    if accelerator.is_main_process:
-        _save_primed(run, primed)
-    accelerator.wait_for_everyone()
-    return primed
+    return run
 
 
-def _loop(run: Run, first: int, quiet: bool) -> None:
+def _run(run: Run, first: int, stop: Stopping, quiet: bool) -> None:
+    """The loop; where it diverges and `outer.rollback` says so, again from the last checkpoint at half the rates."""
+    while True:
+        try:
+            return _loop(run, first, stop, quiet)
+        except Diverged as error:
+            halvings = run.guards.halvings + 1
+            if not run.config.outer.rollback or halvings > HALVINGS:
+                raise
+            first = restore(run)
+            run.guards.halvings = run.outer.halvings = halvings
+            if run.guards.shown:
+                log.warning("%s. Back to step %d, outer.lr halved (%d of %d)", error, first, halvings, HALVINGS)
+
+
+def _loop(run: Run, first: int, stop: Stopping, quiet: bool) -> None:
     """The method: draw episodes, adapt, take the outer step, carry; look at held-out languages; save."""
-    config, every = run.config, run.config.outer
+    config, every, guards = run.config, run.config.outer, run.guards
     rules, loss = rules_of(config), functional_loss(run.model, run.task.measure)
     rank, world = run.accelerator.process_index, run.accelerator.num_processes
     mine = range(rank, config.episodes.per_step, world)
     shown = run.accelerator.is_main_process
-    log = MetricsLog(Path(config.run.output) / "metrics.jsonl", first or -1) if shown else None
+    lines = MetricsLog(Path(config.run.output) / "metrics.jsonl", first or -1) if shown else None
     if first == 0 and run.held_out:
         unprimed = {"step": 0, **_validate(run, 0)}  # a run that only does harm keeps the encoder as it was
-        if log:
-            log.write(unprimed)
+        if lines:
+            lines.write(unprimed)
     with Display("priming", every.steps, shown and not quiet) as display:
         for step in range(first, every.steps):
             began = time.perf_counter()
             batch = _moved(run.episodes.meta_batch(step, mine, run.task.collate), run.accelerator.device)
             start = starting_values(run.model, run.state, rules, config.run.seed, step, mine)
             outcome = summed(run.meta_step(loss, run.state.backbone, start, batch, run.settings), run.accelerator)
-            check_finite(outcome, step, run.episodes.languages_of(step))
+            languages = run.episodes.languages_of(step)
+            check_finite(outcome, step, languages, weights_of(run))
+            guards.check(every, outcome, step)
             if shown and step > first and _due(step - 1, every.checkpoint_every, every.steps):
-                _save_state(run, step)  # only now: the weights that step left have given a finite loss
-            norm = run.outer.step(step, outcome.gradients)
+                save_state(run, step)  # only now: the weights that step left have given a finite loss
+            guards.note(outcome, run.state.adapter, step)
+            norm = outer_step(run.outer, step, outcome, languages)
             carry(run.model, outcome, rules)
             line = _metrics(run, step, outcome, norm) | {"volatile": {"seconds": time.perf_counter() - began}}
             if run.held_out and (_due(step, every.validate_every, every.steps) or 2 * step + 2 == every.validate_every):
                 line |= _validate(run, step + 1)
-            if log:
-                log.write(line)
+            if lines:
+                lines.write(line)
             display.show(step + 1, _note(line))
-    if shown:
-        _save_state(run, every.steps)
+            if (code := stop.due(run.accelerator)) and step + 1 < every.steps:
+                _stop(run, step + 1, code)
+    check_weights(run.state, every.steps)
+    if shown and first < every.steps:
+        save_state(run, every.steps)
+
+
+def _stop(run: Run, steps: int, code: int) -> NoReturn:
+    """Saves the run after so many meta-steps, and ends it."""
+    check_weights(run.state, steps)
+    if run.accelerator.is_main_process:
+        save_state(run, steps)
+    run.accelerator.wait_for_everyone()  # a launcher ends the others when the first is gone
+    raise Stopped(code, f" after step {steps} of {run.config.outer.steps}, which is saved")
 
 
 def _validate(run: Run, steps: int) -> dict[str, Any]:
@@ -113,48 +176,15 @@ def _validate(run: Run, steps: int) -> dict[str, Any]:
     if run.best is None or score >= run.best[0]:  # of equals the later: it has seen more
         run.best = (score, steps)
         if run.accelerator.is_main_process:
-            with written_aside(_states(run.config) / "best") as aside:
-                save_tensors(_weights(run), aside / "tensors.safetensors")
-                write_json(aside / "state.json", {"step": steps, "score": score})
+            save_best(states_of(run.config), Checkpoint(steps, weights_of(run), {"score": score}))
     return {"validation_f1": score, "best_step": run.best[1]}
-
-
-def _restore(run: Run) -> int:
-    """Weights, optimizer and best of the newest checkpoint; returns the steps done, 0 where there is none."""
-    checkpoint = newest_checkpoint(_states(run.config))
-    if checkpoint is None:
-        return 0
-    if checkpoint.state["base_weights"] != run.encoder.weights:
-        raise MetaprimeError(
-            f"{_states(run.config)} was primed from other base weights than encoder.name has now: restore them, or start "
-            "anew with --overwrite"
-        )
-    assign(run.model, {name: value for name, value in checkpoint.tensors.items() if "/" not in name})
-    restore_optimizer(run.outer.optimizer, run.outer.names, checkpoint.tensors)
-    best = checkpoint.state["best"]
-    run.best = (best[0], best[1]) if best else None
-    return checkpoint.step
-
-
-def _save_state(run: Run, steps: int) -> None:
-    """A checkpoint of the run after so many meta-steps."""
-    optimizer = optimizer_tensors(run.outer.optimizer, run.outer.names)
-    state = {
-        "base_weights": run.encoder.weights,
-        "best": list(run.best) if run.best else None,
-        "processes": run.accelerator.num_processes,
-        "versions": versions(),
-    }
-    checkpoint = Checkpoint(steps, {**_weights(run), **optimizer}, state)
-    save_checkpoint(_states(run.config), checkpoint, run.config.outer.keep_checkpoints)
 
 
 def _save_primed(run: Run, folder: Path) -> None:
     """The best weights (the last, if nothing was validated) with tokenizer and provenance."""
     chosen = run.config.outer.steps
     if run.best:
-        best = load_checkpoint(_states(run.config) / "best")
-        assign(run.model, best.tensors)
+        assign(run.model, load_best(states_of(run.config), run.best[1]).tensors)
         chosen = run.best[1]
     backbone = cast(PreTrainedModel, run.model.backbone)
     provenance = {
@@ -177,14 +207,6 @@ def _save_primed(run: Run, folder: Path) -> None:
         save_artifact(aside, Artifact(primed_method(run.config), run.task.labels, values, ".", provenance))
 
 
-def _weights(run: Run) -> dict[str, torch.Tensor]:
-    return {**run.state.backbone, **run.state.adapter, **run.state.head}
-
-
-def _states(config: Config) -> Path:
-    return Path(config.run.output) / "state"
-
-
 def _due(step: int, every: int, steps: int) -> bool:
     return (step + 1) % every == 0 or step + 1 == steps
 
@@ -204,6 +226,11 @@ def _metrics(run: Run, step: int, outcome: Outcome, norm: float) -> dict[str, An
     }
     if LEARNERS[run.config.learner.name].adapts:
         line["support_loss_before"], line["support_loss_after"] = outcome.support_loss.mean(0).tolist()
+    if "support_loss_before" in line and run.config.inner.steps > 1:  # one step has no loss after it to compare with
+        before_T, after_T = outcome.support_loss.unbind(-1)
+        line["support_falls"] = (after_T < before_T).double().mean().item()
+    if run.guards.halvings:
+        line["outer_halvings"] = run.guards.halvings
     return line
 
 
@@ -211,6 +238,8 @@ def _note(line: dict[str, Any]) -> str:
     note = f"query loss {line['query_loss']:.3f}"
     if "support_loss_before" in line:
         note += f"  support {line['support_loss_before']:.3f} -> {line['support_loss_after']:.3f}"
+        if "support_falls" in line and line["support_loss_after"] >= line["support_loss_before"]:
+            note += " (not falling)"
     if "validation_f1" in line:
         note += f"  held-out F1 {line['validation_f1']:.1f}"
     return note

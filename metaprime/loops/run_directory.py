@@ -1,16 +1,19 @@
-"""A run's output directory: who may write into it."""
+"""A run's output directory: who may write into it, and what is recorded of how the run began."""
 
 from __future__ import annotations
 
 import json
+import logging
 import platform
-import shutil
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from metaprime.config import Config, dump_config
-from metaprime.files import write_json
+from metaprime.files import LEFT, discard, sweep, write_json, write_text, writing
+from metaprime.loops.changes import Facts, changes, config_facts
+from metaprime.loops.lock import LOCK
 from metaprime.types import MetaprimeError
 
 RECORD = "run.json"
@@ -18,10 +21,18 @@ KEPT_BASE = "base"
 """Folder of an embedded pre-trained encoder: it may stand in the output before the run does."""
 TRANSFERS = "transfer"
 """Folder of transfers: they may have started from another encoder before this one is primed."""
+PRIMED = "primed"
+"""Folder of the primed encoder."""
+STATES = "state"
+"""Folder of checkpoints."""
+
+log = logging.getLogger(__name__)
 
 
-def check_output(config: Config, resume: bool, overwrite: bool) -> None:
+def check_output(config: Config, resume: bool, overwrite: bool, force: bool | None = None) -> list[str]:
     """Refuses an output directory that holds another run, or anything that is not a run. Changes nothing.
+
+    With `force` a run of another config is gone on with; None: that is not to be had here. Returns what differs.
 
     Raises:
         MetaprimeError: saying what is there and which flag or key to use.
@@ -29,29 +40,67 @@ def check_output(config: Config, resume: bool, overwrite: bool) -> None:
     if resume and overwrite:
         raise MetaprimeError("--resume and --overwrite exclude each other: give one of them")
     output = check_writable(config)
-    record = output / RECORD
-    if not record.is_file():
-        foreign = [path.name for path in output.glob("*") if path.name not in (KEPT_BASE, TRANSFERS)]
+    if not (output / RECORD).is_file():
+        ours = (KEPT_BASE, TRANSFERS, LOCK)
+        foreign = [path.name for path in output.glob("*") if path.name not in ours and not LEFT.fullmatch(path.name)]
         if foreign:
             raise MetaprimeError(
                 f"run.output {output} holds files that are no metaprime run ({foreign[0]}); choose another"
             )
-        return
+        return []
     if overwrite:
-        return
-    try:
-        found = json.loads(record.read_text(encoding="utf-8"))["config"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise MetaprimeError(f"{record} is damaged ({error}): choose another run.output, or use --overwrite") from None
-    if found != _digest(config):
+        return []
+    record = _read_record(output)
+    different = changes({"config": record["config"]}, {"config": config_facts(config)})
+    if different and not (resume and force):
+        remedy = "choose another run.output, or replace it with --overwrite"
+        if resume and force is not None:
+            remedy = "choose another run.output, replace it with --overwrite, or go on all the same with --force"
         raise MetaprimeError(
-            f"run.output {output} holds another run (config {found}, this one is {_digest(config)}; see its "
-            "config.yaml): choose another run.output, or replace it with --overwrite"
+            "\n".join([f"run.output {output} holds another run (see its config.yaml): {remedy}", *different])
         )
     if not resume:
         raise MetaprimeError(
             f"run.output {output} holds this run already: go on with --resume, or start anew with --overwrite"
         )
+    for line in different:
+        log.warning("going on with another config: %s", line)
+    return different
+
+
+def check_facts(config: Config, facts: Facts, force: bool) -> None:
+    """Refuses to go on with other sentences, base weights or package versions than the run was begun with.
+
+    Raises:
+        MetaprimeError: naming each with what it was and is.
+    """
+    output = Path(config.run.output)
+    if not (output / RECORD).is_file():
+        return
+    different = changes({**_read_record(output), "config": None}, facts)
+    if different and not force:
+        raise MetaprimeError(
+            "\n".join(
+                [
+                    f"run.output {output} holds a run that was begun with something else: restore it, start anew with "
+                    "--overwrite, or go on all the same with --force (the result is then neither the one's nor the other's)",
+                    *different,
+                ]
+            )
+        )
+    for line in different:
+        log.warning("going on with something else: %s", line)
+
+
+def _read_record(output: Path) -> dict[str, Any]:
+    record = output / RECORD
+    try:
+        found: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+        if not isinstance(found["config"], dict):
+            raise TypeError("its config is not written out")
+        return found
+    except (ValueError, KeyError, TypeError) as error:
+        raise MetaprimeError(f"{record} is damaged ({error}): choose another run.output, or use --overwrite") from None
 
 
 def check_writable(config: Config) -> Path:
@@ -67,26 +116,30 @@ def check_writable(config: Config) -> Path:
     return output
 
 
-def open_output(config: Config, resume: bool, overwrite: bool) -> Path:
-    """Creates the directory (emptied by `overwrite`) and records whose it is."""
+def open_output(config: Config, resume: bool, overwrite: bool, facts: Facts | None = None) -> Path:
+    """Creates the directory (emptied by `overwrite`), clears up after killed runs, and records whose it is."""
     output = Path(config.run.output)
-    if overwrite and (output / RECORD).is_file():
-        for path in output.iterdir():
-            if path.name not in (KEPT_BASE, RECORD):  # the record goes last, replaced below: a kill leaves it ours
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-    output.mkdir(parents=True, exist_ok=True)
-    write_json(output / RECORD, {"config": _digest(config), "versions": versions()})
-    (output / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+    with writing(output):
+        output.mkdir(parents=True, exist_ok=True)
+        clear_up(config)
+        if overwrite and (output / RECORD).is_file():
+            # The results first, then what they are made from, the record last and by replacing it: wherever this is
+            # killed, the directory is still ours and holds no result without what it stands on.
+            rest = sorted(path.name for path in output.iterdir() if path.name not in (KEPT_BASE, RECORD, LOCK))
+            for name in sorted(rest, key=lambda name: (PRIMED, TRANSFERS, STATES, name).index(name)):
+                discard(output / name)
+    write_json(output / RECORD, {"config": config_facts(config), "versions": versions(), **(facts or {})})
+    write_text(output / "config.yaml", dump_config(config))
     return output
+
+
+def clear_up(config: Config) -> None:
+    """Removes what killed runs were about to write."""
+    for folder in (Path(config.run.output), Path(config.run.output) / STATES):
+        sweep(folder)
 
 
 def versions() -> dict[str, str]:
     """Of Python, the platform and the packages that results depend on."""
     packages = ("metaprime", "torch", "transformers", "tokenizers", "accelerate", "seqeval", "numpy")
     return {"python": platform.python_version(), "platform": sys.platform, **{name: version(name) for name in packages}}
-
-
-def _digest(config: Config) -> str:
-    """Of everything but where the run is kept."""
-    here = config.model_copy(update={"run": config.run.model_copy(update={"output": ""})})
-    return here.digest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import os
 import socket
 import time
@@ -19,14 +20,17 @@ from transformers import PreTrainedModel
 from metaprime.config import Config
 from metaprime.data.episodes import sample
 from metaprime.evaluation.records import Record, read_record
-from metaprime.files import write_json, written_aside
-from metaprime.loops.artifact import CARD, Artifact, learned_groups, load_artifact, save_artifact
+from metaprime.files import sweep, write_json, written_aside
+from metaprime.loops.artifact import CARD, Artifact, learned_groups, load_artifact, save_artifact, sites_of
 from metaprime.loops.assemble import open_encoder
 from metaprime.loops.build import build_model, build_task, target_rows
+from metaprime.loops.changes import Facts, changes, fingerprint
 from metaprime.loops.finetune import check_shares, evaluate, fine_tune
 from metaprime.loops.held_out import make_held_out, start_values
+from metaprime.loops.lock import locked
 from metaprime.loops.metrics_log import Display
 from metaprime.loops.run_directory import TRANSFERS, check_writable, versions
+from metaprime.loops.stopping import Stopping
 from metaprime.models.encoder import Encoder, load_encoder, save_encoder, weights_hash
 from metaprime.models.primable import PrimableModel, partition
 from metaprime.peft import METHODS, MethodConfig
@@ -35,6 +39,10 @@ from metaprime.tasks.task import Task
 from metaprime.types import MetaprimeError, Params, Row
 
 RECORD = "record.json"
+ASKED = ("methods", "shots", "seeds")
+"""Keys of the section `transfer` that say which cells are asked for: no record depends on them."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -77,28 +85,41 @@ class Bench:
     frozen: str
 
 
-def transfer(config: Config, *, overwrite: bool = False, quiet: bool = False) -> list[Record]:
+def transfer(
+    config: Config,
+    *,
+    overwrite: bool = False,
+    force: bool = False,
+    max_seconds: float | None = None,
+    quiet: bool = False,
+) -> list[Record]:
     """Runs every cell (language x method x K x seed) of the config that has no record yet; returns all records. `quiet`
     shows no progress.
 
     Each cell has a folder under `<run.output>/transfer/<encoder>/`: record, predictions, and what `metaprime predict`
-    needs. Under `accelerate launch` each process takes its share of the cells.
+    needs. Under `accelerate launch` each process takes its share of the cells. `force` keeps records although something
+    is not as it was when they were made.
 
     Raises:
         MetaprimeError: bad input; a record of another config; theta changed where it should have been frozen.
+        Stopped: a signal came, or `max_seconds` are over; the cell at hand is given up, those before it are kept.
     """
-    torch.set_num_threads(config.run.threads)
-    accelerator = Accelerator()
-    check_writable(config)
+    with Stopping(max_seconds, "finished cells are kept, the same command does the others") as stop:
+        torch.set_num_threads(config.run.threads)
+        accelerator = Accelerator()
+        with locked(check_writable(config), accelerator):
+            return _transfer(config, accelerator, stop, overwrite, force, quiet)
+
+
+def _transfer(
+    config: Config, accelerator: Accelerator, stop: Stopping, overwrite: bool, force: bool, quiet: bool
+) -> list[Record]:
     source = open_source(config, accelerator)
     task = build_task(config, source.encoder)
+    rows = _checked_rows(config, task)
+    check_start(config, source, task)
+    check_rates(config)
     settings = config.transfer
-    rows = {language: target_rows(config, task, language) for language in config.data.target_languages}
-    if not rows:
-        raise MetaprimeError("data.target_languages is empty: name at least one language to transfer to")
-    for language, (train, _) in rows.items():
-        sample(train, max(settings.shots), 0, language)
-    check_shares(settings)
     cells = [
         Cell(language, method, shots, seed)
         for method in settings.methods
@@ -107,22 +128,40 @@ def transfer(config: Config, *, overwrite: bool = False, quiet: bool = False) ->
         for seed in settings.seeds
     ]
     root = Path(config.run.output) / TRANSFERS / _label(config)
-    digest = _digest(config, source)
-    todo = [cell for cell in cells if not _done(root / cell.folder, digest, overwrite)]
+    if accelerator.is_main_process:
+        sweep(root)
+    accelerator.wait_for_everyone()
+    facts = {language: _facts(config, source, language, *rows[language]) for language in rows}
+    todo = [cell for cell in cells if overwrite or not _done(root / cell.folder, facts[cell.language], force)]
+    rates = {} if force or overwrite else _known_rates(root, cells, todo)
     accelerator.wait_for_everyone()  # every process has the same list before the first one adds to what is done
     mine = todo[accelerator.process_index :: accelerator.num_processes]
-    rates = {} if not todo else choose_rates(config, source, task, accelerator.device)
     with Display("transfer", len(mine), accelerator.is_main_process and not quiet) as display:
         bench: Bench | None = None
         for done, cell in enumerate(mine, 1):
+            stop.check()
+            if (cell.method, cell.shots) not in rates:  # only now: a run that is stopped loses one choice, not all
+                wanted = [shots for shots in settings.shots if (cell.method, shots) not in rates]
+                rates |= choose_rates(config, source, task, accelerator.device, (cell.method,), wanted)
             if bench is None or bench.method.method != cell.method:
                 bench = make_bench(config, source, task, cell.method, rows[cell.language][0], accelerator.device)
             record = _run_cell(
-                config, cell, bench, source, task, rows[cell.language], rates, digest, root / cell.folder
+                config, cell, bench, source, task, rows[cell.language], rates, facts[cell.language], root / cell.folder
             )
             display.show(done, f"{cell.folder} F1 {record['scores']['lenient']['overall']['f1']:.1f}")
     accelerator.wait_for_everyone()
     return [read_record(root / cell.folder / RECORD) for cell in cells]
+
+
+def _checked_rows(config: Config, task: Task) -> dict[str, tuple[list[Row], list[Row]]]:
+    """Training and test rows of every target language, enough of them."""
+    rows = {language: target_rows(config, task, language) for language in config.data.target_languages}
+    if not rows:
+        raise MetaprimeError("data.target_languages is empty: name at least one language to transfer to")
+    for language, (train, _) in rows.items():
+        sample(train, max(config.transfer.shots), 0, language)
+    check_shares(config.transfer)
+    return rows
 
 
 def open_source(config: Config, accelerator: Accelerator | None = None) -> Source:
@@ -141,8 +180,10 @@ def open_source(config: Config, accelerator: Accelerator | None = None) -> Sourc
                 f"transfer.encoder: {name} does not exist; run `metaprime prime` first, or set transfer.encoder to base or "
                 "to a folder"
             )
-        encoder = load_encoder(name, config.encoder.attention)
-        source = Source(encoder, load_artifact(Path(name)) if (Path(name) / CARD).is_file() else None)
+        artifact = load_artifact(Path(name)) if (Path(name) / CARD).is_file() else None
+        sites = config.encoder.sites or (sites_of(artifact) if artifact else None)
+        encoder = load_encoder(name, config.encoder.attention, sites, config.encoder.trust_remote_code)
+        source = Source(encoder, artifact)
     if "primed" in (settings.start_adapter, settings.start_head) and source.artifact is None:
         raise MetaprimeError(
             f"transfer.start_adapter and start_head cannot be primed: encoder {source.encoder.name} was not primed by "
@@ -195,25 +236,43 @@ def make_bench(
     return Bench(model, method, state.backbone, weights_hash(state.backbone))
 
 
-def choose_rates(config: Config, source: Source, task: Task, device: torch.device) -> dict[tuple[str, int], float]:
-    """The learning rate for each (method, K): the only one given, or the best of several on the validation languages.
+def check_rates(config: Config) -> None:
+    """Refuses several learning rates without languages to choose on.
+
+    Raises:
+        MetaprimeError: saying so.
+    """
+    if len(config.transfer.lr) > 1 and not config.data.validation_languages:
+        raise MetaprimeError(
+            "transfer.lr lists several rates: data.validation_languages must name languages to choose on"
+        )
+
+
+def choose_rates(
+    config: Config,
+    source: Source,
+    task: Task,
+    device: torch.device,
+    methods: Sequence[str] = (),
+    many_shots: Sequence[int] = (),
+) -> dict[tuple[str, int], float]:
+    """The learning rate for each (method, K), of all or of some: the only one given, or the best of several on the
+    validation languages.
 
     Raises:
         MetaprimeError: several are given and there is no language to choose on.
     """
     settings = config.transfer
     check_start(config, source, task)
+    check_rates(config)
+    methods, many_shots = methods or settings.methods, many_shots or settings.shots
     if len(settings.lr) == 1:
-        return {(method, shots): settings.lr[0] for method in settings.methods for shots in settings.shots}
-    if not config.data.validation_languages:
-        raise MetaprimeError(
-            "transfer.lr lists several rates: data.validation_languages must name languages to choose on"
-        )
+        return {(method, shots): settings.lr[0] for method in methods for shots in many_shots}
     chosen = {}
-    for name in settings.methods:
+    for name in methods:
         held_out = make_held_out(config, source.encoder, task, method_config(config, name))
         backbone = partition(held_out.model.to(device)).backbone
-        for shots in settings.shots:
+        for shots in many_shots:
             tried = {}
             for lr in settings.lr:
                 scores = held_out.scores(backbone, source.primed, lr, shots, sorted(held_out.rows))
@@ -230,7 +289,7 @@ def _run_cell(
     task: Task,
     rows: tuple[list[Row], list[Row]],
     rates: dict[tuple[str, int], float],
-    digest: str,
+    facts: Facts,
     folder: Path,
 ) -> Record:
     began = time.perf_counter()
@@ -258,10 +317,11 @@ def _run_cell(
         "scores": scores,
         "training": {"steps": tuned.steps, "lr": lr, "sentences": len(shots), "last_loss": tuned.losses[-1]},
         "frozen": {"before": bench.frozen, "after": after, "unchanged": after == bench.frozen},
-        "digest": digest,
+        "digest": _digest(config, source),
+        "sentences": facts["sentences"],
         "peft": bench.method.model_dump(mode="json"),
         "config": config.model_dump(mode="json"),
-        "versions": versions(),
+        "versions": facts["versions"],
         "volatile": {
             "seconds": time.perf_counter() - began,
             "host": socket.gethostname(),
@@ -286,6 +346,11 @@ def _save_cell(
 ) -> None:
     light = {name: value for name, value in values.items() if not name.startswith("backbone.")}
     provenance: dict[str, Any] = {"kind": "tuned", "seed": source.priming_seed, "cell": record["cell"]}
+    used = {
+        "attention": record["config"]["encoder"]["attention"],
+        "sites": source.encoder.layout.model_dump(mode="json"),
+    }
+    provenance["config"] = {"encoder": used}  # as the encoder was read here, so must it be for predicting
     with written_aside(folder) as aside:
         encoder, weights = source.encoder.name, source.encoder.weights
         if METHODS[cell.method].moves_backbone:
@@ -320,20 +385,60 @@ def _label(config: Config) -> str:
 
 def _digest(config: Config, source: Source) -> str:
     """What a record depends on: data, method, transfer settings and the encoder's weights; not which cells were asked."""
-    settings = config.transfer.model_copy(update={"methods": (), "shots": (), "seeds": ()})
+    settings = config.transfer.model_copy(update=dict.fromkeys(ASKED, ()))
     lists: dict[str, Any] = {"languages": (), "target_languages": ()}
     data = config.data.model_copy(update=lists)
     part = config.model_copy(update={"transfer": settings, "data": data})
     return f"{part.digest('data', 'peft', 'transfer')}-{source.encoder.weights[:12]}"
 
 
-def _done(folder: Path, digest: str, overwrite: bool) -> bool:
-    if overwrite or not folder.exists():  # an old one stays until the new one is whole
+def _relevant(values: dict[str, Any]) -> dict[str, Any]:
+    """Of a config as JSON, what a record depends on."""
+    kept = {section: dict(values[section]) for section in ("data", "peft", "transfer")}
+    for section, key in (("data", "languages"), ("data", "target_languages"), *(("transfer", key) for key in ASKED)):
+        kept[section].pop(key, None)
+    return kept
+
+
+def _facts(config: Config, source: Source, language: str, train: list[Row], test: list[Row]) -> Facts:
+    return {
+        "config": _relevant(config.model_dump(mode="json")),
+        "versions": versions(),
+        "weights": {"the encoder": source.encoder.weights[:12]},
+        "sentences": {f"{language} (training)": fingerprint(train), f"{language} (scored)": fingerprint(test)},
+    }
+
+
+def _done(folder: Path, facts: Facts, force: bool) -> bool:
+    """Whether the cell has a record, made as it would be made now."""
+    if not folder.exists():
         return False
-    found = read_record(folder / RECORD)["digest"]
-    if found != digest:
+    record = read_record(folder / RECORD)
+    try:
+        before = {**record, "config": _relevant(record["config"])}
+        before["weights"] = {"the encoder": record["digest"].rpartition("-")[2]}
+    except (KeyError, TypeError, AttributeError) as error:
         raise MetaprimeError(
-            f"{folder} holds a transfer with other settings or another encoder ({found}, this one is {digest}): choose "
-            "another run.output, or replace it with --overwrite"
+            f"record {folder / RECORD} is damaged ({error}): remove {folder}, or use --overwrite"
+        ) from None
+    different = changes(before, facts)
+    if different and not force:
+        raise MetaprimeError(
+            "\n".join(
+                [
+                    f"{folder} holds a transfer with other settings, sentences, versions or another encoder: choose another "
+                    "run.output, replace it with --overwrite, or keep it as it is with --force",
+                    *different,
+                ]
+            )
         )
+    for line in different:
+        log.warning("keeping %s although it was made with something else: %s", folder, line)
     return True
+
+
+def _known_rates(root: Path, cells: Sequence[Cell], todo: Sequence[Cell]) -> dict[tuple[str, int], float]:
+    """Rates that cells which are done were given: they need not be chosen again."""
+    left = set(todo)
+    done = [cell for cell in cells if cell not in left]
+    return {(cell.method, cell.shots): read_record(root / cell.folder / RECORD)["training"]["lr"] for cell in done}

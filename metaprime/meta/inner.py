@@ -1,14 +1,15 @@
-"""The inner loop: phi' = phi - alpha dL_support/dphi, n times, theta untouched; and the outer gradient at phi'.
+"""The inner loop: phi' = phi - alpha dL_support/dphi, n times; and the outer gradient of the query loss at phi'.
 
-Everything here has a leading episode dimension T: `fast`, the batches and the losses. How T episodes are carried out is
-one choice, `batched` by `torch.func.vmap` or `looped` one at a time; the two are equal and tested to be. Parameters are
-values: nothing is cloned, patched or restored.
+Which groups move inside is `Settings.inner`: phi and the head for the paper's learner, everything for vanilla MAML. All that
+differs between episodes has a leading episode dimension T: moved and start values, the batches and the losses. How T
+episodes are carried out is one choice, `batched` by `torch.func.vmap` or `looped` one at a time; the two are equal and
+tested to be. Parameters are values: nothing is cloned, patched or restored.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -17,38 +18,37 @@ from torch.func import grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metaprime.meta.learner import Outcome, Settings, added, grouped
-from metaprime.types import Batch, Loss, MetaBatch, MetaprimeError, Params
+from metaprime.types import IGNORE, Batch, Loss, MetaBatch, MetaprimeError, Params
 
-Gradient: TypeAlias = Callable[[Params, Params, Batch], tuple[Params, torch.Tensor]]
-"""Of the loss in phi and head, with its value: for T episodes, each tensor with a leading T."""
+Gradient: TypeAlias = Callable[[Params, Params, Params, Batch], tuple[Params, torch.Tensor]]
+"""`gradient(backbone, still, moving, batch)` of the loss in `moving`, with its value. The backbone is shared; all else, and
+what comes back, has a leading T.
+"""
 
+ChunkStep: TypeAlias = Callable[[Loss, Params, Params, MetaBatch, Settings], Outcome]
 
-def adapt(
-    gradient: Gradient, backbone: Params, fast: Params, support: tuple[Batch, ...], inner_lr: float
-) -> tuple[Params, list[torch.Tensor]]:
-    """One SGD step per support batch. Returns phi' (with head') and the support losses (T,) before each step."""
-    losses = []
-    for batch in support:
-        gradients, loss = gradient(backbone, fast, batch)
-        fast = {name: value - inner_lr * gradients[name] for name, value in fast.items()}
-        losses.append(loss.detach())
-    return fast, losses
+ADAM_BETAS, ADAM_EPSILON = (0.9, 0.999), 1e-8
 
 
 def episode_gradients(loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings: Settings) -> Outcome:
-    """Adapt on support, differentiate the query loss: the meta-step of every learner with an inner loop.
+    """Adapt on support, differentiate the query loss: the meta-step of every learner of the MAML family.
 
-    First order takes phi' as a constant; the gradient for `adapter` and `head` is then the one at phi' (FOMAML).
+    First order takes what moved as a constant; its outer gradient is then the one at phi' (FOMAML).
 
     Raises:
         MetaprimeError: a parameter in `settings.outer` is not reached by the loss.
     """
+    return in_chunks(_query_gradients, loss, backbone, start, batch, settings)
+
+
+def in_chunks(
+    step: ChunkStep, loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings: Settings
+) -> Outcome:
+    """A meta-step carried out on as many episodes at a time as the settings say, and added up."""
     size = (settings.chunk or len(batch.indices)) if settings.batched else 1
     chunks = [slice(first, first + size) for first in range(0, len(batch.indices), size)]
     with attention_kernels(settings, batch.query["labels"].device):
-        parts = [
-            _chunk_gradients(loss, backbone, _cut(start, chunk), _episodes(batch, chunk), settings) for chunk in chunks
-        ]
+        parts = [step(loss, backbone, _cut(start, chunk), _episodes(batch, chunk), settings) for chunk in chunks]
     return Outcome(
         gradients=added([part.gradients for part in parts]),
         mean_fast=added([part.mean_fast for part in parts]),
@@ -58,25 +58,77 @@ def episode_gradients(loss: Loss, backbone: Params, start: Params, batch: MetaBa
     )
 
 
-def _chunk_gradients(loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings: Settings) -> Outcome:
-    gradient, each = _batched(loss) if settings.batched else _looped(loss)
-    frozen = {name: value.detach() for name, value in backbone.items()}
+def adapt(
+    loss: Loss, backbone: Params, start: Params, support: Sequence[Batch], settings: Settings
+) -> tuple[Params, list[torch.Tensor]]:
+    """One inner step per support batch.
+
+    Returns all values of `start` after it (moved ones and others; of the backbone too, if it moves) without the learned
+    rates, and the support losses (T,) before each step. First order keeps no graph but that of the learned rates.
+    """
+    moving, still = split(backbone, start, settings)
+    rates = {name: value for name, value in start.items() if name.startswith("rates.")}
+    shared = {} if "backbone" in settings.inner else backbone
+    gradient = _in_pieces((_batched(loss) if settings.batched else _looped(loss))[0], settings.micro)
+    move = {"sgd": _sgd, "adam": _adam}[settings.optimizer]()
+    losses = []
+    for step, batch in enumerate(support):
+        if settings.second_order:
+            found, value = gradient(shared, still, moving, batch)
+        else:
+            found, value = gradient(_detached(shared), _detached(still), _detached(moving), batch)
+        found = _clipped(found, settings.clip) if settings.clip else found
+        sizes = {name: rates.get(f"rates.{step}.{name.replace('.', ':')}", settings.inner_lr) for name in moving}
+        moving = {name: moving[name] - _spread(sizes[name], change) * change for name, change in move(found).items()}
+        losses.append(value.detach())
+    return {**still, **moving}, losses
+
+
+def split(backbone: Params, start: Params, settings: Settings) -> tuple[Params, Params]:
+    """What the inner loop moves and what of `start` it leaves, each with a leading T; learned rates are in neither."""
+    values = {name: value for name, value in start.items() if not name.startswith("rates.")}
+    if "backbone" in settings.inner:
+        episodes = len(next(iter(values.values())))
+        values |= {name: value.expand(episodes, *value.shape) for name, value in backbone.items()}
+    chosen = set(grouped(list(values), settings.inner))
+    moving = {name: value for name, value in values.items() if name in chosen}
+    return moving, {name: value for name, value in values.items() if name not in chosen}
+
+
+def _query_gradients(loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings: Settings) -> Outcome:
     theta = {name: value.detach().requires_grad_("backbone" in settings.outer) for name, value in backbone.items()}
+    begun = {name: value.detach().requires_grad_() for name, value in start.items()}
+    fast, support = adapt(loss, theta, begun, batch.support, settings)
     if settings.second_order:
-        anchor = {name: value.detach().requires_grad_() for name, value in start.items()}
-        fast, support = adapt(gradient, theta, anchor, batch.support, settings.inner_lr)
+        leaves = {**theta, **begun}
     else:
-        fast, support = adapt(gradient, frozen, start, batch.support, settings.inner_lr)
-        anchor = fast = {name: value.detach().requires_grad_() for name, value in fast.items()}
-    query_T = each(theta, fast, batch.query)
-    leaves = {**theta, **anchor}
+        if "rates" not in settings.outer:  # else what moved hangs on the rates, and on nothing before
+            fast = {name: value.detach().requires_grad_() for name, value in fast.items()}
+        leaves = {**theta, **begun, **fast}
+    shared = {} if "backbone" in settings.inner else theta
+    each = (_batched(loss) if settings.batched else _looped(loss))[1]
+    query_T = each(shared, fast, {}, batch.query)
     moved = grouped(list(leaves), settings.outer)
     gradients = _gradients(query_T.sum() / batch.total, {name: leaves[name] for name in moved})
-    carried = {name: value.detach() for name, value in fast.items()} if settings.carry else {}
+    return outcome(
+        {name: value if leaves[name] is theta.get(name) else value.sum(0) for name, value in gradients.items()},
+        fast,
+        query_T,
+        torch.stack([support[0], support[-1]], dim=-1) if support else query_T.new_zeros(len(query_T), 2),
+        batch,
+        settings,
+    )
+
+
+def outcome(
+    gradients: Params, fast: Params, query_T: torch.Tensor, curve_T2: torch.Tensor, batch: MetaBatch, settings: Settings
+) -> Outcome:
+    """What a chunk of episodes contributes to the whole meta-batch's sums."""
+    names = grouped(list(fast), ("adapter", "head")) if settings.carry else []
+    carried = {name: fast[name].detach() for name in names}
     ends_here = batch.indices[-1] == batch.total - 1
-    curve_T2 = torch.stack([support[0], support[-1]], dim=-1) if support else query_T.new_zeros(len(query_T), 2)
     return Outcome(
-        gradients={name: value if name in theta else value.sum(0) for name, value in gradients.items()},
+        gradients=gradients,
         mean_fast={name: value.sum(0) / batch.total for name, value in carried.items()},
         last_fast={name: value[-1] if ends_here else torch.zeros_like(value[-1]) for name, value in carried.items()},
         query_loss=_placed(query_T.detach(), batch),
@@ -84,21 +136,84 @@ def _chunk_gradients(loss: Loss, backbone: Params, start: Params, batch: MetaBat
     )
 
 
-def _batched(loss: Loss) -> tuple[Gradient, Loss]:
+def _batched(loss: Loss) -> tuple[Gradient, Callable[[Params, Params, Params, Batch], torch.Tensor]]:
     """Gradient and loss of T episodes in one pass over a shared backbone."""
-    spread = (None, 0, 0)
-    return vmap(grad_and_value(loss, argnums=1), in_dims=spread), vmap(loss, in_dims=spread)
+
+    def whole(backbone: Params, still: Params, moving: Params, batch: Batch) -> torch.Tensor:
+        return loss(backbone, {**still, **moving}, batch)
+
+    spread = (None, 0, 0, 0)
+    return vmap(grad_and_value(whole, argnums=2), in_dims=spread), vmap(whole, in_dims=spread)
 
 
-def _looped(loss: Loss) -> tuple[Gradient, Loss]:
+def _looped(loss: Loss) -> tuple[Gradient, Callable[[Params, Params, Params, Batch], torch.Tensor]]:
     """The same for T = 1, without vmap: the reference, and the way for what cannot be batched."""
-    single = grad_and_value(loss, argnums=1)
 
-    def gradient(backbone: Params, fast: Params, batch: Batch) -> tuple[Params, torch.Tensor]:
-        gradients, value = single(backbone, _only(fast), _only(batch))
+    def whole(backbone: Params, still: Params, moving: Params, batch: Batch) -> torch.Tensor:
+        return loss(backbone, {**still, **moving}, batch)
+
+    single = grad_and_value(whole, argnums=2)
+
+    def gradient(backbone: Params, still: Params, moving: Params, batch: Batch) -> tuple[Params, torch.Tensor]:
+        gradients, value = single(backbone, _only(still), _only(moving), _only(batch))
         return {name: found[None] for name, found in gradients.items()}, value[None]
 
-    return gradient, lambda backbone, fast, batch: loss(backbone, _only(fast), _only(batch))[None]
+    def value(backbone: Params, still: Params, moving: Params, batch: Batch) -> torch.Tensor:
+        return whole(backbone, _only(still), _only(moving), _only(batch))[None]
+
+    return gradient, value
+
+
+def _in_pieces(gradient: Gradient, micro: int | None) -> Gradient:
+    """The gradient of the mean over a batch from `micro` windows at a time, each piece weighed by its labelled sub-words."""
+
+    def in_pieces(backbone: Params, still: Params, moving: Params, batch: Batch) -> tuple[Params, torch.Tensor]:
+        firsts = range(0, batch["labels"].shape[1], micro or 1)
+        pieces = [{name: tensor[:, first : first + firsts.step] for name, tensor in batch.items()} for first in firsts]
+        counts = torch.stack([(piece["labels"] != IGNORE).flatten(1).sum(1) for piece in pieces])
+        found = [gradient(backbone, still, moving, piece) for piece in pieces]
+        weights = counts.to(found[0][1].dtype) / counts.sum(0).clamp(min=1)
+        value = sum(weight * loss for weight, (_, loss) in zip(weights, found, strict=True))
+        assert isinstance(value, torch.Tensor)
+        summed = {
+            name: torch.stack([_spread(w, g[name]) * g[name] for w, (g, _) in zip(weights, found, strict=True)]).sum(0)
+            for name in moving
+        }
+        return summed, value
+
+    return in_pieces if micro else gradient
+
+
+def _clipped(gradients: Params, limit: float) -> Params:
+    """Each episode's gradient scaled down to the norm `limit` over all its tensors, as `clip_grad_norm_` does."""
+    squares = torch.stack([value.flatten(1).square().sum(1) for value in gradients.values()]).sum(0)
+    factor = (limit / ((squares + 1e-24).sqrt() + 1e-6)).clamp(max=1.0)  # the root of zero has no derivative
+    return {name: _spread(factor, value) * value for name, value in gradients.items()}
+
+
+def _sgd() -> Callable[[Params], Params]:
+    return lambda gradients: gradients
+
+
+def _adam() -> Callable[[Params], Params]:
+    """Adam's direction, step after step, differentiable: epsilon stands inside the root, whose slope at zero is infinite."""
+    first: Params = {}
+    second: Params = {}
+    steps = 0
+
+    def direction(gradients: Params) -> Params:
+        nonlocal steps
+        steps += 1
+        one, two = ADAM_BETAS
+        for name, value in gradients.items():
+            first[name] = one * first.get(name, torch.zeros_like(value)) + (1 - one) * value
+            second[name] = two * second.get(name, torch.zeros_like(value)) + (1 - two) * value.square()
+        return {
+            name: first[name] / (1 - one**steps) / (second[name] / (1 - two**steps) + ADAM_EPSILON**2).sqrt()
+            for name in gradients
+        }
+
+    return direction
 
 
 def _gradients(loss: torch.Tensor, leaves: Params) -> Params:
@@ -110,6 +225,15 @@ def _gradients(loss: torch.Tensor, leaves: Params) -> Params:
             "loss never uses, its row in metaprime/models/sites.py must list their path under `unused`"
         )
     return gradients
+
+
+def _spread(size: torch.Tensor | float, like: torch.Tensor) -> torch.Tensor | float:
+    """(T,) so that it multiplies (T, ...); a number as it is."""
+    return size.view(-1, *(1,) * (like.dim() - 1)) if isinstance(size, torch.Tensor) else size
+
+
+def _detached(values: Params) -> Params:
+    return {name: value.detach() for name, value in values.items()}
 
 
 def _cut(values: Params, chunk: slice) -> Params:

@@ -19,15 +19,23 @@ class Settings:
     """How the inner loop runs.
 
     Attributes:
-        inner_lr: alpha, step size of the inner SGD.
+        inner_lr: alpha, step size of the inner loop; the initial one where `rates` are learned.
+        inner: which of `backbone`, `adapter`, `head` the inner loop moves.
+        optimizer: `sgd`, or `adam` with betas 0.9, 0.999.
+        clip: largest norm of an episode's inner gradient; None: any.
+        micro: at most this many windows of a support batch at once, gradients added up; None: all.
         second_order: differentiate through the inner loop; otherwise phi' is taken as a constant (first order).
         batched: adapt episodes together by `torch.func.vmap`; otherwise one after another.
         chunk: at most this many episodes together, which bounds memory; None: all.
-        outer: which of `backbone`, `adapter`, `head` receive an outer gradient.
+        outer: which of `backbone`, `adapter`, `head` and `rates` receive an outer gradient.
         carry: whether adapted values are wanted.
     """
 
     inner_lr: float
+    inner: tuple[str, ...] = ("adapter", "head")
+    optimizer: str = "sgd"
+    clip: float | None = None
+    micro: int | None = None
     second_order: bool = False
     batched: bool = True
     chunk: int | None = None
@@ -54,6 +62,8 @@ class Outcome:
     support_loss: torch.Tensor
 
 
+GROUPS = ("backbone", "adapter", "head")
+
 MetaStep: TypeAlias = Callable[[Loss, Params, Params, MetaBatch, Settings], Outcome]
 """`step(loss, backbone, start, batch, settings)`: `start` holds phi and head with a leading episode dimension."""
 
@@ -64,14 +74,28 @@ class Learner:
 
     Attributes:
         step: its meta-step.
-        adapts: whether it has an inner loop on phi and head. One without (ordinary training) gets no PEFT modules, and
-            its head is trained along with the backbone whatever `outer.head` says.
         formula: one line for people.
+        inner: what its inner loop moves; nothing: it has none, and is ordinary training.
+        outer: what its outer step always moves. To this a learner with an inner loop adds phi and head where
+            `outer.adapter` and `outer.head` say `meta`; one without moves exactly these.
+        second_order: whether it can differentiate through its inner loop.
     """
 
     step: MetaStep
-    adapts: bool
     formula: str
+    inner: tuple[str, ...] = ()
+    outer: tuple[str, ...] = ("backbone",)
+    second_order: bool = True
+
+    @property
+    def adapts(self) -> bool:
+        """Whether it has an inner loop."""
+        return bool(self.inner)
+
+    @property
+    def injects(self) -> bool:
+        """Whether it needs PEFT modules in the encoder."""
+        return self.adapts or "adapter" in self.outer
 
 
 def grouped(names: Sequence[str], groups: Sequence[str]) -> list[str]:

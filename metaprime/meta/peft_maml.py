@@ -7,6 +7,6 @@ from metaprime.meta.learner import Learner
 
 LEARNER = Learner(
     step=episode_gradients,
-    adapts=True,
     formula="phi' = phi - alpha dL_support/dphi (n times); theta <- theta - beta dL_query(theta, phi')/dtheta",
+    inner=("adapter", "head"),
 )

@@ -4,15 +4,19 @@ Registered as `metaprime_sdpa` and `metaprime_eager`. Each does what the stock o
 prefix before keys and values where `peft` left one (PREFIX_SLOT), and its mask is always spelled out. The stock mask
 is left away where nothing is padded, which asks a tensor for its value and therefore breaks under `torch.func.vmap`;
 and a name registered without a mask function gets no mask at all, that is, padding is silently attended.
+
+H counts the queries' heads, K those of keys and values: K = H, or fewer in grouped-query attention.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
@@ -21,22 +25,48 @@ from metaprime.types import PREFIX_SLOT
 IMPLEMENTATIONS = {"sdpa": "metaprime_sdpa", "eager": "metaprime_eager"}
 
 
+class Attend(Protocol):
+    """What transformers calls for attention: the result (B, L, H, D / H), and the weights (B, H, L, P + L) or None.
+
+    `attention_mask` (B, 1 or H, L, L) is boolean (True: visible) or added to the scores. Never left away.
+    """
+
+    def __call__(
+        self,
+        module: nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor,
+        dropout: float = 0.0,
+        scaling: float | None = None,
+        **_: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]: ...
+
+
 def with_prefix(
-    module: nn.Module, key_BHLd: torch.Tensor, value_BHLd: torch.Tensor, mask_B1LL: torch.Tensor
+    module: nn.Module, key_BKLd: torch.Tensor, value_BKLd: torch.Tensor, mask_BHLL: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Keys, values and mask with the module's prefix in front; unchanged where it has none.
 
-    The prefix is visible to every query; positions do not shift (He et al. 2022, prefix `concat`).
+    The prefix is visible to every query, also under a sliding window; positions do not shift (He et al. 2022, prefix
+    `concat`).
     """
     source = getattr(module, PREFIX_SLOT, None)
     if source is None:
-        return key_BHLd, value_BHLd, mask_B1LL
-    key_HPd, value_HPd = source()
-    batch = key_BHLd.shape[0]
-    key = torch.cat([key_HPd.to(key_BHLd.dtype).expand(batch, -1, -1, -1), key_BHLd], dim=2)
-    value = torch.cat([value_HPd.to(value_BHLd.dtype).expand(batch, -1, -1, -1), value_BHLd], dim=2)
-    visible = True if mask_B1LL.dtype == torch.bool else 0.0
-    return key, value, F.pad(mask_B1LL, (key_HPd.shape[1], 0), value=visible)
+        return key_BKLd, value_BKLd, mask_BHLL
+    key_KPd, value_KPd = source()
+    batch = key_BKLd.shape[0]
+    key = torch.cat([key_KPd.to(key_BKLd.dtype).expand(batch, -1, -1, -1), key_BKLd], dim=2)
+    value = torch.cat([value_KPd.to(value_BKLd.dtype).expand(batch, -1, -1, -1), value_BKLd], dim=2)
+    visible = True if mask_BHLL.dtype == torch.bool else 0.0
+    return key, value, F.pad(mask_BHLL, (key_KPd.shape[1], 0), value=visible)
+
+
+def per_query_head(states_BKLd: torch.Tensor, heads: int) -> torch.Tensor:
+    """(B, H, L, D / H): each key or value head as often as there are query heads that share it."""
+    shared = heads // states_BKLd.shape[1]
+    return states_BKLd if shared == 1 else states_BKLd.repeat_interleave(shared, dim=1)
 
 
 def sdpa_attention(
@@ -49,9 +79,15 @@ def sdpa_attention(
     scaling: float | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """`scaled_dot_product_attention` over prefixed keys and values; result (B, L, H, D / H)."""
+    """`scaled_dot_product_attention` over prefixed keys and values; result (B, L, H, D / H).
+
+    Most fused kernels have no gradient for the mask: one that is added may be learned, and takes the plain kernel.
+    """
     key, value, mask = with_prefix(module, key, value, attention_mask)
-    out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling)
+    key, value = (per_query_head(states, query.shape[1]) for states in (key, value))
+    learned = mask.is_floating_point() and torch.is_grad_enabled()
+    with sdpa_kernel(SDPBackend.MATH) if learned else contextlib.nullcontext():
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling)
     return out.transpose(1, 2).contiguous(), None
 
 
@@ -67,10 +103,14 @@ def eager_attention(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The same by hand, differentiable any number of times; also gives the weights (B, H, L, P + L)."""
     key, value, mask = with_prefix(module, key, value, attention_mask)
+    key, value = (per_query_head(states, query.shape[1]) for states in (key, value))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     weights = torch.softmax(query @ key.transpose(-1, -2) * scale + mask, dim=-1)
     weights = F.dropout(weights, dropout)
     return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+FUNCTIONS: dict[str, Attend] = {"sdpa": sdpa_attention, "eager": eager_attention}
 
 
 def _spelled_out(stock: str) -> Any:
@@ -84,6 +124,6 @@ def _spelled_out(stock: str) -> Any:
 
 def register() -> None:
     """Makes both names known to transformers; calling it again changes nothing."""
-    for stock, function in (("sdpa", sdpa_attention), ("eager", eager_attention)):
+    for stock, function in FUNCTIONS.items():
         AttentionInterface.register(IMPLEMENTATIONS[stock], function)
         AttentionMaskInterface.register(IMPLEMENTATIONS[stock], _spelled_out(stock))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import cast
 import torch
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -23,9 +25,11 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from metaprime.models import attention
-from metaprime.models.sites import Layout, layout_of
+from metaprime.models import attention, disentangled
+from metaprime.models.sites import Layout, layout_of, resolve
 from metaprime.types import MetaprimeError, Params
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 @dataclass(frozen=True)
@@ -39,41 +43,65 @@ class Encoder:
     weights: str
 
 
-def load_encoder(name: str, implementation: str = "sdpa") -> Encoder:
+def load_encoder(
+    name: str, implementation: str = "sdpa", layout: Layout | None = None, trust_remote_code: bool = False
+) -> Encoder:
     """Loads backbone and tokenizer in float32, whatever the checkpoint's own precision.
 
     Args:
         name: a folder as `save_pretrained` writes it, or a hub id.
         implementation: `sdpa` or `eager`.
+        layout: the sites; by default the architecture's row of the site table.
+        trust_remote_code: whether Python files that come with the checkpoint may be run.
 
     Raises:
         MetaprimeError: the folder or hub id cannot be read, holds pickled weights only or not all weights, has no
-            fast tokenizer, or is of an architecture without a row in the site table.
+            fast tokenizer or one of another model, is a decoder, or of an architecture without a row in the site table.
     """
     attention.register()
     _refuse_bad_folder(name)
     try:
         with _quiet():
-            config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-            layout = layout_of(config.model_type)
-            config._attn_implementation = attention.IMPLEMENTATIONS[implementation]
-            module = _load_weights(name, config)
-            tokenizer = AutoTokenizer.from_pretrained(
-                name, use_fast=True, add_prefix_space=True, trust_remote_code=False
-            )
+            config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+            _refuse_bad_config(name, config)
+            layout = layout or layout_of(config.model_type)
+            # Stock DeBERTa refuses every implementation that is called sdpa; it is bound below.
+            config._attn_implementation = attention.IMPLEMENTATIONS["eager" if layout.disentangled else implementation]
+            module = _load_weights(name, config, trust_remote_code)
     except (OSError, ValueError, HfHubHTTPError, SafetensorError) as error:
-        reason = str(error).strip().split("\n")[0]
-        absent = "" if Path(name).exists() else "there is no folder of that name here, and as a hub id: "
-        raise MetaprimeError(
-            f"encoder.name {name!r} cannot be loaded: {absent}{reason}. Give a folder with config.json, model.safetensors and "
-            "tokenizer files, or a hub id that is reachable or already downloaded"
-        ) from None
+        raise _explained(name, str(error)) from None
+    tokenizer = load_tokenizer(name, trust_remote_code)
+    _refuse_larger_tokenizer(name, tokenizer, module)
+    sites = resolve(module, layout)
+    if layout.disentangled:
+        for layer in sites.layers:
+            disentangled.bind(layer.attention, attention.FUNCTIONS[implementation])
+    module.eval()
+    return Encoder(module, tokenizer, layout, name, weights_hash(dict(module.state_dict())))
+
+
+def load_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer alone, for whoever needs no weights.
+
+    Raises:
+        MetaprimeError: there is none, or it is slow, empty or cannot pad.
+    """
+    try:
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(
+                name, use_fast=True, add_prefix_space=True, trust_remote_code=trust_remote_code
+            )
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise _explained(name, str(error)) from None
     if not tokenizer.is_fast:
         raise MetaprimeError(f"encoder.name {name!r} has no fast tokenizer, which aligning words and sub-words needs")
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise MetaprimeError(f"encoder.name {name!r} has no tokenizer vocabulary: add its tokenizer.json to the folder")
-    module.eval()
-    return Encoder(module, tokenizer, layout, name, weights_hash(dict(module.state_dict())))
+    if tokenizer.pad_token_id is None:
+        raise MetaprimeError(
+            f"encoder.name {name!r}: its tokenizer has no padding token: name one as pad_token in its tokenizer_config.json"
+        )
+    return cast(PreTrainedTokenizerBase, tokenizer)
 
 
 def weights_hash(weights: Params) -> str:
@@ -101,8 +129,10 @@ def _refuse_bad_folder(name: str) -> None:
         return
     if not (folder / "config.json").is_file():
         raise MetaprimeError(f"encoder.name: folder {name!r} holds no config.json")
+    for index in folder.glob("*.safetensors.index.json"):
+        _refuse_bad_index(index)
     if not any(folder.glob("*.safetensors")):
-        pickled = next(iter(sorted(folder.glob("*.bin"))), None)
+        pickled = next((file for file in sorted(folder.iterdir()) if file.suffix in PICKLES), None)
         if pickled:
             raise MetaprimeError(
                 f"encoder.name: {pickled} is a pickle, which can run code when read. Convert it once, where you trust "
@@ -113,7 +143,67 @@ def _refuse_bad_folder(name: str) -> None:
         raise MetaprimeError(f"encoder.name: folder {name!r} holds no *.safetensors")
 
 
-def _load_weights(name: str, config: PretrainedConfig) -> PreTrainedModel:
+def _refuse_bad_index(index: Path) -> None:
+    """The shards are files beside their index: nothing elsewhere is read, and nothing that is no safetensors file."""
+    try:
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MetaprimeError(
+            f"encoder.name: {index} is damaged ({error!r}): copy the checkpoint again, or save it unsharded"
+        ) from None
+    for shard in sorted(map(str, shards)):
+        if Path(shard).name != shard or "\\" in shard or not shard.endswith(".safetensors"):
+            raise MetaprimeError(
+                f"encoder.name: {index} names the shard {shard!r}, which is not a *.safetensors file in its own folder: "
+                "copy the shards there and name them by file name"
+            )
+
+
+def _refuse_bad_config(name: str, config: PretrainedConfig) -> None:
+    if getattr(config, "is_decoder", False) or getattr(config, "is_encoder_decoder", False):
+        raise MetaprimeError(
+            f"encoder.name {name!r}: its config.json says is_decoder or is_encoder_decoder, and an encoder is needed, whose "
+            "words see those after them: give an encoder, or set is_decoder to false if it was trained as one"
+        )
+    weights = getattr(config, "transformers_weights", None)
+    if weights and not str(weights).endswith((".safetensors", ".safetensors.index.json")):
+        raise MetaprimeError(
+            f"encoder.name {name!r}: its config.json names {weights!r} as transformers_weights, which is no safetensors file: "
+            "remove that key"
+        )
+
+
+def _refuse_larger_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase, module: PreTrainedModel) -> None:
+    rows = cast(nn.Embedding, module.get_input_embeddings()).num_embeddings
+    piece, highest = max(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
+    if highest >= rows:
+        raise MetaprimeError(
+            f"encoder.name {name!r}: its tokenizer.json numbers {piece!r} as {highest}, but config.json and weights have "
+            f"{rows} embeddings: give the tokenizer that belongs to these weights, or add the missing rows with transformers' "
+            "resize_token_embeddings"
+        )
+
+
+def _explained(name: str, error: str) -> MetaprimeError:
+    """An error of transformers as a sentence that names key and remedy."""
+    reason = error.strip().split("\n")[0]
+    if "trust_remote_code" in error:
+        return MetaprimeError(
+            f"encoder.name {name!r} brings its own Python code (auto_map in its config.json), which is not run: use an "
+            "architecture that transformers knows, or read that code and set encoder.trust_remote_code: true"
+        )
+    if "scaled_dot_product_attention" in error:
+        return MetaprimeError(
+            f"encoder.name {name!r}: this architecture has no sdpa attention in transformers: set encoder.attention: eager"
+        )
+    absent = "" if Path(name).exists() else "there is no folder of that name here, and as a hub id: "
+    return MetaprimeError(
+        f"encoder.name {name!r} cannot be loaded: {absent}{reason}. Give a folder with config.json, model.safetensors and "
+        "tokenizer files, or a hub id that is reachable or already downloaded"
+    )
+
+
+def _load_weights(name: str, config: PretrainedConfig, trust_remote_code: bool) -> PreTrainedModel:
     """The backbone with every weight out of the checkpoint: transformers would draw what is not there at random.
 
     Only a pooler may be missing. It is left away: it would be random weights saved as if they were learned.
@@ -123,7 +213,7 @@ def _load_weights(name: str, config: PretrainedConfig) -> PreTrainedModel:
         config=config,
         dtype=torch.float32,
         use_safetensors=True,
-        trust_remote_code=False,
+        trust_remote_code=trust_remote_code,
         ignore_mismatched_sizes=True,  # named below, never passed on
         output_loading_info=True,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -11,15 +11,21 @@ from torch.func import functional_call
 
 from metaprime.types import Batch, Drawn, Loss, MetaprimeError, Params, State
 
-GROUPS = ("backbone", "adapter", "head")
+GROUPS = ("backbone", "adapter", "head", "rates")
 
 
 class PrimableModel(nn.Module):
-    """Runs inputs through the (modified) backbone and the head: logits (B, L, C)."""
+    """Runs inputs through the (modified) backbone and the head: logits (B, L, C). `rates`, if learned, only travel along."""
 
     def __init__(self, backbone: nn.Module, adapter: nn.ModuleDict, head: nn.Module) -> None:
         super().__init__()
         self.backbone, self.adapter, self.head = backbone, adapter, head
+        self.rates = nn.ModuleDict()
+
+    def learn_rates(self, names: Sequence[str], steps: int) -> None:
+        """Adds one inner rate (a scalar, zero until assigned) for each inner step and each of the named parameters."""
+        for step in range(steps):
+            self.rates[str(step)] = nn.ParameterDict({name.replace(".", ":"): torch.zeros(()) for name in names})
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         hidden_BLD = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable
 
 import torch
-from torch import nn
 from torch.func import functional_call
 
 from metaprime.models.primable import PrimableModel, initial_values, partition
@@ -22,7 +21,8 @@ def probe(model: PrimableModel, batch: Batch) -> torch.Tensor:
 def check_injection(model: PrimableModel, batch: Batch, bare: torch.Tensor, identity: bool) -> None:
     """One batch through the injected model, compared with `bare`, the `probe` of the same encoder before injection.
 
-    Every PEFT module must be called exactly once per forward pass, random phi must change the output and receive a
+    Every PEFT module must answer to one module of the encoder and be called exactly once whenever that is, which is once
+    per forward pass but where an architecture uses weights twice. Random phi must change the output and receive a
     non-zero gradient in each tensor, and where the method's initialisation promises `identity`, the output at the
     start must be the bare encoder's to the last bit.
 
@@ -30,9 +30,14 @@ def check_injection(model: PrimableModel, batch: Batch, bare: torch.Tensor, iden
         MetaprimeError: naming the module or parameter that is not connected.
     """
     start = _start(model, batch)
-    calls = _count_calls(model, start, batch)
-    if wrong := {path: count for path, count in calls.items() if count != 1}:
-        raise MetaprimeError(f"self-check: adapter modules not called exactly once in a forward pass: {wrong}")
+    calls, sites = _count_calls(model, start, batch)
+    if wrong := [path for path, by in calls.items() if len(by) != 1 or any(by[site] != sites[site] for site in by)]:
+        told = "; ".join(f"{path}: {_told(calls[path], sites)}" for path in wrong)
+        raise MetaprimeError(
+            f"self-check: adapter modules not called exactly once with their one site: {told}. Either the site paths of "
+            "this architecture are wrong (encoder.sites, or its row in metaprime/models/sites.py), or its attention does "
+            "not go through transformers' attention interface, without which there is no prefix"
+        )
     if identity and not torch.equal(_logits(model, start, batch), bare):
         raise MetaprimeError(
             "self-check: the adapter's initialisation should leave the encoder unchanged, and does not"
@@ -66,21 +71,37 @@ def _logits(model: PrimableModel, fast: Params, batch: Batch) -> torch.Tensor:
     return logits_BLC[batch["attention_mask"].bool()]
 
 
-def _count_calls(model: PrimableModel, fast: Params, batch: Batch) -> dict[str, int]:
-    owners = {path: m for path, m in model.adapter.named_modules() if list(m.parameters(recurse=False))}
-    calls: Counter[str] = Counter()
+def _count_calls(model: PrimableModel, fast: Params, batch: Batch) -> tuple[dict[str, Counter[str]], Counter[str]]:
+    """How often each PEFT module is called by each of the encoder's modules, and how often these are called."""
+    calls: dict[str, Counter[str]] = {}
+    sites: Counter[str] = Counter()
+    running: list[str] = []  # the innermost last; a module's hooks are part of its run
 
-    def counter(path: str) -> Callable[[nn.Module, object, object], None]:
-        def count(module: nn.Module, inputs: object, output: object) -> None:
-            calls[path] += 1
+    def enter(path: str) -> Callable[..., None]:
+        return lambda *_: running.append(path)
 
-        return count
+    def leave(path: str) -> Callable[..., None]:
+        return lambda *_: sites.update([running.pop()])
 
-    handles = [module.register_forward_hook(counter(path)) for path, module in owners.items()]
+    def count(path: str) -> Callable[..., None]:
+        return lambda *_: calls[path].update(running[-1:])
+
+    handles = []
+    for path, module in model.backbone.named_modules():
+        handles.append(module.register_forward_pre_hook(enter(path), prepend=True))
+        handles.append(module.register_forward_hook(leave(path)))  # after the hooks that inject
+    for path, module in model.adapter.named_modules():
+        if list(module.parameters(recurse=False)):
+            calls[path] = Counter()
+            handles.append(module.register_forward_hook(count(path)))
     try:
         with torch.no_grad():
             _logits(model, fast, batch)
     finally:
         for handle in handles:
             handle.remove()
-    return {path: calls[path] for path in owners}
+    return calls, sites
+
+
+def _told(by: Counter[str], sites: Counter[str]) -> str:
+    return ", ".join(f"{times} times in {sites[site]} calls of {site}" for site, times in by.items()) or "never"

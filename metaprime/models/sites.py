@@ -1,40 +1,46 @@
 """The site table: where each architecture keeps the modules that PEFT methods tap and add to.
 
-One row per stack of layers of a `model_type`; a new architecture is a new row. The paths are relative to a layer.
+One row per `model_type`; a new architecture is a new row here, or `encoder.sites` in the config. The paths are relative
+to a layer.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import Annotated
 
+from pydantic import Field
 from torch import nn
 from transformers import PreTrainedModel
 
-from metaprime.types import LayerSites, MetaprimeError, Sites
+from metaprime.types import LayerSites, MetaprimeError, Section, Sites
+
+ModulePath = Annotated[str, Field(pattern=r"^\w+(\.\w+)*$")]
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(Section):
     """Module paths of one stack of layers.
 
     Attributes:
         layers: path of the list of layers inside the encoder.
-        query .. ffn_norm: paths inside a layer (see `types.LayerSites`).
+        query .. ffn_norm: paths inside a layer (see `types.LayerSites`). One path for query, key and value: a fused
+            projection. No `ffn_norm`: a pre-LN encoder.
         unused: path prefixes inside the encoder whose parameters a token-level loss never reaches.
         positions_after_padding: positions count from the padding id + 1, which takes that many off the longest input.
+        disentangled: the attention is DeBERTa-v2's, which has no interface and is run by `models/disentangled.py`.
     """
 
-    layers: str
-    query: str
-    key: str
-    value: str
-    attention_out: str
-    ffn_in: str
-    ffn_out: str
-    attention: str
-    ffn_norm: str | None
+    layers: ModulePath
+    query: ModulePath
+    key: ModulePath
+    value: ModulePath
+    attention_out: ModulePath
+    ffn_in: ModulePath
+    ffn_out: ModulePath
+    attention: ModulePath
+    ffn_norm: ModulePath | None = None
     unused: tuple[str, ...] = ()
     positions_after_padding: bool = False
+    disentangled: bool = False
 
 
 BERT = Layout(
@@ -50,12 +56,54 @@ BERT = Layout(
     unused=("pooler.",),
 )
 
-ROBERTA = replace(BERT, positions_after_padding=True)
+ROBERTA = BERT.model_copy(update={"positions_after_padding": True})
 
 LAYOUTS: dict[str, Layout] = {
     "bert": BERT,
     "roberta": ROBERTA,
     "xlm-roberta": ROBERTA,
+    "camembert": ROBERTA,
+    "electra": BERT.model_copy(update={"unused": ()}),
+    "distilbert": Layout(
+        layers="transformer.layer",
+        query="attention.q_lin",
+        key="attention.k_lin",
+        value="attention.v_lin",
+        attention_out="attention.out_lin",
+        ffn_in="ffn.lin1",
+        ffn_out="ffn.lin2",
+        attention="attention",
+        ffn_norm="output_layer_norm",
+    ),
+    "deberta-v2": BERT.model_copy(
+        update={
+            "query": "attention.self.query_proj",
+            "key": "attention.self.key_proj",
+            "value": "attention.self.value_proj",
+            "unused": (),
+            "disentangled": True,
+        }
+    ),
+    "modernbert": Layout(
+        layers="layers",
+        query="attn.Wqkv",
+        key="attn.Wqkv",
+        value="attn.Wqkv",
+        attention_out="attn.Wo",
+        ffn_in="mlp.Wi",
+        ffn_out="mlp.Wo",
+        attention="attn",
+    ),
+    "eurobert": Layout(
+        layers="layers",
+        query="self_attn.q_proj",
+        key="self_attn.k_proj",
+        value="self_attn.v_proj",
+        attention_out="self_attn.o_proj",
+        ffn_in="mlp.gate_proj",
+        ffn_out="mlp.down_proj",
+        attention="self_attn",
+    ),
 }
 
 
@@ -66,12 +114,10 @@ def layout_of(model_type: str) -> Layout:
         MetaprimeError: there is none; the message names the sites a row needs.
     """
     if model_type not in LAYOUTS:
-        needed = ", ".join(
-            name for name in Layout.__dataclass_fields__ if name not in ("unused", "positions_after_padding")
-        )
+        needed = [name for name, field in Layout.model_fields.items() if field.is_required()]
         raise MetaprimeError(
-            f"encoder architecture {model_type!r} has no row in metaprime/models/sites.py, which knows "
-            f"{', '.join(LAYOUTS)}. A row names these module paths: {needed}"
+            f"encoder architecture {model_type!r} has no row in metaprime/models/sites.py, which knows {', '.join(LAYOUTS)}. "
+            f"Give its module paths under encoder.sites: {', '.join(needed)}, and in a post-LN encoder ffn_norm"
         )
     return LAYOUTS[model_type]
 
@@ -80,30 +126,42 @@ def resolve(encoder: PreTrainedModel, layout: Layout) -> Sites:
     """The modules behind a row's paths, layer by layer.
 
     Raises:
-        MetaprimeError: a path does not exist in this encoder.
+        MetaprimeError: a path does not exist in this encoder, or a projection is no linear layer.
     """
+    stack = _at(encoder, encoder, layout.layers)
+    layers = tuple(_layer_sites(encoder, layer, layout) for layer in stack.children())
+    if not layers:
+        raise MetaprimeError(f"site {layout.layers!r} of this {type(encoder).__name__} holds no layers")
+    config, key = encoder.config, layers[0].key
+    heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = key.out_features // (3 if key is layers[0].query else 1)
+    return Sites(layers, key.in_features, heads, width // heads)
 
-    def at(parent: nn.Module, path: str) -> nn.Module:
-        try:
-            return parent.get_submodule(path)
-        except AttributeError as error:
-            raise MetaprimeError(f"site {path!r} is not in this {type(encoder).__name__}: {error}") from None
 
-    layers = []
-    for layer in at(encoder, layout.layers).children():
-        layers.append(
-            LayerSites(
-                query=at(layer, layout.query),
-                key=at(layer, layout.key),
-                value=at(layer, layout.value),
-                attention_out=at(layer, layout.attention_out),
-                ffn_in=at(layer, layout.ffn_in),
-                ffn_out=at(layer, layout.ffn_out),
-                attention=at(layer, layout.attention),
-                ffn_norm=at(layer, layout.ffn_norm) if layout.ffn_norm else None,
+def _layer_sites(encoder: PreTrainedModel, layer: nn.Module, layout: Layout) -> LayerSites:
+    def linear(path: str) -> nn.Linear:
+        module = _at(encoder, layer, path)
+        if not isinstance(module, nn.Linear):
+            raise MetaprimeError(
+                f"site {path!r} of this {type(encoder).__name__} is a {type(module).__name__}, not a linear layer"
             )
-        )
-    query = layers[0].query
-    assert isinstance(query, nn.Linear)
-    heads: int = encoder.config.num_attention_heads
-    return Sites(tuple(layers), query.in_features, heads, query.out_features // heads)
+        return module
+
+    return LayerSites(
+        query=linear(layout.query),
+        key=linear(layout.key),
+        value=linear(layout.value),
+        attention_out=linear(layout.attention_out),
+        ffn_in=linear(layout.ffn_in),
+        ffn_out=linear(layout.ffn_out),
+        attention=_at(encoder, layer, layout.attention),
+        ffn_norm=_at(encoder, layer, layout.ffn_norm) if layout.ffn_norm else None,
+        layer=layer,
+    )
+
+
+def _at(encoder: PreTrainedModel, parent: nn.Module, path: str) -> nn.Module:
+    try:
+        return parent.get_submodule(path)
+    except AttributeError as error:
+        raise MetaprimeError(f"site {path!r} is not in this {type(encoder).__name__}: {error}") from None

@@ -1,6 +1,8 @@
 """LoRA: a low-rank term on chosen projections (Hu et al. 2022): W x + (alpha / r) B A x.
 
-A from the uniform distribution of `nn.Linear`, B zero: the encoder unchanged at the start. No biases.
+A from the uniform distribution of `nn.Linear`, B zero: the encoder unchanged at the start. No biases. The term belongs
+to the weights W: where an architecture uses them twice in a layer (DeBERTa with `share_att_key`), it is added both times.
+In a fused projection, W is the third of its rows that makes queries, keys or values.
 """
 
 from __future__ import annotations
@@ -12,9 +14,11 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import nn
 
 from metaprime.peft.method import Method, MethodConfig, add_to_output, kaiming_uniform
-from metaprime.types import Params, Sites
+from metaprime.types import LayerSites, Params, Sites
 
 Site = Literal["query", "key", "value", "attention_out", "ffn_in", "ffn_out"]
+FUSED = ("query", "key", "value")
+"""In the order in which a fused projection holds them."""
 
 
 class LoraConfig(MethodConfig):
@@ -27,16 +31,22 @@ class LoraConfig(MethodConfig):
 
 
 class LowRank(nn.Module):
-    """(alpha / r) * x A^T B^T; x (..., in) to (..., out). A: (r, in), B: (out, r)."""
+    """(alpha / r) * x A^T B^T; x (..., in) to (..., out). A: (r, in), B: (rows, r).
 
-    def __init__(self, site: nn.Linear, config: LoraConfig) -> None:
+    `rows` are those of the projection's weight that get the term, all by default; the rest of the result is zero.
+    """
+
+    def __init__(self, projection: nn.Linear, config: LoraConfig, rows: range | None = None) -> None:
         super().__init__()
+        rows = rows or range(projection.out_features)
         self.scale = config.alpha / config.rank
-        self.lora_A = nn.Parameter(torch.zeros(config.rank, site.in_features))
-        self.lora_B = nn.Parameter(torch.zeros(site.out_features, config.rank))
+        self.margins = rows.start, projection.out_features - rows.stop
+        self.lora_A = nn.Parameter(torch.zeros(config.rank, projection.in_features))
+        self.lora_B = nn.Parameter(torch.zeros(len(rows), config.rank))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.scale * nn.functional.linear(nn.functional.linear(x, self.lora_A), self.lora_B)
+        term = self.scale * nn.functional.linear(nn.functional.linear(x, self.lora_A), self.lora_B)
+        return nn.functional.pad(term, self.margins) if any(self.margins) else term
 
     def initial(self, generator: torch.Generator) -> Params:
         return {
@@ -51,10 +61,19 @@ def inject(sites: Sites, config: Any) -> nn.ModuleDict:
     for index, layer in enumerate(sites.layers):
         terms = modules[str(index)] = nn.ModuleDict()
         for name in config.sites:
-            site = getattr(layer, name)
-            term = terms[name] = LowRank(site, config)
-            add_to_output(site, term, of_output=False)
+            projection: nn.Linear = getattr(layer, name)
+            term = terms[name] = LowRank(projection, config, _rows(layer, name))
+            add_to_output(projection, term, of_output=False)
     return modules
+
+
+def _rows(layer: LayerSites, name: str) -> range:
+    """The rows of the weight that make up this site: all, or a third of a fused query, key and value projection."""
+    rows = range(getattr(layer, name).out_features)
+    if name not in FUSED or layer.query is not layer.key:
+        return rows
+    width, place = len(rows) // len(FUSED), FUSED.index(name)
+    return rows[place * width : (place + 1) * width]
 
 
 METHOD = Method(LoraConfig, inject, "W x + (alpha / r) B A x")

@@ -58,9 +58,14 @@ def kaiming_uniform(rows: int, columns: int, *, generator: torch.Generator) -> t
 
 
 def add_to_output(site: nn.Module, delta: nn.Module, of_output: bool) -> None:
-    """From now on the site's output is `output + delta(x)`, x being its output or its input."""
+    """From now on the site's output is `output + delta(x)`, x being its output or its input.
 
-    def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+    Of several outputs, as some architectures' layers have them, this is the first.
+    """
+
+    def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> Any:
+        if isinstance(output, tuple):
+            return (hook(module, inputs, output[0]), *output[1:])
         return output + cast(torch.Tensor, delta(output if of_output else inputs[0]))
 
     site.register_forward_hook(hook)

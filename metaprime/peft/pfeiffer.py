@@ -1,9 +1,9 @@
 """Pfeiffer adapter: one bottleneck per layer, around the feed-forward block's residual sum.
 
 With z the feed-forward output plus its residual (the input of the block's layer norm), u = LN(z) and
-A(u) = s * W_u ReLU(W_d u + b_d) + b_u, the layer gives LN(z + A(u)): the same frozen LN is applied twice and the
-residual is the sum before it (Pfeiffer et al. 2021; code of He et al. 2022, `ffn_option=pfeiffer`). A pre-LN encoder,
-which has no such norm, gives z + A(z).
+A(u) = s (W_u ReLU(W_d u + b_d) + b_u), the layer gives LN(z + A(u)): the same frozen LN is applied twice and the
+residual is the sum before it (Pfeiffer et al. 2021; code of He et al. 2022, `ffn_option=pfeiffer`). In a pre-LN encoder,
+which has no such norm, z is what the layer gives, and it becomes z + A(z).
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ class Bottleneck(nn.Module):
 
 
 def inject(sites: Sites, config: Any) -> nn.ModuleDict:
-    """Hooks every layer's last norm, or its feed-forward output in a pre-LN encoder."""
+    """Hooks every layer's last norm, or in a pre-LN encoder the layer itself."""
     modules = nn.ModuleDict()
     for index, layer in enumerate(sites.layers):
         adapter = modules[str(index)] = Bottleneck(sites.hidden, config)
         if layer.ffn_norm is None:
-            add_to_output(layer.ffn_out, adapter, of_output=True)
+            add_to_output(layer.layer, adapter, of_output=True)
         else:
             _around_norm(layer.ffn_norm, adapter)
     return modules

@@ -29,7 +29,7 @@ class PrefixConfig(MethodConfig):
 
 
 class Prefix(nn.Module):
-    """Keys and values of one layer, each (H, l, D / H)."""
+    """Keys and values of one layer, each (H, l, D / H), H being the heads that keys and values have."""
 
     def __init__(self, heads: int, length: int, head_width: int) -> None:
         super().__init__()

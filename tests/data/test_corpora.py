@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from metaprime.data import corpora
@@ -12,6 +14,8 @@ from metaprime.data.labels import LabelSet
 from metaprime.types import MetaprimeError, Sentence
 
 LABELS = LabelSet(("PER", "ORG", "LOC"), {"MISC": "O"})
+ALL = LabelSet(("PER", "ORG", "LOC", "MISC", "DATE"))
+DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
 
 @pytest.fixture
@@ -22,7 +26,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "corpus"
 
 
-def test_labels_are_applied_and_repairs_logged_once(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_labels_are_applied_and_the_scheme_told_once(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = root / "de" / "train.conll"
     with caplog.at_level(logging.WARNING):
         sentences = corpora.read(f"conll:{root}", "de", "train", LABELS)
@@ -30,7 +34,7 @@ def test_labels_are_applied_and_repairs_logged_once(root: Path, caplog: pytest.L
         Sentence(("Ada", "naps"), ("B-PER", "O"), f"{path}:1"),
         Sentence(("here", "Aix"), ("O", "B-LOC"), f"{path}:4"),
     ]
-    assert caplog.messages == [f"2 I- tags that open an entity were repaired to B-, the first at {path}:1"]
+    assert caplog.messages == [f"{path}: tags are in IO, converted to IOB2"]
 
 
 def test_another_scheme_is_converted_with_a_notice(root: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -38,7 +42,7 @@ def test_another_scheme_is_converted_with_a_notice(root: Path, caplog: pytest.Lo
     path.write_text("here O\nAda S-PER\n", "utf-8")
     with caplog.at_level(logging.WARNING):
         assert corpora.read(f"conll:{root}", "de", "test", LABELS)[0].tags == ("O", "B-PER")
-    assert caplog.messages == [f"1 tags of another scheme (S-, E-, ...) were converted to IOB2, the first at {path}:2"]
+    assert caplog.messages == [f"{path}: tags are in a scheme with the prefixes S, converted to IOB2"]
 
 
 def test_valid_tags_are_no_news(root: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -50,7 +54,57 @@ def test_valid_tags_are_no_news(root: Path, caplog: pytest.LogCaptureFixture) ->
 
 def test_an_unknown_type_names_its_line(root: Path) -> None:
     (root / "de" / "test.conll").write_text("here O\n\nin O\n1871 B-DATE\n", "utf-8")
-    with pytest.raises(MetaprimeError, match=r"test\.conll:4: tag 'B-DATE' \(type DATE\).*label_map: \{DATE: O\}"):
+    with pytest.raises(MetaprimeError, match=r"test\.conll:4: type 'DATE' is neither.*label_map: \{DATE: O\}"):
+        corpora.read(f"conll:{root}", "de", "test", LABELS)
+
+
+MISTAKES = """Ada B-PER
+naps O
+
+in O
+Aix I-LOC
+
+1871 B-DATE
+
+what
+"""
+
+
+def test_the_same_file_under_each_policy(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source, path = f"conll:{root}", root / "de" / "test.conll"
+    path.write_text(MISTAKES, "utf-8")
+    for invalid, refused in (("repair", (7, 9)), ("error", (5, 7, 9))):
+        with pytest.raises(MetaprimeError) as error:
+            corpora.read(source, "de", "test", LABELS, invalid)
+        assert [f"{path}:{line}: " in str(error.value) for line in (5, 7, 9)] == [line in refused for line in (5, 7, 9)]
+        reading = corpora.examine(source, "de", "test", LABELS, invalid)
+        assert sorted(p.origin for p in reading.problems) == [f"{path}:{line}" for line in (5, 7, 9)]
+        assert sum(p.dropped for p in reading.problems) + len(reading.sentences) == 4
+    assert caplog.messages == []
+    with caplog.at_level(logging.WARNING):
+        assert [s.words for s in corpora.read(source, "de", "test", LABELS, "drop")] == [("Ada", "naps")]
+    (message,) = caplog.messages
+    assert message.startswith(
+        f"{path}: 1 x malformed line, 1 x invalid tag sequence, 1 x unmapped type: 3 of 4 sentences"
+    )
+
+
+def test_numbers_are_named_by_the_config_in_every_format(root: Path) -> None:
+    (root / "de" / "test.conll").write_text("Ada 1\nnaps 0\n", "utf-8")
+    (root / "de" / "test.jsonl").write_text('{"tokens": ["Ada", "naps"], "tags": [1, 0]}\n', "utf-8")
+    columns = {"tokens": [["Ada", "naps"]], "ner_tags": [[1, 0]]}
+    pq.write_table(pa.table(columns), root / "de" / "test.parquet")
+    for scheme in ("conll", "jsonl", "parquet"):
+        (found,) = corpora.read(f"{scheme}:{root}", "de", "test", LABELS, tag_names=["O", "B-PER"])
+        assert found.tags == ("B-PER", "O")
+        with pytest.raises(MetaprimeError, match=r"tag '1', but nothing says what numbers mean; .*data\.tag_names: \["):
+            corpora.read(f"{scheme}:{root}", "de", "test", LABELS)
+
+
+def test_a_split_without_a_sentence_is_refused(root: Path) -> None:
+    (root / "de" / "test.conll").write_text("\n", "utf-8")
+    assert corpora.examine(f"conll:{root}", "de", "test", LABELS).sentences == []
+    with pytest.raises(MetaprimeError, match=r"test\.conll: no sentence in it; give a file"):
         corpora.read(f"conll:{root}", "de", "test", LABELS)
 
 
@@ -59,7 +113,7 @@ def test_an_unknown_scheme_lists_the_known(source: str) -> None:
     with pytest.raises(MetaprimeError) as error:
         corpora.read(source, "de", "train", LABELS)
     assert f"data.source {source!r}" in str(error.value)
-    assert "write one of synthetic:, parquet:, conll:" in str(error.value)
+    assert "write one of synthetic:, parquet:, conll:, jsonl:, hub:" in str(error.value)
     assert ("did you mean conll:?" in str(error.value)) == source.startswith("conl")
 
 
@@ -81,7 +135,7 @@ def test_what_is_not_there_is_listed(root: Path) -> None:
         corpora.read(f"parquet:{root}", "de", "train", LABELS)
 
 
-@pytest.mark.parametrize("scheme", ["conll", "parquet"])
+@pytest.mark.parametrize("scheme", ["conll", "parquet", "jsonl", "hub"])
 @pytest.mark.parametrize("name", ["..", "../corpus/de", "de/../nl", "/etc", "a\\b", "", "."])
 def test_names_stay_inside_the_corpus(root: Path, scheme: str, name: str) -> None:
     with pytest.raises(MetaprimeError, match=r"language '.*' is not a plain name; give one without path separators"):
@@ -101,3 +155,20 @@ def test_synthetic_text_comes_through_the_same_door() -> None:
     assert (
         {"O", "B-PER", "B-ORG", "B-LOC"} <= {tag for sentence in sentences for tag in sentence.tags} <= set(LABELS.tags)
     )
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"needs the real data in {DATA}")
+@pytest.mark.parametrize(
+    "split", ["dev", pytest.param("train", marks=pytest.mark.slow), pytest.param("test", marks=pytest.mark.slow)]
+)
+def test_every_real_language_is_read_and_every_row_accounted_for(split: str) -> None:
+    read = []
+    for corpus in ("wikiann", "wikineural", "masakhaner2"):
+        source = f"parquet:{DATA / corpus}"
+        for language in corpora.languages(source):
+            reading = corpora.examine(source, language, split, ALL)
+            rows = pq.read_metadata(reading.place).num_rows
+            assert len(reading.sentences) == rows > 400
+            assert {p.kind for p in reading.problems} <= {"invalid tag sequence"}
+            read.append(language)
+    assert len(read) == len(set(read)) == 23

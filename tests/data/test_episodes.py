@@ -113,6 +113,21 @@ def test_shapes_and_no_sentence_twice() -> None:
             assert sorted(found) == list(range(1000, 1010))
 
 
+def test_the_same_support_at_every_step() -> None:
+    shape = replace(SHAPE, same=True)
+    assert shape.sentences == 6
+    batch = whole(Episodes(pools(aa=6), shape, 0), 3)
+    first, *others = batch.support
+    assert len(others) == 2
+    assert all(torch.equal(tensors[name], first[name]) for tensors in others for name in first)
+    for place in range(4):
+        assert sorted(numbers(first)[place] + numbers(batch.query)[place]) == list(range(1000, 1006))
+    with pytest.raises(
+        MetaprimeError, match=r"one episode takes 6 \(support 2 x 1 \(inner.support: same\) \+ query 4\)"
+    ):
+        Episodes(pools(aa=5), shape, 0)
+
+
 def test_padded_to_the_longest_of_each_batch_and_no_further() -> None:
     episodes = Episodes(pools(aa=30, bb=30), SHAPE, 1)
     lengths = set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from metaprime.data import parquet
+from metaprime.data.problems import Reading
 from metaprime.types import MetaprimeError, Sentence
 
 TOKENS = [["Ada", "naps"], ["2"]]
@@ -29,8 +29,14 @@ def write(folder: Path, columns: dict[str, Any], feature: object = None) -> Path
     return path
 
 
-def read(folder: Path) -> list[Sentence]:
+def examine(folder: Path) -> Reading:
     return parquet.read(str(folder), "de", "train")
+
+
+def read(folder: Path) -> list[Sentence]:
+    reading = examine(folder)
+    assert reading.problems == []
+    return reading.sentences
 
 
 @pytest.mark.parametrize("kind", [pa.list_, pa.large_list])
@@ -54,12 +60,14 @@ def test_integers_are_read_by_their_class_names(tmp_path: Path, feature: object)
 
 
 @pytest.mark.parametrize("feature", [None, {"feature": {"dtype": "int64", "_type": "Value"}, "_type": "List"}, [], "x"])
-def test_integers_without_names_are_refused(tmp_path: Path, feature: object) -> None:
+def test_integers_without_names_stay_numbers(tmp_path: Path, feature: object) -> None:
     write(tmp_path, {"tokens": TOKENS, "ner_tags": [[1, 0], [0]]}, feature)
-    with pytest.raises(
-        MetaprimeError, match=r"train\.parquet: column ner_tags is list<.*int64> and .*store a list<str"
-    ):
-        read(tmp_path)
+    assert [sentence.tags for sentence in read(tmp_path)] == [("1", "0"), ("0",)]
+
+
+def test_the_column_of_tags_may_be_called_tags(tmp_path: Path) -> None:
+    write(tmp_path, {"tokens": TOKENS, "tags": [["O", "O"], ["B-X"]]})
+    assert [sentence.tags for sentence in read(tmp_path)] == [("O", "O"), ("B-X",)]
 
 
 @pytest.mark.parametrize(
@@ -67,16 +75,10 @@ def test_integers_without_names_are_refused(tmp_path: Path, feature: object) -> 
     [
         ({"words": TOKENS, "ner_tags": [["O", "O"], ["O"]]}, r"no column tokens, only words, ner_tags; rename the col"),
         ({"a": TOKENS}, r"no column tokens and ner_tags, only a; rename"),
-        ({"tokens": TOKENS, "ner_tags": [["O", "O"], ["O", "O"]]}, r"parquet:row 1: 1 tokens but 2 tags; give each"),
-        ({"tokens": [["a"], None], "ner_tags": [["O"], ["O"]]}, r"parquet:row 1: tokens or ner_tags holds a null; rem"),
-        ({"tokens": [["a", None]], "ner_tags": [["O", "O"]]}, r"parquet:row 0: tokens or ner_tags holds a null"),
         ({"tokens": ["a b"], "ner_tags": [["O", "O"]]}, r"column tokens is string; store a list<string>"),
-        ({"tokens": [["a"]], "ner_tags": ["O"]}, r"column ner_tags is string and .*store a list<string>"),
+        ({"tokens": [["a"]], "ner_tags": ["O"]}, r"column ner_tags is string; store a list<string>"),
         ({"tokens": [[1]], "ner_tags": [["O"]]}, r"column tokens is list<.*int64>; store a list<string>"),
-        (
-            {"tokens": pa.array([], pa.list_(pa.string())), "ner_tags": pa.array([], pa.list_(pa.string()))},
-            "no sentence in it",
-        ),
+        ({"tokens": [["a"]], "ner_tags": [[0.5]]}, r"column ner_tags is list<.*double>; store a list<string>"),
     ],
 )
 def test_a_wrong_table_is_refused(tmp_path: Path, columns: dict[str, Any], message: str) -> None:
@@ -85,18 +87,33 @@ def test_a_wrong_table_is_refused(tmp_path: Path, columns: dict[str, Any], messa
         read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("tokens", "tags", "kind", "text"),
+    [
+        (["a"], ["O", "O"], "lengths differ", "1 tokens but 2 tags; give each token one tag"),
+        (None, ["O"], "missing value", "tokens is no list of text, or holds a null; remove the row or fill it"),
+        (["a", None], ["O", "O"], "missing value", "tokens is no list of text, or holds a null"),
+        (["a"], [None], "missing value", "ner_tags is no list of tags, or holds a null"),
+        ([], [], "row without tokens", "a row without tokens is left out"),
+    ],
+)
+def test_a_wrong_row_is_reported_and_the_others_kept(
+    tmp_path: Path, tokens: Any, tags: Any, kind: str, text: str
+) -> None:
+    path = write(tmp_path, {"tokens": [["x"], tokens, ["y"]], "ner_tags": [["O"], tags, ["O"]]})
+    reading = examine(tmp_path)
+    assert [sentence.origin for sentence in reading.sentences] == [f"{path}:row 0", f"{path}:row 2"]
+    (problem,) = reading.problems
+    assert (problem.kind, problem.origin, problem.dropped) == (kind, f"{path}:row 1", True)
+    assert problem.text.startswith(text)
+
+
 @pytest.mark.parametrize("value", [-1, 2])
-def test_a_number_without_a_name_is_refused(tmp_path: Path, value: int) -> None:
+def test_a_number_without_a_name_is_reported(tmp_path: Path, value: int) -> None:
     write(tmp_path, {"tokens": [["a"]], "ner_tags": [[value]]}, [CLASSES])
-    with pytest.raises(MetaprimeError, match=rf"row 0: ner_tags has {value}, but the file names 0 to 1; store names"):
-        read(tmp_path)
-
-
-def test_rows_without_tokens_are_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = write(tmp_path, {"tokens": [["a"], [], ["b"], []], "ner_tags": [["O"], [], ["O"], []]})
-    with caplog.at_level(logging.WARNING):
-        assert [sentence.origin for sentence in read(tmp_path)] == [f"{path}:row 0", f"{path}:row 2"]
-    assert caplog.messages == [f"{path}: 2 of 4 rows have no tokens and are left out"]
+    assert [problem.text for problem in examine(tmp_path).problems] == [
+        f"ner_tags has {value}, but the file names 0 to 1; store names"
+    ]
 
 
 def test_a_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:

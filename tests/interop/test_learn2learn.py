@@ -105,7 +105,7 @@ def test_a_slice_of_the_meta_batch_lands_at_its_places(toy_bert: Path) -> None:
 
 
 def test_a_learner_it_cannot_compute_is_refused() -> None:
-    with pytest.raises(MetaprimeError, match="computes peft_maml only, not 'multitask'"):
+    with pytest.raises(MetaprimeError, match=r"computes peft_maml, .* only, not 'multitask'"):
         learn2learn.step_of("multitask")
 
 

@@ -79,5 +79,5 @@ def parts(tiny: MakeConfig, tmp_path: Path) -> Parts:
     task = build_task(config, encoder)
     rows = priming_rows(config, task)["qaa"]
     model = build_model(encoder, task, config.peft, rows)
-    draw_initial(model, 0)
+    draw_initial(model, 0, 0.1)
     return Parts(config, task, model, partition(model, encoder.layout.unused), rows)

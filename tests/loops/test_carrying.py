@@ -41,7 +41,7 @@ def test_rules_are_the_configs_where_there_is_an_inner_loop(parts: Parts) -> Non
 
 @pytest.mark.parametrize("rule", RULES)
 def test_each_episode_starts_from_the_state_or_from_its_own_draw(parts: Parts, rule: str) -> None:
-    draw_initial(parts.model, 5)
+    draw_initial(parts.model, 5, 0.1)
     for group, own in (("adapter", parts.state.adapter), ("head", parts.state.head)):
         rules = {"adapter": "keep", "head": "keep", group: rule}
         start = starting_values(parts.model, parts.state, rules, 5, 3, (0, 2))
@@ -85,7 +85,7 @@ def test_only_carried_groups_move_to_adapted_values(parts: Parts, adapter: str, 
 def test_the_first_values_are_a_function_of_the_seed(parts: Parts) -> None:
     drawn = []
     for seed in (1, 1, 2):
-        draw_initial(parts.model, seed)
+        draw_initial(parts.model, seed, 0.1)
         drawn.append(clones({**parts.state.adapter, **parts.state.head}))
     assert equal(drawn[0], drawn[1])
     assert not equal(drawn[0], drawn[2])

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 
 from metaprime.config import OuterConfig
-from metaprime.loops.outer import check_finite, make_outer, summed
+from metaprime.loops.outer import make_outer, outer_step, summed
 from metaprime.meta import Outcome
 from metaprime.types import MetaprimeError, Params, State
 
@@ -96,15 +96,28 @@ def test_a_gradient_that_is_not_finite_moves_nothing(bad: float, clip: float | N
     assert all(torch.equal(values.backbone[name], value) for name, value in before.items())
 
 
-def test_a_loss_that_is_not_finite_names_step_and_languages() -> None:
-    languages = ["qaa", "qab", "qac", "qab"]
-    fine = [[1.0, 1.0]] * 4
-    check_finite(outcome([1.0, 2.0, 3.0, 4.0], fine), 0, languages)
-    nan, inf = float("nan"), float("inf")
-    with pytest.raises(MetaprimeError, match=r"step 8: the loss of language qab is not finite; .*checkpoint is kept"):
-        check_finite(outcome([1.0, nan, 3.0, inf], fine), 7, languages)
-    with pytest.raises(MetaprimeError, match="language qaa, qac is"):
-        check_finite(outcome([1.0, 2.0, 3.0, 4.0], [[nan, 1.0], [1.0, 1.0], [1.0, inf], [1.0, 1.0]]), 7, languages)
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_a_gradient_that_is_not_finite_is_named_with_group_parameter_and_languages(clip: float | None) -> None:
+    values = state()
+    outer = make_outer(values, OuterConfig(clip=clip), ("backbone", "head"))
+    found = gradients({**values.backbone, **values.head}, 0)
+    found["backbone.norm.weight"][1] = float("nan")
+    found["head.bias"][0] = float("inf")
+    with pytest.raises(
+        MetaprimeError,
+        match=r"not finite: backbone \(first backbone\.norm\.weight\), head \(first head\.bias\); .*meta-batch: qaa, qac$",
+    ):
+        outer_step(outer, 41, Outcome(found, {}, {}, torch.ones(3), torch.ones(3, 2)), ["qac", "qaa", "qac"])
+    huge = {name: torch.full_like(value, 3e38) for name, value in {**values.backbone, **values.head}.items()}
+    with pytest.raises(MetaprimeError, match=r"norm is inf; .*none alone, only their sum"):
+        outer.step(0, huge)
+
+
+def test_a_halving_halves_every_rate() -> None:
+    outer = make_outer(state(), OuterConfig(lr=0.1, head_lr=0.02, steps=5, warmup=0.4), ("backbone", "head"))
+    outer.halvings = 2
+    outer.step(0, gradients(outer.learning, 0))
+    assert sorted({group["lr"] for group in outer.optimizer.param_groups}) == [0.02 * 0.5 / 4, 0.1 * 0.5 / 4]
 
 
 def test_one_process_has_the_sum_already() -> None:

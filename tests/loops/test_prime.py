@@ -16,13 +16,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from metaprime.config import Config, dump_config, load_config, override
+from metaprime.config import Config, OuterConfig, dump_config, load_config, override
 from metaprime.loops import prime as module
 from metaprime.loops.checkpoint import newest_checkpoint
+from metaprime.loops.guards import Diverged, Guards
 from metaprime.loops.held_out import HeldOut
 from metaprime.loops.predict import predict
 from metaprime.loops.prime import prime
 from metaprime.loops.transfer import transfer
+from metaprime.meta import Outcome
 from metaprime.models.encoder import load_encoder
 from metaprime.types import MetaprimeError, Params
 
@@ -87,7 +89,10 @@ def test_the_primed_encoder_loads_where_there_is_no_metaprime(primed_run: Config
 def test_what_a_run_leaves(primed_run: Config) -> None:
     output = Path(primed_run.run.output)
     assert {path.name for path in output.iterdir()} == {"config.yaml", "run.json", "metrics.jsonl", "primed", "state"}
-    assert {path.name for path in (output / "state").iterdir()} == {"best", "step-00000002", "step-00000004"}
+    states = {path.name for path in (output / "state").iterdir()}
+    assert {name for name in states if name.startswith("step")} == {"step-00000002", "step-00000004"}
+    best = metrics(output)[-1]["best_step"]
+    assert f"best-{best:08d}" in states
     assert load_config(output / "config.yaml") == load_config(output / "primed" / "metaprime.yaml") == primed_run
     names = {path.name for path in (output / "primed").iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "metaprime.json", "metaprime.safetensors"} <= names
@@ -314,7 +319,7 @@ def test_without_validation_the_last_weights_are_kept(tiny: MakeConfig, tmp_path
     assert all(
         torch.equal(last.tensors[f"backbone.{name}"], value) for name, value in saved.items() if "pooler" not in name
     )
-    assert not (tmp_path / "run" / "state" / "best").exists()
+    assert not list((tmp_path / "run" / "state").glob("best*"))
 
 
 def test_a_finished_run_is_refused_or_returned(primed_run: Config, tiny: MakeConfig) -> None:
@@ -378,7 +383,7 @@ def test_resume_refuses_other_base_weights(tiny: MakeConfig, toy_bert: Path, tmp
     shutil.copytree(prime(config), tmp_path / "primed")
     shutil.rmtree(tmp_path / "run" / "primed")
     shutil.copy(tmp_path / "primed" / "model.safetensors", tmp_path / "base")
-    with pytest.raises(MetaprimeError, match=r"other base weights than encoder\.name has now"):
+    with pytest.raises(MetaprimeError, match=r"(?s)begun with something else.*\nweights of encoder\.name: \w+ -> \w+$"):
         prime(config, resume=True)
 
 
@@ -425,3 +430,181 @@ def test_mixed_precision_is_refused(tiny: MakeConfig, tmp_path: Path, precision:
     refusal = "error: mixed precision bf16 is not supported yet: launch with --mixed_precision no"
     assert (refusal in done.stderr.splitlines()) == (code == 2)
     assert (tmp_path / "run").exists() == (code == 0)
+
+
+ROLLING = (
+    "outer.steps=18",
+    "outer.checkpoint_every=4",
+    "outer.warmup=0",
+    "outer.rollback=true",
+    "outer.validate_every=5",
+)
+
+
+def diverging(monkeypatch: pytest.MonkeyPatch, halvings: int) -> None:
+    """The 15th step diverges until the rates are halved so many times."""
+
+    def check(self: Guards, config: OuterConfig, outcome: Outcome, step: int) -> None:
+        if step == 14 and self.halvings < halvings:
+            raise Diverged("step 15: it diverges")
+
+    monkeypatch.setattr(Guards, "check", check)
+
+
+def test_a_run_that_diverges_goes_back_and_on_at_half_the_rate(
+    tiny: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    diverging(monkeypatch, 2)
+    prime(tiny(tmp_path / "run", *ROLLING))
+    lines = metrics(tmp_path / "run")
+    assert [line["step"] for line in lines] == [*range(19)]
+    assert [line.get("outer_halvings", 0) for line in lines] == [0] * 13 + [2] * 6  # the checkpoint was at step 12
+    rates = [line["lr"] for line in lines[1:]]
+    assert rates == pytest.approx([1e-3 * (18 - step) / 18 / (1 if step < 12 else 4) for step in range(18)])
+    assert caplog.messages == [
+        f"step 15: it diverges. Back to step 12, outer.lr halved ({time} of 3)" for time in (1, 2)
+    ]
+    # Killed after that, and resumed, it is the same run.
+    with monkeypatch.context() as patched:
+        honest, calls = module.carry, []
+        patched.setattr(
+            module, "carry", lambda *parts: 1 / 0 if len(calls) == 20 else (calls.append(0), honest(*parts))
+        )
+        with pytest.raises(ZeroDivisionError):
+            prime(tiny(tmp_path / "broken", *ROLLING))
+    assert metrics(tmp_path / "broken")[-1]["outer_halvings"] == 2
+    prime(tiny(tmp_path / "broken", *ROLLING), resume=True)
+    for name in ("model.safetensors", "metaprime.safetensors"):
+        both = [(tmp_path / run / "primed" / name).read_bytes() for run in ("run", "broken")]
+        assert both[0] == both[1]
+    stable = [
+        [{k: v for k, v in line.items() if k != "volatile"} for line in metrics(tmp_path / r)]
+        for r in ("run", "broken")
+    ]
+    assert stable[0] == stable[1]
+
+
+def test_a_run_that_diverges_before_its_first_checkpoint_begins_again(
+    tiny: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diverging(monkeypatch, 1)
+    prime(tiny(tmp_path / "run", *ROLLING, "outer.checkpoint_every=100"))
+    monkeypatch.undo()
+    lines = metrics(tmp_path / "run")
+    assert [line.get("outer_halvings", 0) for line in lines] == [0] + [1] * 18
+    # Nothing of the first try is left in the second: it is the run that had half the rate from the beginning.
+    prime(tiny(tmp_path / "half", *ROLLING, "outer.checkpoint_every=100", "outer.lr=5e-4"))
+    assert distance(tmp_path / "run" / "primed", tmp_path / "half" / "primed") == 0
+
+
+@pytest.mark.parametrize("rollback", [True, False])
+def test_a_run_that_keeps_diverging_ends_and_the_last_checkpoint_stays(
+    tiny: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, rollback: bool
+) -> None:
+    diverging(monkeypatch, 100)
+    with pytest.raises(Diverged, match="step 15: it diverges"):
+        prime(tiny(tmp_path / "run", *ROLLING, f"outer.rollback={rollback}"))
+    assert len(caplog.messages) == (3 if rollback else 0)
+    last = newest_checkpoint(tmp_path / "run" / "state")
+    assert last is not None
+    assert last.step == 12
+
+
+def test_last_weights_that_are_not_finite_are_not_saved(
+    tiny: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = module.carry
+
+    def broken(model: Any, outcome: Outcome, rules: dict[str, str]) -> None:
+        honest(model, outcome, rules)
+        with torch.no_grad():
+            model.head.bias.fill_(float("nan"))
+
+    config = tiny(tmp_path / "run", *QUICK, "outer.steps=1")
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "carry", broken)
+        with pytest.raises(
+            MetaprimeError, match=r"step 1: the weights of head \(first head\.bias\) are not finite after it"
+        ):
+            prime(config)
+    assert newest_checkpoint(tmp_path / "run" / "state") is None
+    assert not (tmp_path / "run" / "primed").exists()
+
+
+def test_an_inner_loop_that_does_not_lower_the_support_loss_is_shown(
+    tiny: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, lr, falls in (("small", "inner.lr=1e-9", False), ("good", "inner.lr=0.3", True)):
+        prime(tiny(tmp_path / name, *QUICK, lr, "outer.adapter=reset", "inner.steps=4"))
+        shown = capsys.readouterr().err
+        for line in metrics(tmp_path / name):
+            fell = line["support_loss_after"] < line["support_loss_before"]
+            note = f"support {line['support_loss_before']:.3f} -> {line['support_loss_after']:.3f}"
+            assert (f"{note} (not falling)" in shown) == (not fell)
+            assert 0 <= line["support_falls"] <= 1
+            if falls:
+                assert line["support_falls"] == 1
+    curve = {"query_loss": 1.0, "support_loss_before": 1.2, "support_loss_after": 1.31}
+    assert module._note(curve | {"support_falls": 0.25}).endswith("support 1.200 -> 1.310 (not falling)")
+    assert module._note(curve).endswith("support 1.200 -> 1.310")
+    prime(tiny(tmp_path / "single", *QUICK, "inner.steps=1"))
+    assert "not falling" not in capsys.readouterr().err  # of one step nothing can be said
+    assert all("support_falls" not in line for line in metrics(tmp_path / "single"))
+
+
+def test_resuming_with_other_settings_says_which_and_goes_on_when_forced(
+    tiny: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    prime(tiny(tmp_path / "run", *QUICK))
+    longer = tiny(tmp_path / "run", "outer.validate_every=0", "outer.steps=3", "outer.lr=5e-4")
+    with pytest.raises(
+        MetaprimeError, match=r"holds another run.*--force\nouter\.lr: 0\.001 -> 0\.0005\nouter\.steps: 2 -> 3$"
+    ):
+        prime(longer, resume=True)
+    folder = prime(longer, resume=True, force=True)
+    assert "going on with another config: outer.steps: 2 -> 3" in caplog.messages
+    assert card(folder)["provenance"]["steps"] == 3
+    assert [line["step"] for line in metrics(tmp_path / "run")] == [1, 2, 3]
+    assert prime(longer, resume=True) == folder  # it is this one's now
+    with pytest.raises(MetaprimeError, match=r"outer\.steps is 1, but .* is at step 3: raise it"):
+        prime(tiny(tmp_path / "run", *QUICK, "outer.steps=1"), resume=True, force=True)
+
+
+def test_a_best_that_is_later_than_the_checkpoint_is_not_the_resumed_runs(
+    tiny: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny(tmp_path / "run", "outer.steps=6", "outer.validate_every=1", "outer.checkpoint_every=2")
+    scores = iter([1.0, 2.0, 3.0, 9.0])
+    monkeypatch.setattr(HeldOut, "mean", lambda *parts: next(scores))
+    with pytest.raises(StopIteration):  # after step 3, whose weights were the best; the checkpoint is of step 2
+        prime(config)
+    states = tmp_path / "run" / "state"
+    assert {path.name for path in states.glob("best*")} == {f"best-{step:08d}" for step in (2, 3)}
+    monkeypatch.setattr(HeldOut, "mean", lambda *parts: 0.5)  # as with another config and --force
+    folder = prime(config, resume=True)
+    assert card(folder)["provenance"]["steps"] == 2
+    assert {path.name for path in states.iterdir()} == {"best-00000002", "step-00000004", "step-00000006"}
+
+
+def test_resuming_with_other_sentences_says_of_which_language(
+    tiny: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for language in ("qaa", "qaf", "qac"):
+        (tmp_path / "corpus" / language).mkdir(parents=True)
+        for split in ("train", "validation"):
+            sentences = [f"Ada\tB-PER\nnaps\tO\n{language}{n}\tO\n" for n in range(12)]
+            (tmp_path / "corpus" / language / f"{split}.conll").write_text("\n".join(sentences), encoding="utf-8")
+    config = tiny(tmp_path / "run", f"data.source=conll:{tmp_path / 'corpus'}", "outer.checkpoint_every=1")
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_save_primed", lambda *parts: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            prime(config)
+    for file in ("qaf/train.conll", "qac/validation.conll"):
+        place = tmp_path / "corpus" / file
+        place.write_text(place.read_text("utf-8").replace("naps", "sleeps", 1), encoding="utf-8")
+    with pytest.raises(
+        MetaprimeError,
+        match=r"(?s)begun with something else.*\nsentences of qaf: \w+ -> \w+\nsentences of qac \(held out\): \w+ -> \w+$",
+    ):
+        prime(config, resume=True)
+    assert (prime(config, resume=True, force=True) / "model.safetensors").is_file()

@@ -56,7 +56,7 @@ def test_a_record_for_every_cell_in_order(finished: tuple[Config, list[dict[str,
     for record, (method, shots, _, seed) in zip(records, cells, strict=True):
         assert record == read_record(root / f"qai-{method}-k{shots}-s{seed}" / "record.json")
         assert set(record) == {
-            *("cell", "scores", "training", "frozen", "digest", "peft", "config", "versions", "volatile")
+            *("cell", "scores", "training", "frozen", "digest", "peft", "config", "versions", "sentences", "volatile")
         }
         assert record["cell"]["encoder"] == "primed"
         assert record["cell"]["priming_seed"] == 0
@@ -181,11 +181,59 @@ def test_other_settings_or_another_encoder_are_refused(
         changed = override(config, f"transfer.encoder={other_primed}")  # of the same last name: primed
     else:
         changed = override(config, change)
-    with pytest.raises(MetaprimeError, match=r"qai-head-k8-s0 holds a transfer with other settings .*--overwrite"):
+    with pytest.raises(
+        MetaprimeError, match=r"qai-head-k8-s0 holds a transfer with other settings, .*--overwrite.*--force"
+    ):
         transfer(changed)
     assert tree(tmp_path / "run") == before
     transfer(changed, overwrite=True)
     assert tree(tmp_path / "run") != before
+
+
+def test_what_changed_is_said_key_by_key_and_force_keeps_the_old(
+    primed_run: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = elsewhere(primed_run, tmp_path / "run", "transfer.methods=[head]")
+    (record,) = transfer(config)
+    changed = override(config, "transfer.steps=5", "transfer.seeds=[0, 1]")
+    honest = module.versions
+    monkeypatch.setattr(module, "versions", lambda: {**honest(), "torch": "9.9"})
+    with pytest.raises(MetaprimeError, match="holds a transfer with other settings") as refused:
+        transfer(changed)
+    lines = ["transfer.steps: 4 -> 5", f"version of torch: {record['versions']['torch']} -> 9.9"]
+    assert str(refused.value).splitlines()[1:] == lines
+    kept, new = transfer(changed, force=True)
+    assert kept == record
+    assert (new["training"]["steps"], new["versions"]["torch"]) == (5, "9.9")
+    assert [message.partition("something else: ")[2] for message in caplog.messages] == lines
+    monkeypatch.undo()
+    file = tmp_path / "run" / "transfer" / "primed" / "qai-head-k8-s0" / "record.json"
+    stale = {**record, "sentences": {**record["sentences"], "qai (scored)": "0123456789ab"}}
+    file.write_text(json.dumps(stale), encoding="utf-8")
+    with pytest.raises(MetaprimeError, match=r"\nsentences of qai \(scored\): 0123456789ab -> \w{12}$"):
+        transfer(config)
+    file.write_text(json.dumps({**record, "config": {}}), encoding="utf-8")
+    with pytest.raises(MetaprimeError, match=r"record\.json is damaged .*--overwrite"):
+        transfer(config)
+
+
+def test_rates_that_finished_cells_were_given_are_not_chosen_again(
+    primed_run: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = elsewhere(primed_run, tmp_path / "run", "transfer.methods=[head, lora]", "transfer.lr=[0.01, 0.02]")
+    asked: list[int] = []
+
+    def scores(self: HeldOut, backbone: Params, primed: Params, lr: float, *rest: Any) -> dict[str, float]:
+        asked.append(len(self.model.adapter))
+        return {"qac": lr}
+
+    monkeypatch.setattr(HeldOut, "scores", scores)
+    transfer(config)
+    assert [bool(sites) for sites in asked] == [False, False, True, True]
+    asked.clear()
+    more = transfer(override(config, "transfer.seeds=[0, 1]"))
+    assert asked == []
+    assert {record["training"]["lr"] for record in more} == {0.02}
 
 
 def test_overwrite_keeps_the_old_until_the_new_is_whole(primed_run: Config, tmp_path: Path) -> None:

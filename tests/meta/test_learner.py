@@ -41,16 +41,19 @@ def batch(sentences: int, seed: int) -> Batch:
 def test_twenty_outer_steps_lower_the_query_loss(name: str, second_order: bool) -> None:
     torch.manual_seed(0)
     learner, model = LEARNERS[name], Tagger()
+    if second_order and not learner.second_order:
+        return  # refused by the config
     groups: dict[str, Params] = {"backbone": {}, "adapter": {}, "head": {}}
     for path, parameter in model.named_parameters():
         groups[path.split(".")[0]][path] = parameter
-    fast = {**(groups["adapter"] if learner.adapts else {}), **groups["head"]}
+    fast = {**(groups["adapter"] if learner.injects else {}), **groups["head"]}
 
     def loss(backbone: Params, fast: Params, batch: Batch) -> torch.Tensor:
-        logits_BLC = functional_call(model, {**backbone, **fast}, (batch["input_ids"], learner.adapts))
+        logits_BLC = functional_call(model, {**backbone, **fast}, (batch["input_ids"], learner.injects))
         return F.cross_entropy(logits_BLC.flatten(0, 1), batch["labels"].flatten())
 
-    settings = Settings(inner_lr=0.5, second_order=second_order, outer=("backbone", "head"))
+    outer = tuple({*learner.outer, "head"})
+    settings = Settings(inner_lr=0.5, inner=learner.inner, second_order=second_order, outer=outer)
     optimizer = torch.optim.SGD(model.parameters(), lr=2.0)
     batches = MetaBatch(("qaa",) * T, tuple(range(T)), T, (batch(3, 1), batch(3, 2)), batch(6, 3))
     curve = []
@@ -61,12 +64,12 @@ def test_twenty_outer_steps_lower_the_query_loss(name: str, second_order: bool) 
             model.get_parameter(path).grad = gradient
         optimizer.step()
         curve.append(float(outcome.query_loss.mean()))
-    assert curve[-1] < 0.7 * curve[0]
+    assert curve[-1] < (0.7 if "backbone" in learner.outer else 0.9) * curve[0]  # a narrow adapter alone gets less far
 
 
 def test_a_learner_says_what_it_does() -> None:
-    assert {name: learner.adapts for name, learner in LEARNERS.items()}["multitask"] is False
-    assert all("theta" in learner.formula for learner in LEARNERS.values())
+    assert [name for name, learner in LEARNERS.items() if not learner.adapts] == ["multitask", "multitask_peft"]
+    assert all("<-" in learner.formula for learner in LEARNERS.values())
 
 
 def test_names_are_grouped_by_their_first_part() -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -26,7 +25,6 @@ from metaprime.streams import torch_stream
 from metaprime.tasks.tagging import tagging
 from metaprime.types import PREFIX_SLOT, Params
 
-ARCHITECTURES = ("bert", "roberta", "xlm-roberta")
 IMPLEMENTATIONS = ("sdpa", "eager")
 
 
@@ -53,26 +51,6 @@ def test_ours_is_the_stock_attention(toy_bert: Path, padding: int) -> None:
         torch.testing.assert_close(other, one, rtol=0, atol=1e-5)
     everything = torch.ones_like(mask)
     assert (hidden(ours[0], ids, everything)[:3] - one[:3]).abs().max() > 1e-2  # the mask does matter
-
-
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_padding_does_not_leak(
-    toy_encoder: Callable[[str], Path], architecture: str, method: str, implementation: str
-) -> None:
-    model, random = injected(toy_encoder(architecture), method, implementation)
-    ids, mask = batch(padding=0)
-    alone = [
-        functional_call(model, random, (ids[i : i + 1, :length], mask[i : i + 1, :length]))[0]
-        for i, length in enumerate(mask.sum(1).tolist())
-    ]
-    pad = model.backbone.config.pad_token_id
-    for padding in (0, 1, 11):
-        wide_ids, wide_mask = F.pad(ids, (0, padding), value=pad), F.pad(mask, (0, padding))
-        together = functional_call(model, random, (wide_ids, wide_mask))
-        for logits_LC, expected_LC in zip(together, alone, strict=True):
-            torch.testing.assert_close(logits_LC[: len(expected_LC)], expected_LC, rtol=0, atol=1e-5)
 
 
 def injected(folder: Path, method: str, implementation: str) -> tuple[PrimableModel, Params]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, CanineTokenizer, DistilBertConfig, DistilBertModel
+from transformers import AutoModel, AutoTokenizer, CanineTokenizer, dynamic_module_utils
 
-from metaprime.models.encoder import load_encoder, save_encoder, weights_hash
+from metaprime.models.encoder import load_encoder, load_tokenizer, save_encoder, weights_hash
+from metaprime.models.sites import BERT
 from metaprime.types import MetaprimeError
 
 WEIGHTS = "model.safetensors"
@@ -90,10 +93,209 @@ def test_a_corrupt_config_is_refused(folder: Path, text: str) -> None:
     refused(folder, r"encoder\.name '.*encoder' cannot be loaded: .*config\.json")
 
 
-def test_an_unknown_architecture_is_refused_with_what_a_row_needs(folder: Path) -> None:
-    config = DistilBertConfig(vocab_size=50, dim=32, n_layers=1, n_heads=4, hidden_dim=64)
-    DistilBertModel(config).save_pretrained(folder)
-    refused(folder, r"'distilbert' has no row in metaprime/models/sites\.py.*attention_out, ffn_in")
+def test_an_unknown_architecture_is_refused_with_what_a_row_needs(toy_encoder: Callable[[str], Path]) -> None:
+    refused(
+        toy_encoder("albert"),
+        r"'albert' has no row in metaprime/models/sites\.py.*encoder\.sites: .*attention_out, ffn_in",
+    )
+
+
+@pytest.mark.parametrize("architecture", ["rembert", "mpnet"])
+def test_an_architecture_without_sdpa_is_told_so(toy_encoder: Callable[[str], Path], architecture: str) -> None:
+    folder = str(toy_encoder(architecture))
+    with pytest.raises(MetaprimeError, match=r"has no sdpa attention in transformers: set encoder\.attention: eager"):
+        load_encoder(folder, "sdpa", BERT)
+
+
+def configured(folder: Path, **values: object) -> Path:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **values}))
+    return folder
+
+
+@pytest.mark.parametrize("key", ["is_decoder", "is_encoder_decoder"])
+def test_a_decoder_is_refused(folder: Path, key: str) -> None:
+    refused(
+        configured(folder, **{key: True}), r"encoder\.name '.*encoder': its config\.json says is_decoder or is_encoder"
+    )
+
+
+def test_a_tokenizer_with_more_pieces_than_embeddings_is_refused(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    last = len(tokenizer)
+    tokenizer.add_tokens(["[new]"])
+    tokenizer.save_pretrained(folder)
+    refused(
+        folder, rf"tokenizer\.json numbers '\[new\]' as {last}, but config\.json and weights have {last} embeddings"
+    )
+    module = AutoModel.from_pretrained(folder)
+    module.resize_token_embeddings(last + 1)
+    module.save_pretrained(folder)
+    assert load_encoder(str(folder)).module.get_input_embeddings().num_embeddings == last + 1
+
+
+def test_a_tokenizer_that_cannot_pad_is_refused(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(folder)
+    refused(folder, "its tokenizer has no padding token: name one as pad_token")
+    with pytest.raises(MetaprimeError, match="no padding token"):
+        load_tokenizer(str(folder))
+
+
+def test_the_tokenizer_alone_needs_no_weights(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    assert load_tokenizer(str(folder)).is_fast
+
+
+class Malicious:
+    """An object whose unpickling creates a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return Path.touch, (self.file,)
+
+
+@pytest.fixture
+def trap(tmp_path: Path) -> Iterator[Callable[[Path], None]]:
+    """Writes a malicious pickle; afterwards, nothing must have read it."""
+    sprung, set_up = tmp_path / "sprung", []
+
+    def write(file: Path) -> None:
+        set_up.append(file)
+        with file.open("wb") as opened:
+            pickle.dump({"weight": Malicious(sprung)}, opened)
+
+    yield write
+    assert not sprung.exists()
+    with set_up[0].open("rb") as opened:
+        pickle.load(opened)
+    assert sprung.exists()  # it would have
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.pth", "last.ckpt", "model.pkl"])
+def test_a_malicious_pickle_is_refused_unread(folder: Path, trap: Callable[[Path], None], name: str) -> None:
+    trap(folder / name)
+    (folder / WEIGHTS).unlink()
+    refused(folder, rf"{re.escape(name)} is a pickle, which can run code when read")
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "training_args.bin", "optimizer.pt", "adapter_model.bin"])
+def test_a_malicious_pickle_beside_the_weights_is_left_alone(
+    folder: Path, trap: Callable[[Path], None], name: str
+) -> None:
+    before = load_encoder(str(folder)).weights
+    trap(folder / name)
+    assert load_encoder(str(folder)).weights == before
+
+
+@pytest.mark.parametrize("beside", ["metaprime.safetensors", "adapter_model.safetensors"])
+def test_a_malicious_pickle_beside_other_tensors_is_not_taken_instead(
+    folder: Path, trap: Callable[[Path], None], beside: str
+) -> None:
+    trap(folder / "pytorch_model.bin")
+    (folder / WEIGHTS).rename(folder / beside)
+    refused(folder, r"encoder\.name '.*encoder' cannot be loaded: .*model\.safetensors")
+
+
+def test_a_config_that_names_a_pickle_as_weights_is_refused(folder: Path, trap: Callable[[Path], None]) -> None:
+    trap(folder / "pytorch_model.bin")
+    configured(folder, transformers_weights="pytorch_model.bin")
+    refused(folder, r"config\.json names 'pytorch_model\.bin' as transformers_weights, which is no safetensors file")
+
+
+@pytest.fixture
+def sharded(folder: Path) -> Path:
+    module = AutoModel.from_pretrained(folder)
+    (folder / WEIGHTS).unlink()
+    module.save_pretrained(folder, max_shard_size="20KB")
+    assert len(list(folder.glob("model-*.safetensors"))) > 2
+    return folder
+
+
+def test_a_sharded_checkpoint_is_the_same_encoder(toy_bert: Path, sharded: Path) -> None:
+    assert load_encoder(str(sharded)).weights == load_encoder(str(toy_bert)).weights
+
+
+@pytest.mark.parametrize(
+    "way", ["../outside.safetensors", "{root}/outside.safetensors", "sub/../../outside.safetensors"]
+)
+def test_an_index_that_leads_out_of_the_folder_is_refused(sharded: Path, tmp_path: Path, way: str) -> None:
+    index = sharded / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    name, shard = next(iter(content["weight_map"].items()))
+    shutil.copy(sharded / shard, tmp_path / "outside.safetensors")  # which would do
+    content["weight_map"][name] = way.format(root=tmp_path)
+    index.write_text(json.dumps(content))
+    refused(
+        sharded, r"index\.json names the shard '.*outside\.safetensors', which is not a \*\.safetensors file in its own"
+    )
+
+
+def test_an_index_that_names_a_pickle_is_refused(sharded: Path, trap: Callable[[Path], None]) -> None:
+    index = sharded / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    trap(sharded / "model.bin")
+    content["weight_map"] = dict.fromkeys(content["weight_map"], "model.bin")
+    index.write_text(json.dumps(content))
+    refused(sharded, r"names the shard 'model\.bin', which is not a \*\.safetensors file")
+
+
+@pytest.mark.parametrize("text", ["{ not json", "[]", "{}", '{"weight_map": 3}'])
+def test_a_damaged_index_is_refused(sharded: Path, text: str) -> None:
+    (sharded / "model.safetensors.index.json").write_text(text)
+    refused(sharded, r"model\.safetensors\.index\.json is damaged .*: copy the checkpoint again")
+
+
+def test_an_index_of_shards_that_are_not_there_is_refused(sharded: Path) -> None:
+    next(sharded.glob("model-*.safetensors")).unlink()
+    refused(sharded, r"encoder\.name '.*encoder' cannot be loaded: ")
+
+
+REMOTE = """
+from pathlib import Path
+from transformers import BertConfig, BertModel
+Path({sprung!r}).touch()
+class ForeignConfig(BertConfig):
+    model_type = {model_type!r}
+class ForeignModel(BertModel):
+    config_class = ForeignConfig
+"""
+
+
+def with_code(folder: Path, sprung: Path, model_type: str) -> Path:
+    """The encoder as a repository with Python files of its own."""
+    (folder / "foreign.py").write_text(REMOTE.format(sprung=str(sprung), model_type=model_type))
+    auto_map = {"AutoConfig": "foreign.ForeignConfig", "AutoModel": "foreign.ForeignModel"}
+    return configured(folder, model_type=model_type, auto_map=auto_map)
+
+
+def test_code_that_comes_with_an_encoder_is_not_run_unasked(folder: Path, tmp_path: Path) -> None:
+    with_code(folder, tmp_path / "sprung", "foreign")
+    for layout in (None, BERT):
+        with pytest.raises(MetaprimeError, match=r"Python code \(auto_map .*set encoder\.trust_remote_code: true"):
+            load_encoder(str(folder), layout=layout)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_what_transformers_knows_itself_is_loaded_without_that_code(folder: Path, tmp_path: Path) -> None:
+    with_code(folder, tmp_path / "sprung", "bert")
+    assert type(load_encoder(str(folder)).module).__module__.startswith("transformers.models.bert")
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_it_is_run_when_asked(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    before = load_encoder(str(folder)).weights
+    with_code(folder, tmp_path / "sprung", "foreign")
+    encoder = load_encoder(str(folder), layout=BERT, trust_remote_code=True)
+    assert (tmp_path / "sprung").exists()
+    assert type(encoder.module).__name__ == "ForeignModel"
+    assert encoder.weights == before
 
 
 def test_a_truncated_checkpoint_is_refused(folder: Path) -> None:

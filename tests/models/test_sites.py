@@ -3,48 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from pydantic import ValidationError
 from torch import nn
 from transformers import AutoModel
 
-from metaprime.models.sites import BERT, LAYOUTS, layout_of, resolve
+from metaprime.models.encoder import load_encoder
+from metaprime.models.sites import BERT, LAYOUTS, Layout, layout_of, resolve
 from metaprime.types import LayerSites, MetaprimeError
 
 HIDDEN, HEADS, INNER, LAYERS = 32, 4, 64, 2  # of the toy encoders
+PRE_LN = ("modernbert", "eurobert")
+PATHS = ("query", "key", "value", "attention_out", "ffn_in", "ffn_out", "attention")
 
 
 @pytest.mark.parametrize("model_type", LAYOUTS)
 def test_every_row_resolves(toy_encoder: Callable[[str], Path], model_type: str) -> None:
     encoder = AutoModel.from_pretrained(toy_encoder(model_type))
     sites = resolve(encoder, layout_of(model_type))
-    assert (sites.hidden, sites.heads, sites.head_width) == (HIDDEN, HEADS, HIDDEN // HEADS)
+    heads = 2 if model_type == "eurobert" else HEADS  # of keys and values
+    assert (sites.hidden, sites.heads, sites.head_width) == (HIDDEN, heads, HIDDEN // HEADS)
     assert len(sites.layers) == LAYERS
     shapes = {
         "query": (HIDDEN, HIDDEN),
-        "key": (HIDDEN, HIDDEN),
-        "value": (HIDDEN, HIDDEN),
+        "key": (HIDDEN, heads * HIDDEN // HEADS),
+        "value": (HIDDEN, heads * HIDDEN // HEADS),
         "attention_out": (HIDDEN, HIDDEN),
         "ffn_in": (HIDDEN, INNER),
         "ffn_out": (INNER, HIDDEN),
     }
+    if model_type == "modernbert":
+        shapes |= dict.fromkeys(("query", "key", "value"), (HIDDEN, 3 * HIDDEN)) | {"ffn_in": (HIDDEN, 2 * INNER)}
     names = {module: name for name, module in encoder.named_modules()}
-    seen = []
+    seen: set[nn.Module] = set()
     for index, layer in enumerate(sites.layers):
         for field, shape in shapes.items():
             linear = getattr(layer, field)
             assert isinstance(linear, nn.Linear), field
             assert (linear.in_features, linear.out_features) == shape, field
-        assert isinstance(layer.ffn_norm, nn.LayerNorm)
-        assert {layer.query, layer.key, layer.value} <= set(layer.attention.modules())
-        modules = [getattr(layer, field.name) for field in fields(LayerSites)]
-        assert all(f".{index}." in names[module] for module in modules)
-        seen += modules
-    assert len(set(seen)) == len(fields(LayerSites)) * LAYERS
+        assert (layer.ffn_norm is None) == (model_type in PRE_LN)
+        assert layer.ffn_norm is None or isinstance(layer.ffn_norm, nn.LayerNorm)
+        assert {layer.query, layer.key, layer.value} <= set(layer.attention.modules()) <= set(layer.layer.modules())
+        modules = {getattr(layer, field.name) for field in fields(LayerSites)} - {None}
+        assert all(f".{index}." in f".{names[module]}." for module in modules)
+        assert len(modules) == len(fields(LayerSites)) - (model_type in PRE_LN) - 2 * (model_type == "modernbert")
+        assert not modules & seen
+        seen |= modules
+
+
+def activated(model_type: str, layer: LayerSites, inner: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """What goes from the feed-forward block's first site to its last."""
+    if model_type == "modernbert":
+        value, gate = inner.chunk(2, dim=-1)
+        return F.gelu(value) * gate
+    if model_type == "eurobert":
+        return F.silu(inner) * layer.layer.mlp.up_proj(x)
+    return F.gelu(inner)
 
 
 @pytest.mark.parametrize("model_type", LAYOUTS)
@@ -52,8 +71,8 @@ def test_every_site_is_where_its_name_says(
     toy_encoder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, model_type: str
 ) -> None:
     """Told from what flows through: the attention function's own arguments, the activation, the layer's result."""
-    encoder = AutoModel.from_pretrained(toy_encoder(model_type), attn_implementation="sdpa").eval()
-    sites = resolve(encoder, layout_of(model_type))
+    loaded = load_encoder(str(toy_encoder(model_type)))
+    sites = resolve(loaded.module, loaded.layout)
     flow: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]] = {}
     calls = []
     fused = F.scaled_dot_product_attention
@@ -62,22 +81,37 @@ def test_every_site_is_where_its_name_says(
         calls.append((*qkv, fused(*qkv, **options)))
         return calls[-1][-1]
 
+    def record(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor | tuple) -> None:
+        flow.setdefault(module, (inputs[0], output[0] if isinstance(output, tuple) else output))
+
     monkeypatch.setattr(F, "scaled_dot_product_attention", spy)
     for layer in sites.layers:
-        for field in fields(LayerSites):
-            if field.name != "attention":
-                getattr(layer, field.name).register_forward_hook(lambda m, x, y: flow.update({m: (x[0], y)}))
+        for module in {getattr(layer, field.name) for field in fields(LayerSites)} - {layer.attention, None}:
+            module.register_forward_hook(record)
     with torch.no_grad():
-        last = encoder(input_ids=torch.tensor([[2, 7, 8, 9, 3]]), output_hidden_states=True).hidden_states
-    assert len(calls) == LAYERS
-    for index, layer in enumerate(sites.layers):
-        *qkv, mixed = (tensor.transpose(1, 2).reshape(1, 5, HIDDEN) for tensor in calls[index])
-        for projection, expected in zip((layer.query, layer.key, layer.value), qkv, strict=True):
-            assert torch.equal(flow[projection][1], expected)
-        assert torch.equal(flow[layer.attention_out][0], mixed)
-        assert torch.equal(flow[layer.ffn_out][0], F.gelu(flow[layer.ffn_in][1]))
-        assert torch.equal(flow[layer.ffn_norm][0], flow[layer.ffn_out][1] + flow[layer.ffn_in][0])
-        assert torch.equal(flow[layer.ffn_norm][1], last[index + 1])
+        last = loaded.module(input_ids=torch.tensor([[2, 7, 8, 9, 3]]), output_hidden_states=True).hidden_states
+        assert len(calls) == LAYERS
+        for index, layer in enumerate(sites.layers):
+            *qkv, mixed = calls[index]
+            made = [flow[module][1] for module in (layer.query, layer.key, layer.value)]
+            if layer.query is layer.key:
+                made = list(made[0].chunk(3, dim=-1))
+            shared = HEADS // sites.heads
+            query, key, value = (heads.transpose(1, 2) for heads in (qkv[0], qkv[1][:, ::shared], qkv[2][:, ::shared]))
+            assert torch.equal(made[2], value.flatten(2))
+            for projection, expected in zip(made[:2], (query, key), strict=True):
+                assert torch.equal(projection[:, 0], expected.flatten(2)[:, 0])  # at position 0 nothing is rotated
+            assert torch.equal(flow[layer.attention_out][0], mixed.transpose(1, 2).flatten(2))
+            x, inner = flow[layer.ffn_in]
+            torch.testing.assert_close(flow[layer.ffn_out][0], activated(model_type, layer, inner, x))
+            start, end = flow[layer.layer]
+            if layer.ffn_norm is None:
+                torch.testing.assert_close(end, start + flow[layer.attention_out][1] + flow[layer.ffn_out][1])
+            else:
+                assert torch.equal(flow[layer.ffn_norm][0], flow[layer.ffn_out][1] + x)
+                assert torch.equal(flow[layer.ffn_norm][1], end)
+            if index + 1 < LAYERS or model_type not in PRE_LN:  # after the last layer of a pre-LN encoder stands a norm
+                assert torch.equal(end, last[index + 1])
 
 
 @pytest.mark.parametrize("model_type", LAYOUTS)
@@ -91,18 +125,34 @@ def test_an_architecture_without_a_row_is_told_what_a_row_needs() -> None:
         layout_of("zorg")
     message = str(caught.value)
     assert "'zorg' has no row in metaprime/models/sites.py" in message
-    for site in ("layers", *(field.name for field in fields(LayerSites))):
-        assert site in message.split("module paths:")[1]
-    assert "bert, roberta, xlm-roberta" in message
+    for site in ("layers", *PATHS, "ffn_norm"):
+        assert site in message.split("under encoder.sites:")[1]
+    assert all(known in message for known in LAYOUTS)
 
 
-@pytest.mark.parametrize("site", ["layers", *(field.name for field in fields(LayerSites))])
+@pytest.mark.parametrize("site", ["layers", *PATHS, "ffn_norm"])
 def test_a_wrong_path_is_named(toy_bert: Path, site: str) -> None:
     encoder = AutoModel.from_pretrained(toy_bert)
     with pytest.raises(MetaprimeError, match=r"site 'no\.such' is not in this BertModel"):
-        resolve(encoder, replace(BERT, **{site: "no.such"}))
+        resolve(encoder, BERT.model_copy(update={site: "no.such"}))
+
+
+def test_what_is_no_projection_and_no_stack_of_layers_is_refused(toy_bert: Path) -> None:
+    encoder = AutoModel.from_pretrained(toy_bert)
+    with pytest.raises(MetaprimeError, match=r"'output\.LayerNorm' of this BertModel is a LayerNorm, not a linear"):
+        resolve(encoder, BERT.model_copy(update={"ffn_out": "output.LayerNorm"}))
+    with pytest.raises(MetaprimeError, match=r"site 'pooler\.dense' of this BertModel holds no layers"):
+        resolve(encoder, BERT.model_copy(update={"layers": "pooler.dense"}))
 
 
 def test_a_pre_ln_encoder_has_no_norm_site(toy_bert: Path) -> None:
-    sites = resolve(AutoModel.from_pretrained(toy_bert), replace(BERT, ffn_norm=None))
+    sites = resolve(AutoModel.from_pretrained(toy_bert), BERT.model_copy(update={"ffn_norm": None}))
     assert [layer.ffn_norm for layer in sites.layers] == [None] * LAYERS
+
+
+@pytest.mark.parametrize("path", ["", "a..b", ".a", "a.", "a b", "a/b"])
+def test_a_path_is_names_with_dots_between(path: str) -> None:
+    values = BERT.model_dump()
+    assert Layout.model_validate(values) == BERT
+    with pytest.raises(ValidationError, match="should match pattern"):
+        Layout.model_validate({**values, "query": path})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ import torch
 from torch import nn
 from transformers import AutoModel, PreTrainedModel
 
-from metaprime.models.sites import BERT, resolve
+from metaprime.models.encoder import load_encoder
+from metaprime.models.sites import BERT, LAYOUTS, Layout, resolve
 from metaprime.peft import lora
 from metaprime.streams import torch_stream
 
@@ -26,9 +28,9 @@ def stock(folder: Path) -> PreTrainedModel:
     return AutoModel.from_pretrained(folder).eval()
 
 
-def injected(folder: Path, config: lora.LoraConfig) -> tuple[PreTrainedModel, nn.ModuleDict]:
+def injected(folder: Path, config: lora.LoraConfig, layout: Layout = BERT) -> tuple[PreTrainedModel, nn.ModuleDict]:
     encoder = stock(folder)
-    modules = lora.inject(resolve(encoder, BERT), config)
+    modules = lora.inject(resolve(encoder, layout), config)
     draw = torch_stream(0, "random phi")
     for parameter in modules.parameters():
         parameter.data = 0.3 * torch.randn(parameter.shape, generator=draw)
@@ -54,18 +56,46 @@ def test_it_is_the_merged_weights(toy_bert: Path, ids: torch.Tensor, sites: tupl
     assert (found - hidden(stock(toy_bert), ids)).abs().max() > 1e-2
 
 
+@pytest.mark.parametrize("sites", [("query", "value"), ("key",), EVERY_SITE])
+@pytest.mark.parametrize("model_type", LAYOUTS)
+def test_on_every_architecture_it_is_the_merged_weights(
+    toy_encoder: Callable[[str], Path], ids: torch.Tensor, model_type: str, sites: tuple[str, ...]
+) -> None:
+    """In a fused projection: in its third of the rows. In DeBERTa: also where the projection reads the positions."""
+    folder = str(toy_encoder(model_type))
+    encoder, merged, bare = (load_encoder(folder) for _ in range(3))
+    modules = lora.inject(resolve(encoder.module, encoder.layout), lora.LoraConfig(rank=3, alpha=5.0, sites=sites))
+    draw = torch_stream(0, "random phi")
+    for parameter in modules.parameters():
+        parameter.data = 0.3 * torch.randn(parameter.shape, generator=draw)
+    for index, layer in enumerate(resolve(merged.module, merged.layout).layers):
+        for site in sites:
+            term = modules[str(index)][site]
+            weight = getattr(layer, site).weight.data
+            if model_type == "modernbert" and site in ("query", "key", "value"):
+                weight = weight.view(3, 32, 32)[("query", "key", "value").index(site)]
+            weight += 5.0 / 3 * term.lora_B @ term.lora_A
+    found = hidden(encoder.module, ids)
+    torch.testing.assert_close(found, hidden(merged.module, ids), rtol=0, atol=1e-5)
+    assert (found - hidden(bare.module, ids)).abs().max() > 1e-2
+
+
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
-def test_it_is_the_lora_of_hugging_face_peft(toy_bert: Path, ids: torch.Tensor) -> None:
+@pytest.mark.parametrize("model_type", ["bert", "deberta-v2"])
+def test_it_is_the_lora_of_hugging_face_peft(
+    toy_encoder: Callable[[str], Path], ids: torch.Tensor, model_type: str
+) -> None:
     peft = pytest.importorskip("peft")
-    encoder, modules = injected(toy_bert, lora.LoraConfig(rank=4, alpha=16.0))
+    folder, layout = toy_encoder(model_type), LAYOUTS[model_type]
+    encoder, modules = injected(folder, lora.LoraConfig(rank=4, alpha=16.0), layout)
+    names = [path.rpartition(".")[2] for path in (layout.query, layout.value)]
     theirs = peft.get_peft_model(
-        stock(toy_bert),
-        peft.LoraConfig(r=4, lora_alpha=16, target_modules=["query", "value"], lora_dropout=0.0),
+        stock(folder), peft.LoraConfig(r=4, lora_alpha=16, target_modules=names, lora_dropout=0.0)
     ).eval()
     layers = theirs.get_base_model().encoder.layer
     for index in range(len(layers)):
         for site, terms in modules[str(index)].items():
-            projection = layers[index].get_submodule(PATHS[site])
+            projection = layers[index].get_submodule(getattr(layout, site))
             projection.lora_A["default"].weight.data = terms.lora_A.data.clone()
             projection.lora_B["default"].weight.data = terms.lora_B.data.clone()
     torch.testing.assert_close(hidden(encoder, ids), hidden(theirs, ids), rtol=0, atol=1e-5)
@@ -88,3 +118,14 @@ def test_without_sites_it_is_refused() -> None:
         lora.LoraConfig(sites=())
     with pytest.raises(ValueError, match="Input should be 'query'"):
         lora.LoraConfig(sites=("pooler",))
+
+
+def test_a_fused_projection_gets_as_many_parameters_as_three(toy_encoder: Callable[[str], Path]) -> None:
+    count = {}
+    for model_type in ("bert", "modernbert"):
+        encoder = load_encoder(str(toy_encoder(model_type)))
+        modules = lora.inject(
+            resolve(encoder.module, encoder.layout), lora.LoraConfig(rank=4, sites=("query", "value"))
+        )
+        count[model_type] = {name: tuple(p.shape) for name, p in modules.named_parameters()}
+    assert count["bert"] == count["modernbert"]

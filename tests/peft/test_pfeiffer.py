@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch.nn.functional import layer_norm
-from transformers import AutoModel
 
-from metaprime.models.sites import BERT, LAYOUTS, resolve
+from metaprime.models.encoder import load_encoder
+from metaprime.models.sites import LAYOUTS, resolve
 from metaprime.peft import pfeiffer
 from metaprime.streams import torch_stream
+
+IDS = torch.randint(5, 60, (2, 6), generator=torch_stream(0, "ids"))
 
 
 def randomised(modules: torch.nn.Module) -> None:
@@ -22,43 +24,56 @@ def randomised(modules: torch.nn.Module) -> None:
         parameter.data = 0.3 * torch.randn(parameter.shape, generator=draw)
 
 
+def dense(phi: dict[str, torch.Tensor], u: torch.Tensor, scale: float) -> torch.Tensor:
+    inner = torch.relu(u @ phi["down_weight"].T + phi["down_bias"])
+    return scale * (inner @ phi["up_weight"].T + phi["up_bias"])
+
+
 @pytest.mark.parametrize("scale", [1.0, 4.0])
-@pytest.mark.parametrize("model_type", LAYOUTS)
+@pytest.mark.parametrize("model_type", [name for name, row in LAYOUTS.items() if row.ffn_norm])
+@torch.no_grad()
 def test_it_is_the_double_layer_norm(toy_encoder: Callable[[str], Path], model_type: str, scale: float) -> None:
-    encoder = AutoModel.from_pretrained(toy_encoder(model_type)).eval()
-    layer = encoder.encoder.layer[1]
-    sites = resolve(encoder, LAYOUTS[model_type])
+    encoder = load_encoder(str(toy_encoder(model_type)))
+    layer = resolve(encoder.module, encoder.layout).layers[1]
+    norm, seen = layer.ffn_norm, {}
+    modules = pfeiffer.inject(
+        resolve(encoder.module, encoder.layout), pfeiffer.PfeifferConfig(bottleneck=5, scale=scale)
+    )
+    randomised(modules)
+    layer.ffn_in.register_forward_hook(lambda module, inputs, output: seen.update(residual=inputs[0]))
+    layer.ffn_out.register_forward_hook(lambda module, inputs, output: seen.update(y=output))
+    found = encoder.module(input_ids=IDS, attention_mask=torch.ones_like(IDS)).last_hidden_state
+
+    def normed(x: torch.Tensor) -> torch.Tensor:
+        return layer_norm(x, (32,), norm.weight, norm.bias, norm.eps)
+
+    z = seen["y"] + seen["residual"]
+    expected = normed(z + dense(dict(modules["1"].named_parameters()), normed(z), scale))
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-6)
+    assert (found - normed(z)).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("scale", [1.0, 4.0])
+@pytest.mark.parametrize("model_type", [name for name, row in LAYOUTS.items() if not row.ffn_norm])
+@torch.no_grad()
+def test_in_a_pre_ln_encoder_it_follows_the_residual_sum(
+    toy_encoder: Callable[[str], Path], model_type: str, scale: float
+) -> None:
+    """z is what the layer gives without adapter: attention block, then feed-forward output plus residual."""
+    encoder = load_encoder(str(toy_encoder(model_type)))
+    sites = resolve(encoder.module, encoder.layout)
+    arguments: dict[str, Any] = {}
+    sites.layers[1].layer.register_forward_pre_hook(
+        lambda module, args, kwargs: arguments.update(args=args, kwargs=kwargs), with_kwargs=True
+    )
+    encoder.module(input_ids=IDS, attention_mask=torch.ones_like(IDS))
+    args, kwargs = arguments["args"], arguments["kwargs"]
+    z = sites.layers[1].layer(*args, **kwargs)
     modules = pfeiffer.inject(sites, pfeiffer.PfeifferConfig(bottleneck=5, scale=scale))
     randomised(modules)
-    residual_BLD = torch.randn(2, 6, 32, generator=torch_stream(0, "residual"))
-    with torch.no_grad():
-        y_BLD = layer.output.dense(layer.intermediate(residual_BLD))
-        found = layer.output(layer.intermediate(residual_BLD), residual_BLD)
-
-        def norm(x: torch.Tensor) -> torch.Tensor:
-            return layer_norm(x, (32,), layer.output.LayerNorm.weight, layer.output.LayerNorm.bias, 1e-12)
-
-        phi = dict(modules["1"].named_parameters())
-        u = norm(y_BLD + residual_BLD)
-        inner = torch.relu(u @ phi["down_weight"].T + phi["down_bias"])
-        a = scale * (inner @ phi["up_weight"].T + phi["up_bias"])
-        expected = norm(a + y_BLD + residual_BLD)
-    torch.testing.assert_close(found, expected, rtol=0, atol=2e-6)
-    assert (found - u).abs().max() > 0.1
-
-
-def test_in_a_pre_ln_encoder_it_follows_the_feed_forward_output(toy_bert: Path) -> None:
-    encoder = AutoModel.from_pretrained(toy_bert).eval()
-    sites = resolve(encoder, replace(BERT, ffn_norm=None))
-    dense = encoder.encoder.layer[0].output.dense
-    x = torch.randn(2, 6, 64, generator=torch_stream(0, "x"))
-    with torch.no_grad():
-        z = dense(x)
-        modules = pfeiffer.inject(sites, pfeiffer.PfeifferConfig(bottleneck=5))
-        randomised(modules)
-        phi = dict(modules["0"].named_parameters())
-        a = torch.relu(z @ phi["down_weight"].T + phi["down_bias"]) @ phi["up_weight"].T + phi["up_bias"]
-        torch.testing.assert_close(dense(x), z + a, rtol=0, atol=2e-6)
+    found = sites.layers[1].layer(*args, **kwargs)
+    torch.testing.assert_close(found, z + dense(dict(modules["1"].named_parameters()), z, scale), rtol=0, atol=2e-6)
+    assert (found - z).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("init", ["lora", "bert"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from transformers import AutoModel, DynamicCache
+from transformers.models.modernbert.modeling_modernbert import apply_rotary_pos_emb
 
 from metaprime.models.encoder import load_encoder
 from metaprime.models.sites import resolve
@@ -78,6 +80,68 @@ def test_the_encoder_is_the_stock_one_with_the_prefix_in_its_cache(
     found = encoder(**inputs).last_hidden_state[real]
     torch.testing.assert_close(found, expected[real], rtol=0, atol=1e-5)
     assert (found - stock(**inputs).last_hidden_state[real]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@torch.no_grad()
+def test_with_grouped_queries_each_head_reads_the_prefix_of_its_group(
+    toy_encoder: Callable[[str], Path], inputs: dict[str, torch.Tensor], attention: str
+) -> None:
+    """EuroBERT's toy: heads 0 and 1 share the first of two key-value heads. Prefix keys are raw: they are not rotated."""
+    encoder, seen = load_encoder(str(toy_encoder("eurobert")), attention), {}
+    modules = prefix.inject(resolve(encoder.module, encoder.layout), prefix.PrefixConfig(length=LENGTH))
+    assert modules["1"].keys.shape == modules["1"].values.shape == (2, LENGTH, WIDTH)
+    draw = torch_stream(0, "random phi")
+    for parameter in modules.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=draw)
+    module = encoder.module.layers[1].self_attn
+    module.register_forward_pre_hook(lambda module, args, kwargs: seen.update(kwargs), with_kwargs=True)
+    module.o_proj.register_forward_pre_hook(lambda module, args: seen.update(context=args[0]))
+    encoder.module(**inputs)
+    cos, sin = (table[0] for table in seen["position_embeddings"])
+
+    def rotated(x_LD: torch.Tensor) -> torch.Tensor:
+        half = WIDTH // 2
+        return x_LD * cos[: len(x_LD)] + torch.cat([-x_LD[:, half:], x_LD[:, :half]], dim=1) * sin[: len(x_LD)]
+
+    for sentence, length in enumerate((8, 5)):
+        x_LD = seen["hidden_states"][sentence, :length]
+        for head in range(HEADS):
+            rows, group = slice(head * WIDTH, (head + 1) * WIDTH), head // 2
+            shared = slice(group * WIDTH, (group + 1) * WIDTH)
+            q, k = rotated(x_LD @ module.q_proj.weight[rows].T), rotated(x_LD @ module.k_proj.weight[shared].T)
+            k = torch.cat([modules["1"].keys[group], k])
+            v = torch.cat([modules["1"].values[group], x_LD @ module.v_proj.weight[shared].T])
+            expected = torch.softmax(q @ k.T / WIDTH**0.5, dim=-1) @ v
+            torch.testing.assert_close(seen["context"][sentence, :length, rows], expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@torch.no_grad()
+def test_under_a_sliding_window_every_word_sees_the_prefix_and_its_neighbours(
+    toy_encoder: Callable[[str], Path], attention: str
+) -> None:
+    """The toy ModernBERT's second layer sees four words to each side: more than that would be another sum."""
+    encoder, seen = load_encoder(str(toy_encoder("modernbert")), attention), {}
+    modules = prefix.inject(resolve(encoder.module, encoder.layout), prefix.PrefixConfig(length=LENGTH))
+    draw = torch_stream(0, "random phi")
+    for parameter in modules.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=draw)
+    module, ids = encoder.module.layers[1].attn, torch.randint(5, 60, (1, 20), generator=torch_stream(0, "ids"))
+    module.Wqkv.register_forward_hook(lambda module, args, output: seen.update(qkv=output[0]))
+    module.Wo.register_forward_pre_hook(lambda module, args: seen.update(context=args[0][0]))
+    module.register_forward_pre_hook(lambda module, args, kwargs: seen.update(kwargs), with_kwargs=True)
+    encoder.module(input_ids=ids, attention_mask=torch.ones_like(ids))
+    q_LHd, k_LHd, v_LHd = (part.view(20, HEADS, WIDTH) for part in seen["qkv"].chunk(3, dim=1))
+    rotated = apply_rotary_pos_emb(q_LHd[None], k_LHd[None], *seen["position_embeddings"], unsqueeze_dim=2)
+    q_LHd, k_LHd = (part[0] for part in rotated)
+    near = (torch.arange(20)[:, None] - torch.arange(20)).abs() <= 4
+    for head in range(HEADS):
+        text = (q_LHd[:, head] @ k_LHd[:, head].T).masked_fill(~near, -torch.inf)
+        scores = torch.cat([q_LHd[:, head] @ modules["1"].keys[head].T, text], dim=1) / WIDTH**0.5
+        expected = scores.softmax(dim=1) @ torch.cat([modules["1"].values[head], v_LHd[:, head]])
+        found = seen["context"][:, head * WIDTH : (head + 1) * WIDTH]
+        torch.testing.assert_close(found, expected, rtol=0, atol=2e-6)
 
 
 def test_how_it_starts() -> None:

@@ -1,0 +1,173 @@
+"""Every method on every architecture with every attention: connected, deaf to padding, batched as looped, saved whole."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.func import functional_call
+from transformers import AutoModel
+
+from metaprime.data import synthetic
+from metaprime.data.encoding import Lengths
+from metaprime.data.labels import LabelSet
+from metaprime.data.subwords import Subwords
+from metaprime.loops.build import build_model
+from metaprime.loops.carrying import starting_values
+from metaprime.meta import LEARNERS, Settings
+from metaprime.models.encoder import Encoder, load_encoder, save_encoder
+from metaprime.models.primable import PrimableModel, functional_loss, partition
+from metaprime.models.selfcheck import check_injection, probe
+from metaprime.models.sites import LAYOUTS
+from metaprime.peft import METHODS
+from metaprime.streams import torch_stream
+from metaprime.tasks.tagging import tagging
+from metaprime.tasks.task import Task
+from metaprime.types import Batch, MetaBatch, Params, Row
+
+ATTENTION = ("eager", "sdpa")
+CELLS = [(architecture, attention, method) for architecture in LAYOUTS for attention in ATTENTION for method in METHODS]
+T = 2
+SETTINGS = Settings(inner_lr=0.1, outer=("backbone", "adapter", "head"), carry=True)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One cell of the matrix: the encoder as it came, and a model of it as the loops make it."""
+
+    encoder: Encoder
+    task: Task
+    rows: list[Row]
+    method: str
+    model: PrimableModel
+
+    def random(self) -> Params:
+        """Values for phi and head, none at a special point such as zero."""
+        state, draw = partition(self.model), torch_stream(0, "random")
+        return {k: 0.3 * torch.randn(v.shape, generator=draw) for k, v in {**state.adapter, **state.head}.items()}
+
+
+@pytest.fixture(scope="module")
+def loaded(toy_encoder: Callable[[str], Path]) -> Callable[[str, str], tuple[Encoder, Task, list[Row]]]:
+    made: dict[tuple[str, str], tuple[Encoder, Task, list[Row]]] = {}
+
+    def load(architecture: str, attention: str) -> tuple[Encoder, Task, list[Row]]:
+        if (architecture, attention) not in made:
+            encoder = load_encoder(str(toy_encoder(architecture)), attention)
+            task = tagging(LabelSet(("PER", "ORG", "LOC")), Subwords(encoder.tokenizer), Lengths(64))
+            made[architecture, attention] = encoder, task, task.encode(synthetic.read("", "qaa", "train")[:12])
+        return made[architecture, attention]
+
+    return load
+
+
+@pytest.fixture(scope="module", params=CELLS, ids="-".join)
+def bench(loaded: Callable[[str, str], tuple[Encoder, Task, list[Row]]], request: pytest.FixtureRequest) -> Bench:
+    architecture, attention, method = request.param
+    encoder, task, rows = loaded(architecture, attention)
+    return Bench(
+        encoder, task, rows, method, build_model(encoder, task, METHODS[method].config(), rows)
+    )  # self-checked
+
+
+def test_the_matrix_is_whole() -> None:
+    assert len(CELLS) == len(set(CELLS)) == 9 * 2 * 5
+    assert {"bert", "xlm-roberta", "distilbert", "modernbert", "deberta-v2", "eurobert", "electra"} < set(LAYOUTS)
+    assert {"pfeiffer", "prefix", "lora", "head", "full"} == set(METHODS)
+
+
+def test_it_starts_as_the_bare_encoder_where_promised_and_nowhere_else(bench: Bench) -> None:
+    config, batch = METHODS[bench.method].config(), bench.task.collate(bench.rows)
+    bare = probe(PrimableModel(bench.encoder.module, nn.ModuleDict(), bench.task.new_head(32)).eval(), batch)
+    check_injection(bench.model, batch, bare, config.identity)
+    assert torch.equal(probe(bench.model, batch), bare) == config.identity
+    assert bench.model.backbone.state_dict().keys() == bench.encoder.module.state_dict().keys()
+
+
+def test_padding_does_not_leak(bench: Bench) -> None:
+    """A sentence's logits are the same alone and beside longer ones, with more or less padding."""
+    lengths, pad = (3, 20, 9), bench.encoder.tokenizer.pad_token_id
+    ids = torch.randint(5, 60, (3, 20), generator=torch_stream(0, "ids"))
+    mask = (torch.arange(20) < torch.tensor(lengths)[:, None]).long()
+    ids, values = torch.where(mask.bool(), ids, pad), bench.random()
+    with torch.no_grad():
+        alone = [
+            functional_call(bench.model, values, (ids[i : i + 1, :n], mask[i : i + 1, :n]))[0]
+            for i, n in enumerate(lengths)
+        ]
+        for padding in (0, 11):
+            inputs = F.pad(ids, (0, padding), value=pad), F.pad(mask, (0, padding))
+            for logits_LC, expected_LC in zip(functional_call(bench.model, values, inputs), alone, strict=True):
+                torch.testing.assert_close(logits_LC[: len(expected_LC)], expected_LC, rtol=0, atol=1e-5)
+        unmasked = functional_call(bench.model, values, (ids, torch.ones_like(mask)))[0, :3]
+    assert (unmasked - alone[0]).abs().max() > 1e-3  # the mask does matter
+
+
+def test_every_word_sees_those_after_it(bench: Bench) -> None:
+    ids = torch.randint(5, 60, (1, 4), generator=torch_stream(0, "ids"))
+    other = torch.cat([ids[:, :-1], 60 + ids[:, -1:]], dim=1)
+    with torch.no_grad():
+        one, two = (functional_call(bench.model, bench.random(), (x, torch.ones_like(x))) for x in (ids, other))
+    assert (one - two)[0, 0].abs().max() > 1e-4
+
+
+def test_batched_is_looped_and_reaches_every_parameter(bench: Bench) -> None:
+    batch = meta_batch(bench)
+    state = partition(bench.model, bench.encoder.layout.unused)
+    start = starting_values(bench.model, state, {"adapter": "keep", "head": "keep"}, seed=0, step=0, indices=range(T))
+    draw = torch_stream(0, "start")
+    start = {name: value + 0.2 * torch.randn(value.shape, generator=draw) for name, value in start.items()}
+    loss, step = functional_loss(bench.model, bench.task.measure), LEARNERS["peft_maml"].step
+    looped, batched = (
+        step(loss, state.backbone, start, batch, replace(SETTINGS, batched=way)) for way in (False, True)
+    )
+    for part in ("gradients", "last_fast", "mean_fast", "query_loss", "support_loss"):
+        torch.testing.assert_close(getattr(batched, part), getattr(looped, part), rtol=1e-5, atol=1e-5)
+    assert set(looped.gradients) == {*state.backbone, *start}
+    assert not [name for name, gradient in looped.gradients.items() if not gradient.any()]
+    left_out = set(partition(bench.model).backbone) - set(state.backbone)
+    assert all(name.startswith("backbone.pooler.") for name in left_out)
+
+
+def meta_batch(bench: Bench) -> MetaBatch:
+    """T episodes with two inner steps, of sentences of different lengths."""
+
+    def stacked(first: int) -> Batch:
+        tensors = bench.task.collate(bench.rows[first : first + 4])
+        return {name: tensor.unflatten(0, (T, 2)) for name, tensor in tensors.items()}
+
+    support, query = (stacked(0), stacked(4)), stacked(8)
+    assert len({int(n) for tensors in (*support, query) for n in tensors["attention_mask"].sum(-1).flatten()}) > 3
+    return MetaBatch(("qaa",) * T, tuple(range(T)), T, support, query)
+
+
+def test_it_is_saved_to_the_last_bit(bench: Bench, tmp_path: Path) -> None:
+    save_encoder(bench.model.backbone, bench.encoder.tokenizer, tmp_path)
+    again = load_encoder(str(tmp_path), "sdpa")
+    assert again.weights == bench.encoder.weights
+    plain = AutoModel.from_pretrained(tmp_path).state_dict()
+    expected = bench.encoder.module.state_dict()
+    assert plain.keys() == expected.keys()
+    assert all(torch.equal(plain[name], value) for name, value in expected.items())
+    assert "metaprime" not in (tmp_path / "config.json").read_text()
+
+
+@pytest.mark.parametrize(("architecture", "attention"), [*itertools.product(LAYOUTS, ATTENTION)])
+def test_the_bare_encoder_is_the_stock_one(
+    toy_encoder: Callable[[str], Path], architecture: str, attention: str
+) -> None:
+    """Eager attention as transformers has it is what every architecture offers."""
+    folder = toy_encoder(architecture)
+    ours = load_encoder(str(folder), attention).module
+    stock = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
+    ids = torch.randint(5, 60, (2, 20), generator=torch_stream(0, "ids"))
+    mask = (torch.arange(20) < torch.tensor([[20], [7]])).long()
+    with torch.no_grad():
+        found, expected = (m(input_ids=ids, attention_mask=mask).last_hidden_state[mask.bool()] for m in (ours, stock))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
