@@ -71,11 +71,15 @@ def step(loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings
     """`meta.inner.episode_gradients` in learn2learn's words, one episode at a time.
 
     Raises:
-        MetaprimeError: carried values are asked for, which this backend does not give.
+        MetaprimeError: carried values, or another inner loop than plain SGD, are asked for, which this backend does not give.
     """
     if settings.carry:
         raise MetaprimeError(
             "learner.backend learn2learn does not carry adapted values: set outer.adapter and outer.head"
+        )
+    if settings.optimizer != "sgd" or settings.clip:
+        raise MetaprimeError(
+            "learner.backend learn2learn computes plain SGD: set inner.optimizer to sgd and inner.clip to null"
         )
     like = next(iter(backbone.values())).detach()
     gradients: Params = {}

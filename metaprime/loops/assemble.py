@@ -37,6 +37,9 @@ BACKENDS: dict[str, Callable[[str], MetaStep]] = {
 VMAP_ERRORS = ("vmap", "Batching rule")
 """Words of torch for: a tensor asked for its value, a shape that depends on one, an operator without a rule."""
 
+SILENTLY_WRONG = "under vmap torch's second derivative of a layer norm that the inner loop moves is wrong"
+"""No error tells of it: where the weights differ between episodes, its rule takes mean and deviation as constants."""
+
 log = logging.getLogger(__name__)
 
 
@@ -129,6 +132,8 @@ def why_not_batched(
 
     Found out by one meta-step over two episodes of the same two sentences; `start` is phi and head of two episodes.
     """
+    if settings.second_order and "backbone" in settings.inner:
+        return SILENTLY_WRONG
     collated = task.collate(rows[:2])
     batch = {name: torch.stack([tensor, tensor]) for name, tensor in collated.items()}
     batch = to_device(batch, next(model.parameters()).device)

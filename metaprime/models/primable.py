@@ -19,6 +19,7 @@ class PrimableModel(nn.Module):
 
     def __init__(self, backbone: nn.Module, adapter: nn.ModuleDict, head: nn.Module) -> None:
         super().__init__()
+        _refuse_checkpointing(backbone)
         self.backbone, self.adapter, self.head = backbone, adapter, head
         self.rates = nn.ModuleDict()
 
@@ -45,12 +46,23 @@ def partition(model: PrimableModel, unused: tuple[str, ...] = ()) -> State:
 
 def functional_loss(model: PrimableModel, measure: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Loss:
     """`loss(backbone, fast, batch)` of a model's forward pass: parameters go in as values, nothing is written."""
+    _refuse_checkpointing(model.backbone)
 
     def loss(backbone: Params, fast: Params, batch: Batch) -> torch.Tensor:
         inputs = (batch["input_ids"], batch["attention_mask"])
         return measure(functional_call(model, {**backbone, **fast}, inputs), batch["labels"])
 
     return loss
+
+
+def _refuse_checkpointing(backbone: nn.Module) -> None:
+    """A checkpointed layer runs again in the backward pass, when its own weights are back in place of the values."""
+    if any(getattr(module, "gradient_checkpointing", False) for module in backbone.modules()):
+        raise MetaprimeError(
+            f"{type(backbone).__name__} has gradient checkpointing switched on, under which gradients at parameters given as "
+            "values are silently wrong: take `gradient_checkpointing` out of the encoder's config.json; inner.task_chunk and "
+            "inner.micro_batch save memory instead"
+        )
 
 
 def initial_values(model: PrimableModel, group: str, generator: torch.Generator) -> Params:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +24,7 @@ from metaprime.data.subwords import Subwords
 from metaprime.interop import learn2learn
 from metaprime.loops.build import build_model
 from metaprime.loops.carrying import starting_values
-from metaprime.meta import Settings
+from metaprime.meta import LEARNERS, Settings
 from metaprime.meta.inner import episode_gradients
 from metaprime.models.encoder import load_encoder
 from metaprime.models.primable import PrimableModel, functional_loss, partition
@@ -62,26 +64,54 @@ def random_start(model: PrimableModel) -> Params:
     return {name: (value + 0.2 * torch.randn(value.shape, generator=draw)).to(own) for name, value in values.items()}
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+KINDS = [
+    *(("peft_maml", method, attention) for method in ("pfeiffer", "prefix", "lora") for attention in ("sdpa", "eager")),
+    *((learner, "pfeiffer", "sdpa") for learner in learn2learn.LEARNERS_HERE if learner != "peft_maml"),
+    ("maml", "prefix", "eager"),
+]
+
+
 @pytest.mark.parametrize("second_order", [False, True])
-@pytest.mark.parametrize("method", ["pfeiffer", "prefix", "lora"])
+@pytest.mark.parametrize(("learner", "method", "attention"), KINDS)
 @pytest.mark.usefixtures("package")
-def test_both_backends_compute_the_same(toy_bert: Path, method: str, second_order: bool, attention: str) -> None:
+def test_both_backends_compute_the_same(
+    toy_bert: Path, learner: str, method: str, attention: str, second_order: bool
+) -> None:
     model, loss, batch = parts(toy_bert, method, attention)
-    settings = replace(SETTINGS, second_order=second_order)
+    inner = LEARNERS[learner].inner
+    batched = not (second_order and "backbone" in inner)  # where priming loops as well
+    settings = replace(SETTINGS, inner=inner, second_order=second_order, batched=batched)
     for dtype, tolerance in ((torch.float32, 1e-6), (torch.float64, 1e-12)):
         model.to(dtype)
         theta, start = partition(model, unused=("pooler.",)).backbone, random_start(model)
-        ours = episode_gradients(loss, theta, start, batch, settings)
+        ours = LEARNERS[learner].step(loss, theta, start, batch, settings)
         with sdpa_kernel(SDPBackend.MATH):
-            theirs = learn2learn.step_of("peft_maml")(loss, theta, start, batch, settings)
-        assert set(ours.gradients) == set(theirs.gradients)
+            theirs = learn2learn.step_of(learner)(loss, theta, start, batch, settings)
+        assert set(ours.gradients) == set(theirs.gradients) == {*theta, *start}
         largest = max(float(gradient.abs().max()) for gradient in ours.gradients.values())
         assert largest > 1e-2
         for name, gradient in theirs.gradients.items():
             assert float((ours.gradients[name] - gradient).abs().max()) < tolerance * max(1.0, largest), name
         torch.testing.assert_close(theirs.query_loss, ours.query_loss, rtol=tolerance, atol=tolerance)
         torch.testing.assert_close(theirs.support_loss, ours.support_loss, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.usefixtures("package")
+def test_the_learners_and_the_orders_are_not_the_same(toy_bert: Path) -> None:
+    """Or the comparison above would not tell one from another."""
+    model, loss, batch = parts(toy_bert, "pfeiffer", "eager")
+    model.double()
+    theta, start = partition(model, unused=("pooler.",)).backbone, random_start(model)
+    name = "backbone.encoder.layer.0.attention.self.value.weight"
+    found = [
+        learn2learn.step(
+            loss, theta, start, batch, replace(SETTINGS, inner=LEARNERS[learner].inner, second_order=second_order)
+        ).gradients[name]
+        for learner in learn2learn.LEARNERS_HERE
+        for second_order in (False, True)
+    ]
+    for one, other in itertools.combinations(found, 2):
+        assert float((one - other).norm() / other.norm()) > 1e-3
 
 
 @pytest.mark.usefixtures("package")
@@ -114,6 +144,13 @@ def test_carried_values_are_refused(toy_bert: Path) -> None:
     settings = replace(SETTINGS, carry=True)
     with pytest.raises(MetaprimeError, match=r"does not carry adapted values: set outer\.adapter and outer\.head"):
         learn2learn.step(loss, partition(model).backbone, random_start(model), batch, settings)
+
+
+@pytest.mark.parametrize("changes", [{"optimizer": "adam"}, {"clip": 1.0}])
+def test_another_inner_loop_than_plain_sgd_is_refused(toy_bert: Path, changes: dict[str, Any]) -> None:
+    model, loss, batch = parts(toy_bert, "lora", "eager")
+    with pytest.raises(MetaprimeError, match=r"plain SGD: set inner\.optimizer to sgd and inner\.clip to null"):
+        learn2learn.step(loss, partition(model).backbone, random_start(model), batch, replace(SETTINGS, **changes))
 
 
 def test_without_the_package_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
