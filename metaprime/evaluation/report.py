@@ -1,0 +1,440 @@
+"""The report of a suite as plain values: sections of tables, figures and sentences. `pages` writes it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, TypeAlias
+
+import yaml
+
+from metaprime.evaluation import curves
+from metaprime.evaluation.bootstrap import mean_of, resample_sentences, two_way_t_interval
+from metaprime.evaluation.correction import Contrast, correct
+from metaprime.evaluation.errors import KINDS, ErrorCounts
+from metaprime.evaluation.examples import Example, arms_compared, examples
+from metaprime.evaluation.figures import Figure
+from metaprime.evaluation.statistics import Interval, paired_contrast, t_interval
+from metaprime.evaluation.suite import Suite, cost
+
+UNKNOWN = "–"
+Scores: TypeAlias = dict[tuple[str, str, int], Interval]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table, with a second, smaller line."""
+
+    text: str
+    note: str = ""
+    bold: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under a header; the caption says what the numbers are."""
+
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A chapter. `note` opens it; where there is no data it is all there is."""
+
+    key: str
+    title: str
+    note: str = ""
+    tables: tuple[Table, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    examples: tuple[Example, ...] = ()
+    code: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """Title, what the suite is in a few lines, sections, and one row a transfer for the CSV."""
+
+    title: str
+    summary: tuple[str, ...]
+    sections: tuple[Section, ...]
+    runs: tuple[dict[str, Any], ...]
+
+
+def gather(suite: Suite) -> Report:
+    """Everything the suite has to say, whatever it lacks."""
+    results = suite.results
+    scores, sentences_counted = _scores(suite)
+    shots = middle_shots(suite)
+    contrasts = contrasts_of(suite)
+    sections = [
+        _scores_section(suite, scores, sentences_counted),
+        _contrasts_section(suite, contrasts),
+        *_figure_section("shots", "F1 over K", curves.shot_curves(suite, scores), None),
+        *_figure_section("destination", "Destination", curves.destination(suite, scores, shots), None),
+        _gains_section(suite, shots),
+        *_figure_section("learning", "Learning curves", curves.learning_curves(suite), "No metrics of priming runs."),
+        *_figure_section("inner", "Inner loop", curves.inner_curves(suite), "No priming run with an inner loop."),
+        _errors_section(suite, shots),
+        _examples_section(suite, shots),
+        _missing_section(suite),
+        _environment_section(suite),
+    ]
+    stands = [contrast for contrast in contrasts.values() if contrast.bold]
+    unprimed = [suite.title(suite.control)] if suite.control else []
+    summary = [
+        f"{len(results.arms)} arms, methods {_listed(results.methods)}, target languages {_listed(results.languages)}, K = "
+        f"{_listed(results.shots)}, priming seeds {_listed(results.seeds)}.",
+        f"{len(suite.transfers)} transfers read of {_wanted(suite)}; {len(results.failed)} failed.",
+        f"{len(stands)} of {len(contrasts)} contrasts have a corrected interval that excludes zero."
+        if contrasts
+        else "No contrast can be computed yet.",
+        *(f"Control: {title}." for title in unprimed),
+    ]
+    title = f"{results.name} ({results.setting})" if results.setting else results.name
+    return Report(title, tuple(summary), tuple(sections), tuple(_runs(suite)))
+
+
+def middle_shots(suite: Suite) -> int:
+    """The K of figures and tables that are for one K: the middle one, of two in the middle the smaller."""
+    ordered = sorted(suite.results.shots)
+    return ordered[(len(ordered) - 1) // 2] if ordered else 0
+
+
+def score_interval(suite: Suite, arm: str, method: str, shots: int) -> tuple[Interval, bool] | None:
+    """Mean over complete seeds with its 95 % interval, and whether that is over sentences too; None without such a seed.
+
+    Over sentences needs predictions of every language, on the same sentences for every seed.
+    """
+    replicates = suite.replicates(arm, method, shots)
+    if not replicates:
+        return None
+    parts = []
+    try:
+        for language in suite.results.languages:
+            mine = {seed: t for seed, done in replicates.items() for t in done if t.entry.language == language}
+            counts = {seed: t.counts_B3 for seed, t in mine.items() if t.counts_B3 is not None}
+            if len(counts) < len(replicates):
+                raise ValueError(f"{language}: predictions are lacking")
+            parts.append(resample_sentences(counts))
+        return two_way_t_interval(mean_of(parts)), True
+    except ValueError:
+        return t_interval(list(suite.by_seed(arm, method, shots).values())), False
+
+
+def _scores(suite: Suite) -> tuple[Scores, set[tuple[str, str, int]]]:
+    scores: Scores = {}
+    both = set()
+    for arm in suite.results.arms:
+        for method in suite.results.methods:
+            for shots in suite.results.shots:
+                if found := score_interval(suite, arm, method, shots):
+                    scores[arm, method, shots], over_sentences = found
+                    if over_sentences:
+                        both.add((arm, method, shots))
+    return scores, both
+
+
+def contrasts_of(suite: Suite) -> dict[tuple[str, str, str, int], Contrast]:
+    """(one, other, method, K) -> contrast, corrected over all that the suite asks for; empty where none can be computed.
+
+    One without a common seed cannot be tested yet, but counts among the others: what stands now must stand when it is
+    there.
+    """
+    results = suite.results
+    nothing_yet = ({0: math.nan}, {0: math.nan})
+    pairs = {}
+    for method in results.methods:
+        for shots in results.shots:
+            for one, other in results.contrasts:
+                if {one, other} <= results.arms.keys():
+                    scores = suite.by_seed(one, method, shots), suite.by_seed(other, method, shots)
+                    comparable = scores[0].keys() & scores[1].keys()
+                    pairs[one, other, method, shots] = scores if comparable else nothing_yet
+    if all(pair is nothing_yet for pair in pairs.values()):
+        return {}
+    return correct(pairs)
+
+
+def _scores_section(suite: Suite, scores: Scores, over_sentences: set[tuple[str, str, int]]) -> Section:
+    if not scores:
+        return Section("scores", "Scores", "No arm has a seed with all target languages yet.")
+    return Section(
+        "scores",
+        "Scores",
+        "Compute stands beside every score: priming up to its chosen stopping point of what was allowed, then one transfer; "
+        "seconds are of the machine it ran on.",
+        tuple(_scores_table(suite, scores, over_sentences, shots) for shots in suite.results.shots),
+    )
+
+
+def _scores_table(suite: Suite, scores: Scores, over_sentences: set[tuple[str, str, int]], shots: int) -> Table:
+    results = suite.results
+    rows = []
+    for name, arm in results.arms.items():
+        cells = [Cell(arm.title)]
+        for method in results.methods:
+            key = (name, method, shots)
+            found = scores.get(key)
+            if found is None:
+                cells.append(Cell(UNKNOWN))
+                continue
+            note = limits(found) + ("" if key in over_sentences or found.count < 2 else " °")
+            if found.count < len(results.seeds):
+                note = f"{note} {found.count} of {len(results.seeds)} seeds".strip()
+            cells.append(Cell(spread(found), note))
+        facts = arm.facts
+        if arm.priming is None:
+            cells += [Cell("0"), Cell("0")]
+        else:
+            chosen, allowed = (facts.sentence_passes_chosen, facts.sentence_passes) if facts else (None, None)
+            cells += [Cell(whole(chosen), f"of {whole(allowed)}"), Cell(whole(facts.seconds if facts else None))]
+        cells += [Cell(whole(value)) for value in cost(suite.select(arm=name, shots=shots))]
+        rows.append(tuple(cells))
+    caption = (
+        f"Entity F1 (%, lenient, micro), mean of {_listed(results.languages)} after K = {shots} sentences each; mean ± standard "
+        "deviation over priming seeds; in brackets the 95 % interval over priming seeds and test sentences (°: over seeds "
+        "alone, where predictions are lacking). A single seed has neither. Passes are sentences through the encoder in "
+        "training."
+    )
+    header = ("arm", *results.methods, "priming passes", "priming s", "transfer passes", "transfer s")
+    return Table(caption, header, tuple(rows))
+
+
+def _contrasts_section(suite: Suite, contrasts: Mapping[tuple[str, str, str, int], Contrast]) -> Section:
+    if not contrasts:
+        return Section("contrasts", "Contrasts", "No contrast has two arms with a common complete seed yet.")
+    several = len(suite.results.shots) > 1
+    rows = []
+    for (one, other, method, shots), found in contrasts.items():
+        known = math.isfinite(found.difference)
+        rows.append(
+            (
+                Cell(f"{suite.title(one)} − {suite.title(other)}", f"{method}, K = {shots}" if several else method),
+                Cell(signed(found.difference), limits(found.interval, sign=True), found.bold),
+                Cell(p_text(found.p)),
+                Cell(p_text(found.adjusted_p)),
+                Cell(limits(found.corrected, sign=True) or UNKNOWN),
+                Cell(str(found.interval.count if known else 0)),
+            )
+        )
+    caption = (
+        f"Differences in F1 (points), paired by priming seed, with 95 % t-interval; p of the paired t-test, alone and adjusted "
+        f"by Holm over all {len(contrasts)} contrasts here; corrected: interval at 1 − 0.05/{len(contrasts)} (Bonferroni). "
+        "Bold: the corrected interval excludes zero."
+    )
+    header = ("contrast", "difference", "p", "p (Holm)", "corrected interval", "seeds")
+    return Section("contrasts", "Contrasts", "", (Table(caption, header, tuple(rows)),))
+
+
+def _figure_section(key: str, title: str, figure: Figure | None, otherwise: str | None) -> Iterable[Section]:
+    """The figure, or the line that says why there is none; without such a line the section is left out."""
+    if figure:
+        yield Section(key, title, figures=(figure,))
+    elif otherwise:
+        yield Section(key, title, otherwise)
+
+
+def _gains_section(suite: Suite, shots: int) -> Section:
+    if suite.control is None:
+        return Section("gains", "Gains by language", "No arm without priming to compare with.")
+    gains = _gains(suite, suite.control, shots)
+    if not gains:
+        return Section("gains", "Gains by language", "No arm shares a seed with the control yet.")
+    tables = []
+    for method in suite.results.methods:
+        rows = []
+        for arm in suite.results.arms:
+            found = [gains.get((arm, method, language)) for language in suite.results.languages]
+            if any(found):
+                cells = (Cell(signed(one.mean), limits(one, sign=True)) if one else Cell(UNKNOWN) for one in found)
+                rows.append((Cell(suite.title(arm)), *cells))
+        if rows:
+            caption = (
+                f"{method}, K = {shots}: F1 above {suite.title(suite.control)}, in points, paired by seed, with 95 % t-interval "
+                "over priming seeds, each by itself: not corrected for their number, no claim rests on one."
+            )
+            tables.append(Table(caption, ("arm", *suite.results.languages), tuple(rows)))
+    figure = curves.gain_dots(suite, gains, shots)
+    return Section("gains", "Gains by language", "", tuple(tables), (figure,) if figure else ())
+
+
+def _gains(suite: Suite, control: str, shots: int) -> dict[tuple[str, str, str], Interval]:
+    """(arm, method, language) -> F1 above the control, over the seeds both have there."""
+
+    def by_seed(arm: str, method: str, language: str) -> dict[int, float]:
+        return {t.entry.seed: t.f1 for t in suite.select(arm=arm, method=method, language=language, shots=shots)}
+
+    gains = {}
+    for place in product(suite.results.arms, suite.results.methods, suite.results.languages):
+        arm, method, language = place
+        one, other = by_seed(arm, method, language), by_seed(control, method, language)
+        if arm != control and one.keys() & other.keys():
+            gains[place] = paired_contrast(one, other)
+    return gains
+
+
+def _errors_section(suite: Suite, shots: int) -> Section:
+    errors: dict[tuple[str, str], ErrorCounts] = {}
+    for arm in suite.results.arms:
+        for method in suite.results.methods:
+            known = [t.errors for t in suite.select(arm=arm, method=method, shots=shots) if t.errors]
+            if known:
+                errors[arm, method] = sum(known, ErrorCounts())
+    if not errors:
+        return Section("errors", "Entity errors", f"No predictions at K = {shots}.")
+    rows = []
+    for (arm, method), found in errors.items():
+        rates = [Cell(number(100 * getattr(found, k) / found.gold) if found.gold else UNKNOWN) for k in KINDS]
+        rows.append((Cell(suite.title(arm)), Cell(method), *rates, Cell(whole(found.gold))))
+    caption = (
+        f"Per 100 gold entities, all seeds and target languages together, K = {shots}: correct, boundary, type and missed add "
+        "up to 100, spurious ones come on top. Type: same words, other type. Boundary: same type, at least one common "
+        "word. Missed and spurious: the rest, gold and predicted; an overlap with neither the same limits nor the same type "
+        "is one of each. Every entity counts once."
+    )
+    figure = curves.error_bars(suite, errors, shots)
+    table = Table(caption, ("arm", "method", *KINDS, "gold entities"), tuple(rows))
+    return Section("errors", "Entity errors", "", (table,), (figure,) if figure else ())
+
+
+def _examples_section(suite: Suite, shots: int) -> Section:
+    arms = arms_compared(suite)
+    if arms is None:
+        return Section("sentences", "Sentences", "No two arms to put side by side.")
+    note, found = examples(suite, arms, shots)
+    return Section("sentences", "Sentences", note, examples=found)
+
+
+def _missing_section(suite: Suite) -> Section:
+    results, missing = suite.results, suite.missing()
+    tables = []
+    if results.failed:
+        rows = (
+            (Cell(suite.title(f.arm)), Cell(UNKNOWN if f.seed is None else str(f.seed)), Cell(f.error))
+            for f in results.failed
+        )
+        tables.append(Table("Failed cells.", ("arm", "seed", "error"), tuple(rows)))
+    if missing:
+        rows = (
+            (Cell(suite.title(arm)), Cell(str(seed)), Cell(f"{there} of {wanted}"))
+            for arm, seed, there, wanted in missing
+        )
+        caption = "Transfers that are not there. A seed without all languages is left out of scores and contrasts."
+        tables.append(Table(caption, ("arm", "seed", "transfers"), tuple(rows)))
+    if suite.problems:
+        problems = tuple((Cell(problem),) for problem in suite.problems)
+        tables.append(Table("Files that could not be used.", ("problem",), problems))
+    note = "" if tables else "Nothing failed, nothing is missing."
+    return Section("missing", "Failed and missing", note, tuple(tables))
+
+
+def _environment_section(suite: Suite) -> Section:
+    results = suite.results
+    versions = tuple((Cell(name), Cell(version)) for name, version in results.versions.items())
+    arms = tuple(
+        (
+            Cell(name),
+            Cell(arm.title),
+            Cell(_overrides(arm.set)),
+            Cell(_overrides(arm.transfer)),
+            Cell(arm.priming[:12] if arm.priming else UNKNOWN),
+            Cell(
+                ", ".join(f"{m} {UNKNOWN if rate is None else f'{rate:g}'}" for m, rate in arm.rates.items()) or UNKNOWN
+            ),
+        )
+        for name, arm in results.arms.items()
+    )
+    header = ("arm", "title", "overrides", "overrides of transfer", "priming run", "downstream rates")
+    tables = [Table("Arms: what each changes in the base config.", header, arms)] if arms else []
+    tables += [Table("Versions.", ("package", "version"), versions)] if versions else []
+    commands = "\n".join(line for line in (results.command, f"metaprime report {suite.folder}") if line)
+    config = yaml.safe_dump(results.config, sort_keys=False, allow_unicode=True) if results.config else ""
+    code = [("Commands", commands), *([("Base config", config)] if config else [])]
+    note = f"Priming seeds {_listed(results.seeds)}."
+    return Section("environment", "Environment", note, tuple(tables), code=tuple(code))
+
+
+def _overrides(given: Any) -> str:
+    if not given:
+        return UNKNOWN
+    if isinstance(given, dict):
+        return ", ".join(f"{key}={value}" for key, value in given.items())
+    return ", ".join(map(str, given)) if isinstance(given, list | tuple) else str(given)
+
+
+def _wanted(suite: Suite) -> int:
+    results = suite.results
+    return math.prod(map(len, (results.arms, results.methods, results.languages, results.shots, results.seeds)))
+
+
+def _runs(suite: Suite) -> Iterable[dict[str, Any]]:
+    """What the CSV holds of each transfer; empty where unknown."""
+    for transfer in suite.transfers:
+        entry, record = transfer.entry, transfer.record
+        arm = suite.results.arms.get(entry.arm)
+        facts = arm.facts if arm else None
+        readings = {
+            f"{reading}_{key}": record["scores"].get(reading, {}).get("overall", {}).get(key)
+            for reading in ("lenient", "strict")
+            for key in ("f1", "precision", "recall")
+        }
+        errors: dict[str, Any] = {kind: getattr(transfer.errors, kind, None) for kind in KINDS}
+        passes, seconds = cost([transfer])
+        yield {
+            "arm": entry.arm,
+            "title": suite.title(entry.arm),
+            "method": entry.method,
+            "shots": entry.shots,
+            "seed": entry.seed,
+            "language": entry.language,
+            **readings,
+            **errors,
+            "rate": record["training"].get("lr"),
+            "priming_passes": facts.sentence_passes if facts else None,
+            "priming_passes_chosen": facts.sentence_passes_chosen if facts else None,
+            "priming_seconds": facts.seconds if facts else None,
+            "transfer_passes": None if math.isnan(passes) else passes,
+            "transfer_seconds": None if math.isnan(seconds) else seconds,
+            "record": entry.path,
+        }
+
+
+def _listed(items: Iterable[Any]) -> str:
+    return ", ".join(map(str, items)) or "none"
+
+
+def number(value: float) -> str:
+    return f"{value:.1f}" if math.isfinite(value) else UNKNOWN
+
+
+def signed(value: float) -> str:
+    """With its sign, and a true minus."""
+    return f"{value:+.1f}".replace("-", "−") if math.isfinite(value) else UNKNOWN
+
+
+def whole(value: float | None) -> str:
+    return UNKNOWN if value is None or not math.isfinite(value) else f"{value:,.0f}"
+
+
+def spread(interval: Interval) -> str:
+    """`mean ± standard deviation`, the mean alone where there is one replicate."""
+    both = math.isfinite(interval.deviation)
+    return f"{number(interval.mean)} ± {number(interval.deviation)}" if both else number(interval.mean)
+
+
+def limits(interval: Interval, sign: bool = False) -> str:
+    """`[low, high]`; nothing where there is no interval."""
+    if not math.isfinite(interval.low):
+        return ""
+    low, high = (signed(end) if sign else number(end) for end in (interval.low, interval.high))
+    return f"[{low}, {high}]"
+
+
+def p_text(p: float) -> str:
+    if not math.isfinite(p):
+        return UNKNOWN
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
