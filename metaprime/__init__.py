@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from metaprime.config import Config, load_config
+    from metaprime.loops.ablate import ablate
     from metaprime.loops.demo import demo
     from metaprime.loops.predict import predict
     from metaprime.loops.prime import prime
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Config": "metaprime.config",
     "MetaprimeError": "metaprime.types",
+    "ablate": "metaprime.loops.ablate",
     "demo": "metaprime.loops.demo",
     "load_config": "metaprime.config",
     "predict": "metaprime.loops.predict",
@@ -30,7 +32,7 @@ _HOME = {
     "transfer": "metaprime.loops.transfer",
 }
 
-__all__ = ["Config", "MetaprimeError", "__version__", "demo", "load_config", "predict", "prime", "transfer"]
+__all__ = ["Config", "MetaprimeError", "__version__", "ablate", "demo", "load_config", "predict", "prime", "transfer"]
 
 
 def __getattr__(name: str) -> Any:

@@ -117,6 +117,81 @@ def demo(
     run(load_config(config, overrides or []), arms=chosen, seeds=_seeds(seeds), jobs=jobs, overwrite=overwrite)
 
 
+@app.command()
+def doctor(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    gradients: Annotated[
+        bool, typer.Option("--gradients", help="Meta-gradients against differences, torch.optim, learn2learn.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else.")] = False,
+) -> None:
+    """Prove the gradients of a config on its own encoder and a few of its sentences. Exit code 1: something is wrong."""
+    import json
+
+    from metaprime.config import load_config
+
+    if not gradients:
+        raise MetaprimeError("metaprime doctor: say what to examine: --gradients")
+    from metaprime.loops.doctor import HEADER, examine_gradients, table_rows
+
+    report = examine_gradients(load_config(config, overrides or []))
+    if as_json:
+        typer.echo(json.dumps(report.as_json(), ensure_ascii=False, indent=2))
+    else:
+        from rich.console import Console
+
+        from metaprime.evaluation.tables import terminal
+
+        Console().print(terminal(f"gradients of {report.learner}", HEADER, table_rows(report)))
+        for line in (report.encoder, report.setting, report.precision):
+            typer.echo(line)
+    raise typer.Exit(0 if report.passed else 1)
+
+
+@app.command()
+def ablate(
+    suite: Annotated[Path, typer.Argument(metavar="SUITE.yaml", show_default=False)],
+    overrides: Overrides = None,
+    setting: Annotated[
+        str | None, typer.Option(help="One of the suite's settings; the first, if not given.", show_default=False)
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would run, and for how long; run nothing.")
+    ] = False,
+    jobs: Annotated[int, typer.Option(help="Processes at once.", min=1)] = 2,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Although a suite of this name was begun otherwise. Cells are kept.")
+    ] = False,
+) -> None:
+    """Run a suite of arms: prime each with each seed, transfer, compare. Exit code 1: cells failed, the others are done."""
+    from metaprime.loops.ablate import ablate as run
+    from metaprime.loops.forecast import forecast
+
+    changes = overrides or []
+    if dry_run:
+        for line in forecast(suite, changes, setting=setting, jobs=jobs, overwrite=overwrite).lines(jobs):
+            typer.echo(line)
+        return
+    results = run(suite, changes, setting=setting, jobs=jobs, overwrite=overwrite)
+    _say(f"results: {Path(results['config']['run']['output']) / results['name']}")
+    for failure in results["failed"]:
+        typer.echo(f"failed: arm {failure['arm']}, seed {failure['seed']}: {failure['error']}", err=True)
+    raise typer.Exit(1 if results["failed"] else 0)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What `metaprime ablate` left: holds results.json.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write; DIR, if not given.", show_default=False)] = None,
+) -> None:
+    """Write a suite's report.html, .md, .tex and .csv: scores, contrasts, curves, errors, and what is missing."""
+    from metaprime.evaluation.pages import write_report
+
+    for file in write_report(folder, out):
+        _say(str(file))
+
+
 data = typer.Typer(help="Look at corpora before they are used.", no_args_is_help=True)
 app.add_typer(data, name="data")
 

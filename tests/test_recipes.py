@@ -13,9 +13,13 @@ import pytest
 from metaprime import load_config, prime, transfer
 from metaprime.config import METHODS, Config
 from metaprime.data import synthetic
+from metaprime.loops.ablate import ablate
+from metaprime.loops.suite import read_plan
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted((ROOT / "recipes").rglob("*.yaml"))
+YAMLS = sorted((ROOT / "recipes").rglob("*.yaml"))
+CONFIGS = [path for path in YAMLS if path.parent.name == "configs"]
+SUITES = [path for path in YAMLS if path.parent.name == "ablations"]
 SMALL = (
     "outer.steps=2",
     "outer.validate_every=2",
@@ -32,6 +36,8 @@ SMALL = (
 def test_all_are_found() -> None:
     names = {path.name for path in CONFIGS}
     assert names == {"demo.yaml", "minilm_wikiann.yaml", "reconstruction_mbert_wikiann.yaml", "smoke.yaml"}
+    assert len(SUITES) == 10
+    assert [*SUITES, *CONFIGS] == YAMLS
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -73,9 +79,48 @@ def test_demo_yaml_spells_out_the_defaults() -> None:
     assert load_config(ROOT / "recipes/configs/demo.yaml") == load_config()
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
 def test_opens_with_its_command(path: Path) -> None:
-    assert f"recipes/configs/{path.name}" in path.read_text("utf-8").splitlines()[0]
+    assert f"recipes/{path.parent.name}/{path.name}" in path.read_text("utf-8").splitlines()[0]
+
+
+@pytest.mark.parametrize("setting", ["synthetic", "reconstruction"])
+@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
+def test_suite_resolves(path: Path, setting: str) -> None:
+    plan = read_plan(path, setting=setting)
+    assert plan.name == path.stem
+    assert plan.seeds == (0, 1, 2, 3, 4)
+    assert plan.tune
+    for arm in plan.arms.values():
+        if arm.priming and arm.priming.learner.name == "multitask":
+            assert arm.priming.outer.lr == plan.base.outer.lr / 2
+
+
+FEW = (
+    "seeds=0",
+    "data.languages=[qaa, qaf]",
+    "data.validation_languages=[qad]",
+    "data.target_languages=[qai]",
+    "transfer.lr=[0.01]",
+    "episodes.per_step=2",
+    "inner.steps=2",
+    "peft={method: pfeiffer, bottleneck: 4}",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
+def test_suite_runs(path: Path, tmp_path: Path, toy_bert: Path) -> None:
+    changes = [*SMALL, *FEW, f"encoder.name={toy_bert}", f"run.output={tmp_path / 'run'}"]
+    if path.stem == "kshot":
+        changes.append("transfer.shots=[2, 4]")
+    if path.stem == "steps":
+        changes.append("axes={outer.steps: [1, 2]}")
+    results = ablate(path, changes, setting="synthetic", jobs=1)
+    assert results["failed"] == []
+    cells = len(results["arms"]) * len(results["methods"]) * len(results["shots"])
+    assert len(results["records"]) == cells
+    assert (tmp_path / "run" / path.stem / "table.md").is_file()
 
 
 def test_reconstruction_says_of_every_value_where_it_is_from() -> None:

@@ -270,15 +270,23 @@ def choose_rates(
         return {(method, shots): settings.lr[0] for method in methods for shots in many_shots}
     chosen = {}
     for name in methods:
-        held_out = make_held_out(config, source.encoder, task, method_config(config, name))
-        backbone = partition(held_out.model.to(device)).backbone
-        for shots in many_shots:
-            tried = {}
-            for lr in settings.lr:
-                scores = held_out.scores(backbone, source.primed, lr, shots, sorted(held_out.rows))
-                tried[lr] = sum(scores.values()) / len(scores)
+        for shots, tried in try_rates(config, source, task, device, name, many_shots).items():
             chosen[name, shots] = max(tried, key=lambda lr: tried[lr])
     return chosen
+
+
+def try_rates(
+    config: Config, source: Source, task: Task, device: torch.device, name: str, many_shots: Sequence[int]
+) -> dict[int, dict[float, float]]:
+    """The mean F1 of the validation languages by K and learning rate, for one method."""
+    held_out = make_held_out(config, source.encoder, task, method_config(config, name))
+    backbone = partition(held_out.model.to(device)).backbone
+    tried: dict[int, dict[float, float]] = {shots: {} for shots in many_shots}
+    for shots in many_shots:
+        for lr in config.transfer.lr:
+            scores = held_out.scores(backbone, source.primed, lr, shots, sorted(held_out.rows))
+            tried[shots][lr] = sum(scores.values()) / len(scores)
+    return tried
 
 
 def _run_cell(

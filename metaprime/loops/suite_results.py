@@ -1,0 +1,226 @@
+"""`results.json`, which says where everything a suite made is, and `table.md`, which says what came of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+
+from metaprime.evaluation.correction import Contrast, correct
+from metaprime.evaluation.records import headline, read_record
+from metaprime.evaluation.statistics import Interval, t_interval
+from metaprime.evaluation.tables import markdown, spread, terminal
+from metaprime.loops.cells import Priming, Transfers
+from metaprime.loops.run_directory import PRIMED, versions
+from metaprime.loops.suite import Arm, Plan
+
+RESULTS = "results.json"
+TABLE = "table.md"
+METHOD_TITLES = {"pfeiffer": "AT", "head": "HT", "full": "FT"}
+"""Adapter, head and full (fine-)tuning, as papers have them."""
+
+Scores = dict[tuple[str, str, int], dict[int, float]]
+"""F1 by (arm, method, K), then by seed: a mean over languages."""
+
+
+@dataclass
+class Done:
+    """What became of a plan: cells by (arm, seed), rates by (arm, method), and the error of each (arm, seed) that failed."""
+
+    primings: dict[tuple[str, int], Priming | None] = field(default_factory=dict)
+    rates: dict[tuple[str, str], float] = field(default_factory=dict)
+    transfers: dict[tuple[str, int], list[Transfers]] = field(default_factory=lambda: defaultdict(list))
+    failed: dict[tuple[str, int], str] = field(default_factory=dict)
+
+
+def results_of(plan: Plan, done: Done, folder: Path) -> dict[str, Any]:
+    """The content of `results.json`; paths in it are relative to `folder`, where it will lie."""
+    settings = plan.base.transfer
+    primings: dict[str, dict[str, str]] = {name: {} for name in plan.arms}
+    for (name, seed), cell in done.primings.items():
+        if cell and cell.done:
+            primings[name][str(seed)] = os.path.relpath(cell.folder, folder)
+    records = [
+        {
+            "arm": name,
+            "seed": seed,
+            "language": language,
+            "method": cell.method,
+            "shots": shots,
+            "path": os.path.relpath(file, folder),
+        }
+        for name in plan.arms
+        for seed in plan.seeds
+        for cell in done.transfers.get((name, seed), [])
+        for (language, shots), file in cell.files.items()
+        if file.is_file()
+    ]
+    return {
+        "name": plan.name,
+        "setting": plan.setting,
+        "command": shlex.join(["metaprime", *sys.argv[1:]]),
+        "seeds": list(plan.seeds),
+        "config": plan.base.model_dump(mode="json"),
+        "versions": versions(),
+        "methods": list(settings.methods),
+        "languages": list(plan.base.data.target_languages),
+        "shots": list(settings.shots),
+        "arms": {name: _arm(plan, done, name, arm) for name, arm in plan.arms.items()},
+        "contrasts": [list(pair) for pair in plan.contrasts],
+        "records": records,
+        "primings": {name: folders for name, folders in primings.items() if folders},
+        "failed": [{"arm": name, "seed": seed, "error": error} for (name, seed), error in sorted(done.failed.items())],
+    }
+
+
+def _arm(plan: Plan, done: Done, name: str, arm: Arm) -> dict[str, Any]:
+    cells = [cell for seed in plan.seeds if (cell := done.primings[name, seed]) and cell.done]
+    keys = [cell.key for seed in plan.seeds if (cell := done.primings[name, seed])]
+    return {
+        "title": arm.title,
+        "set": list(arm.set),
+        "transfer": list(arm.transfer),
+        "priming": keys[0] if keys else None,
+        "rates": {method: rate for (of, method), rate in done.rates.items() if of == name},
+        "facts": _facts(cells) if cells else None,
+    }
+
+
+def _facts(cells: Sequence[Priming]) -> dict[str, Any]:
+    """What priming cost, up to its chosen stopping point and in all; means over seeds."""
+    config = cells[0].config
+    shape = config.episodes
+    per_step = shape.per_step * (shape.support * config.inner.steps + shape.query)
+    chosen, seconds = [], []
+    for cell in cells:
+        card = json.loads((cell.folder / PRIMED / "metaprime.json").read_text(encoding="utf-8"))
+        chosen.append(card["provenance"]["steps"])
+        lines = (cell.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        seconds.append(sum(json.loads(line).get("volatile", {"seconds": 0.0})["seconds"] for line in lines))
+    return {
+        "sentence_passes": per_step * config.outer.steps,
+        "sentence_passes_chosen": per_step * sum(chosen) / len(chosen),
+        "steps_chosen": chosen,
+        "seconds": sum(seconds) / len(seconds),
+    }
+
+
+def scores_of(results: Mapping[str, Any], folder: Path, reading: str = "lenient") -> Scores:
+    """The replicates. A seed that lacks a language is left out: a mean over fewer is another quantity."""
+    found: dict[tuple[str, str, int], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for entry in results["records"]:
+        score = headline(read_record(folder / entry["path"]), reading)
+        found[entry["arm"], entry["method"], entry["shots"]][entry["seed"]].append(score)
+    whole = len(results["languages"])
+    return {
+        key: {seed: float(np.mean(values)) for seed, values in sorted(by_seed.items()) if len(values) == whole}
+        for key, by_seed in found.items()
+    }
+
+
+def contrasts_of(results: Mapping[str, Any], scores: Scores) -> dict[tuple[str, str, str, int], Contrast]:
+    """Every difference the table holds, (one, other, method, K), corrected for their number."""
+    pairs = {}
+    for one, other in results["contrasts"]:
+        for shots in results["shots"]:
+            for method in results["methods"]:
+                mine, theirs = scores.get((one, method, shots), {}), scores.get((other, method, shots), {})
+                if mine.keys() & theirs.keys():
+                    pairs[one, other, method, shots] = (mine, theirs)
+    return correct(pairs)
+
+
+def table_of(results: Mapping[str, Any], folder: Path) -> str:
+    """The results as Markdown."""
+    scores = scores_of(results, folder)
+    shots, seeds = results["shots"], results["seeds"]
+    facts = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    text = (
+        f"Entity F1 (lenient, micro), mean of {', '.join(results['languages'])} after K = {', '.join(map(str, shots))} "
+        f"sentences each; mean ± standard deviation over {len(seeds)} priming seeds. Sentence passes are those up to the "
+        f"stopping point of those allowed.\n\n{markdown(*arm_rows(results, scores))}"
+    )
+    if contrasts := contrasts_of(results, scores):
+        text += (
+            f"\nDifferences, paired by seed, with 95 % t-intervals over priming seeds: alone, and corrected (Bonferroni) so that "
+            f"all {len(contrasts)} hold at once; p after Holm. Bold: the corrected interval excludes zero.\n\n"
+            f"{markdown(*contrast_rows(results, contrasts))}"
+        )
+    for failure in results["failed"]:
+        text += f"\nFailed: arm {failure['arm']}, seed {failure['seed']}: {failure['error'].splitlines()[0]}\n"
+    return f"{text}\nWritten by `{results['command']}`, seeds {', '.join(map(str, seeds))}; {facts}.\n"
+
+
+def show(results: Mapping[str, Any], folder: Path) -> None:
+    """Both tables on the terminal."""
+    scores = scores_of(results, folder)
+    console = Console()
+    header, rows = arm_rows(results, scores)
+    console.print(terminal("entity F1, mean ± deviation over priming seeds", header, _plain(rows)))
+    if contrasts := contrasts_of(results, scores):
+        header, rows = contrast_rows(results, contrasts)
+        console.print(terminal("paired differences over priming seeds", header, _plain(rows)))
+
+
+def _plain(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Without Markdown's marks, and with what rich would take for a mark of its own escaped."""
+    return [[escape(cell.replace("**", "").replace("\\|", "|")) for cell in row] for row in rows]
+
+
+def arm_rows(results: Mapping[str, Any], scores: Scores) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: one row for each arm, a column for each method and K."""
+    columns = [(method, shots) for method in results["methods"] for shots in results["shots"]]
+    rows = []
+    for name, arm in results["arms"].items():
+        found = [scores.get((name, *column)) for column in columns]
+        cells = [spread(t_interval(list(by_seed.values()))) if by_seed else "-" for by_seed in found]
+        passes, seconds = "0", "0"
+        if arm["priming"]:
+            facts = arm["facts"]
+            passes = f"{facts['sentence_passes_chosen']:,.0f} of {facts['sentence_passes']:,}" if facts else "-"
+            seconds = f"{facts['seconds']:.0f}" if facts else "-"
+        rows.append([_escaped(arm["title"]), *cells, passes, seconds])
+    many = len(results["shots"]) > 1
+    titles = [METHOD_TITLES.get(method, method) + (f", K = {shots}" if many else "") for method, shots in columns]
+    return ["priming", *titles, "sentence passes", "seconds"], rows
+
+
+def contrast_rows(
+    results: Mapping[str, Any], contrasts: Mapping[tuple[str, str, str, int], Contrast]
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: one row for each difference, method and K."""
+    many = len(results["shots"]) > 1
+    rows = []
+    for (one, other, method, shots), found in contrasts.items():
+        tuned = METHOD_TITLES.get(method, method) + (f", K = {shots}" if many else "")
+        difference = f"{found.difference:+.1f}"
+        p = "-" if found.adjusted_p != found.adjusted_p else f"{found.adjusted_p:.3f}"
+        rows.append(
+            [
+                _escaped(f"{one} - {other}"),
+                tuned,
+                f"**{difference}**" if found.bold else difference,
+                _ends(found.interval),
+                _ends(found.corrected),
+                p,
+            ]
+        )
+    return ["difference", "tuned", "F1", "95 %", "corrected", "p"], rows
+
+
+def _ends(interval: Interval) -> str:
+    return "-" if interval.count < 2 else f"[{interval.low:+.1f}, {interval.high:+.1f}]"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
