@@ -103,7 +103,7 @@ def predict(
 def demo(
     config: Annotated[Path | None, typer.Argument(metavar="[CONFIG.yaml]", show_default=False)] = None,
     overrides: Overrides = None,
-    arms: Annotated[str, typer.Option(help="Arms, separated by commas; all of them, if not given.")] = "",
+    arms: Annotated[str, typer.Option(help="Arms, separated by commas, or `all`.")] = "none,multitask,shuffled,meta",
     seeds: Annotated[str, typer.Option(help="Priming seeds, FIRST-LAST.")] = "0-4",
     jobs: Annotated[int, typer.Option(help="Processes at once.", min=1)] = 2,
     overwrite: Overwrite = False,
@@ -113,7 +113,7 @@ def demo(
     from metaprime.loops.demo import ARMS
     from metaprime.loops.demo import demo as run
 
-    chosen = arms.split(",") if arms else list(ARMS)
+    chosen = list(ARMS) if arms == "all" else arms.split(",")
     run(load_config(config, overrides or []), arms=chosen, seeds=_seeds(seeds), jobs=jobs, overwrite=overwrite)
 
 

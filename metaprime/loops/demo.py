@@ -39,6 +39,9 @@ Ordinary training wants a smaller outer rate than meta-training: half did best, 
 and qas, which appear in no table.
 """
 
+DEFAULT = ("none", "multitask", "shuffled", "meta")
+"""The arms of a demonstration that keeps to minutes. The others start transfer from what priming left of adapter and head."""
+
 SHOWN = "meta"
 """The arm whose encoder, that of the first seed, is put at `primed/`."""
 
@@ -55,12 +58,12 @@ CONTRASTS = (
 def demo(
     config: Config,
     *,
-    arms: Sequence[str] = tuple(ARMS),
+    arms: Sequence[str] = DEFAULT,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     jobs: int = 2,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Runs every arm for every priming seed, `jobs` processes at a time; what is finished already is not repeated.
+    """Runs each of the arms for every priming seed, `jobs` processes at a time; what is finished already is not repeated.
 
     Leaves in `run.output`: `base/`, `primed/` (the first seed's meta-primed encoder), `metrics.jsonl` of its priming,
     `results.json` and `table.md`. Returns the content of `results.json`.
