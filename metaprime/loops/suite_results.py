@@ -204,7 +204,8 @@ def contrast_rows(
     for (one, other, method, shots), found in contrasts.items():
         tuned = METHOD_TITLES.get(method, method) + (f", K = {shots}" if many else "")
         difference = f"{found.difference:+.1f}"
-        p = "-" if found.adjusted_p != found.adjusted_p else f"{found.adjusted_p:.3f}"
+        known = found.adjusted_p == found.adjusted_p  # nan where one seed gives no test
+        p = ("< 0.001" if found.adjusted_p < 0.001 else f"{found.adjusted_p:.3f}") if known else "-"
         rows.append(
             [
                 _escaped(f"{one} - {other}"),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from metaprime.config import Config, load_config, override
-from metaprime.loops.demo import ARMS, CONTRASTS, demo
+from metaprime.loops.demo import ARMS, CONTRASTS, DEFAULT, demo
 from metaprime.models.encoder import load_encoder
 from metaprime.types import MetaprimeError
 
@@ -36,7 +36,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, toy_encoder: Any) -> tupl
             "transfer.test_sentences=60",
         ],
     )
-    return config, demo(config, seeds=SEEDS, jobs=2)
+    return config, demo(config, arms=tuple(ARMS), seeds=SEEDS, jobs=2)
 
 
 def records(config: Config, results: dict[str, Any], arm: str, seed: int, method: str) -> list[dict[str, Any]]:
@@ -49,6 +49,11 @@ def records(config: Config, results: dict[str, Any], arm: str, seed: int, method
 
 def card(config: Config, results: dict[str, Any], arm: str, seed: int) -> Path:
     return Path(config.run.output) / results["primings"][arm][str(seed)] / "primed" / "metaprime.json"
+
+
+def test_the_default_is_what_the_demonstration_is_about() -> None:
+    assert DEFAULT == ("none", "multitask", "shuffled", "meta")
+    assert set(DEFAULT) < set(ARMS)
 
 
 def test_leaves_what_it_promises(finished: tuple[Config, dict[str, Any]]) -> None:
