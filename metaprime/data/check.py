@@ -126,6 +126,8 @@ def too_small(where: str, sentences: Sequence[Sentence], needed: int, key: str) 
 def unlabelled(where: str, sentences: Sequence[Sentence], types: Sequence[str]) -> list[Finding]:
     """A split without any entity, or without one of the types."""
     there = {tag[2:] for sentence in sentences for tag in sentence.tags if tag != "O"}
+    if not sentences:
+        return []  # `too_small` says so
     if not there:
         return [Finding("fatal", "no entity", where, len(sentences), "not one entity: check data.labels and label_map")]
     missing = [name for name in types if name not in there]

@@ -75,6 +75,7 @@ def test_too_small_counts_different_texts() -> None:
 def test_a_split_without_entities_or_without_a_type() -> None:
     assert check.unlabelled("aa/train", [said("a b", "B-PER I-LOC")], ("PER", "LOC")) == []
     assert [f.severity for f in check.unlabelled("aa/train", [said("a b")], ("PER",))] == ["fatal"]
+    assert check.unlabelled("aa/train", [], ("PER",)) == []
     (finding,) = check.unlabelled("aa/train", [said("a", "B-PER")], ("PER", "LOC", "ORG"))
     assert (finding.severity, finding.text) == ("problem", "no entity of type LOC, ORG")
 
