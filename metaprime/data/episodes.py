@@ -1,7 +1,8 @@
 """Which sentences make up an episode: a pure function of (seed, meta-step, episode index).
 
 An episode is one language's support (one batch of B sentences for each inner step) and query (one batch), drawn without
-replacement from that language's pool and without letting equal texts stand on both sides.
+replacement from that language's pool and without letting equal texts stand on both sides. Which sentences are support is
+drawn; which of them share an inner step is not: they are put together by length, so that little of a batch is padding.
 """
 
 from __future__ import annotations
@@ -82,7 +83,17 @@ class Episodes:
         language, draw = self._language(step, index)
         groups = self.pools[language]
         chosen = draw.choice(len(groups), size=self.shape.sentences, replace=False)
-        return language, [groups[g][int(draw.integers(len(groups[g])))] for g in chosen]
+        rows = [groups[g][int(draw.integers(len(groups[g])))] for g in chosen]
+        return language, [*self._by_length(rows[: -self.shape.query], step), *rows[-self.shape.query :]]
+
+    def _by_length(self, support: list[Row], step: int) -> list[Row]:
+        """Support sentences of like length next to each other, the inner steps in an order that a meta-step's episodes share:
+        each inner step then pads its T batches to much the same length, and none always has the long ones.
+        """
+        size, steps = self.shape.support, self.shape.batches
+        rows = sorted(support, key=lambda row: max(len(window.input_ids) for window in row.windows))
+        order = stream(self.seed, "support order", step).permutation(steps)
+        return [row for place in order for row in rows[place * size : (place + 1) * size]]
 
     def _language(self, step: int, index: int) -> tuple[str, np.random.Generator]:
         draw = stream(self.seed, "episode", step, index)

@@ -53,7 +53,7 @@ def fine_tune(
     rows, development = _set_aside(rows, settings, seed, language)
     values = {name: value.detach().clone().requires_grad_() for name, value in start.items()}
     frozen = {name: value.detach() for name, value in backbone.items() if name not in values}
-    optimizer = torch.optim.AdamW(values.values(), lr=lr, eps=1e-6, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(values.values(), lr=lr, eps=1e-6, weight_decay=settings.weight_decay, fused=True)
     loss = functional_loss(model, task.measure)
     device = next(iter(backbone.values())).device
     losses: list[float] = []

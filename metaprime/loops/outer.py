@@ -66,7 +66,7 @@ def make_outer(state: State, config: OuterConfig, groups: tuple[str, ...]) -> Ou
                 parameter_groups.append(
                     {"params": chosen, "peak": own_rates.get(group) or config.lr, "weight_decay": decay}
                 )
-    return Outer(torch.optim.AdamW(parameter_groups, lr=config.lr, eps=config.epsilon), learning, config)
+    return Outer(torch.optim.AdamW(parameter_groups, lr=config.lr, eps=config.epsilon, fused=True), learning, config)
 
 
 def summed(outcome: Outcome, accelerator: Accelerator) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
 from collections import Counter
 from dataclasses import replace
@@ -140,6 +141,24 @@ def test_padded_to_the_longest_of_each_batch_and_no_further() -> None:
             assert int(tensors["attention_mask"].sum()) == sum(len(r.windows[0].input_ids) for r in rows)
             lengths.add(tensors["input_ids"].shape[-1])
     assert len(lengths) > 1
+
+
+def test_support_sentences_share_an_inner_step_by_length_in_an_order_the_episodes_share() -> None:
+    episodes = Episodes(pools(aa=30, bb=30), SHAPE, 1)
+    orders = set()
+    for step in range(10):
+        drawn = [episodes.draw(step, index)[1] for index in range(4)]
+        lengths_TNB = np.array([[[len(r.windows[0].input_ids) for r in one[p]] for p in PARTS[:-1]] for one in drawn])
+        fitting = [order for order in itertools.permutations(range(3)) if _fits(lengths_TNB, order)]
+        assert fitting
+        orders.add(fitting[0])
+    assert len(orders) > 2  # no inner step always has the long ones
+
+
+def _fits(lengths_TNB: np.ndarray, order: tuple[int, ...]) -> bool:
+    """Whether the steps of all episodes, taken in this order, have ever longer sentences."""
+    taken = lengths_TNB[:, list(order)]
+    return bool((taken[:, :-1].max(-1) <= taken[:, 1:].min(-1)).all())
 
 
 def test_long_sentences_are_drawn_whole_and_neighbours_filled_up() -> None:

@@ -124,3 +124,23 @@ def test_the_loss_reads_the_values_it_is_given(toy_bert: Path) -> None:
     assert float(found.detach()) == float(functional_call(model, random, inputs).square().mean().detach())
     assign(model, random)
     assert float(found.detach()) == pytest.approx(float(model(*inputs).square().mean().detach()), rel=1e-6)
+
+
+def test_a_parameter_with_two_names_is_read_under_both(toy_bert: Path) -> None:
+    model, batch = build(toy_bert, "head")
+    first, second = (model.backbone.get_submodule(f"encoder.layer.{n}.output.dense") for n in (0, 1))
+    second.weight = first.weight
+    state = partition(model)
+    name = "backbone.encoder.layer.0.output.dense.weight"
+    assert name in state.backbone
+    assert name.replace("layer.0", "layer.1") not in state.backbone
+
+    def measure(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return logits.square().mean()
+
+    noise = torch.randn(first.weight.shape, generator=torch.Generator().manual_seed(0))
+    moved = {**state.backbone, name: state.backbone[name] + 0.1 * noise}
+    found = functional_loss(model, measure)(moved, state.head, batch)
+    assign(model, moved)
+    expected = measure(model(batch["input_ids"], batch["attention_mask"]), batch["labels"])
+    torch.testing.assert_close(found, expected)
