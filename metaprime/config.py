@@ -5,7 +5,6 @@ config = load_config("recipes/configs/demo.yaml", ["inner.lr=0.1"])
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -30,6 +29,7 @@ from metaprime.meta import LEARNERS
 from metaprime.models.sites import Layout
 from metaprime.peft import METHODS, MethodConfig
 from metaprime.types import MetaprimeError, Section
+from metaprime.yaml_files import change_key, nearest, read_keys
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Names = tuple[str, ...]
@@ -307,9 +307,9 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
             what it should be. All mistakes are listed at once.
     """
     where = str(path) if path else "config"
-    values = _read(Path(path)) if path else {}
-    for override in overrides:
-        _override(values, override)
+    values = read_keys(Path(path), "config", Config.model_fields) if path else {}
+    for text in overrides:
+        change_key(values, text)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -319,8 +319,8 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
 def override(config: Config, *overrides: str) -> Config:
     """A changed copy, validated anew: `override(config, "inner.steps=1")`."""
     values = config.model_dump(mode="json")
-    for change in overrides:
-        _override(values, change)
+    for text in overrides:
+        change_key(values, text)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -332,53 +332,12 @@ def dump_config(config: Config) -> str:
     return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
-NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
-"""What PyYAML raises: also for bytes that are no UTF-8, dates and numbers that are none, and endless nesting."""
-
-
-class UniqueKeys(yaml.SafeLoader):
-    """`yaml.safe_load`, but a key that stands twice is an error: the first would be dropped silently."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key) for key, _ in node.value]
-        if repeated := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: the key {repeated[0]!r} stands twice")
-        return super().construct_mapping(node, deep)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise MetaprimeError(f"config {path} does not exist")
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeys)
-    except NOT_YAML as error:
-        raise MetaprimeError(f"config {path} is not YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise MetaprimeError(f"config {path} must hold sections ({', '.join(Config.model_fields)}), not {values!r}")
-    return values
-
-
-def _override(values: dict[str, Any], text: str) -> None:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise MetaprimeError(f"override {text!r} must read section.key=value, for example inner.steps=5")
-    *sections, last = key.split(".")
-    for name in sections:
-        values = values.setdefault(name, {})
-        if not isinstance(values, dict):
-            raise MetaprimeError(f"override {text!r}: {name} is a value, not a section")
-    try:
-        values[last] = yaml.safe_load(value)
-    except NOT_YAML as error:
-        raise MetaprimeError(f"override {text!r}: the value is not YAML: {error}") from None
-
-
 def _explain(item: Any, values: dict[str, Any]) -> str:
     """One pydantic error about `values` as a sentence that names key, value and remedy."""
     place = [str(part) for part in item["loc"]]
     key = ".".join(place)
     if item["type"] == "extra_forbidden":
-        return f"unknown key {key}{_nearest(place[-1], _known_keys(place[:-1], values))}"
+        return f"unknown key {key}{nearest(place[-1], _known_keys(place[:-1], values))}"
     message = item["msg"].removeprefix("Value error, ")
     if not key:
         return str(message)
@@ -397,13 +356,8 @@ def _known_keys(place: Sequence[str], values: dict[str, Any]) -> list[str]:
     return list(model.model_fields)
 
 
-def _nearest(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f"; known here: {', '.join(known)}"
-
-
 def _unknown(what: str, word: str, known: dict[str, Any]) -> str:
-    return f"{what} is unknown{_nearest(word, list(known))} (known: {', '.join(known)})"
+    return f"{what} is unknown{nearest(word, list(known))} (known: {', '.join(known)})"
 
 
 def _look_up(config: Config, key: str) -> None:

@@ -186,9 +186,9 @@ def test_all_mistakes_are_told_at_once_with_the_file(tmp_path: Path) -> None:
     [
         (b"a: [", "is not YAML"),
         (b"\xff\xfe: 1", "is not YAML"),
-        (b"- inner\n- outer\n", "must hold sections (run, encoder, data,"),
-        (b"just words", "must hold sections"),
-        (b"", "must hold sections"),
+        (b"- inner\n- outer\n", "must hold keys (run, encoder, data,"),
+        (b"just words", "must hold keys"),
+        (b"", "must hold keys"),
     ],
 )
 def test_a_file_that_is_no_config(tmp_path: Path, content: bytes, words: str) -> None:

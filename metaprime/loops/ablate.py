@@ -6,11 +6,9 @@ the rest goes on. The replicate is the priming seed, and one priming run serves 
 
 from __future__ import annotations
 
-import logging
 import time
-from collections import defaultdict
-from collections.abc import Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +16,23 @@ import torch
 from accelerate import Accelerator
 
 from metaprime.files import write_json, write_text
-from metaprime.loops.artifact import load_artifact
 from metaprime.loops.assemble import open_encoder
 from metaprime.loops.build import build_task
-from metaprime.loops.cells import Priming, Rate, Transfers, priming_cell, rate_cell, transfer_cell
+from metaprime.loops.cell_order import PRIMING, RATES, TRANSFER, CellOrder
+from metaprime.loops.cells import Priming, Rate, Transfers
+from metaprime.loops.forecast import count
 from metaprime.loops.lock import locked
+from metaprime.loops.metrics_log import Display
 from metaprime.loops.prime import prime
 from metaprime.loops.run_directory import check_writable
 from metaprime.loops.stopping import Stopping
 from metaprime.loops.suite import Plan, read_plan
 from metaprime.loops.suite_record import check_suite, open_suite
-from metaprime.loops.suite_results import RESULTS, TABLE, Done, results_of, show, table_of
+from metaprime.loops.suite_results import RESULTS, TABLE, results_of, show, table_of
 from metaprime.loops.timing import note
 from metaprime.loops.transfer import open_source, transfer, try_rates
-from metaprime.loops.workers import in_parallel, workers
+from metaprime.loops.workers import Job, Pool, in_parallel, workers
 from metaprime.models.encoder import Encoder
-from metaprime.types import MetaprimeError
-
-log = logging.getLogger(__name__)
 
 
 def ablate(
@@ -66,90 +63,52 @@ def ablate(
             return carry_out(plan, folder, encoder, pool)
 
 
-def carry_out(plan: Plan, folder: Path, encoder: Encoder, pool: Executor) -> dict[str, Any]:
-    """Runs what is not done of a plan, writes `results.json` after each stage and `table.md` into `folder` at the end."""
-    done = Done()
-    _prime_all(plan, done, encoder, pool)
-    write_json(folder / RESULTS, results_of(plan, done, folder))
-    _choose_rates(plan, done, encoder, pool)
-    _transfer_all(plan, done, encoder, pool)
-    results = results_of(plan, done, folder)
+@dataclass(frozen=True)
+class Ran:
+    """What a cell took: seconds for so many units of work; and the rate, if it was to choose one."""
+
+    seconds: float
+    units: int
+    rate: float | None = None
+
+
+def carry_out(plan: Plan, folder: Path, encoder: Encoder, pool: Pool) -> dict[str, Any]:
+    """Runs what is not done of a plan; `results.json` is written after each priming run, `table.md` at the end."""
+    order = CellOrder(plan, encoder)
+    left = sum(kind.cells - kind.done for kind in count(plan).values())
+    ended = 0
+    with Display("cells", left, bool(left)) as display:
+
+        def follow(job: Job, outcome: Ran | Exception) -> list[Job]:
+            nonlocal ended
+            if isinstance(outcome, Exception):
+                return order.ended(job, outcome)
+            note(plan.base, job.kind, outcome.seconds, outcome.units)
+            ended += outcome.units if job.kind == TRANSFER else 1
+            display.show(ended, job.kind)
+            after = order.ended(job, None, outcome.rate)
+            if job.kind == PRIMING:
+                write_json(folder / RESULTS, results_of(plan, order.done, folder))
+            return after
+
+        work: dict[str, Callable[[Any], Any]] = {PRIMING: prime_one, RATES: choose_one, TRANSFER: transfer_one}
+        in_parallel(pool, work, order.first(), follow)
+    results = results_of(plan, order.finished(), folder)
     write_json(folder / RESULTS, results)
     write_text(folder / TABLE, table_of(results, folder))
     show(results, folder)
     return results
 
 
-def _prime_all(plan: Plan, done: Done, encoder: Encoder, pool: Executor) -> None:
-    cells: dict[Path, Priming] = {}
-    users: dict[Path, list[tuple[str, int]]] = defaultdict(list)
-    for name, arm in plan.arms.items():
-        for seed in plan.seeds:
-            cell = priming_cell(arm.priming, seed, encoder.name) if arm.priming else None
-            done.primings[name, seed] = cell
-            if cell:
-                cells[cell.folder] = cell
-                users[cell.folder].append((name, seed))
-    todo = [cell for cell in cells.values() if not cell.done]
-    steps = [cell.steps_done for cell in todo]
-    for number, outcome in in_parallel("priming runs", pool, prime_one, [(cell,) for cell in todo]):
-        cell = todo[number]
-        if isinstance(outcome, Exception):
-            _fail(done, users[cell.folder], outcome)
-        else:
-            note(plan.base, "priming", outcome, cell.config.outer.steps - steps[number])
-    for cell in cells.values():
-        if cell.done and (error := _foreign(cell, encoder)):
-            _fail(done, users[cell.folder], error)
-
-
-def prime_one(cell: Priming) -> float:
-    """One priming run of one seed; seconds."""
-    began = time.perf_counter()
+def prime_one(cell: Priming) -> Ran:
+    """One priming run of one seed."""
+    began, steps = time.perf_counter(), cell.steps_done
     prime(cell.config, resume=True, quiet=True)
-    return time.perf_counter() - began
+    return Ran(time.perf_counter() - began, cell.config.outer.steps - steps)
 
 
-def _foreign(cell: Priming, encoder: Encoder) -> MetaprimeError | None:
-    """What is wrong where a finished run began from other weights: a suite before this one may have had another encoder."""
-    used = load_artifact(cell.folder / "primed").provenance["base_weights"]
-    if used == encoder.weights:
-        return None
-    return MetaprimeError(
-        f"{cell.folder} was primed from weights {used[:12]}, {encoder.name} has {encoder.weights[:12]}: choose another run.output"
-    )
-
-
-def _choose_rates(plan: Plan, done: Done, encoder: Encoder, pool: Executor) -> None:
-    """One rate for each arm and method, by the first seed's encoder."""
-    first = plan.seeds[0]
-    todo: dict[Path, Rate] = {}
-    users: dict[Path, list[tuple[str, str]]] = defaultdict(list)
-    for name, arm in plan.arms.items():
-        for method in plan.base.transfer.methods:
-            if (name, first) in done.failed:
-                continue
-            if len(arm.target.transfer.lr) == 1:
-                done.rates[name, method] = arm.target.transfer.lr[0]
-                continue
-            cell = rate_cell(arm.target, done.primings[name, first], method, first, encoder.name)
-            users[cell.file].append((name, method))
-            todo[cell.file] = cell
-    known = {file: rate for file, cell in todo.items() if (rate := cell.known) is not None}
-    cells = [cell for file, cell in todo.items() if file not in known]
-    for number, outcome in in_parallel("downstream rates", pool, choose_one, [(cell,) for cell in cells]):
-        cell = cells[number]
-        if isinstance(outcome, Exception):
-            _fail(done, [(name, first) for name, _ in users[cell.file]], outcome)
-        else:
-            known[cell.file] = outcome[0]
-            note(plan.base, "rates", outcome[1], cell.fine_tunings)
-    for file, rate in known.items():
-        done.rates |= dict.fromkeys(users[file], rate)
-
-
-def choose_one(cell: Rate) -> tuple[float, float]:
-    """The rate that serves the held-out languages best, in the mean over K; written down; and the seconds it took."""
+def choose_one(cell: Rate) -> Ran:
+    """The rate that serves the held-out languages best, in the mean over K; written down."""
     began = time.perf_counter()
     torch.set_num_threads(1)
     config = cell.config
@@ -160,61 +119,11 @@ def choose_one(cell: Rate) -> tuple[float, float]:
     rate = max(scores, key=lambda lr: scores[lr])
     cell.file.parent.mkdir(parents=True, exist_ok=True)
     write_json(cell.file, {"rate": rate, "validation_f1": {str(lr): score for lr, score in scores.items()}})
-    return rate, time.perf_counter() - began
+    return Ran(time.perf_counter() - began, cell.fine_tunings, rate)
 
 
-def _transfer_all(plan: Plan, done: Done, encoder: Encoder, pool: Executor) -> None:
-    _place_transfers(plan, done, encoder)
-    users: dict[Path, list[tuple[str, int]]] = defaultdict(list)
-    for user, cells in done.transfers.items():
-        for cell in cells:
-            users[cell.folder].append(user)
-    todo: dict[Path, tuple[Transfers, int]] = {}
-    for cell in {cell.folder: cell for cells in done.transfers.values() for cell in cells}.values():
-        try:
-            if missing := cell.missing():
-                todo[cell.folder] = (cell, missing)
-        except MetaprimeError as error:
-            _fail(done, users[cell.folder], error)
-            for user in users[cell.folder]:  # what cannot be read is in no table
-                done.transfers[user] = [other for other in done.transfers[user] if other.folder != cell.folder]
-    left = list(todo.values())
-    for number, outcome in in_parallel("transfers", pool, transfer_one, [(cell,) for cell, _ in left]):
-        cell, missing = left[number]
-        if isinstance(outcome, Exception):
-            _fail(done, users[cell.folder], outcome)
-        else:
-            note(plan.base, "transfer", outcome, missing)
-
-
-def _place_transfers(plan: Plan, done: Done, encoder: Encoder) -> None:
-    """The transfers of every arm and seed that is primed, with each method whose rate is known."""
-    for name, arm in plan.arms.items():
-        for seed in plan.seeds:
-            if (name, seed) in done.failed:
-                continue
-            source = done.primings[name, seed]
-            rates = {method: rate for (of, method), rate in done.rates.items() if of == name}
-            if not rates:
-                done.failed[name, seed] = f"no rate was chosen: see seed {plan.seeds[0]}"
-            done.transfers[name, seed] = [
-                transfer_cell(arm.target, source, method, rates[method], seed, encoder.name)
-                for method in plan.base.transfer.methods
-                if method in rates
-            ]
-
-
-def transfer_one(cell: Transfers) -> float:
-    """All languages and K of one arm, seed and method; seconds."""
-    began = time.perf_counter()
+def transfer_one(cell: Transfers) -> Ran:
+    """All languages and K of one arm, seed and method."""
+    began, missing = time.perf_counter(), cell.missing()
     transfer(cell.config, quiet=True)
-    return time.perf_counter() - began
-
-
-def _fail(done: Done, users: Sequence[tuple[str, int]], error: Exception) -> None:
-    """Notes the error of a cell for every arm and seed that needs it; the first of several is kept."""
-    text = str(error) if isinstance(error, MetaprimeError) else f"{type(error).__name__}: {error}"
-    for user in users:
-        if user not in done.failed:
-            done.failed[user] = text
-            log.warning("arm %s, seed %d failed: %s", *user, text)
+    return Ran(time.perf_counter() - began, missing)

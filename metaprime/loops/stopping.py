@@ -23,7 +23,7 @@ CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGALRM: 75}
 
 CAUSES = {143: "SIGTERM", 130: "SIGINT", 75: "--max-time"}
 
-ECHO_S = 1.0
+ECHO_S = 0.2
 """A second signal within these seconds is the first one's echo: `timeout` sends it to the child and to its group, a
 launcher passes on what the terminal has sent to everybody. Later ones mean it."""
 

@@ -5,7 +5,6 @@ plan = read_plan("recipes/ablations/order.yaml", ["outer.steps=100", "seeds=0-2"
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import json
 from collections.abc import Iterable, Sequence
@@ -13,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, Field, NonNegativeInt, PositiveFloat, ValidationError
 
-from metaprime.config import NOT_YAML, Config, UniqueKeys, load_config, override
+from metaprime.config import Config, load_config, override
 from metaprime.loops.cells import priming_config, priming_key, target_key
 from metaprime.types import MetaprimeError, Section
+from metaprime.yaml_files import change_key, nearest, read_keys
 
 Overrides = tuple[str, ...]
 Axes = dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]]
@@ -127,14 +126,10 @@ def read_plan(path: str | Path, overrides: Sequence[str] = (), setting: str | No
         MetaprimeError: the file or its base is missing or not YAML, a key, arm or setting is unknown, a name stands twice,
             two arms are equal, or an arm's config is refused.
     """
-    values = _read(Path(path))
+    values = read_keys(Path(path), "suite", SuiteSection.model_fields)
     ours = [text for text in overrides if text.partition("=")[0] in SuiteSection.model_fields]
     for text in ours:
-        key, _, value = text.partition("=")
-        try:
-            values[key] = yaml.safe_load(value)
-        except NOT_YAML as error:
-            raise MetaprimeError(f"override {text!r}: the value is not YAML: {error}") from None
+        change_key(values, text)
     where = f"suite {path}"
     try:
         suite = SuiteSection.model_validate(values)
@@ -244,18 +239,6 @@ def _refuse_equals(arms: dict[str, Arm], where: str) -> None:
         seen[cell] = name
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise MetaprimeError(f"suite {path} does not exist")
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeys)
-    except NOT_YAML as error:
-        raise MetaprimeError(f"suite {path} is not YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise MetaprimeError(f"suite {path} must hold keys ({', '.join(SuiteSection.model_fields)}), not {values!r}")
-    return values
-
-
 def _explain(item: Any) -> str:
     """One pydantic error as a sentence that names key, value and remedy."""
     place = [str(part) for part in item["loc"]]
@@ -263,16 +246,11 @@ def _explain(item: Any) -> str:
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "extra_forbidden":
         model = next((SECTIONS[part] for part in reversed(place[:-1]) if part in SECTIONS), SuiteSection)
-        return f"unknown key {key}{_nearest(place[-1], model.model_fields)}"
+        return f"unknown key {key}{nearest(place[-1], model.model_fields)}"
     if item["type"] in ("value_error", "missing"):
         return f"{key}: {message[0].lower()}{message[1:]}"
     return f"{key}: {message[0].lower()}{message[1:]}, but is {item['input']!r}"
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:
-    return f"{name!r} is unknown{_nearest(name, known)}"
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f"; known here: {', '.join(known)}"
+    return f"{name!r} is unknown{nearest(name, known)}"

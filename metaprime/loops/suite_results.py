@@ -61,7 +61,7 @@ def results_of(plan: Plan, done: Done, folder: Path) -> dict[str, Any]:
         }
         for name in plan.arms
         for seed in plan.seeds
-        for cell in done.transfers.get((name, seed), [])
+        for cell in sorted(done.transfers.get((name, seed), []), key=lambda cell: settings.methods.index(cell.method))
         for (language, shots), file in cell.files.items()
         if file.is_file()
     ]
@@ -86,12 +86,13 @@ def results_of(plan: Plan, done: Done, folder: Path) -> dict[str, Any]:
 def _arm(plan: Plan, done: Done, name: str, arm: Arm) -> dict[str, Any]:
     cells = [cell for seed in plan.seeds if (cell := done.primings[name, seed]) and cell.done]
     keys = [cell.key for seed in plan.seeds if (cell := done.primings[name, seed])]
+    methods = plan.base.transfer.methods
     return {
         "title": arm.title,
         "set": list(arm.set),
         "transfer": list(arm.transfer),
         "priming": keys[0] if keys else None,
-        "rates": {method: rate for (of, method), rate in done.rates.items() if of == name},
+        "rates": {method: done.rates[name, method] for method in methods if (name, method) in done.rates},
         "facts": _facts(cells) if cells else None,
     }
 

@@ -6,63 +6,80 @@ import contextlib
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from typing import Any
 
-from metaprime.loops.metrics_log import Display
 from metaprime.types import MetaprimeError
 
 
+@dataclass(frozen=True)
+class Job:
+    """What a worker is to do with a cell, in one word, and the cell."""
+
+    kind: str
+    cell: Any
+
+
+@dataclass(frozen=True)
+class Pool:
+    """An executor and how many jobs it runs at a time."""
+
+    executor: Executor
+    size: int
+
+
 @contextlib.contextmanager
-def workers(jobs: int) -> Iterator[Executor]:
+def workers(jobs: int) -> Iterator[Pool]:
     """A pool of so many processes; with one job, this very process. Left early, it stops what runs in them."""
     if jobs == 1:
-        yield _Here()
+        yield Pool(_Here(), 1)
         return
     context = multiprocessing.get_context("spawn")  # fresh processes: each gets one thread, none inherits a lock
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as executor:
         try:
-            yield pool
+            yield Pool(executor, jobs)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            executor.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
                 process.terminate()  # SIGTERM: a priming run saves its step
             raise
 
 
 def in_parallel(
-    title: str, pool: Executor, work: Callable[..., Any], calls: Sequence[tuple[Any, ...]]
-) -> Iterator[tuple[int, Any]]:
-    """(number of the call, its result or the exception it ended in), as they end. A stop by signal ends all.
+    pool: Pool,
+    work: Mapping[str, Callable[[Any], Any]],
+    first: Sequence[Job],
+    follow: Callable[[Job, Any], Sequence[Job]],
+) -> None:
+    """Runs jobs in the order they come in, `work[kind](cell)`, and those that `follow(job, outcome)` adds when one has ended.
+
+    The outcome is the result, or the exception it ended in; a stop by signal ends all.
 
     Raises:
         MetaprimeError: a process was killed from outside.
     """
-    with Display(title, len(calls), bool(calls)) as display:
-        for done, (number, outcome) in enumerate(_outcomes(pool, work, calls), 1):
-            if isinstance(outcome, BrokenProcessPool):
-                raise MetaprimeError(
-                    "a worker process was killed, perhaps for want of memory: the same command goes on, with fewer --jobs"
-                )
-            display.show(done, "")
-            yield number, outcome
-
-
-def _outcomes(pool: Executor, work: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
-    if isinstance(pool, _Here):
-        for number, call in enumerate(calls):
-            yield number, _outcome(pool.submit(work, *call))
-        return
-    numbers = {pool.submit(work, *call): number for number, call in enumerate(calls)}
-    for future in as_completed(numbers):
-        yield numbers[future], _outcome(future)
+    queue = deque(first)
+    running: dict[Future[Any], Job] = {}
+    while queue or running:
+        while queue and len(running) < pool.size:
+            job = queue.popleft()
+            running[pool.executor.submit(work[job.kind], job.cell)] = job
+        ended, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in ended:
+            queue.extend(follow(running.pop(future), _outcome(future)))
 
 
 def _outcome(future: Future[Any]) -> Any:
     try:
         return future.result()
+    except BrokenProcessPool:
+        raise MetaprimeError(
+            "a worker process was killed, perhaps for want of memory: the same command goes on, with fewer --jobs"
+        ) from None
     except Exception as error:  # of one cell; the others go on, and the caller records it
         return error
 

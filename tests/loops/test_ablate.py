@@ -244,6 +244,23 @@ def test_an_arm_whose_rate_cannot_be_chosen_fails_alone(
     ]
 
 
+def test_with_one_rate_a_failed_first_seed_takes_no_other_with_it(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = module.prime_one
+
+    def failing(cell: Priming) -> Any:
+        if cell.seed == 0:
+            raise MetaprimeError("not today")
+        return real(cell)
+
+    monkeypatch.setattr(module, "prime_one", failing)
+    file = write(tmp_path / "here", arms=SUITE["arms"][:2], contrasts=[["meta", "none"]])
+    results = ablate(file, ["transfer.lr=0.1"], jobs=1)
+    assert [(one["arm"], one["seed"], one["error"]) for one in results["failed"]] == [("meta", 0, "not today")]
+    assert {one["seed"] for one in results["records"] if one["arm"] == "meta"} == {1}
+
+
 def test_a_damaged_record_is_named_and_made_again_once_removed(write: Write, tmp_path: Path) -> None:
     file = write(tmp_path / "here", arms=[SUITE["arms"][0]], contrasts=[], seeds="0")
     results = ablate(file, jobs=1)
