@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
@@ -48,11 +48,12 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+@runtime_checkable
 class Drawn(Protocol):
     """A module that owns adapter or head parameters says how they start: a pure function of the generator."""
 
     def initial(self, generator: torch.Generator) -> Params:
-        """Values for all its own parameters, by local name, on the CPU in float32."""
+        """Values for all its own parameters, or its submodules' too, by local name, on the CPU in float32."""
         ...
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import Tokenizer, models, processors
-from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, PreTrainedTokenizerFast
 
 from metaprime.config import PretrainConfig
 from metaprime.data import synthetic
@@ -81,15 +81,16 @@ def toy_tokenizer() -> PreTrainedTokenizerFast:
 @pytest.fixture(scope="session")
 def toy_encoder(
     tmp_path_factory: pytest.TempPathFactory, toy_tokenizer: PreTrainedTokenizerFast
-) -> Callable[[str], Path]:
-    """`toy_encoder("bert")`: folder of a two-layer, 32-wide encoder with large enough weights to make a difference."""
-    made: dict[str, Path] = {}
+) -> Callable[..., Path]:
+    """`toy_encoder("bert")`: folder of a two-layer, 32-wide encoder with large enough weights to make a difference; with
+    `speaks` its masked-word head is saved with it."""
+    made: dict[tuple[str, bool], Path] = {}
 
-    def folder(model_type: str) -> Path:
-        if model_type not in made:
+    def folder(model_type: str, speaks: bool = False) -> Path:
+        if (model_type, speaks) not in made:
             tokenizer = numbered_as_roberta(toy_tokenizer) if model_type in ROBERTAS else toy_tokenizer
-            made[model_type] = make_toy(model_type, tmp_path_factory.mktemp(model_type), tokenizer)
-        return made[model_type]
+            made[model_type, speaks] = make_toy(model_type, tmp_path_factory.mktemp(model_type), tokenizer, speaks)
+        return made[model_type, speaks]
 
     return folder
 
@@ -127,7 +128,9 @@ def numbered_as_roberta(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokeniz
     )
 
 
-def make_toy(model_type: str, folder: Path, tokenizer: PreTrainedTokenizerFast, **changes: Any) -> Path:
+def make_toy(
+    model_type: str, folder: Path, tokenizer: PreTrainedTokenizerFast, speaks: bool = False, **changes: Any
+) -> Path:
     own = OWN_SHAPE.get(model_type, {})
     shape = own if "dim" in own else SHAPE | own
     config = AutoConfig.for_model(
@@ -135,7 +138,7 @@ def make_toy(model_type: str, folder: Path, tokenizer: PreTrainedTokenizerFast, 
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        module = AutoModel.from_config(config)
+        module = (AutoModelForMaskedLM if speaks else AutoModel).from_config(config)
     with torch.no_grad():
         for (
             name,

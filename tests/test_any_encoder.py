@@ -229,9 +229,10 @@ def test_what_cannot_be_batched_is_looped_with_one_notice(make: Make, caplog: py
 
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_what_can_be_batched_is_batched_without_a_notice(
-    make: Make, caplog: pytest.LogCaptureFixture, learner: str
+    make: Make, toy_encoder: Callable[..., Path], caplog: pytest.LogCaptureFixture, learner: str
 ) -> None:
-    run = assemble(make("bert", f"learner.name={learner}"), Accelerator())
+    encoder = f"encoder.name={toy_encoder('bert', speaks=not LEARNERS[learner].reads_tags)}"
+    run = assemble(make("bert", encoder, f"learner.name={learner}"), Accelerator())
     assert run.settings.batched
     assert not caplog.records
 

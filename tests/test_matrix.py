@@ -84,7 +84,12 @@ def test_the_matrix_is_whole() -> None:
 
 def test_it_starts_as_the_bare_encoder_where_promised_and_nowhere_else(bench: Bench) -> None:
     config, batch = METHODS[bench.method].config(), bench.task.collate(bench.rows)
-    bare = probe(PrimableModel(bench.encoder.module, nn.ModuleDict(), bench.task.new_head(32)).eval(), batch)
+    bare = probe(
+        PrimableModel(
+            bench.encoder.module, nn.ModuleDict(), bench.task.new_head(32, bench.encoder.module.get_input_embeddings())
+        ).eval(),
+        batch,
+    )
     check_injection(bench.model, batch, bare, config.identity)
     assert torch.equal(probe(bench.model, batch), bare) == config.identity
     assert bench.model.backbone.state_dict().keys() == bench.encoder.module.state_dict().keys()

@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from metaprime.data.encoding import blank
-from metaprime.streams import stream
+from metaprime.streams import stream, torch_stream
 from metaprime.types import Batch, MetaBatch, MetaprimeError, Row
 
 
@@ -99,13 +100,23 @@ class Episodes:
         draw = stream(self.seed, "episode", step, index)
         return self.languages[int(draw.choice(len(self.languages), p=self.weights))], draw
 
-    def meta_batch(self, step: int, indices: Sequence[int], collate: Callable[[Sequence[Row]], Batch]) -> MetaBatch:
-        """The episodes `indices` of one meta-step, stacked; `collate` pads B windows to the longest.
+    def meta_batch(
+        self,
+        step: int,
+        indices: Sequence[int],
+        collate: Callable[[Sequence[Row]], Batch],
+        corrupt: Callable[[Sequence[Row], torch.Generator], list[Row]] | None = None,
+    ) -> MetaBatch:
+        """The episodes `indices` of one meta-step, stacked; `corrupt` changes the rows of an episode by a draw of its own,
+        `collate` pads B windows to the longest.
 
         Each inner step's batches are padded to the longest window, and to the largest number of windows, among these
         episodes at that step.
         """
         drawn = [self.draw(step, index) for index in indices]
+        if corrupt:
+            draws = [torch_stream(self.seed, "corrupt", step, index) for index in indices]
+            drawn = [(name, corrupt(rows, draw)) for (name, rows), draw in zip(drawn, draws, strict=True)]
         size, split = self.shape.support, self.shape.support * self.shape.batches
         repeats = self.shape.steps if self.shape.same else 1
 

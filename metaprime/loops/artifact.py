@@ -84,7 +84,7 @@ def learned_groups(artifact: Artifact) -> set[str]:
     used = artifact.provenance["config"]
     learner = LEARNERS[used["learner"]["name"]]
     if not learner.adapts:
-        return {"adapter", "head"} & set(learner.outer)
+        return {"adapter", "head"} & set(learner.outer) if learner.reads_tags else set()
     return {group for group in ("adapter", "head") if used["outer"][group] not in ("reset", "keep")}
 
 

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from metaprime.config import Config
 from metaprime.data.episodes import Episodes, EpisodeShape
 from metaprime.interop import learn2learn
-from metaprime.loops.build import build_model, build_task, priming_rows
+from metaprime.loops.build import build_model, build_task, priming_rows, text_alone
 from metaprime.loops.carrying import draw_initial, rules_of, starting_values
 from metaprime.loops.finetune import to_device
 from metaprime.loops.guards import Guards
@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Run:
-    """One priming run's parts. `best` is the best validation so far: (score, step)."""
+    """One priming run's parts. `task` is what is primed by; `best` is the best validation so far: (score, step)."""
 
     config: Config
     accelerator: Accelerator
@@ -84,8 +84,10 @@ def assemble(config: Config, accelerator: Accelerator) -> Run:
             f"episodes.per_step {shape.per_step} leaves some of {accelerator.num_processes} processes without an episode: "
             "raise it or launch fewer"
         )
-    injects = LEARNERS[config.learner.name].injects
-    model = build_model(encoder, task, primed_method(config), next(iter(pools.values())))
+    learner = LEARNERS[config.learner.name]
+    injects = learner.injects
+    primed = task if learner.reads_tags else text_alone(task, encoder, config.encoder.trust_remote_code)
+    model = build_model(encoder, primed, primed_method(config), next(iter(pools.values())))
     meta_step = BACKENDS[config.learner.backend](config.learner.name)
     held_out = None
     if config.outer.validate_every and config.data.validation_languages:
@@ -94,11 +96,16 @@ def assemble(config: Config, accelerator: Accelerator) -> Run:
                 f"transfer.start_adapter: learner.name {config.learner.name!r} learns no adapter to start validation "
                 "from: set it to fresh"
             )
+        if config.transfer.start_head == "primed" and not learner.reads_tags:
+            raise MetaprimeError(
+                f"transfer.start_head: learner.name {config.learner.name!r} learns no tag head to start validation from: set "
+                "it to fresh"
+            )
         held_out = make_held_out(config, encoder, task, config.peft, model if injects else None)
         held_out.model.to(accelerator.device)
     if config.inner.learn_rates:
         bare = partition(model, encoder.layout.unused)
-        moved = [name for group in LEARNERS[config.learner.name].inner for name in getattr(bare, group)]
+        moved = [name for group in learner.inner for name in getattr(bare, group)]
         model.learn_rates(moved, config.inner.steps)
     model.to(accelerator.device)
     draw_initial(model, config.run.seed, config.inner.lr)
@@ -107,7 +114,7 @@ def assemble(config: Config, accelerator: Accelerator) -> Run:
     if config.learner.backend == "torch" and settings.batched:
         start = starting_values(model, state, rules_of(config), config.run.seed, 0, (0, 1))
         rows = next(iter(pools.values()))
-        if reason := why_not_batched(model, task, state, start, rows, meta_step, settings):
+        if reason := why_not_batched(model, primed, state, start, rows, meta_step, settings):
             settings = replace(settings, batched=False)
             if accelerator.is_main_process:
                 log.warning(
@@ -116,7 +123,7 @@ def assemble(config: Config, accelerator: Accelerator) -> Run:
                     reason,
                 )
     outer = make_outer(state, config.outer, settings.outer)
-    return Run(config, accelerator, encoder, task, episodes, model, state, outer, settings, meta_step, held_out)
+    return Run(config, accelerator, encoder, primed, episodes, model, state, outer, settings, meta_step, held_out)
 
 
 def why_not_batched(

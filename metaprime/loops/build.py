@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Sequence
+from typing import cast
 
 from torch import nn
 
@@ -15,10 +16,12 @@ from metaprime.data.encoding import Lengths, shuffled_tags
 from metaprime.data.labels import LabelSet
 from metaprime.data.subwords import Subwords, cache_folder
 from metaprime.models.encoder import Encoder
+from metaprime.models.language_head import load_language_head
 from metaprime.models.primable import PrimableModel
 from metaprime.models.selfcheck import check_injection, probe
 from metaprime.models.sites import resolve
 from metaprime.peft import METHODS, MethodConfig
+from metaprime.tasks.masking import masking
 from metaprime.tasks.tagging import entity_types, tagging
 from metaprime.tasks.task import Task
 from metaprime.types import MetaprimeError, Row, Sentence
@@ -37,6 +40,17 @@ def build_task(config: Config, encoder: Encoder) -> Task:
 def task_over(labels: Sequence[str], encoder: Encoder) -> Task:
     """The task of a saved head: `labels` are its outputs' tags in order."""
     return tagging(LabelSet(entity_types(labels), {}), Subwords(encoder.tokenizer), Lengths(_longest(encoder)))
+
+
+def text_alone(task: Task, encoder: Encoder, trust_remote_code: bool = False) -> Task:
+    """The masked-word task over the sentences of a task, with the head that the encoder was pre-trained with.
+
+    Raises:
+        MetaprimeError: its checkpoint has no such head, or its tokenizer no mask token.
+    """
+    return masking(
+        task, encoder.tokenizer, lambda _, embedding: load_language_head(encoder, embedding, trust_remote_code)
+    )
 
 
 def priming_rows(config: Config, task: Task) -> dict[str, list[Row]]:
@@ -87,7 +101,7 @@ def build_model(encoder: Encoder, task: Task, method: MethodConfig, example: Seq
     """
     module = copy.deepcopy(encoder.module)
     sites = resolve(module, encoder.layout)
-    head = task.new_head(sites.hidden)
+    head = task.new_head(sites.hidden, cast(nn.Embedding, module.get_input_embeddings()))
     batch = task.collate(example[:4])
     bare = probe(PrimableModel(module, nn.ModuleDict(), head).eval(), batch)
     model = PrimableModel(module, METHODS[method.method].inject(sites, method), head).eval()

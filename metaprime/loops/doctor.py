@@ -140,7 +140,7 @@ def _bench(run: Run) -> Bench:
     run.model.double()
     start = starting_values(run.model, run.state, rules_of(config), config.run.seed, 0, range(EPISODES))
     start = {name: _shaken(name, value.detach().double(), config.inner.lr) for name, value in start.items()}
-    batch = run.episodes.meta_batch(0, range(EPISODES), run.task.collate)
+    batch = run.episodes.meta_batch(0, range(EPISODES), run.task.collate, run.task.corrupt)
     present = {"backbone", *(name.split(".")[0] for name in start)}
     outer = tuple(group for group in dict.fromkeys((*GROUPS, *run.settings.outer)) if group in present)
     return Bench(

@@ -20,6 +20,7 @@ from metaprime.files import write_json, written_aside
 from metaprime.loops.schedule import warmup_decay
 from metaprime.models.encoder import save_encoder
 from metaprime.streams import stream, torch_stream
+from metaprime.tasks.masking import masked
 from metaprime.types import IGNORE, MetaprimeError, Sentence
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -62,12 +63,14 @@ def pretrain(config: PretrainConfig, source: str, folder: Path, report: Callable
             initializer_range=0.06,
         )
     ).eval()  # no dropout: the text is never seen often enough to be learned by heart
+    special_S, words = torch.arange(len(SPECIAL)), (len(SPECIAL), len(tokenizer))
     blocks_NL = _blocks(texts, tokenizer, config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.01)
     for step in range(config.steps):
         rows = stream(config.seed, "pretrain batch", step).choice(len(blocks_NL), size=config.batch)
         ids_BL = blocks_NL[torch.from_numpy(rows)]
-        inputs_BL, labels_BL = _masked(ids_BL, len(tokenizer), torch_stream(config.seed, "mask", step))
+        draw = torch_stream(config.seed, "mask", step)
+        inputs_BL, labels_BL = masked(ids_BL, special_S, SPECIAL.index("[MASK]"), words, draw)
         hidden_BLD = model.bert(input_ids=inputs_BL, attention_mask=(ids_BL != 0).long()).last_hidden_state
         asked_BL = labels_BL != IGNORE  # logits over the vocabulary are the dear part: only where they are asked for
         loss = torch.nn.functional.cross_entropy(model.cls(hidden_BLD[asked_BL]), labels_BL[asked_BL])
@@ -126,14 +129,3 @@ def _blocks(texts: list[Sentence], tokenizer: PreTrainedTokenizerFast, config: P
     for row, ids in zip(padded, blocks, strict=True):
         row[: len(ids)] = ids
     return torch.from_numpy(padded)
-
-
-def _masked(ids_BL: torch.Tensor, vocabulary: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """BERT's masking: 15 % are predicted; of these 80 % read [MASK], 10 % a random sub-word, 10 % themselves."""
-    chance_BL = torch.rand(ids_BL.shape, generator=generator)
-    chosen_BL = (chance_BL < 0.15) & (ids_BL >= len(SPECIAL))
-    labels_BL = torch.where(chosen_BL, ids_BL, IGNORE)
-    kind_BL = torch.rand(ids_BL.shape, generator=generator)
-    random_BL = torch.randint(len(SPECIAL), vocabulary, ids_BL.shape, generator=generator)
-    inputs_BL = torch.where(chosen_BL & (kind_BL < 0.8), SPECIAL.index("[MASK]"), ids_BL)
-    return torch.where(chosen_BL & (kind_BL >= 0.9), random_BL, inputs_BL), labels_BL

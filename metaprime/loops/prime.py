@@ -130,7 +130,8 @@ def _loop(run: Run, first: int, stop: Stopping, quiet: bool) -> None:
     with Display("priming", every.steps, shown and not quiet) as display:
         for step in range(first, every.steps):
             began = time.perf_counter()
-            batch = _moved(run.episodes.meta_batch(step, mine, run.task.collate), run.accelerator.device)
+            drawn = run.episodes.meta_batch(step, mine, run.task.collate, run.task.corrupt)
+            batch = _moved(drawn, run.accelerator.device)
             start = starting_values(run.model, run.state, rules, config.run.seed, step, mine)
             outcome = summed(run.meta_step(loss, run.state.backbone, start, batch, run.settings), run.accelerator)
             languages = run.episodes.languages_of(step)
@@ -200,7 +201,7 @@ def _save_primed(run: Run, folder: Path) -> None:
         "versions": versions(),
         "volatile": {"host": socket.gethostname(), "pid": os.getpid(), "written": time.strftime("%Y-%m-%dT%H:%M:%S")},
     }
-    values = {**run.state.adapter, **run.state.head}
+    values = {**run.state.adapter, **(run.state.head if LEARNERS[run.config.learner.name].reads_tags else {})}
     with written_aside(folder) as aside:
         save_encoder(backbone, run.encoder.tokenizer, aside)
         (aside / "metaprime.yaml").write_text(dump_config(run.config), encoding="utf-8")

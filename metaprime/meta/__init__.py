@@ -1,6 +1,6 @@
 """How theta and phi move. A new learner is one file with a LEARNER and one line here."""
 
-from metaprime.meta import anil, inner_peft, maml, multitask, multitask_peft, peft_maml, reptile
+from metaprime.meta import anil, inner_peft, maml, masked_words, multitask, multitask_peft, peft_maml, reptile
 from metaprime.meta.learner import Learner, MetaStep, Outcome, Settings
 
 LEARNERS: dict[str, Learner] = {
@@ -11,6 +11,7 @@ LEARNERS: dict[str, Learner] = {
     "reptile": reptile.LEARNER,
     "multitask": multitask.LEARNER,
     "multitask_peft": multitask_peft.LEARNER,
+    "masked_words": masked_words.LEARNER,
 }
 
 __all__ = ["LEARNERS", "Learner", "MetaStep", "Outcome", "Settings"]

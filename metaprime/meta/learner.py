@@ -79,6 +79,8 @@ class Learner:
         outer: what its outer step always moves. To this a learner with an inner loop adds phi and head where
             `outer.adapter` and `outer.head` say `meta`; one without moves exactly these.
         second_order: whether it can differentiate through its inner loop.
+        reads_tags: whether it learns from the sentences' tags; otherwise from their masked text, with the encoder's own
+            masked-word head.
     """
 
     step: MetaStep
@@ -86,6 +88,7 @@ class Learner:
     inner: tuple[str, ...] = ()
     outer: tuple[str, ...] = ("backbone",)
     second_order: bool = True
+    reads_tags: bool = True
 
     @property
     def adapts(self) -> bool:

@@ -61,7 +61,7 @@ def load_encoder(
     attention.register()
     _refuse_bad_folder(name)
     try:
-        with _quiet():
+        with quiet():
             config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
             _refuse_bad_config(name, config)
             layout = layout or layout_of(config.model_type)
@@ -87,7 +87,7 @@ def load_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedToke
         MetaprimeError: there is none, or it is slow, empty or cannot pad.
     """
     try:
-        with _quiet():
+        with quiet():
             tokenizer = AutoTokenizer.from_pretrained(
                 name, use_fast=True, add_prefix_space=True, trust_remote_code=trust_remote_code
             )
@@ -116,7 +116,7 @@ def weights_hash(weights: Params) -> str:
 
 def save_encoder(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Writes a plain Hugging Face folder that `AutoModel.from_pretrained` reads with no code of ours."""
-    with _quiet():
+    with quiet():
         module.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
@@ -231,7 +231,7 @@ def _load_weights(name: str, config: PretrainedConfig, trust_remote_code: bool) 
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Loading a base model out of a model with another head reports the head's weights at length: expected here."""
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity(logging.ERROR)

@@ -76,15 +76,16 @@ def _refuse_checkpointing(backbone: nn.Module) -> None:
 def initial_values(model: PrimableModel, group: str, generator: torch.Generator) -> Params:
     """Fresh values for every parameter of `adapter` or `head`, on the CPU, as a pure function of the generator.
 
-    Every module that owns parameters there is `types.Drawn`.
+    Every module that owns parameters there is `types.Drawn`, or within one that answers for it.
     """
     values: Params = {}
-    root = model.get_submodule(group)
-    for path, module in root.named_modules():
-        if next(iter(module.parameters(recurse=False)), None) is not None:
-            prefix = f"{group}.{path}." if path else f"{group}."
+    unanswered = {name for name, _ in model.named_parameters()}
+    for path, module in model.get_submodule(group).named_modules(prefix=group):
+        own = {f"{path}.{name}" for name, _ in module.named_parameters(recurse=False)}
+        if isinstance(module, Drawn) or own & unanswered:
             drawn = cast(Drawn, module).initial(generator)
-            values |= {f"{prefix}{name}": value for name, value in drawn.items()}
+            values |= {f"{path}.{name}": value for name, value in drawn.items()}
+            unanswered -= values.keys()
     return values
 
 

@@ -39,7 +39,7 @@ def tagging(labels: LabelSet, subwords: Subwords, lengths: Lengths) -> Task:
         labels=labels.tags,
         encode=lambda sentences: encode(sentences, subwords, labels, lengths),
         collate=lambda rows: collate(rows, pad_id),
-        new_head=lambda hidden: TagHead(hidden, len(labels.tags)),
+        new_head=lambda hidden, _: TagHead(hidden, len(labels.tags)),
         measure=_measure,
         decode=partial(_decode, labels.tags),
         score=_score,

@@ -21,17 +21,19 @@ class Task:
         labels: what the head's C outputs mean, in order.
         encode: sentences to rows.
         collate: the windows of all rows to one padded batch.
-        new_head: hidden width D to an output layer, D -> C, that is `types.Drawn`.
+        new_head: hidden width D, and the encoder's input embedding, to an output layer, D -> C, that is `types.Drawn`.
         measure: logits (B, L, C) and labels (B, L) to a scalar loss in nats per labelled sub-word.
         decode: logits (B, L, C) of B windows and the rows these belong to, to one prediction per word of each row.
         score: rows and predictions to the scores of a record.
+        corrupt: what is done to the rows of one episode before they are learned from, by a draw of that episode.
     """
 
     name: str
     labels: tuple[str, ...]
     encode: Callable[[Sequence[Sentence]], list[Row]]
     collate: Callable[[Sequence[Row]], Batch]
-    new_head: Callable[[int], nn.Module]
+    new_head: Callable[[int, nn.Embedding], nn.Module]
     measure: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     decode: Callable[[torch.Tensor, Sequence[Row]], list[list[str]]]
     score: Callable[[Sequence[Row], Sequence[Sequence[str]]], dict[str, Any]]
+    corrupt: Callable[[Sequence[Row], torch.Generator], list[Row]] | None = None

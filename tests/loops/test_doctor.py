@@ -55,9 +55,10 @@ def scaled(outcome: Outcome, group: str, by: float) -> Outcome:
 
 
 @pytest.mark.parametrize("name", LEARNERS)
-def test_every_learner_passes(tiny: MakeConfig, tmp_path: Path, name: str) -> None:
+def test_every_learner_passes(tiny: MakeConfig, toy_encoder: Callable[..., Path], tmp_path: Path, name: str) -> None:
     learner: Learner = LEARNERS[name]
-    report = examine_gradients(tiny(tmp_path / "run", f"learner.name={name}"))
+    encoder = f"encoder.name={toy_encoder('bert', speaks=not learner.reads_tags)}"
+    report = examine_gradients(tiny(tmp_path / "run", encoder, f"learner.name={name}"))
     assert report.passed, table_rows(report)
     groups = ("backbone", "adapter", "head") if learner.injects else ("backbone", "head")
     what = ("second order" if learner.second_order else "one inner step") if learner.adapts else "gradient"

@@ -68,7 +68,11 @@ def test_twenty_outer_steps_lower_the_query_loss(name: str, second_order: bool) 
 
 
 def test_a_learner_says_what_it_does() -> None:
-    assert [name for name, learner in LEARNERS.items() if not learner.adapts] == ["multitask", "multitask_peft"]
+    assert [name for name, learner in LEARNERS.items() if not learner.adapts] == [
+        "multitask",
+        "multitask_peft",
+        "masked_words",
+    ]
     assert all("<-" in learner.formula for learner in LEARNERS.values())
 
 

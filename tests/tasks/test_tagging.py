@@ -119,7 +119,7 @@ def test_gold_through_rows_and_back_scores_full_marks(toy_tokenizer: PreTrainedT
 
 
 def test_the_head_is_linear_and_drawn_small(task: Task) -> None:
-    head = task.new_head(64)
+    head = task.new_head(64, torch.nn.Embedding(2, 64))
     assert isinstance(head, TagHead)
     assert (head.in_features, head.out_features) == (64, 5)
     wide = TagHead(1000, 20).initial(torch_stream(0, "head"))
