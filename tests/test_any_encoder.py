@@ -215,15 +215,23 @@ def stubborn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.usefixtures("stubborn")
 def test_what_cannot_be_batched_is_looped_with_one_notice(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        folder = prime(make("bert"), quiet=True)
+        folder = prime(make("bert", "learner.name=maml"), quiet=True)
     notices = [record.getMessage() for record in caplog.records if record.name == "metaprime.loops.assemble"]
     assert len(notices) == 1
     assert "BertModel cannot adapt episodes together (" in notices[0]
     assert "as with inner.batched=false" in notices[0]
     found = load_encoder(str(folder)).weights
     caplog.clear()
-    other = make("bert", "inner.batched=false", f"run.output={folder.parent}-looped")
+    other = make("bert", "learner.name=maml", "inner.batched=false", f"run.output={folder.parent}-looped")
     assert found == load_encoder(str(prime(other, quiet=True))).weights
+    assert not caplog.records
+
+
+@pytest.mark.usefixtures("stubborn")
+def test_what_needs_no_vmap_is_batched_all_the_same(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    run = assemble(make("bert"), Accelerator())
+    assert run.settings.batched
+    assert run.settings.together
     assert not caplog.records
 
 

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-GROUND = {"types", "streams", "files", "yaml_files"}
+GROUND = {"types", "streams", "files", "yaml_files", "per_episode"}
 INNER = {"data", "models", "peft", "meta", "evaluation"}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
     "streams": set(),
+    "per_episode": set(),
     "files": {"types"},
     "yaml_files": {"types"},
     **dict.fromkeys(INNER, GROUND),

@@ -129,11 +129,13 @@ def test_batched_is_looped_and_reaches_every_parameter(bench: Bench) -> None:
     draw = torch_stream(0, "start")
     start = {name: value + 0.2 * torch.randn(value.shape, generator=draw) for name, value in start.items()}
     loss, step = functional_loss(bench.model, bench.task.measure), LEARNERS["peft_maml"].step
-    looped, batched = (
-        step(loss, state.backbone, start, batch, replace(SETTINGS, batched=way)) for way in (False, True)
+    looped, vmapped, together = (
+        step(loss, state.backbone, start, batch, replace(SETTINGS, **way))
+        for way in ({"batched": False}, {}, {"together": True})
     )
     for part in ("gradients", "last_fast", "mean_fast", "query_loss", "support_loss"):
-        torch.testing.assert_close(getattr(batched, part), getattr(looped, part), rtol=1e-5, atol=1e-5)
+        for batched in (vmapped, together):
+            torch.testing.assert_close(getattr(batched, part), getattr(looped, part), rtol=1e-5, atol=1e-5)
     assert set(looped.gradients) == {*state.backbone, *start}
     assert not [name for name, gradient in looped.gradients.items() if not gradient.any()]
     left_out = set(partition(bench.model).backbone) - set(state.backbone)

@@ -24,7 +24,7 @@ from metaprime.loops.pretrain import pretrain
 from metaprime.loops.run_directory import KEPT_BASE
 from metaprime.meta import LEARNERS, MetaStep, Settings
 from metaprime.models.encoder import Encoder, load_encoder
-from metaprime.models.primable import PrimableModel, functional_loss, partition
+from metaprime.models.primable import PrimableModel, functional_loss, partition, takes_episodes
 from metaprime.peft import METHODS, MethodConfig
 from metaprime.tasks.task import Task
 from metaprime.types import MetaBatch, MetaprimeError, Params, Row, State
@@ -110,7 +110,7 @@ def assemble(config: Config, accelerator: Accelerator) -> Run:
     model.to(accelerator.device)
     draw_initial(model, config.run.seed, config.inner.lr)
     state = partition(model, encoder.layout.unused)
-    settings = _settings(config, state)
+    settings = _settings(config, model, state)
     if config.learner.backend == "torch" and settings.batched:
         start = starting_values(model, state, rules_of(config), config.run.seed, 0, (0, 1))
         rows = next(iter(pools.values()))
@@ -135,7 +135,7 @@ def why_not_batched(
     meta_step: MetaStep,
     settings: Settings,
 ) -> str:
-    """What keeps this encoder from running under `torch.func.vmap`, in torch's words; empty if nothing does.
+    """What keeps this encoder from adapting episodes together, in torch's words; empty if nothing does.
 
     Found out by one meta-step over two episodes of the same two sentences; `start` is phi and head of two episodes.
     """
@@ -161,7 +161,7 @@ def primed_method(config: Config) -> MethodConfig:
     return config.peft if LEARNERS[config.learner.name].injects else METHODS["head"].config()
 
 
-def _settings(config: Config, state: State) -> Settings:
+def _settings(config: Config, model: PrimableModel, state: State) -> Settings:
     rules = rules_of(config)
     carries = any(rule.startswith("carry") for rule in rules.values())
     if carries and config.learner.backend == "learn2learn":
@@ -186,6 +186,7 @@ def _settings(config: Config, state: State) -> Settings:
         micro=config.inner.micro_batch,
         second_order=config.inner.order == "second",
         batched=config.inner.batched,
+        together="backbone" not in learner.inner and takes_episodes(model),
         chunk=config.inner.task_chunk,
         outer=tuple(learned),
         carry=carries,

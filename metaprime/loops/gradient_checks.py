@@ -137,7 +137,7 @@ def against_learn2learn(bench: Bench, second_order: bool) -> Check:
 
 def batched_against_looped(bench: Bench, second_order: bool, reason: str) -> Check:
     """Episodes adapted together against one by one; `reason`: why they cannot be together."""
-    what = f"{bench.orders[second_order]}: vmapped = looped"
+    what = f"{bench.orders[second_order]}: batched = looped"
     if reason:
         return Check(what, remark=f"cannot be batched: {reason}")
     batched, looped = (bench.gradients(second_order=second_order, batched=way) for way in (True, False))

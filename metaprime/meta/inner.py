@@ -2,8 +2,7 @@
 
 Which groups move inside is `Settings.inner`: phi and the head for the paper's learner, everything for vanilla MAML. All that
 differs between episodes has a leading episode dimension T: moved and start values, the batches and the losses. How T
-episodes are carried out is one choice, `batched` by `torch.func.vmap` or `looped` one at a time; the two are equal and
-tested to be. Parameters are values: nothing is cloned, patched or restored.
+episodes are carried out is the choice of `ways`. Parameters are values: nothing is cloned, patched or restored.
 """
 
 from __future__ import annotations
@@ -14,16 +13,11 @@ from dataclasses import replace
 from typing import TypeAlias
 
 import torch
-from torch.func import grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metaprime.meta.learner import Outcome, Settings, added, grouped
+from metaprime.meta.ways import Gradient, way_of
 from metaprime.types import IGNORE, Batch, Loss, MetaBatch, MetaprimeError, Params
-
-Gradient: TypeAlias = Callable[[Params, Params, Params, Batch], tuple[Params, torch.Tensor]]
-"""`gradient(backbone, still, moving, batch)` of the loss in `moving`, with its value. The backbone is shared; all else, and
-what comes back, has a leading T.
-"""
 
 ChunkStep: TypeAlias = Callable[[Loss, Params, Params, MetaBatch, Settings], Outcome]
 
@@ -69,7 +63,7 @@ def adapt(
     moving, still = split(backbone, start, settings)
     rates = {name: value for name, value in start.items() if name.startswith("rates.")}
     shared = {} if "backbone" in settings.inner else backbone
-    gradient = _in_pieces((_batched(loss) if settings.batched else _looped(loss))[0], settings.micro)
+    gradient = _in_pieces(way_of(loss, settings).gradient, settings.micro)
     move = {"sgd": _sgd, "adam": _adam}[settings.optimizer]()
     losses = []
     for step, batch in enumerate(support):
@@ -106,8 +100,7 @@ def _query_gradients(loss: Loss, backbone: Params, start: Params, batch: MetaBat
             fast = {name: value.detach().requires_grad_() for name, value in fast.items()}
         leaves = {**theta, **begun, **fast}
     shared = {} if "backbone" in settings.inner else theta
-    each = (_batched(loss) if settings.batched else _looped(loss))[1]
-    query_T = each(shared, fast, {}, batch.query)
+    query_T = way_of(loss, settings).losses(shared, fast, batch.query)
     moved = grouped(list(leaves), settings.outer)
     gradients = _gradients(query_T.sum() / batch.total, {name: leaves[name] for name in moved})
     return outcome(
@@ -134,34 +127,6 @@ def outcome(
         query_loss=_placed(query_T.detach(), batch),
         support_loss=_placed(curve_T2, batch),
     )
-
-
-def _batched(loss: Loss) -> tuple[Gradient, Callable[[Params, Params, Params, Batch], torch.Tensor]]:
-    """Gradient and loss of T episodes in one pass over a shared backbone."""
-
-    def whole(backbone: Params, still: Params, moving: Params, batch: Batch) -> torch.Tensor:
-        return loss(backbone, {**still, **moving}, batch)
-
-    spread = (None, 0, 0, 0)
-    return vmap(grad_and_value(whole, argnums=2), in_dims=spread), vmap(whole, in_dims=spread)
-
-
-def _looped(loss: Loss) -> tuple[Gradient, Callable[[Params, Params, Params, Batch], torch.Tensor]]:
-    """The same for T = 1, without vmap: the reference, and the way for what cannot be batched."""
-
-    def whole(backbone: Params, still: Params, moving: Params, batch: Batch) -> torch.Tensor:
-        return loss(backbone, {**still, **moving}, batch)
-
-    single = grad_and_value(whole, argnums=2)
-
-    def gradient(backbone: Params, still: Params, moving: Params, batch: Batch) -> tuple[Params, torch.Tensor]:
-        gradients, value = single(backbone, _only(still), _only(moving), _only(batch))
-        return {name: found[None] for name, found in gradients.items()}, value[None]
-
-    def value(backbone: Params, still: Params, moving: Params, batch: Batch) -> torch.Tensor:
-        return whole(backbone, _only(still), _only(moving), _only(batch))[None]
-
-    return gradient, value
 
 
 def _in_pieces(gradient: Gradient, micro: int | None) -> Gradient:
@@ -240,10 +205,6 @@ def _cut(values: Params, chunk: slice) -> Params:
     return {name: value[chunk] for name, value in values.items()}
 
 
-def _only(values: Params) -> Params:
-    return {name: value[0] for name, value in values.items()}
-
-
 def _episodes(batch: MetaBatch, chunk: slice) -> MetaBatch:
     return replace(
         batch,
@@ -266,7 +227,8 @@ def attention_kernels(settings: Settings, device: torch.device) -> Iterator[None
     """Which attention kernels may run. Fused ones have no second derivative; the CPU's has no rule for vmap either, which
     would carry it out one episode at a time. In both cases only the plain one may be picked.
     """
-    if settings.second_order or (settings.batched and device.type == "cpu"):
+    vmapped = settings.batched and not settings.together
+    if settings.second_order or (vmapped and device.type == "cpu"):
         with sdpa_kernel(SDPBackend.MATH):
             yield
     else:

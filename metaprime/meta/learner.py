@@ -25,7 +25,8 @@ class Settings:
         clip: largest norm of an episode's inner gradient; None: any.
         micro: at most this many windows of a support batch at once, gradients added up; None: all.
         second_order: differentiate through the inner loop; otherwise phi' is taken as a constant (first order).
-        batched: adapt episodes together by `torch.func.vmap`; otherwise one after another.
+        batched: adapt episodes together; otherwise one after another.
+        together: of `batched`: in one pass whose modules and loss take a leading T; otherwise by `torch.func.vmap`.
         chunk: at most this many episodes together, which bounds memory; None: all.
         outer: which of `backbone`, `adapter`, `head` and `rates` receive an outer gradient.
         carry: whether adapted values are wanted.
@@ -38,6 +39,7 @@ class Settings:
     micro: int | None = None
     second_order: bool = False
     batched: bool = True
+    together: bool = False
     chunk: int | None = None
     outer: tuple[str, ...] = ("backbone",)
     carry: bool = False

@@ -20,6 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
+from metaprime.per_episode import for_each
 from metaprime.types import PREFIX_SLOT
 
 IMPLEMENTATIONS = {"sdpa": "metaprime_sdpa", "eager": "metaprime_eager"}
@@ -57,10 +58,10 @@ def with_prefix(
         return key_BKLd, value_BKLd, mask_BHLL
     key_KPd, value_KPd = source()
     batch = key_BKLd.shape[0]
-    key = torch.cat([key_KPd.to(key_BKLd.dtype).expand(batch, -1, -1, -1), key_BKLd], dim=2)
-    value = torch.cat([value_KPd.to(value_BKLd.dtype).expand(batch, -1, -1, -1), value_BKLd], dim=2)
+    key = torch.cat([for_each(key_KPd.to(key_BKLd.dtype), 3, batch), key_BKLd], dim=2)
+    value = torch.cat([for_each(value_KPd.to(value_BKLd.dtype), 3, batch), value_BKLd], dim=2)
     visible = True if mask_BHLL.dtype == torch.bool else 0.0
-    return key, value, F.pad(mask_BHLL, (key_KPd.shape[1], 0), value=visible)
+    return key, value, F.pad(mask_BHLL, (key_KPd.shape[-2], 0), value=visible)
 
 
 def per_query_head(states_BKLd: torch.Tensor, heads: int) -> torch.Tensor:

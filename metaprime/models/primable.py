@@ -7,7 +7,7 @@ from typing import cast
 
 import torch
 from torch import nn
-from torch.func import functional_call
+from torch.func import functional_call, vmap
 
 from metaprime.types import Batch, Drawn, Loss, MetaprimeError, Params, State
 
@@ -45,16 +45,29 @@ def partition(model: PrimableModel, unused: tuple[str, ...] = ()) -> State:
 
 
 def functional_loss(model: PrimableModel, measure: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Loss:
-    """`loss(backbone, fast, batch)` of a model's forward pass: parameters go in as values, nothing is written."""
+    """`loss(backbone, fast, batch)` of a model's forward pass: parameters go in as values, nothing is written.
+
+    For a batch (T, B, L), and adapter and head with a leading T, it is (T,), if the model `takes_episodes`.
+    """
     _refuse_checkpointing(model.backbone)
     shared = _shares_parameters(model)
 
     def loss(backbone: Params, fast: Params, batch: Batch) -> torch.Tensor:
-        inputs = (batch["input_ids"], batch["attention_mask"])
+        labels = batch["labels"]
+        inputs = tuple(batch[name].flatten(0, -2) for name in ("input_ids", "attention_mask"))
         logits_BLC = functional_call(model, {**backbone, **fast}, inputs, tie_weights=shared)
-        return measure(logits_BLC, batch["labels"])
+        if labels.dim() == 2:
+            return measure(logits_BLC, labels)
+        return vmap(measure)(logits_BLC.unflatten(0, labels.shape[:2]), labels)
 
     return loss
+
+
+def takes_episodes(model: PrimableModel) -> bool:
+    """Whether all modules that own adapter or head parameters read them with a leading T too (`per_episode`)."""
+    modules = (module for group in ("adapter", "head") for module in model.get_submodule(group).modules())
+    owners = (module for module in modules if next(module.parameters(recurse=False), None) is not None)
+    return all(getattr(module, "per_episode", False) for module in owners)
 
 
 def _shares_parameters(model: nn.Module) -> bool:

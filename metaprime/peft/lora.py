@@ -14,6 +14,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import nn
 
 from metaprime.peft.method import Method, MethodConfig, add_to_output, kaiming_uniform
+from metaprime.per_episode import linear
 from metaprime.types import LayerSites, Params, Sites
 
 Site = Literal["query", "key", "value", "attention_out", "ffn_in", "ffn_out"]
@@ -36,6 +37,8 @@ class LowRank(nn.Module):
     `rows` are those of the projection's weight that get the term, all by default; the rest of the result is zero.
     """
 
+    per_episode = True
+
     def __init__(self, projection: nn.Linear, config: LoraConfig, rows: range | None = None) -> None:
         super().__init__()
         rows = rows or range(projection.out_features)
@@ -45,7 +48,7 @@ class LowRank(nn.Module):
         self.lora_B = nn.Parameter(torch.zeros(len(rows), config.rank))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        term = self.scale * nn.functional.linear(nn.functional.linear(x, self.lora_A), self.lora_B)
+        term = self.scale * linear(linear(x, self.lora_A), self.lora_B)
         return nn.functional.pad(term, self.margins) if any(self.margins) else term
 
     def initial(self, generator: torch.Generator) -> Params:

@@ -15,6 +15,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import nn
 
 from metaprime.peft.method import Method, MethodConfig, add_to_output, kaiming_uniform
+from metaprime.per_episode import linear
 from metaprime.types import Params, Sites
 
 
@@ -38,6 +39,8 @@ class PfeifferConfig(MethodConfig):
 class Bottleneck(nn.Module):
     """s * (ReLU(x W_d^T + b_d) W_u^T + b_u); x and result (..., D)."""
 
+    per_episode = True
+
     def __init__(self, hidden: int, config: PfeifferConfig) -> None:
         super().__init__()
         self.config = config
@@ -47,8 +50,8 @@ class Bottleneck(nn.Module):
         self.up_bias = nn.Parameter(torch.zeros(hidden))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        inner = torch.relu(nn.functional.linear(x, self.down_weight, self.down_bias))
-        return self.config.scale * nn.functional.linear(inner, self.up_weight, self.up_bias)
+        inner = torch.relu(linear(x, self.down_weight, self.down_bias))
+        return self.config.scale * linear(inner, self.up_weight, self.up_bias)
 
     def initial(self, generator: torch.Generator) -> Params:
         width, hidden = self.down_weight.shape

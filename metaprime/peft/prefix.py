@@ -31,6 +31,8 @@ class PrefixConfig(MethodConfig):
 class Prefix(nn.Module):
     """Keys and values of one layer, each (H, l, D / H), H being the heads that keys and values have."""
 
+    per_episode = True
+
     def __init__(self, heads: int, length: int, head_width: int) -> None:
         super().__init__()
         self.keys = nn.Parameter(torch.zeros(heads, length, head_width))

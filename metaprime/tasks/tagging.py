@@ -15,6 +15,7 @@ from metaprime.data.encoding import Lengths, collate, encode
 from metaprime.data.labels import LabelSet
 from metaprime.data.subwords import Subwords
 from metaprime.evaluation.metrics import entity_scores
+from metaprime.per_episode import linear
 from metaprime.tasks.task import Task
 from metaprime.types import IGNORE, Params, Row
 
@@ -23,6 +24,11 @@ OUTSIDE = "O"
 
 class TagHead(nn.Linear):
     """Linear layer D -> C; starts at N(0, 0.02), bias zero, as Hugging Face's token classification heads do."""
+
+    per_episode = True
+
+    def forward(self, hidden_BLD: torch.Tensor) -> torch.Tensor:
+        return linear(hidden_BLD, self.weight, self.bias)
 
     def initial(self, generator: torch.Generator) -> Params:
         return {

@@ -68,8 +68,8 @@ def test_every_learner_passes(tiny: MakeConfig, toy_encoder: Callable[..., Path]
     if learner.adapts:
         expected.add(f"{'first order' if learner.second_order else 'displacement'} = torch.optim.SGD on copies")
     orders = ("first order", "second order") if name in THEIRS else ("displacement" if learner.adapts else "gradient",)
-    loops = {"second order: vmapped = looped"} if name == "maml" else set()
-    expected |= {f"{order}: vmapped = looped" for order in orders} - loops
+    loops = {"second order: batched = looped"} if name == "maml" else set()
+    expected |= {f"{order}: batched = looped" for order in orders} - loops
     if name in THEIRS and learn2learn.installed():
         expected |= {f"{order} = learn2learn" for order in orders}
     assert {one.what for one in report.checks if one.verdict == "passed"} == expected
@@ -78,7 +78,7 @@ def test_every_learner_passes(tiny: MakeConfig, toy_encoder: Callable[..., Path]
 
 def test_what_cannot_be_checked_says_why(tiny: MakeConfig, tmp_path: Path) -> None:
     report = examine_gradients(tiny(tmp_path, "learner.name=maml"))
-    found = check(report, "second order: vmapped = looped")
+    found = check(report, "second order: batched = looped")
     assert (found.verdict, found.value) == ("not checked", None)
     assert found.remark.startswith("cannot be batched: under vmap torch's second derivative of a layer norm")
     report = examine_gradients(tiny(tmp_path, "inner.optimizer=adam", "inner.lr=0.01"))
@@ -177,7 +177,7 @@ BOTH = {"first order = torch.optim.SGD on copies", "first order = learn2learn"}
         (_adapter_a_thousandth_too_long, {DIFFERENCES + "adapter", *BOTH, "second order = learn2learn"}),
         (
             _batched_backbone_off,
-            {*BOTH, "second order = learn2learn", "first order: vmapped = looped", "second order: vmapped = looped"},
+            {*BOTH, "second order = learn2learn", "first order: batched = looped", "second order: batched = looped"},
         ),
         (_first_order_off, BOTH),
     ],
@@ -199,7 +199,7 @@ def test_a_gradient_that_is_zero_or_not_finite_fails(tiny: MakeConfig, tmp_path:
     assert (found.verdict, found.remark) == ("failed", "this gradient is zero")
     wrong(lambda right, *parts: scaled(right(*parts), "head", math.nan))
     report = examine_gradients(tiny(tmp_path, "inner.steps=1"))
-    assert {DIFFERENCES + "head", "second order: vmapped = looped"} <= failed(report)
+    assert {DIFFERENCES + "head", "second order: batched = looped"} <= failed(report)
     text = json.dumps(report.as_json(), allow_nan=False)
     assert [line["value"] for line in json.loads(text)["checks"] if line["what"] == DIFFERENCES + "head"] == [None]
 
@@ -226,7 +226,7 @@ def test_an_encoder_that_cannot_be_batched_is_looped(
     report = examine_gradients(tiny(tmp_path, "inner.steps=1"))
     assert report.passed
     for order in ("first", "second"):
-        found = check(report, f"{order} order: vmapped = looped")
+        found = check(report, f"{order} order: batched = looped")
         assert (found.verdict, found.remark) == (
             "not checked",
             "cannot be batched: this layer asks a tensor for its value",

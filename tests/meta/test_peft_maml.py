@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,8 @@ ADAPTING = [name for name, method in METHODS.items() if not method.moves_backbon
 T, INNER_LR = 3, 0.1
 RESET = {"adapter": "reset", "head": "reset"}
 SETTINGS = Settings(inner_lr=INNER_LR, outer=("backbone", "adapter", "head"), carry=True)
+
+WAYS = ({}, {"together": True}, {"batched": False})
 
 Builder = Callable[..., tuple[PrimableModel, Task, MetaBatch]]
 
@@ -101,8 +104,8 @@ def test_first_order_is_sgd_on_a_model_of_its_own(build: Builder, architecture: 
         for name, parameter in other.named_parameters():
             expected[name] += 0 if parameter.grad is None else parameter.grad
 
-    for batched in (True, False):
-        found = run(model, task, batch, replace(SETTINGS, batched=batched))
+    for way in WAYS:
+        found = run(model, task, batch, replace(SETTINGS, **way))
         assert set(found.gradients) == {*theta, *start}
         for name, gradient in found.gradients.items():
             torch.testing.assert_close(gradient, expected[name], rtol=0, atol=1e-10)
@@ -121,8 +124,8 @@ def test_batched_is_looped(build: Builder, method: str, attention: str) -> None:
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-10)):
         model.to(dtype)
         looped = run(model, task, batch, replace(SETTINGS, batched=False))
-        for chunk in (None, 2):
-            batched = run(model, task, batch, replace(SETTINGS, chunk=chunk))
+        for chunk, together in itertools.product((None, 2), (False, True)):
+            batched = run(model, task, batch, replace(SETTINGS, chunk=chunk, together=together))
             for part in ("gradients", "last_fast", "mean_fast"):
                 torch.testing.assert_close(
                     getattr(batched, part), getattr(looped, part), rtol=tolerance, atol=tolerance
@@ -137,8 +140,9 @@ def test_second_order_batched_is_looped(build: Builder, method: str, attention: 
     model, task, batch = build("bert", method, attention)
     model.double()
     settings = replace(SETTINGS, second_order=True)
-    batched, looped = (run(model, task, batch, replace(settings, batched=way)) for way in (True, False))
+    batched, together, looped = (run(model, task, batch, replace(settings, **way)) for way in WAYS)
     torch.testing.assert_close(batched.gradients, looped.gradients, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(together.gradients, looped.gradients, rtol=1e-10, atol=1e-10)
     first = run(model, task, batch, SETTINGS)
     name = "backbone.encoder.layer.0.attention.self.value.weight"
     assert not torch.allclose(batched.gradients[name], first.gradients[name], rtol=1e-3)

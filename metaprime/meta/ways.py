@@ -1,0 +1,87 @@
+"""Three ways to carry out T episodes that have a shared backbone and parameters of their own.
+
+In one pass whose modules take a leading T, by `torch.func.vmap`, or one after another. They are equal, and tested to be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch.func import grad_and_value, vmap
+
+from metaprime.meta.learner import Settings
+from metaprime.types import Batch, Loss, Params
+
+Gradient: TypeAlias = Callable[[Params, Params, Params, Batch], tuple[Params, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class Way:
+    """How to differentiate, and how to measure.
+
+    Attributes:
+        gradient: `gradient(backbone, still, moving, batch)` of the loss in `moving`, with its value.
+        losses: `losses(backbone, fast, batch)`, (T,) nats.
+
+    The backbone is shared; all else, and what comes back, has a leading T.
+    """
+
+    gradient: Gradient
+    losses: Callable[[Params, Params, Batch], torch.Tensor]
+
+
+def way_of(loss: Loss, settings: Settings) -> Way:
+    """The way that the settings say."""
+    if not settings.batched:
+        return looped(loss)
+    return in_one_pass(loss, settings.second_order) if settings.together else vmapped(loss)
+
+
+def in_one_pass(loss: Loss, differentiable: bool) -> Way:
+    """For a loss that takes a leading T itself. `differentiable`: the gradient has a gradient."""
+
+    def gradient(backbone: Params, still: Params, moving: Params, batch: Batch) -> tuple[Params, torch.Tensor]:
+        leaves = {
+            name: value if value.requires_grad else value.detach().requires_grad_() for name, value in moving.items()
+        }
+        losses_T = loss(backbone, {**still, **leaves}, batch)
+        # An episode's loss depends on its own parameters alone: the gradient of the sum is each one's own.
+        found = torch.autograd.grad(losses_T.sum(), list(leaves.values()), create_graph=differentiable)
+        return dict(zip(leaves, found, strict=True)), losses_T
+
+    return Way(gradient, loss)
+
+
+def vmapped(loss: Loss) -> Way:
+    """For any loss of one episode, by a second one made for all T."""
+
+    def whole(backbone: Params, still: Params, moving: Params, batch: Batch) -> torch.Tensor:
+        return loss(backbone, {**still, **moving}, batch)
+
+    gradient = vmap(grad_and_value(whole, argnums=2), in_dims=(None, 0, 0, 0))
+    return Way(gradient, vmap(loss, in_dims=(None, 0, 0)))
+
+
+def looped(loss: Loss) -> Way:
+    """For T = 1: the reference, and the way for what cannot be batched."""
+
+    def whole(backbone: Params, still: Params, moving: Params, batch: Batch) -> torch.Tensor:
+        return loss(backbone, {**still, **moving}, batch)
+
+    single = grad_and_value(whole, argnums=2)
+
+    def gradient(backbone: Params, still: Params, moving: Params, batch: Batch) -> tuple[Params, torch.Tensor]:
+        gradients, value = single(backbone, _only(still), _only(moving), _only(batch))
+        return {name: found[None] for name, found in gradients.items()}, value[None]
+
+    def losses(backbone: Params, fast: Params, batch: Batch) -> torch.Tensor:
+        return loss(backbone, _only(fast), _only(batch))[None]
+
+    return Way(gradient, losses)
+
+
+def _only(values: Params) -> Params:
+    return {name: value[0] for name, value in values.items()}

@@ -1,0 +1,25 @@
+"""One forward pass over T x B sentences in which T episodes each have weights of their own.
+
+A module that reads its parameters through these functions takes either shape, and says so by `per_episode = True`; others are
+batched by `torch.func.vmap`, which takes any module and more time.
+"""
+
+from __future__ import annotations
+
+import torch
+
+
+def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """x (T * B, ..., in) by a weight (out, in), or each episode's sentences by its own of T: (T, out, in); bias likewise."""
+    if weight.dim() == 2:
+        return torch.nn.functional.linear(x, weight, bias)
+    x_TNi = x.reshape(len(weight), -1, x.shape[-1])
+    y_TNo = torch.bmm(x_TNi, weight.mT) if bias is None else torch.baddbmm(bias[:, None], x_TNi, weight.mT)
+    return y_TNo.view(*x.shape[:-1], -1)
+
+
+def for_each(value: torch.Tensor, dims: int, sentences: int) -> torch.Tensor:
+    """A value of so many dimensions, or one for each of T episodes, repeated for each of T * B sentences: (T * B, ...)."""
+    if value.dim() == dims:
+        return value.expand(sentences, *value.shape)
+    return value.repeat_interleave(sentences // len(value), dim=0)
