@@ -9,10 +9,16 @@ from __future__ import annotations
 import torch
 
 
+class NotPerEpisode(RuntimeError):
+    """An input that is not one of each sentence, such as a table of positions, cannot meet weights of each episode."""
+
+
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """x (T * B, ..., in) by a weight (out, in), or each episode's sentences by its own of T: (T, out, in); bias likewise."""
     if weight.dim() == 2:
         return torch.nn.functional.linear(x, weight, bias)
+    if len(x) % len(weight):
+        raise NotPerEpisode(f"an input of {len(x)} rows for {len(weight)} episodes")
     x_TNi = x.reshape(len(weight), -1, x.shape[-1])
     y_TNo = torch.bmm(x_TNi, weight.mT) if bias is None else torch.baddbmm(bias[:, None], x_TNi, weight.mT)
     return y_TNo.view(*x.shape[:-1], -1)

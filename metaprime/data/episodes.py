@@ -120,20 +120,24 @@ class Episodes:
         size, split = self.shape.support, self.shape.support * self.shape.batches
         repeats = self.shape.steps if self.shape.same else 1
 
-        def stacked(start: int, stop: int) -> Batch:
-            parts = [rows[start:stop] for _, rows in drawn]
-            counts = [sum(len(row.windows) for row in part) for part in parts]
-            filled = [[*part, blank(part[0], max(counts) - count)] for part, count in zip(parts, counts, strict=True)]
-            flat = collate([row for part in filled for row in part])
-            return {name: tensor.view(len(drawn), max(counts), -1) for name, tensor in flat.items()}
+        def batch(start: int, stop: int) -> Batch:
+            return stacked([rows[start:stop] for _, rows in drawn], collate)
 
         return MetaBatch(
             languages=tuple(language for language, _ in drawn),
             indices=tuple(indices),
             total=self.shape.episodes,
-            support=tuple(stacked(start, start + size) for start in range(0, split, size)) * repeats,
-            query=stacked(split, split + self.shape.query),
+            support=tuple(batch(start, start + size) for start in range(0, split, size)) * repeats,
+            query=batch(split, split + self.shape.query),
         )
+
+
+def stacked(parts: Sequence[Sequence[Row]], collate: Callable[[Sequence[Row]], Batch]) -> Batch:
+    """One batch for each part, as one: (T, B, L), padded to the longest window and to the largest number of windows."""
+    counts = [sum(len(row.windows) for row in part) for part in parts]
+    filled = [[*part, blank(part[0], max(counts) - count)] for part, count in zip(parts, counts, strict=True)]
+    flat = collate([row for part in filled for row in part])
+    return {name: tensor.view(len(parts), max(counts), -1) for name, tensor in flat.items()}
 
 
 def _groups(rows: Sequence[Row]) -> list[list[Row]]:

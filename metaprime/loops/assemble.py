@@ -24,7 +24,7 @@ from metaprime.loops.pretrain import pretrain
 from metaprime.loops.run_directory import KEPT_BASE
 from metaprime.meta import LEARNERS, MetaStep, Settings
 from metaprime.models.encoder import Encoder, load_encoder
-from metaprime.models.primable import PrimableModel, functional_loss, partition, takes_episodes
+from metaprime.models.primable import PrimableModel, functional_loss, partition
 from metaprime.peft import METHODS, MethodConfig
 from metaprime.tasks.task import Task
 from metaprime.types import MetaBatch, MetaprimeError, Params, Row, State
@@ -186,7 +186,7 @@ def _settings(config: Config, model: PrimableModel, state: State) -> Settings:
         micro=config.inner.micro_batch,
         second_order=config.inner.order == "second",
         batched=config.inner.batched,
-        together="backbone" not in learner.inner and takes_episodes(model),
+        together="backbone" not in learner.inner and model.per_episode,
         chunk=config.inner.task_chunk,
         outer=tuple(learned),
         carry=carries,

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from typing import cast
 
+import torch
 from torch import nn
 
 from metaprime.config import Config
@@ -18,7 +19,7 @@ from metaprime.data.subwords import Subwords, cache_folder
 from metaprime.models.encoder import Encoder
 from metaprime.models.language_head import load_language_head
 from metaprime.models.primable import PrimableModel
-from metaprime.models.selfcheck import check_injection, probe
+from metaprime.models.selfcheck import check_injection, probe, takes_episodes
 from metaprime.models.sites import resolve
 from metaprime.peft import METHODS, MethodConfig
 from metaprime.tasks.masking import masking
@@ -106,6 +107,8 @@ def build_model(encoder: Encoder, task: Task, method: MethodConfig, example: Seq
     bare = probe(PrimableModel(module, nn.ModuleDict(), head).eval(), batch)
     model = PrimableModel(module, METHODS[method.method].inject(sites, method), head).eval()
     check_injection(model, batch, bare, method.identity)
+    with torch.no_grad():
+        model.per_episode = takes_episodes(model, batch)
     return model
 
 

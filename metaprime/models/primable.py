@@ -15,7 +15,12 @@ GROUPS = ("backbone", "adapter", "head", "rates")
 
 
 class PrimableModel(nn.Module):
-    """Runs inputs through the (modified) backbone and the head: logits (B, L, C). `rates`, if learned, only travel along."""
+    """Runs inputs through the (modified) backbone and the head: logits (B, L, C). `rates`, if learned, only travel along.
+
+    `per_episode`: whether it is known to take adapter and head with a leading T (`selfcheck.takes_episodes`).
+    """
+
+    per_episode = False
 
     def __init__(self, backbone: nn.Module, adapter: nn.ModuleDict, head: nn.Module) -> None:
         super().__init__()
@@ -47,7 +52,7 @@ def partition(model: PrimableModel, unused: tuple[str, ...] = ()) -> State:
 def functional_loss(model: PrimableModel, measure: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Loss:
     """`loss(backbone, fast, batch)` of a model's forward pass: parameters go in as values, nothing is written.
 
-    For a batch (T, B, L), and adapter and head with a leading T, it is (T,), if the model `takes_episodes`.
+    For a batch (T, B, L), and adapter and head with a leading T, it is (T,), if the model is `per_episode`.
     """
     _refuse_checkpointing(model.backbone)
     shared = _shares_parameters(model)
@@ -61,13 +66,6 @@ def functional_loss(model: PrimableModel, measure: Callable[[torch.Tensor, torch
         return vmap(measure)(logits_BLC.unflatten(0, labels.shape[:2]), labels)
 
     return loss
-
-
-def takes_episodes(model: PrimableModel) -> bool:
-    """Whether all modules that own adapter or head parameters read them with a leading T too (`per_episode`)."""
-    modules = (module for group in ("adapter", "head") for module in model.get_submodule(group).modules())
-    owners = (module for module in modules if next(module.parameters(recurse=False), None) is not None)
-    return all(getattr(module, "per_episode", False) for module in owners)
 
 
 def _shares_parameters(model: nn.Module) -> bool:

@@ -9,6 +9,7 @@ import torch
 from torch.func import functional_call
 
 from metaprime.models.primable import PrimableModel, initial_values, partition
+from metaprime.per_episode import NotPerEpisode
 from metaprime.streams import torch_stream
 from metaprime.types import Batch, MetaprimeError, Params
 
@@ -56,6 +57,31 @@ def check_injection(model: PrimableModel, batch: Batch, bare: torch.Tensor, iden
     gradients = torch.func.grad(lambda fast: _logits(model, fast, batch).square().sum())(random)
     if unreached := [name for name, gradient in gradients.items() if not gradient.any()]:
         raise MetaprimeError(f"self-check: no gradient reaches {', '.join(unreached)}")
+
+
+def takes_episodes(model: PrimableModel, batch: Batch) -> bool:
+    """Whether one pass with a leading T gives each of two episodes, of unlike sentences and values, what it gets alone.
+
+    Modules must say that they do (`per_episode`); but where they are used is the architecture's affair: DeBERTa's projections
+    may work on a table of positions too, which belongs to no episode.
+    """
+    modules = (module for group in ("adapter", "head") for module in model.get_submodule(group).modules())
+    owners = [module for module in modules if next(module.parameters(recurse=False), None) is not None]
+    half = len(batch["input_ids"]) // 2
+    if not half or not all(getattr(module, "per_episode", False) for module in owners):
+        return False
+    start, episodes = _start(model, batch), []
+    for index in range(2):
+        noise = torch_stream(index, "self-check episodes")
+        episodes.append({k: v + 0.2 * torch.randn(v.shape, generator=noise).to(v) for k, v in start.items()})
+    parts = [{name: tensor[at * half : (at + 1) * half] for name, tensor in batch.items()} for at in range(2)]
+    both = {name: tensor[: 2 * half] for name, tensor in batch.items()}
+    try:
+        found = _logits(model, {name: torch.stack([one[name] for one in episodes]) for name in start}, both)
+    except NotPerEpisode:
+        return False
+    alone = torch.cat([_logits(model, values, part) for values, part in zip(episodes, parts, strict=True)])
+    return torch.allclose(found, alone, rtol=1e-3, atol=1e-3)
 
 
 def _start(model: PrimableModel, batch: Batch) -> Params:

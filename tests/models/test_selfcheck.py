@@ -11,7 +11,7 @@ from torch import nn
 
 from metaprime.models.encoder import load_encoder
 from metaprime.models.primable import PrimableModel
-from metaprime.models.selfcheck import check_injection, probe
+from metaprime.models.selfcheck import check_injection, probe, takes_episodes
 from metaprime.models.sites import resolve
 from metaprime.peft import METHODS
 from metaprime.peft.method import add_to_output
@@ -181,3 +181,36 @@ def test_checking_leaves_no_trace(toy_bert: Path) -> None:
     assert [len(m._forward_hooks) for m in model.modules()] == hooks
     assert all(torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True))
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+class Boastful(TagHead):
+    """Says that it takes one weight per episode, and gives all sentences the first."""
+
+    def forward(self, hidden_BLD: torch.Tensor) -> torch.Tensor:
+        weight, bias = (value[0] if value.dim() > dims else value for value, dims in ((self.weight, 2), (self.bias, 1)))
+        return nn.functional.linear(hidden_BLD, weight, bias)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "method", "head", "taken"),
+    [
+        ("bert", "pfeiffer", TagHead, True),
+        ("bert", "lora", TagHead, True),
+        ("bert", "pfeiffer", Boastful, False),
+        ("bert", "pfeiffer", nn.Linear, False),  # does not say so
+        ("deberta-v2", "prefix", TagHead, True),
+        ("deberta-v2", "lora", TagHead, False),  # its terms work on a table of positions as well
+    ],
+)
+def test_whether_episodes_go_in_one_pass_is_found_out(
+    toy_encoder: Callable[..., Path], architecture: str, method: str, head: type[nn.Linear], taken: bool
+) -> None:
+    encoder = load_encoder(str(toy_encoder(architecture)))
+    sites = resolve(encoder.module, encoder.layout)
+    model = PrimableModel(encoder.module, METHODS[method].inject(sites, METHODS[method].config()), head(HIDDEN, 7))
+    ids = torch.randint(5, 300, (5, 9), generator=torch_stream(0, "ids"))
+    batch = {"input_ids": ids, "attention_mask": (torch.arange(9) < torch.tensor([[9], [5], [7], [9], [3]])).long()}
+    assert takes_episodes(model.eval(), batch) is taken
+    assert not takes_episodes(
+        model, {name: tensor[:1] for name, tensor in batch.items()}
+    )  # cannot be told by one sentence
