@@ -96,6 +96,14 @@ def test_suite_resolves(path: Path, setting: str) -> None:
             assert arm.priming.outer.lr == plan.base.outer.lr / 2
 
 
+def test_the_matched_baseline_has_the_steps_that_its_flops_allow() -> None:
+    plan = read_plan(ROOT / "recipes/ablations/paper_tweaks.yaml", setting="synthetic")
+    matched = plan.arms[plan.matched["meta"]].priming
+    assert matched
+    assert matched.outer.steps == round(plan.base.outer.steps * 3.09 / 5.54) == 167
+    assert ("meta", plan.matched["meta"]) in plan.contrasts
+
+
 FEW = (
     "seeds=0",
     "data.languages=[qaa, qaf]",

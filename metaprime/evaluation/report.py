@@ -12,12 +12,13 @@ import yaml
 
 from metaprime.evaluation import curves
 from metaprime.evaluation.bootstrap import mean_of, resample_sentences, two_way_t_interval
+from metaprime.evaluation.compute import COUNTED, PrimingCost, Unit, how_equal, unit_of
 from metaprime.evaluation.correction import Contrast, correct
 from metaprime.evaluation.errors import KINDS, ErrorCounts
 from metaprime.evaluation.examples import Example, arms_compared, examples
 from metaprime.evaluation.figures import Figure
 from metaprime.evaluation.statistics import Interval, paired_contrast, t_interval
-from metaprime.evaluation.suite import Suite, cost
+from metaprime.evaluation.suite import Arm, Suite, cost
 
 UNKNOWN = "–"
 Scores: TypeAlias = dict[tuple[str, str, int], Interval]
@@ -173,35 +174,74 @@ def _scores_section(suite: Suite, scores: Scores, over_sentences: set[tuple[str,
 
 def _scores_table(suite: Suite, scores: Scores, over_sentences: set[tuple[str, str, int]], shots: int) -> Table:
     results = suite.results
+    priming_unit = unit_of(_priming_cost(arm).flops for arm in results.arms.values())
+    spent = {name: cost(suite.select(arm=name, shots=shots)) for name in results.arms}
+    transfer_unit = unit_of(one.flops for one in spent.values())
     rows = []
     for name, arm in results.arms.items():
-        cells = [Cell(arm.title)]
-        for method in results.methods:
-            key = (name, method, shots)
-            found = scores.get(key)
-            if found is None:
-                cells.append(Cell(UNKNOWN))
-                continue
-            note = limits(found) + ("" if key in over_sentences or found.count < 2 else " °")
-            if found.count < len(results.seeds):
-                note = f"{note} {found.count} of {len(results.seeds)} seeds".strip()
-            cells.append(Cell(spread(found), note))
-        facts = arm.facts
-        if arm.priming is None:
-            cells += [Cell("0"), Cell("0")]
-        else:
-            chosen, allowed = (facts.sentence_passes_chosen, facts.sentence_passes) if facts else (None, None)
-            cells += [Cell(whole(chosen), f"of {whole(allowed)}"), Cell(whole(facts.seconds if facts else None))]
-        cells += [Cell(whole(value)) for value in cost(suite.select(arm=name, shots=shots))]
+        keys = [(name, method, shots) for method in results.methods]
+        cells = [
+            Cell(arm.title),
+            *(_score_cell(scores.get(key), key in over_sentences, len(results.seeds)) for key in keys),
+        ]
+        if results.matched:
+            cells.append(Cell(_baseline(suite, scores, results.matched.get(name), shots)))
+        passes, flops, seconds = spent[name]
+        cells += _priming_cells(arm, priming_unit)
+        cells += [Cell(whole(passes)), Cell(transfer_unit.text(flops, UNKNOWN)), Cell(whole(seconds))]
         rows.append(tuple(cells))
     caption = (
         f"Entity F1 (%, lenient, micro), mean of {_listed(results.languages)} after K = {shots} sentences each; mean ± standard "
         "deviation over priming seeds; in brackets the 95 % interval over priming seeds and test sentences (°: over seeds "
         "alone, where predictions are lacking). A single seed has neither. Passes are sentences through the encoder in "
-        "training."
+        f"training. {COUNTED}."
     )
-    header = ("arm", *results.methods, "priming passes", "priming s", "transfer passes", "transfer s")
-    return Table(caption, header, tuple(rows))
+    if results.matched:
+        caption += f" {how_equal(results.matched, {name: _priming_cost(arm) for name, arm in results.arms.items()})}"
+    matched = ("at equal compute",) if results.matched else ()
+    compute = tuple(
+        f"{stage} {what}"
+        for stage, unit in (("priming", priming_unit), ("transfer", transfer_unit))
+        for what in ("passes", unit.name, "s")
+    )
+    return Table(caption, ("arm", *results.methods, *matched, *compute), tuple(rows))
+
+
+def _score_cell(found: Interval | None, over_sentences: bool, seeds: int) -> Cell:
+    if found is None:
+        return Cell(UNKNOWN)
+    note = limits(found) + ("" if over_sentences or found.count < 2 else " °")
+    if found.count < seeds:
+        note = f"{note} {found.count} of {seeds} seeds".strip()
+    return Cell(spread(found), note)
+
+
+def _baseline(suite: Suite, scores: Scores, arm: str | None, shots: int) -> str:
+    """The means of the arm's baseline at equal compute, by method."""
+    if arm is None:
+        return UNKNOWN
+    found = ((method, scores.get((arm, method, shots))) for method in suite.results.methods)
+    return ", ".join(f"{method} {number(one.mean) if one else UNKNOWN}" for method, one in found)
+
+
+def _priming_cells(arm: Arm, unit: Unit) -> list[Cell]:
+    """Passes, FLOPs and seconds, up to the stopping point and below it of all steps."""
+    if arm.priming is None:
+        return [Cell("0")] * 3
+    facts, flops = arm.facts, _priming_cost(arm)
+    chosen, allowed = (facts.sentence_passes_chosen, facts.sentence_passes) if facts else (None, None)
+    return [
+        Cell(whole(chosen), f"of {whole(allowed)}"),
+        Cell(unit.text(flops.chosen, UNKNOWN), f"of {unit.text(flops.flops, UNKNOWN)}" if flops.flops else ""),
+        Cell(whole(facts.seconds if facts else None)),
+    ]
+
+
+def _priming_cost(arm: Arm) -> PrimingCost:
+    if arm.priming is None:
+        return PrimingCost(arm.title, 0.0, 0.0)
+    facts = arm.facts
+    return PrimingCost(arm.title, facts.flops if facts else None, facts.flops_chosen if facts else None)
 
 
 def _contrasts_section(suite: Suite, contrasts: Mapping[tuple[str, str, str, int], Contrast]) -> Section:
@@ -383,7 +423,7 @@ def _runs(suite: Suite) -> Iterable[dict[str, Any]]:
             for key in ("f1", "precision", "recall")
         }
         errors: dict[str, Any] = {kind: getattr(transfer.errors, kind, None) for kind in KINDS}
-        passes, seconds = cost([transfer])
+        passes, flops, seconds = cost([transfer])
         yield {
             "arm": entry.arm,
             "title": suite.title(entry.arm),
@@ -396,8 +436,12 @@ def _runs(suite: Suite) -> Iterable[dict[str, Any]]:
             "rate": record["training"].get("lr"),
             "priming_passes": facts.sentence_passes if facts else None,
             "priming_passes_chosen": facts.sentence_passes_chosen if facts else None,
+            "priming_flops": facts.flops if facts else None,
+            "priming_flops_chosen": facts.flops_chosen if facts else None,
             "priming_seconds": facts.seconds if facts else None,
+            "at_equal_compute": suite.results.matched.get(entry.arm),
             "transfer_passes": None if math.isnan(passes) else passes,
+            "transfer_flops": None if math.isnan(flops) else flops,
             "transfer_seconds": None if math.isnan(seconds) else seconds,
             "record": entry.path,
         }

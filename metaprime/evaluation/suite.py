@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
@@ -36,6 +36,8 @@ class Facts(_Read):
     sentence_passes: float | None = None
     sentence_passes_chosen: float | None = None
     steps_chosen: Any = None
+    flops: float | None = None
+    flops_chosen: float | None = None
     seconds: float | None = None
 
 
@@ -83,6 +85,7 @@ class Results(_Read):
     shots: tuple[int, ...]
     arms: dict[str, Arm]
     contrasts: tuple[tuple[str, str], ...] = ()
+    matched: dict[str, str] = {}
     records: tuple[Entry, ...] = ()
     primings: dict[str, dict[int, str]] = {}
     failed: tuple[Failure, ...] = ()
@@ -278,18 +281,29 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def cost(transfers: Sequence[Transfer]) -> tuple[float, float]:
-    """Sentence passes and seconds of one transfer, means; nan where the records do not say."""
+class TransferCost(NamedTuple):
+    """What one transfer took; nan where it is unknown."""
+
+    passes: float
+    flops: float
+    seconds: float
+
+
+def cost(transfers: Sequence[Transfer]) -> TransferCost:
+    """Sentence passes, FLOPs and seconds of one transfer, each a mean over the records that say."""
     passes: list[float] = []
+    flops: list[float] = []
     seconds: list[float] = []
     for transfer in transfers:
-        record = transfer.record
-        settings, sentences = record.get("config", {}).get("transfer", {}), record["training"].get("sentences")
+        record, training = transfer.record, transfer.record["training"]
+        settings, sentences = record.get("config", {}).get("transfer", {}), training.get("sentences")
         if "steps" in settings and "batch" in settings and sentences:
             passes.append(settings["steps"] * min(settings["batch"], sentences))
+        if training.get("flops") is not None:
+            flops.append(training["flops"])
         if "seconds" in record.get("volatile", {}):
             seconds.append(record["volatile"]["seconds"])
-    return mean_of_known(passes), mean_of_known(seconds)
+    return TransferCost(mean_of_known(passes), mean_of_known(flops), mean_of_known(seconds))
 
 
 def mean_of_known(values: Sequence[float]) -> float:

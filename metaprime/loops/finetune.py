@@ -5,6 +5,7 @@ Transfer uses it, and priming's validation does too, so that the encoder is judg
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +14,13 @@ import torch
 from torch.func import functional_call
 
 from metaprime.config import TransferConfig
+from metaprime.loops.compute import Spent, counted, reckoned, subwords
+from metaprime.loops.features import head_loss, moves_head_alone, read_once, with_hidden
 from metaprime.loops.schedule import warmup_decay
 from metaprime.models.primable import PrimableModel, functional_loss
 from metaprime.streams import stream
 from metaprime.tasks.task import Task
-from metaprime.types import Batch, MetaprimeError, Params, Row
+from metaprime.types import Batch, Loss, MetaprimeError, Params, Row
 
 EVALUATION_BATCH = 64
 """Windows at once."""
@@ -25,11 +28,14 @@ EVALUATION_BATCH = 64
 
 @dataclass(frozen=True)
 class FineTuned:
-    """Trained values by parameter name, the steps they took, and the training loss at each (nats)."""
+    """Trained values by parameter name, the steps they took, the training loss at each (nats), and the FLOPs of all steps
+    gone through, of which those kept may be fewer; None where they were not asked for.
+    """
 
     values: Params
     steps: int
     losses: list[float]
+    flops: float | None
 
 
 def fine_tune(
@@ -42,10 +48,13 @@ def fine_tune(
     lr: float,
     seed: int,
     language: str,
+    *,
+    count: bool = False,
 ) -> FineTuned:
     """AdamW on a copy of `start` (adapter and head; theta too in full fine-tuning), reading `backbone`.
 
-    With `stop: development` a share of `rows` is set aside and the values that score best on it are kept.
+    With `stop: development` a share of `rows` is set aside and the values that score best on it are kept. With `count` the
+    FLOPs of the first step are counted. Where the head alone is trained, the encoder reads each sentence once.
 
     Raises:
         MetaprimeError: the loss is not finite.
@@ -54,19 +63,22 @@ def fine_tune(
     values = {name: value.detach().clone().requires_grad_() for name, value in start.items()}
     frozen = {name: value.detach() for name, value in backbone.items() if name not in values}
     optimizer = torch.optim.AdamW(values.values(), lr=lr, eps=1e-6, weight_decay=settings.weight_decay, fused=True)
-    loss = functional_loss(model, task.measure)
+    loss, hidden, spent_reading = functional_loss(model, task.measure), None, None
+    if moves_head_alone(model, values):
+        loss = head_loss(model, task.measure)
+        hidden, spent_reading = counted(count, read_once, model, task, frozen, rows)
     device = next(iter(backbone.values())).device
     losses: list[float] = []
+    spent: list[Spent] = []
     best: tuple[float, int, Params] | None = None
-    for step, chosen in enumerate(_batches(len(rows), settings, seed, language)):
+    for step, chosen in enumerate(batches_of(len(rows), settings, seed, language)):
         batch = to_device(task.collate([rows[index] for index in chosen]), device)
+        if hidden:
+            batch = with_hidden(batch, [hidden[index] for index in chosen])
         optimizer.zero_grad(set_to_none=True)
-        found = loss(frozen, values, batch)
-        if not torch.isfinite(found):
-            raise MetaprimeError(
-                f"fine-tuning on language {language!r}: the loss is {found.item()} at step {step + 1}; lower transfer.lr ({lr})"
-            )
-        found.backward()
+        found, flops = counted(count and step == 0, _backward, loss, frozen, values, batch)
+        spent.append(Spent(subwords(batch), flops))
+        not_finite_here(found.item(), language, step, lr)
         if settings.clip:
             torch.nn.utils.clip_grad_norm_(values.values(), settings.clip)
         for group in optimizer.param_groups:
@@ -77,9 +89,29 @@ def fine_tune(
             score = f1(evaluate(model, task, {**frozen, **values}, development)[0])
             if best is None or score > best[0]:
                 best = (score, step + 1, {name: value.detach().clone() for name, value in values.items()})
-    if best:
-        return FineTuned(best[2], best[1], losses)
-    return FineTuned({name: value.detach() for name, value in values.items()}, settings.steps, losses)
+    kept = best[2] if best else {name: value.detach() for name, value in values.items()}
+    trained = reckoned(spent)
+    whole = None if trained is None else trained + (spent_reading or 0)
+    return FineTuned(kept, best[1] if best else settings.steps, losses, whole)
+
+
+def not_finite_here(loss: float, language: str, step: int, lr: float) -> None:
+    """Refuses a loss that is infinite or not a number.
+
+    Raises:
+        MetaprimeError: naming language, step and remedy.
+    """
+    if not math.isfinite(loss):
+        raise MetaprimeError(
+            f"fine-tuning on language {language!r}: the loss is {loss} at step {step + 1}; lower transfer.lr ({lr})"
+        )
+
+
+def _backward(loss: Loss, frozen: Params, values: Params, batch: Batch) -> torch.Tensor:
+    """The loss, its gradient added to that of `values`."""
+    found = loss(frozen, values, batch)
+    found.backward()
+    return found
 
 
 @torch.no_grad()
@@ -131,7 +163,7 @@ def _set_aside(rows: Sequence[Row], settings: TransferConfig, seed: int, languag
     return [rows[i] for i in sorted(order[count:])], [rows[i] for i in sorted(order[:count])]
 
 
-def _batches(count: int, settings: TransferConfig, seed: int, language: str) -> list[list[int]]:
+def batches_of(count: int, settings: TransferConfig, seed: int, language: str) -> list[list[int]]:
     """`settings.steps` batches of row numbers, epoch after epoch, each epoch in its own order."""
     flat: list[int] = []
     epoch = 0

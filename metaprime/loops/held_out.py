@@ -11,6 +11,7 @@ from metaprime.config import Config, TransferConfig
 from metaprime.data.episodes import sample
 from metaprime.loops.build import build_model, validation_rows
 from metaprime.loops.finetune import check_shares, evaluate, f1, fine_tune
+from metaprime.loops.tune_together import Tuning, may_go_together, tune_together
 from metaprime.models.encoder import Encoder
 from metaprime.models.primable import PrimableModel, initial_values
 from metaprime.peft import METHODS, MethodConfig
@@ -32,16 +33,23 @@ class HeldOut:
 
     def scores(self, backbone: Params, primed: Params, lr: float, shots: int, languages: list[str]) -> dict[str, float]:
         """Overall lenient F1 (per cent) by language, on its validation split, after K-shot fine-tuning."""
-        found = {}
+        runs = []
         for language in languages:
-            train, validation = self.rows[language]
             start = start_values(self.model, self.settings, primed, self.seed, language)
             if self.moves_backbone:
                 start |= backbone
-            shot_rows = sample(train, shots, self.seed, language)
-            tuned = fine_tune(self.model, self.task, backbone, start, shot_rows, self.settings, lr, self.seed, language)
-            found[language] = f1(evaluate(self.model, self.task, {**backbone, **tuned.values}, validation)[0])
-        return found
+            runs.append(Tuning(start, sample(self.rows[language][0], shots, self.seed, language), self.seed, language))
+        if may_go_together(self.model, self.settings, runs):
+            tuned = tune_together(self.model, self.task, backbone, runs, self.settings, lr)
+        else:
+            given = (self.model, self.task, backbone)
+            tuned = [
+                fine_tune(*given, run.start, run.rows, self.settings, lr, run.seed, run.language).values for run in runs
+            ]
+        return {
+            run.language: f1(evaluate(self.model, self.task, {**backbone, **values}, self.rows[run.language][1])[0])
+            for run, values in zip(runs, tuned, strict=True)
+        }
 
     def mean(self, backbone: Params, primed: Params, lr: float, shots: int, accelerator: Accelerator) -> float:
         """Mean over the languages, each scored by one process."""

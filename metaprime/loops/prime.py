@@ -22,6 +22,7 @@ from metaprime.loops.assemble import Run, assemble, primed_method
 from metaprime.loops.carrying import carry, rules_of, starting_values
 from metaprime.loops.changes import Facts, fingerprint
 from metaprime.loops.checkpoint import Checkpoint, load_best, save_best
+from metaprime.loops.compute import Spent, counted, of_all, subwords
 from metaprime.loops.finetune import to_device
 from metaprime.loops.guards import HALVINGS, REMEDY, Diverged, check_finite, check_weights
 from metaprime.loops.lock import locked
@@ -133,7 +134,9 @@ def _loop(run: Run, first: int, stop: Stopping, quiet: bool) -> None:
             drawn = run.episodes.meta_batch(step, mine, run.task.collate, run.task.corrupt)
             batch = _moved(drawn, run.accelerator.device)
             start = starting_values(run.model, run.state, rules, config.run.seed, step, mine)
-            outcome = summed(run.meta_step(loss, run.state.backbone, start, batch, run.settings), run.accelerator)
+            outcome, flops = counted(step == first, run.meta_step, loss, run.state.backbone, start, batch, run.settings)
+            outcome = summed(outcome, run.accelerator)
+            spent = of_all(Spent(subwords(*batch.support, batch.query), flops), run.accelerator)
             languages = run.episodes.languages_of(step)
             check_finite(outcome, step, languages, weights_of(run))
             guards.check(every, outcome, step)
@@ -142,7 +145,7 @@ def _loop(run: Run, first: int, stop: Stopping, quiet: bool) -> None:
             guards.note(outcome, run.state.adapter, step)
             norm = outer_step(run.outer, step, outcome, languages)
             carry(run.model, outcome, rules)
-            line = _metrics(run, step, outcome, norm) | {"volatile": {"seconds": time.perf_counter() - began}}
+            line = _metrics(run, step, outcome, norm, spent, time.perf_counter() - began)
             if run.held_out and (_due(step, every.validate_every, every.steps) or 2 * step + 2 == every.validate_every):
                 line |= _validate(run, step + 1)
             if lines:
@@ -217,14 +220,18 @@ def _moved(batch: MetaBatch, device: torch.device) -> MetaBatch:
     return replace(batch, support=support, query=to_device(batch.query, device))
 
 
-def _metrics(run: Run, step: int, outcome: Outcome, norm: float) -> dict[str, Any]:
-    line = {
+def _metrics(run: Run, step: int, outcome: Outcome, norm: float, spent: Spent, seconds: float) -> dict[str, Any]:
+    line: dict[str, Any] = {
         "step": step + 1,
         "languages": run.episodes.languages_of(step),
         "query_loss": outcome.query_loss.mean().item(),
         "gradient_norm": norm,
         "lr": run.outer.optimizer.param_groups[0]["lr"],
+        "subwords": spent.subwords,
+        "volatile": {"seconds": seconds},
     }
+    if spent.flops is not None:
+        line["volatile"]["flops"] = spent.flops  # volatile: which step was counted depends on where a run was resumed
     if LEARNERS[run.config.learner.name].adapts:
         line["support_loss_before"], line["support_loss_after"] = outcome.support_loss.mean(0).tolist()
     if "support_loss_before" in line and run.config.inner.steps > 1:  # one step has no loss after it to compare with

@@ -50,14 +50,16 @@ Seeds = Annotated[tuple[NonNegativeInt, ...], BeforeValidator(seed_numbers), Fie
 class ArmSection(Section):
     """One way to prepare the encoder and to start from it.
 
-    `set` are overrides of the base config for priming, `rate` is its outer rate as a multiple of the base's; `transfer`
-    are overrides for the transfers. `priming: null` primes nothing, `priming: NAME` takes what the arm NAME primed.
+    `set` are overrides of the base config for priming, `rate` and `steps` are its outer rate and its number of meta-steps as
+    multiples of the base's; `transfer` are overrides for the transfers. `priming: null` primes nothing, `priming: NAME` takes
+    what the arm NAME primed.
     """
 
     name: str = Field(min_length=1)
     title: str = ""
     set: Overrides = ()
     rate: PositiveFloat = 1.0
+    steps: PositiveFloat = 1.0
     priming: str | None = OWN
     transfer: Overrides = ()
 
@@ -80,6 +82,7 @@ class SuiteSection(Section):
     """The file. `axes` (key -> values) stand for one arm for each combination, beside the named `arms`; a key of the section
     `transfer` is one of the transfers, any other of priming. With `tune` the rate of each arm and method is chosen among
     `transfer.lr`, on the held-out languages with the first seed. `settings` are alternatives, the first is the default.
+    `matched` names for an arm the baseline that has its compute without its idea: tables put the two side by side.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
@@ -89,6 +92,7 @@ class SuiteSection(Section):
     axes: Axes = Field(default_factory=dict)
     arms: tuple[ArmSection, ...] = ()
     contrasts: tuple[tuple[str, str], ...] = ()
+    matched: dict[str, str] = Field(default_factory=dict)
     tune: bool = True
 
 
@@ -115,6 +119,7 @@ class Plan:
     base: Config
     arms: dict[str, Arm]
     contrasts: tuple[tuple[str, str], ...]
+    matched: dict[str, str]
     seeds: tuple[int, ...]
     tune: bool
 
@@ -164,15 +169,16 @@ def make_plan(suite: SuiteSection, base: Config, where: str, setting: str | None
     for what, given in (("arm", names), ("contrast", suite.contrasts), ("seed", suite.seeds)):
         if twice := [one for one in given if list(given).count(one) > 1]:
             raise MetaprimeError(f"{where}: the {what} {twice[0]!r} stands twice")
-    for name in itertools.chain(*suite.contrasts):
-        if name not in names:
-            raise MetaprimeError(f"{where}: contrasts: arm {_unknown(name, names)}")
+    for key, pairs in (("contrasts", suite.contrasts), ("matched", suite.matched.items())):
+        for name in itertools.chain(*pairs):
+            if name not in names:
+                raise MetaprimeError(f"{where}: {key}: arm {_unknown(name, names)}")
     if not suite.tune and len(base.transfer.lr) > 1:
         raise MetaprimeError(f"{where}: tune is false, but transfer.lr lists {len(base.transfer.lr)} rates: give one")
     by_name = {arm.name: arm for arm in sections}
     arms = {name: _resolved(by_name, name, base, where) for name in names}
     _refuse_equals(arms, where)
-    return Plan(suite.name, setting, base, arms, suite.contrasts, suite.seeds, suite.tune)
+    return Plan(suite.name, setting, base, arms, suite.contrasts, suite.matched, suite.seeds, suite.tune)
 
 
 def _combinations(axes: Axes) -> list[ArmSection]:
@@ -205,14 +211,15 @@ def _resolved(arms: dict[str, ArmSection], name: str, base: Config, where: str) 
             raise MetaprimeError(f"{where}: no transfer depends on {key}: move it from `transfer` to `set`")
     primed = arm
     if arm.priming != OWN:
-        if arm.set or arm.rate != 1:
+        if arm.set or (arm.rate, arm.steps) != (1, 1):
             raise MetaprimeError(
-                f"{where}: with priming {arm.priming!r} it primes nothing itself: leave out set and rate"
+                f"{where}: with priming {arm.priming!r} it primes nothing itself: leave out set, rate and steps"
             )
         if arm.priming is not None:
             primed = _lender(arms, arm.priming, where)
     rate = () if primed.rate == 1 else (f"outer.lr={base.outer.lr * primed.rate}",)
-    changes = (*rate, *primed.set)
+    steps = () if primed.steps == 1 else (f"outer.steps={max(1, round(base.outer.steps * primed.steps))}",)
+    changes = (*rate, *steps, *primed.set)
     unsaid = "provenance={}"  # an arm's values are the suite's, wherever the base's came from
     try:
         priming = None if arm.priming is None else priming_config(override(base, unsaid, *changes))

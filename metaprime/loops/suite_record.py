@@ -18,7 +18,7 @@ RECORD = "suite.json"
 
 
 def check_suite(plan: Plan, folder: Path, overwrite: bool, weights: str | None = None) -> None:
-    """Refuses a folder in which another suite was begun, or that is no suite's. Seeds and contrasts may change.
+    """Refuses a folder in which another suite was begun, or that is no suite's. Seeds, contrasts and matches may change.
 
     Raises:
         MetaprimeError: naming each difference, with what it was and is.

@@ -16,11 +16,13 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
+from metaprime.evaluation.compute import COUNTED, PrimingCost, Unit, how_equal, unit_of
 from metaprime.evaluation.correction import Contrast, correct
 from metaprime.evaluation.records import headline, read_record
 from metaprime.evaluation.statistics import Interval, t_interval
 from metaprime.evaluation.tables import markdown, spread, terminal
 from metaprime.loops.cells import Priming, Transfers
+from metaprime.loops.compute import Spent, reckoned
 from metaprime.loops.run_directory import PRIMED, versions
 from metaprime.loops.suite import Arm, Plan
 
@@ -77,6 +79,7 @@ def results_of(plan: Plan, done: Done, folder: Path) -> dict[str, Any]:
         "shots": list(settings.shots),
         "arms": {name: _arm(plan, done, name, arm) for name, arm in plan.arms.items()},
         "contrasts": [list(pair) for pair in plan.contrasts],
+        "matched": dict(plan.matched),
         "records": records,
         "primings": {name: folders for name, folders in primings.items() if folders},
         "failed": [{"arm": name, "seed": seed, "error": error} for (name, seed), error in sorted(done.failed.items())],
@@ -98,22 +101,40 @@ def _arm(plan: Plan, done: Done, name: str, arm: Arm) -> dict[str, Any]:
 
 
 def _facts(cells: Sequence[Priming]) -> dict[str, Any]:
-    """What priming cost, up to its chosen stopping point and in all; means over seeds."""
+    """What priming cost, up to its chosen stopping point and in all; means over seeds, None where a seed does not say."""
     config = cells[0].config
     shape = config.episodes
     per_step = shape.per_step * (shape.support * config.inner.steps + shape.query)
-    chosen, seconds = [], []
+    chosen, seconds, flops, flops_chosen = [], [], [], []
     for cell in cells:
         card = json.loads((cell.folder / PRIMED / "metaprime.json").read_text(encoding="utf-8"))
         chosen.append(card["provenance"]["steps"])
-        lines = (cell.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        seconds.append(sum(json.loads(line).get("volatile", {"seconds": 0.0})["seconds"] for line in lines))
+        steps = _steps(cell.folder / "metrics.jsonl")
+        seconds.append(sum(step["volatile"]["seconds"] for step in steps))
+        # A run that was begun before sub-words were kept has none to reckon with.
+        spent = [Spent(step.get("subwords", 0), step["volatile"].get("flops")) for step in steps]
+        known = all(step.subwords for step in spent)
+        flops.append(reckoned(spent) if known else None)
+        flops_chosen.append(reckoned(spent, chosen[-1]) if known else None)
     return {
         "sentence_passes": per_step * config.outer.steps,
         "sentence_passes_chosen": per_step * sum(chosen) / len(chosen),
         "steps_chosen": chosen,
+        "flops": _mean(flops),
+        "flops_chosen": _mean(flops_chosen),
         "seconds": sum(seconds) / len(seconds),
     }
+
+
+def _steps(file: Path) -> list[dict[str, Any]]:
+    """The lines of the meta-steps, without the look before the first."""
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    return [line for line in lines if "volatile" in line]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None
 
 
 def scores_of(results: Mapping[str, Any], folder: Path, reading: str = "lenient") -> Scores:
@@ -148,9 +169,12 @@ def table_of(results: Mapping[str, Any], folder: Path) -> str:
     facts = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     text = (
         f"Entity F1 (lenient, micro), mean of {', '.join(results['languages'])} after K = {', '.join(map(str, shots))} "
-        f"sentences each; mean ± standard deviation over {len(seeds)} priming seeds. Sentence passes are those up to the "
-        f"stopping point of those allowed.\n\n{markdown(*arm_rows(results, scores))}"
+        f"sentences each; mean ± standard deviation over {len(seeds)} priming seeds. Sentence passes and FLOPs are those up to "
+        f"the stopping point of those allowed. {COUNTED}."
     )
+    if matched := results["matched"]:
+        text += f" {how_equal(matched, {name: _cost(arm) for name, arm in results['arms'].items()})}"
+    text += f"\n\n{markdown(*arm_rows(results, scores))}"
     if contrasts := contrasts_of(results, scores):
         text += (
             f"\nDifferences, paired by seed, with 95 % t-intervals over priming seeds: alone, and corrected (Bonferroni) so that "
@@ -179,21 +203,58 @@ def _plain(rows: Sequence[Sequence[str]]) -> list[list[str]]:
 
 
 def arm_rows(results: Mapping[str, Any], scores: Scores) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: one row for each arm, a column for each method and K."""
+    """Header and rows: one row for each arm, a column for each method and K, and what priming took."""
     columns = [(method, shots) for method in results["methods"] for shots in results["shots"]]
+    unit = unit_of(_cost(arm).flops for arm in results["arms"].values())
+    matched = results["matched"]
     rows = []
     for name, arm in results["arms"].items():
         found = [scores.get((name, *column)) for column in columns]
         cells = [spread(t_interval(list(by_seed.values()))) if by_seed else "-" for by_seed in found]
-        passes, seconds = "0", "0"
-        if arm["priming"]:
-            facts = arm["facts"]
-            passes = f"{facts['sentence_passes_chosen']:,.0f} of {facts['sentence_passes']:,}" if facts else "-"
-            seconds = f"{facts['seconds']:.0f}" if facts else "-"
-        rows.append([_escaped(arm["title"]), *cells, passes, seconds])
+        if matched:
+            cells.append(_baseline(results, scores, matched[name]) if name in matched else "-")
+        rows.append([_escaped(arm["title"]), *cells, *_compute(arm, unit)])
     many = len(results["shots"]) > 1
     titles = [METHOD_TITLES.get(method, method) + (f", K = {shots}" if many else "") for method, shots in columns]
-    return ["priming", *titles, "sentence passes", "seconds"], rows
+    return [
+        "priming",
+        *titles,
+        *(["at equal compute"] if matched else []),
+        "sentence passes",
+        unit.name,
+        "seconds",
+    ], rows
+
+
+def _baseline(results: Mapping[str, Any], scores: Scores, arm: str) -> str:
+    """Its means in one cell: by method, and for several K in their order."""
+    told = []
+    for method in results["methods"]:
+        found = [scores.get((arm, method, shots)) for shots in results["shots"]]
+        means = [f"{np.mean(list(by_seed.values())):.1f}" if by_seed else "-" for by_seed in found]
+        told.append(f"{METHOD_TITLES.get(method, method)} {' / '.join(means)}")
+    return ", ".join(told)
+
+
+def _compute(arm: Mapping[str, Any], unit: Unit) -> list[str]:
+    """Cells of what priming took: sentence passes, FLOPs, seconds."""
+    if not arm["priming"]:
+        return ["0", "0", "0"]
+    if not (facts := arm["facts"]):
+        return ["-", "-", "-"]
+    cost = _cost(arm)
+    return [
+        f"{facts['sentence_passes_chosen']:,.0f} of {facts['sentence_passes']:,}",
+        f"{unit.text(cost.chosen, '-')} of {unit.text(cost.flops, '-')}" if cost.flops is not None else "-",
+        f"{facts['seconds']:.0f}",
+    ]
+
+
+def _cost(arm: Mapping[str, Any]) -> PrimingCost:
+    if not arm["priming"]:
+        return PrimingCost(arm["title"], 0.0, 0.0)
+    facts = arm["facts"] or {}
+    return PrimingCost(arm["title"], facts.get("flops"), facts.get("flops_chosen"))
 
 
 def contrast_rows(

@@ -308,7 +308,9 @@ def _run_cell(
     if moves_backbone:
         start |= bench.backbone
     shots = sample(train, cell.shots, cell.seed, cell.language)
-    tuned = fine_tune(bench.model, task, bench.backbone, start, shots, settings, lr, cell.seed, cell.language)
+    tuned = fine_tune(
+        bench.model, task, bench.backbone, start, shots, settings, lr, cell.seed, cell.language, count=True
+    )
     scores, predicted = evaluate(bench.model, task, {**bench.backbone, **tuned.values}, test)
     after = weights_hash({name: tuned.values.get(name, value) for name, value in bench.backbone.items()})
     if after != bench.frozen and not moves_backbone:
@@ -323,7 +325,13 @@ def _run_cell(
             "transfer_seed": cell.seed,
         },
         "scores": scores,
-        "training": {"steps": tuned.steps, "lr": lr, "sentences": len(shots), "last_loss": tuned.losses[-1]},
+        "training": {
+            "steps": tuned.steps,
+            "lr": lr,
+            "sentences": len(shots),
+            "last_loss": tuned.losses[-1],
+            "flops": tuned.flops,
+        },
         "frozen": {"before": bench.frozen, "after": after, "unchanged": after == bench.frozen},
         "digest": _digest(config, source),
         "sentences": facts["sentences"],

@@ -74,6 +74,8 @@ def _make_suite(
     for arm in arms:
         title, changes, run, _ = ARMS[arm]
         cost = {"sentence_passes": 33600, "sentence_passes_chosen": 26880.0, "steps_chosen": [240], "seconds": 41.5}
+        share = 0.5 if arm == "multitask" else 1.0
+        cost |= {"flops": share * 3.36e12, "flops_chosen": share * 2.688e12}
         described[arm] = {
             "title": (titles or {}).get(arm, title),
             "set": changes,
@@ -94,6 +96,7 @@ def _make_suite(
         "shots": list(shots),
         "arms": described,
         "contrasts": [pair for pair in CONTRASTS if set(pair) <= set(arms)],
+        "matched": {},
         "records": records,
         "primings": primings,
         "failed": list(failed),
@@ -133,7 +136,7 @@ def _write_cell(file: Path, cell: dict[str, Any], test: list[Sentence]) -> None:
             "transfer_seed": cell["seed"],
         },
         "scores": entity_scores([line["gold"] for line in lines], [line["predicted"] for line in lines]),
-        "training": {"steps": 100, "lr": 0.01, "sentences": cell["shots"], "last_loss": 0.1},
+        "training": {"steps": 100, "lr": 0.01, "sentences": cell["shots"], "last_loss": 0.1, "flops": 1.6e10},
         "frozen": {"unchanged": True},
         "config": {"transfer": {"steps": 100, "batch": 16}},
         "volatile": {"seconds": 2.0 + own.random()},

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -117,7 +118,58 @@ def test_scores_are_means_over_seeds_with_an_interval_over_sentences_too(suite: 
     assert tables[0].header[:3] == ("arm", "pfeiffer", "head")
     row = next(row for row in tables[0].rows if row[0].text == "meta-priming")
     assert (row[2].text, row[2].note) == (spread(interval), limits(interval))
-    assert [(cell.text, cell.note) for cell in row[3:6]] == [("26,880", "of 33,600"), ("42", ""), ("1,600", "")]
+    compute = dict(zip(tables[0].header[3:], ((cell.text, cell.note) for cell in row[3:]), strict=True))
+    assert compute.pop("transfer s")[0] in ("2", "3")
+    assert compute == {
+        "priming passes": ("26,880", "of 33,600"),
+        "priming TFLOP": ("2.69", "of 3.36"),
+        "priming s": ("42", ""),
+        "transfer passes": ("1,600", ""),
+        "transfer GFLOP": ("16", ""),
+    }
+    unprimed = next(row for row in tables[0].rows if row[0].text == "no priming")
+    assert [(cell.text, cell.note) for cell in unprimed[3:6]] == [("0", "")] * 3
+
+
+def test_the_baseline_at_equal_compute_stands_beside_its_arm(folder: Path, suite: Suite, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "suite")
+    edit(tmp_path / "suite", lambda results: results.update(matched={"meta": "multitask", "gone": "meta"}))
+    made = gather(read_suite(tmp_path / "suite"))
+    table = section(made, "scores").tables[1]
+    assert table.header[3] == "at equal compute"
+    scores = {
+        method: np.mean(list(suite.by_seed("multitask", method, 100).values())) for method in ("pfeiffer", "head")
+    }
+    cells = {row[0].text: row[3].text for row in table.rows}
+    assert cells.pop("meta-priming") == f"pfeiffer {scores['pfeiffer']:.1f}, head {scores['head']:.1f}"
+    assert set(cells.values()) == {"–"}
+    assert "FLOPs of 'multi-task full fine-tuning' over those of 'meta-priming': 0.50 in all steps" in table.caption
+    for form in (as_html, as_markdown, as_latex):
+        assert "at equal compute" in form(made)
+        assert "priming TFLOP" in form(made)
+    row = next(row for row in csv.DictReader(io.StringIO(as_csv(made))) if row["arm"] == "meta")
+    assert row["at_equal_compute"] == "multitask"
+
+
+def test_what_was_made_before_flops_were_counted_has_none(small: Path) -> None:
+    def forget(results: dict[str, Any]) -> None:
+        del results["matched"]
+        for name in ("flops", "flops_chosen"):
+            del results["arms"]["meta"]["facts"][name]
+
+    edit(small, forget)
+    for file in small.rglob("record.json"):
+        record = json.loads(file.read_text("utf-8"))
+        del record["training"]["flops"]
+        file.write_text(json.dumps(record), "utf-8")
+    made = gather(read_suite(small))
+    table = section(made, "scores").tables[0]
+    assert table.header == (
+        *("arm", "head", "priming passes", "priming GFLOP", "priming s"),
+        *("transfer passes", "transfer GFLOP", "transfer s"),
+    )
+    assert [(row[3].text, row[3].note, row[6].text) for row in table.rows] == [("0", "", "–"), ("–", "", "–")]
+    assert {row["transfer_flops"] for row in csv.DictReader(io.StringIO(as_csv(made)))} == {""}
 
 
 def test_contrasts_are_corrected_over_all_of_them(suite: Suite, report: Report) -> None:
@@ -285,7 +337,9 @@ def test_csv_has_a_row_for_each_transfer(suite: Suite, report: Report) -> None:
     assert {row["arm"] for row in rows} == set(ARMS)
     assert float(rows[0]["lenient_f1"]) == suite.transfers[0].f1
     assert int(rows[0]["correct"]) > 0
-    assert rows[0]["priming_seconds"] == ""  # nothing was primed
+    assert rows[0]["priming_seconds"] == rows[0]["priming_flops"] == ""  # nothing was primed
+    assert float(rows[0]["transfer_flops"]) == 1.6e10
+    assert {row["priming_flops_chosen"] for row in rows if row["arm"] == "meta"} == {"2688000000000.0"}
 
 
 def test_nothing_from_corpus_titles_or_errors_acts(tmp_path: Path, make_suite: MakeSuite) -> None:

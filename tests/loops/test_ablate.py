@@ -22,7 +22,7 @@ from metaprime.loops import ablate as module
 from metaprime.loops.ablate import ablate
 from metaprime.loops.cells import Priming
 from metaprime.loops.forecast import forecast
-from metaprime.loops.suite_results import contrasts_of, scores_of
+from metaprime.loops.suite_results import arm_rows, contrasts_of, scores_of
 from metaprime.types import MetaprimeError
 
 from .conftest import TINY
@@ -38,6 +38,7 @@ SUITE: dict[str, Any] = {
         {"name": "multitask", "set": ["learner.name=multitask"], "rate": 0.5},
     ],
     "contrasts": [["meta", "none"], ["kept", "meta"]],
+    "matched": {"meta": "multitask"},
 }
 Write = Callable[..., Path]
 
@@ -57,6 +58,8 @@ def write(toy_encoder: Callable[[str], Path]) -> Write:
         ]
         place = [f"encoder.name={toy_encoder('bert')}", f"run.output={folder / 'runs'}"]
         values = SUITE | {"settings": {"toy": [*TINY, *own, *place]}} | changes
+        if "arms" in changes:
+            values["matched"] = {}
         file = folder / f"{values['name']}.yaml"
         file.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
         return file
@@ -125,6 +128,63 @@ def test_results_name_everything_that_was_made(finished: tuple[Path, dict[str, A
     assert results["arms"]["none"]["facts"] is None
     assert results["arms"]["meta"]["facts"]["sentence_passes"] == 2 * (2 * 2 + 4) * 4
     assert results["failed"] == []
+
+
+def test_facts_hold_the_flops_of_all_steps_and_of_the_chosen(finished: tuple[Path, dict[str, Any]]) -> None:
+    file, results = finished
+    folder = file.parent / "runs" / "tried"
+    for arm in ("meta", "kept", "multitask"):
+        facts, all_steps, chosen = results["arms"][arm]["facts"], [], []
+        for place, until in zip(results["primings"][arm].values(), facts["steps_chosen"], strict=True):
+            lines = [json.loads(line) for line in (folder / place / "metrics.jsonl").read_text("utf-8").splitlines()]
+            price = lines[1]["volatile"]["flops"] / lines[1]["subwords"]
+            all_steps.append(price * sum(line["subwords"] for line in lines[1:]))
+            chosen.append(price * sum(line["subwords"] for line in lines[1 : until + 1]))
+        assert facts["flops"] == pytest.approx(np.mean(all_steps))
+        assert facts["flops_chosen"] == pytest.approx(np.mean(chosen))
+        assert 0 <= facts["flops_chosen"] <= facts["flops"]
+    assert results["arms"]["kept"]["facts"] == results["arms"]["meta"]["facts"]
+
+
+def test_the_table_has_compute_and_the_baseline_at_equal_compute(finished: tuple[Path, dict[str, Any]]) -> None:
+    file, results = finished
+    folder = file.parent / "runs" / "tried"
+    scores = scores_of(results, folder)
+    header, rows = arm_rows(results, scores)
+    assert header[-4:] == ["at equal compute", "sentence passes", "GFLOP", "seconds"]
+    cells = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+    baseline = {
+        (method, shots): f"{np.mean(list(scores['multitask', method, shots].values())):.1f}"
+        for method in ("pfeiffer", "head")
+        for shots in (8, 30)
+    }
+    assert cells["meta-priming"]["at equal compute"] == (
+        f"AT {baseline['pfeiffer', 8]} / {baseline['pfeiffer', 30]}, HT {baseline['head', 8]} / {baseline['head', 30]}"
+    )
+    assert {cells[title]["at equal compute"] for title in ("no priming", "kept", "multitask")} == {"-"}
+    facts = results["arms"]["meta"]["facts"]
+    assert cells["meta-priming"]["GFLOP"] == f"{facts['flops_chosen'] / 1e9:.3g} of {facts['flops'] / 1e9:.3g}"
+    assert cells["no priming"]["GFLOP"] == "0"
+    theirs = results["arms"]["multitask"]["facts"]
+    told = f"FLOPs of 'multitask' over those of 'meta-priming': {theirs['flops'] / facts['flops']:.2f} in all steps"
+    assert told in (folder / "table.md").read_text("utf-8")
+
+
+def test_a_run_from_before_flops_were_counted_has_none(write: Write, tmp_path: Path) -> None:
+    file = write(tmp_path / "here", arms=SUITE["arms"][:2], contrasts=[], seeds="0")
+    folder = file.parent / "runs" / "tried"
+    metrics = folder / ablate(file, jobs=1)["primings"]["meta"]["0"] / "metrics.jsonl"
+    lines = [json.loads(line) for line in metrics.read_text("utf-8").splitlines()]
+    for line in lines[1:]:
+        del line["subwords"]
+        line["volatile"].pop("flops", None)
+    metrics.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    results = ablate(file, jobs=1)
+    facts = results["arms"]["meta"]["facts"]
+    assert facts["flops"] is facts["flops_chosen"] is None
+    header, rows = arm_rows(results, scores_of(results, folder))
+    assert header[-3:] == ["sentence passes", "GFLOP", "seconds"]
+    assert [row[-2] for row in rows] == ["0", "-"]
 
 
 def test_means_and_contrasts_are_those_of_the_records(finished: tuple[Path, dict[str, Any]]) -> None:
@@ -236,7 +296,9 @@ def test_an_arm_whose_rate_cannot_be_chosen_fails_alone(
 
     monkeypatch.setattr(module, "choose_one", failing)
     results = ablate(
-        write(tmp_path / "here"), ["seeds=0-1", "arms=[{name: none, priming: null}]", "contrasts=[]"], jobs=1
+        write(tmp_path / "here"),
+        ["seeds=0-1", "arms=[{name: none, priming: null}]", "contrasts=[]", "matched={}"],
+        jobs=1,
     )
     assert [(one["seed"], one["error"]) for one in results["failed"]] == [
         (0, "no rate today"),
@@ -288,9 +350,10 @@ def test_a_changed_suite_is_refused_with_the_difference(
         ablate(file, ["inner.lr=0.4"], jobs=1)
     with pytest.raises(MetaprimeError, match=r"inner\.lr"):
         forecast(file, ["inner.lr=0.4"])
+    forecast(file, ["contrasts=[]", "matched={}"])  # what is compared may change
     changed = json.dumps([{"name": "none", "priming": None}, {"name": "meta", "set": ["inner.steps=3"]}])
     with pytest.raises(MetaprimeError, match=r"suite\.arms\.meta\.set: \[\] -> \[\"inner.steps=3\"\]"):
-        ablate(file, [f"arms={changed}", "contrasts=[]"], jobs=1)
+        ablate(file, [f"arms={changed}", "contrasts=[]", "matched={}"], jobs=1)
     assert (file.parent / "runs" / "tried" / "results.json").read_bytes() == before
     assert calls == []
 

@@ -68,6 +68,10 @@ def test_leaves_what_it_promises(finished: tuple[Config, dict[str, Any]]) -> Non
     for pair in CONTRASTS:
         assert table.count(f"| {' - '.join(pair)} |") == 2  # methods
     assert results["failed"] == []
+    for name, arm in results["arms"].items():
+        assert (arm["facts"] is None) == (name == "none")
+        assert not arm["facts"] or arm["facts"]["flops"] >= arm["facts"]["flops_chosen"] >= 0
+    assert "at equal compute" not in table  # no arm has a match
 
 
 def test_shows_the_encoder_it_says(finished: tuple[Config, dict[str, Any]]) -> None:

@@ -67,6 +67,35 @@ def test_full_fine_tuning_moves_theta_by_value(parts: Parts) -> None:
     assert weights_hash({name: tuned.values[name] for name in parts.state.backbone}) != before
 
 
+def test_full_fine_tuning_costs_what_it_does_by_hand(parts: Parts) -> None:
+    rows, encoder = parts.rows[:6], parts.model.backbone.config
+    start = {**start_of(parts), **parts.state.backbone}
+    settings, positions = TransferConfig(steps=1, batch=6), parts.task.collate(rows)["input_ids"].numel()
+    tuned = fine_tune(parts.model, parts.task, parts.state.backbone, start, rows, settings, 1e-3, 0, "qaa", count=True)
+    wide, inner, layers = encoder.hidden_size, encoder.intermediate_size, encoder.num_hidden_layers
+    adapter = 2 * wide * parts.config.peft.bottleneck  # one in each layer, down and up
+    weights = layers * (4 * wide * wide + 2 * wide * inner + adapter) + wide * len(parts.task.labels)
+    attention = layers * positions * (positions // 6) * wide  # each position looks at all of its sentence's
+    pooler = 6 * wide * wide  # runs and trains nothing
+    # A matrix product costs as much again for its weights' gradient and for its inputs'. Fused attention is two, then five.
+    assert tuned.flops == 2 * (3 * positions * weights + 7 * attention + pooler)
+
+
+def test_counting_is_asked_for_and_changes_no_bit(parts: Parts) -> None:
+    rows = parts.rows[:4]
+    one, other = (
+        fine_tune(
+            parts.model, parts.task, parts.state.backbone, start_of(parts), rows, settings, 1e-2, 3, "qaa", count=True
+        )
+        for settings in (TransferConfig(steps=3, batch=4), TransferConfig(steps=6, batch=4))
+    )
+    assert one.flops is not None
+    assert other.flops == pytest.approx(2 * one.flops)  # every batch holds the same sentences
+    silent = run(parts, rows)
+    assert silent.flops is None
+    assert all(torch.equal(value, other.values[name]) for name, value in silent.values.items())
+
+
 def test_the_loss_falls(parts: Parts) -> None:
     losses = run(parts, parts.rows[:8], lr=3e-2, steps=40, batch=8).losses
     assert len(losses) == 40

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from safetensors.torch import load_file
 from metaprime.config import Config, OuterConfig, dump_config, load_config, override
 from metaprime.loops import prime as module
 from metaprime.loops.checkpoint import newest_checkpoint
+from metaprime.loops.compute import Spent, reckoned
 from metaprime.loops.guards import Diverged, Guards
 from metaprime.loops.held_out import HeldOut
 from metaprime.loops.predict import predict
@@ -26,7 +28,7 @@ from metaprime.loops.prime import prime
 from metaprime.loops.transfer import transfer
 from metaprime.meta import Outcome
 from metaprime.models.encoder import load_encoder
-from metaprime.types import MetaprimeError, Params
+from metaprime.types import MetaBatch, MetaprimeError, Params
 
 MakeConfig = Callable[..., Config]
 RULES = ("reset", "keep", "carry_one", "carry_mean", "meta")
@@ -111,8 +113,24 @@ def test_one_line_of_metrics_for_each_step(primed_run: Config) -> None:
         assert all(
             line[key] > 0 for key in ("query_loss", "support_loss_before", "support_loss_after", "gradient_norm")
         )
-        assert set(line["volatile"]) == {"seconds"}
+        assert line["subwords"] > 0
+        assert set(line["volatile"]) == ({"seconds", "flops"} if line is lines[0] else {"seconds"})
     assert [line["lr"] for line in lines] == pytest.approx([1e-3, 0.75e-3, 0.5e-3, 0.25e-3])
+
+
+def test_a_line_says_how_many_positions_went_through_the_encoder(
+    tiny: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, honest = [], module._moved
+
+    def watched(batch: MetaBatch, device: torch.device) -> MetaBatch:
+        expected.append(sum(math.prod(tensors["labels"].shape) for tensors in (*batch.support, batch.query)))
+        return honest(batch, device)
+
+    monkeypatch.setattr(module, "_moved", watched)
+    prime(tiny(tmp_path / "run", *QUICK))
+    assert [line["subwords"] for line in metrics(tmp_path / "run")] == expected
+    assert len(set(expected)) == 2
 
 
 def test_provenance_says_where_the_weights_come_from(primed_run: Config) -> None:
@@ -200,6 +218,18 @@ def test_looped_and_batched_inner_loops_prime_alike(tiny: MakeConfig, tmp_path: 
         for name, flag in (("one", "true"), ("other", "false"))
     ]
     assert distance(*paths) < 1e-5
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_looped_and_batched_inner_loops_cost_alike(tiny: MakeConfig, tmp_path: Path, order: str) -> None:
+    lines = []
+    for flag in ("true", "false"):
+        # Whichever attention kernel the one takes, the other would take another.
+        changes = (f"inner.batched={flag}", f"inner.order={order}", "encoder.attention=eager")
+        prime(tiny(tmp_path / flag, *QUICK, *changes))
+        lines.append(metrics(tmp_path / flag)[0])
+    assert lines[0]["subwords"] == lines[1]["subwords"]
+    assert lines[0]["volatile"]["flops"] == lines[1]["volatile"]["flops"] > 1e6
 
 
 def test_multitask_trains_backbone_and_head_without_an_adapter(tiny: MakeConfig, tmp_path: Path) -> None:
@@ -358,6 +388,15 @@ def test_resume_goes_on_from_the_checkpoint_and_ends_alike(tiny: MakeConfig, tmp
         both = [(tmp_path / run / "primed" / name).read_bytes() for run in ("whole", "broken")]
         assert both[0] == both[1]
     assert [line["step"] for line in metrics(tmp_path / "broken")] == [0, 1, 2, 3, 4]
+    counts = [
+        [Spent(line["subwords"], line["volatile"].get("flops")) for line in metrics(tmp_path / run)[1:]]
+        for run in ("whole", "broken")
+    ]
+    assert [[step.flops is not None for step in steps] for steps in counts] == [
+        [True, False, False, False],
+        [True, False, False, True],
+    ]
+    assert reckoned(counts[0]) == reckoned(counts[1]) is not None
 
 
 def test_resume_before_the_first_checkpoint_begins_anew(

@@ -60,6 +60,20 @@ def test_arms_are_overrides_of_the_base(write: Write) -> None:
     assert plan.arms["multitask"].title == "multitask"
 
 
+def test_an_arm_can_have_a_share_of_the_steps_and_a_match(write: Write) -> None:
+    arms = [*GOOD["arms"][:2], {"name": "brief", "set": ["learner.name=multitask"], "rate": 0.5, "steps": 0.4}]
+    plan = read_plan(write(arms=arms, matched={"meta": "brief"}))
+    assert plan.matched == {"meta": "brief"}
+    brief = plan.arms["brief"]
+    assert brief.priming
+    assert (brief.priming.outer.lr, brief.priming.outer.steps) == (0.001, 3)  # of seven
+    assert brief.set == ("outer.lr=0.001", "outer.steps=3", "learner.name=multitask")
+    shorter = read_plan(write(arms=arms), ["outer.steps=1"]).arms["brief"].priming
+    assert shorter
+    assert shorter.outer.steps == 1
+    assert read_plan(write()).matched == {}
+
+
 def test_axes_are_multiplied_and_go_to_the_side_they_concern(write: Write) -> None:
     axes = {"inner.steps": [1, 2, 3], "inner.order": ["first", "second"], "transfer.start_head": ["fresh", "primed"]}
     plan = read_plan(write(arms=None, contrasts=None, axes=axes))
@@ -107,6 +121,9 @@ ARMS = GOOD["arms"]
         ({"arms": [*ARMS, {"name": "again", "set": ["inner.steps=5"]}]}, "the arms 'meta' and 'again' are equal"),
         ({"contrasts": [["meta", "nine"]]}, "'nine' is unknown; did you mean none"),
         ({"contrasts": [["meta", "none"]] * 2}, "contrast .* stands twice"),
+        ({"matched": {"meta": "mulitask"}}, "matched: arm 'mulitask' is unknown; did you mean multitask"),
+        ({"matched": {"mta": "multitask"}}, "matched: arm 'mta' is unknown; did you mean meta"),
+        ({"matched": ["meta"]}, "matched: "),
         ({"axes": {"inner.stepps": [1]}}, r"arm 'inner.stepps=1': unknown key inner.stepps; did you mean steps"),
         ({"axes": {"inner.steps": []}}, "axes.inner.steps"),
         ({"axes": {"inner.steps": ["many"]}}, "inner.steps"),
@@ -116,7 +133,8 @@ ARMS = GOOD["arms"]
             {"arms": [{"name": "a", "transfer": ["inner.steps=2"]}], "contrasts": None},
             "no transfer depends on inner.steps",
         ),
-        ({"arms": [{"name": "a", "priming": None, "rate": 0.5}], "contrasts": None}, "leave out set and rate"),
+        ({"arms": [{"name": "a", "priming": None, "rate": 0.5}], "contrasts": None}, "leave out set, rate"),
+        ({"arms": [{"name": "a", "priming": None, "steps": 2}], "contrasts": None}, "leave out set, rate and steps"),
         ({"arms": [*ARMS, {"name": "b", "priming": "mta"}]}, "'mta' is unknown; did you mean meta"),
         ({"arms": [*ARMS, {"name": "b", "priming": "kept"}]}, "no priming of its own"),
         ({"tune": False}, "tune is false, but transfer.lr lists 3 rates"),

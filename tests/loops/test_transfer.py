@@ -62,6 +62,7 @@ def test_a_record_for_every_cell_in_order(finished: tuple[Config, list[dict[str,
         assert record["cell"]["priming_seed"] == 0
         assert record["training"]["sentences"] == shots
         assert (record["training"]["steps"], record["training"]["lr"]) == (4, 0.02)
+        assert record["training"]["flops"] > 1e6
         assert record["peft"]["method"] == method
         assert set(record["scores"]) == {"sentences", "lenient", "strict"}
         assert record["scores"]["sentences"] == 20
@@ -94,6 +95,11 @@ def test_a_cell_holds_what_its_method_moved_and_nothing_else(finished: tuple[Con
         assert (cell / "encoder").is_dir() == (method == "full")
 
 
+def test_what_moves_more_costs_more(finished: tuple[Config, list[dict[str, Any]]]) -> None:
+    flops = {r["cell"]["method"]: r["training"]["flops"] for r in finished[1] if r["cell"]["shots"] == 8}
+    assert flops["head"] < flops["pfeiffer"] < flops["full"]
+
+
 def test_predictions_stand_beside_words_and_gold(finished: tuple[Config, list[dict[str, Any]]]) -> None:
     cell = Path(finished[0].run.output) / "transfer" / "primed" / "qai-pfeiffer-k8-s0"
     lines = [json.loads(line) for line in (cell / "predictions.jsonl").read_text("utf-8").splitlines()]
@@ -106,10 +112,10 @@ def test_a_theta_that_moves_under_a_freezing_method_is_reported(
 ) -> None:
     honest = module.fine_tune
 
-    def careless(model: Any, task: Any, backbone: Params, *rest: Any) -> Any:
+    def careless(model: Any, task: Any, backbone: Params, *rest: Any, **named: Any) -> Any:
         with torch.no_grad():
             next(iter(backbone.values())).add_(1e-3)
-        return honest(model, task, backbone, *rest)
+        return honest(model, task, backbone, *rest, **named)
 
     monkeypatch.setattr(module, "fine_tune", careless)
     with pytest.raises(MetaprimeError, match="theta changed although pfeiffer freezes it"):
@@ -257,9 +263,9 @@ def start_of(config: Config, monkeypatch: pytest.MonkeyPatch) -> Params:
     caught: list[Params] = []
     honest = module.fine_tune
 
-    def watched(model: Any, task: Any, backbone: Params, start: Params, *rest: Any) -> Any:
+    def watched(model: Any, task: Any, backbone: Params, start: Params, *rest: Any, **named: Any) -> Any:
         caught.append({name: value.clone() for name, value in start.items()})
-        return honest(model, task, backbone, start, *rest)
+        return honest(model, task, backbone, start, *rest, **named)
 
     monkeypatch.setattr(module, "fine_tune", watched)
     transfer(config)

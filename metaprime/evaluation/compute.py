@@ -1,0 +1,61 @@
+"""FLOPs for people: a column in one unit, and how far two arms that count as equal in compute really are apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+COUNTED = (
+    "FLOPs are multiplications and additions of the matrix products of training (GFLOP: nine zeros, TFLOP: twelve, PFLOP: "
+    "fifteen), counted for one step and reckoned for the others by their sub-words"
+)
+"""What the columns hold, for captions."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """So many FLOPs, and what a column of them is headed."""
+
+    name: str
+    flops: float
+
+    def text(self, flops: float | None, unknown: str) -> str:
+        """Three digits, or all before the point where they are more."""
+        if flops is None or not math.isfinite(flops):
+            return unknown
+        value = flops / self.flops
+        return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+UNITS = (Unit("EFLOP", 1e18), Unit("PFLOP", 1e15), Unit("TFLOP", 1e12), Unit("GFLOP", 1e9))
+
+
+def unit_of(values: Iterable[float | None]) -> Unit:
+    """The largest unit that the largest value holds at least one of; the smallest there is if none."""
+    largest = max((value for value in values if value is not None and math.isfinite(value)), default=0.0)
+    return next((unit for unit in UNITS if unit.flops <= largest), UNITS[-1])
+
+
+@dataclass(frozen=True)
+class PrimingCost:
+    """An arm's FLOPs of priming, of all steps allowed and of those up to the stopping point; None where unknown."""
+
+    title: str
+    flops: float | None
+    chosen: float | None
+
+
+def how_equal(matched: Mapping[str, str], costs: Mapping[str, PrimingCost]) -> str:
+    """Sentences that say what the column `at equal compute` holds, and for each pair (arm -> baseline) how equal it is."""
+    pairs = [(costs[one], costs[other]) for one, other in matched.items() if {one, other} <= costs.keys()]
+    told = [
+        f"FLOPs of {other.title!r} over those of {one.title!r}: {_ratio(other.flops, one.flops)} in all steps, "
+        f"{_ratio(other.chosen, one.chosen)} up to the stopping points."
+        for one, other in pairs
+    ]
+    return " ".join(["At equal compute: the scores of a baseline that has the arm's compute without its idea.", *told])
+
+
+def _ratio(one: float | None, other: float | None) -> str:
+    return f"{one / other:.2f}" if other and one is not None else "unknown"
