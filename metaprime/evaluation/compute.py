@@ -50,7 +50,7 @@ def how_equal(matched: Mapping[str, str], costs: Mapping[str, PrimingCost]) -> s
     """Sentences that say what the column `at equal compute` holds, and for each pair (arm -> baseline) how equal it is."""
     pairs = [(costs[one], costs[other]) for one, other in matched.items() if {one, other} <= costs.keys()]
     told = [
-        f"FLOPs of {other.title!r} over those of {one.title!r}: {_ratio(other.flops, one.flops)} in all steps, "
+        f"FLOPs of “{other.title}” over those of “{one.title}”: {_ratio(other.flops, one.flops)} in all steps, "
         f"{_ratio(other.chosen, one.chosen)} up to the stopping points."
         for one, other in pairs
     ]

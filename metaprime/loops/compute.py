@@ -6,7 +6,6 @@ number by itself (activations, norms, the optimizer) is left out, and so is what
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, ParamSpec, Self, TypeVar
 
@@ -28,12 +27,6 @@ class Spent(NamedTuple):
     flops: int | None
 
 
-class _NoModules(contextlib.nullcontext[None]):
-    """In place of the counter's sums by module, whose hooks `torch.autograd.grad` refuses where a module is given a leaf."""
-
-    parents = frozenset({"Global"})
-
-
 def counted(
     wanted: bool, work: Callable[Given, Found], *given: Given.args, **named: Given.kwargs
 ) -> tuple[Found, int | None]:
@@ -48,9 +41,7 @@ def counted(
 
 
 class _NoHooks(ModuleTracker):
-    """Tells apart no modules. Its base would by hooks on their tensors, which keep graphs alive, and under which
-    `torch.autograd.grad` cannot reach a parameter that is a module's very input.
-    """
+    """In place of the counter's sums by module: `torch.autograd.grad` refuses its hooks where a module is given a leaf."""
 
     def __enter__(self) -> Self:
         return self

@@ -41,7 +41,7 @@ COSTS = {
 
 def test_a_match_says_how_good_it_is() -> None:
     assert how_equal({"meta": "plain"}, COSTS).endswith(
-        "FLOPs of 'without the idea' over those of 'as proposed': 0.99 in all steps, 0.50 up to the stopping points."
+        "FLOPs of “without the idea” over those of “as proposed”: 0.99 in all steps, 0.50 up to the stopping points."
     )
 
 

@@ -143,7 +143,7 @@ def test_the_baseline_at_equal_compute_stands_beside_its_arm(folder: Path, suite
     cells = {row[0].text: row[3].text for row in table.rows}
     assert cells.pop("meta-priming") == f"pfeiffer {scores['pfeiffer']:.1f}, head {scores['head']:.1f}"
     assert set(cells.values()) == {"–"}
-    assert "FLOPs of 'multi-task full fine-tuning' over those of 'meta-priming': 0.50 in all steps" in table.caption
+    assert "FLOPs of “multi-task full fine-tuning” over those of “meta-priming”: 0.50 in all steps" in table.caption
     for form in (as_html, as_markdown, as_latex):
         assert "at equal compute" in form(made)
         assert "priming TFLOP" in form(made)

@@ -166,7 +166,7 @@ def test_the_table_has_compute_and_the_baseline_at_equal_compute(finished: tuple
     assert cells["meta-priming"]["GFLOP"] == f"{facts['flops_chosen'] / 1e9:.3g} of {facts['flops'] / 1e9:.3g}"
     assert cells["no priming"]["GFLOP"] == "0"
     theirs = results["arms"]["multitask"]["facts"]
-    told = f"FLOPs of 'multitask' over those of 'meta-priming': {theirs['flops'] / facts['flops']:.2f} in all steps"
+    told = f"FLOPs of “multitask” over those of “meta-priming”: {theirs['flops'] / facts['flops']:.2f} in all steps"
     assert told in (folder / "table.md").read_text("utf-8")
 
 
