@@ -57,7 +57,9 @@ def change_key(values: dict[str, Any], text: str) -> None:
         if not isinstance(values, dict):
             raise MetaprimeError(f"override {text!r}: {name} is a value, not a section")
     try:
-        values[last] = yaml.safe_load(value)
+        parsed = yaml.safe_load(value)
+        # `data.source=synthetic:` names a source; YAML would make a mapping of it.
+        values[last] = value if value.endswith(":") and isinstance(parsed, dict) else parsed
     except _NOT_YAML as error:
         raise MetaprimeError(f"override {text!r}: the value is not YAML: {error}") from None
 

@@ -325,3 +325,9 @@ def test_the_embedded_encoder_reads_the_languages_it_is_primed_on() -> None:
     with pytest.raises(MetaprimeError, match="has not read the languages of 'synthetic:7'"):
         load_config(None, ["data.source=synthetic:7"])
     assert load_config(None, ["data.source=synthetic:7", "encoder.name=synthetic:7"]).data.source == "synthetic:7"
+
+
+@pytest.mark.parametrize("source", ["synthetic:", "synthetic:7"])
+def test_a_source_that_ends_in_a_colon_is_text_on_the_command_line(source: str) -> None:
+    assert load_config(None, [f"data.source={source}", f"encoder.name={source}"]).data.source == source
+    assert load_config(None, ["data.label_map={MISC: O}"]).data.label_map == {"MISC": "O"}

@@ -111,6 +111,12 @@ def collate(rows: Sequence[Row], pad_id: int) -> Batch:
     }
 
 
+def by_length(rows: Sequence[Row], size: int) -> list[list[int]]:
+    """Row numbers in groups of `size`, short sentences with short ones: little of a batch is then padding."""
+    order = sorted(range(len(rows)), key=lambda index: max(len(window.input_ids) for window in rows[index].windows))
+    return [order[first : first + size] for first in range(0, len(order), size)]
+
+
 def blank(row: Row, windows: int) -> Row:
     """A row of so many windows that answer for nothing: it fills a batch up to its neighbours' number of windows."""
     first = row.windows[0]

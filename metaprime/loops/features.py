@@ -12,13 +12,14 @@ import torch
 from torch.func import functional_call
 from torch.nn.utils.rnn import pad_sequence
 
+from metaprime.data.encoding import by_length
 from metaprime.models.primable import PrimableModel
 from metaprime.tasks.task import Task
 from metaprime.types import Batch, Loss, Params, Row
 
 HIDDEN = "hidden_BLD"
 WINDOWS = 64
-"""Read together, short ones with short ones."""
+"""Read together."""
 
 
 def moves_head_alone(model: PrimableModel, values: Params) -> bool:
@@ -32,14 +33,13 @@ def read_once(model: PrimableModel, task: Task, backbone: Params, rows: Sequence
     device = next(iter(backbone.values())).device
     own = {name.removeprefix("backbone."): value for name, value in backbone.items()}
     hidden: list[list[torch.Tensor]] = [[] for _ in rows]
-    order = sorted(range(len(rows)), key=lambda index: max(len(window.input_ids) for window in rows[index].windows))
-    for first in range(0, len(order), WINDOWS):
-        chosen = order[first : first + WINDOWS]
+    for chosen in by_length(rows, WINDOWS):
         batch = task.collate([rows[index] for index in chosen])
-        inputs = {name: batch[name].to(device) for name in ("input_ids", "attention_mask")}
-        hidden_BLD = iter(functional_call(model.backbone, own, (), inputs).last_hidden_state)
+        pieces = zip(*(batch[name].to(device).split(WINDOWS) for name in ("input_ids", "attention_mask")), strict=True)
+        read = (functional_call(model.backbone, own, (), {"input_ids": i, "attention_mask": m}) for i, m in pieces)
+        states_LD = (window for output in read for window in output.last_hidden_state)
         for index in chosen:
-            hidden[index] = [next(hidden_BLD)[: len(window.input_ids)].clone() for window in rows[index].windows]
+            hidden[index] = [next(states_LD)[: len(window.input_ids)].clone() for window in rows[index].windows]
     return hidden
 
 

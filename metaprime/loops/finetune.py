@@ -14,6 +14,7 @@ import torch
 from torch.func import functional_call
 
 from metaprime.config import TransferConfig
+from metaprime.data.encoding import by_length
 from metaprime.loops.compute import Spent, counted, reckoned, subwords
 from metaprime.loops.features import head_loss, moves_head_alone, read_once, with_hidden
 from metaprime.loops.schedule import warmup_decay
@@ -78,7 +79,7 @@ def fine_tune(
         optimizer.zero_grad(set_to_none=True)
         found, flops = counted(count and step == 0, _backward, loss, frozen, values, batch)
         spent.append(Spent(subwords(batch), flops))
-        not_finite_here(found.item(), language, step, lr)
+        check_loss(found.item(), language, step, lr)
         if settings.clip:
             torch.nn.utils.clip_grad_norm_(values.values(), settings.clip)
         for group in optimizer.param_groups:
@@ -95,7 +96,7 @@ def fine_tune(
     return FineTuned(kept, best[1] if best else settings.steps, losses, whole)
 
 
-def not_finite_here(loss: float, language: str, step: int, lr: float) -> None:
+def check_loss(loss: float, language: str, step: int, lr: float) -> None:
     """Refuses a loss that is infinite or not a number.
 
     Raises:
@@ -119,11 +120,9 @@ def evaluate(
     model: PrimableModel, task: Task, values: Params, rows: Sequence[Row]
 ) -> tuple[dict[str, Any], list[list[str]]]:
     """Scores and predictions (in the order of `rows`) under the given parameter values."""
-    order = sorted(range(len(rows)), key=lambda index: max(len(window.input_ids) for window in rows[index].windows))
     predicted: list[list[str]] = [[] for _ in rows]
     device = next(iter(values.values())).device
-    for first in range(0, len(order), EVALUATION_BATCH):
-        chosen = order[first : first + EVALUATION_BATCH]
+    for chosen in by_length(rows, EVALUATION_BATCH):
         batch = to_device(task.collate([rows[index] for index in chosen]), device)
         inputs = zip(*(batch[name].split(EVALUATION_BATCH) for name in ("input_ids", "attention_mask")), strict=True)
         logits_BLC = torch.cat([functional_call(model, values, pair) for pair in inputs])

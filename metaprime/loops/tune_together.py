@@ -13,7 +13,7 @@ import torch
 
 from metaprime.config import TransferConfig
 from metaprime.data.episodes import stacked
-from metaprime.loops.finetune import batches_of, not_finite_here, to_device
+from metaprime.loops.finetune import batches_of, check_loss, to_device
 from metaprime.loops.schedule import warmup_decay
 from metaprime.models.primable import PrimableModel, functional_loss
 from metaprime.tasks.task import Task
@@ -58,7 +58,7 @@ def tune_together(
         optimizer.zero_grad(set_to_none=True)
         losses_E = loss(frozen, values, to_device(stacked(parts, task.collate), device))
         for run, found in zip(runs, losses_E.tolist(), strict=True):
-            not_finite_here(found, run.language, step, lr)
+            check_loss(found, run.language, step, lr)
         losses_E.sum().backward()
         if settings.clip:
             _clip(values, settings.clip)

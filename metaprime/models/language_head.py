@@ -35,15 +35,15 @@ class LanguageHead(nn.Module):
         output = cast(nn.Linear, language_model.get_output_embeddings())
         self.encoder = _Handed()
         setattr(language_model, language_model.base_model_prefix, self.encoder)
-        self.drawn = {name: value.detach().clone() for name, value in language_model.named_parameters()}
+        own = {name: value for name, value in language_model.named_parameters() if value is not shared}
+        self.pretrained = {name: value.detach().clone() for name, value in own.items()}
         if output.weight is shared:
-            self.drawn = {name: value for name, value in self.drawn.items() if value.shape != shared.shape}
             output.weight = embedding.weight
         self.language_model = language_model
 
     def initial(self, generator: torch.Generator) -> Params:
         """As it was pre-trained; nothing is drawn. What it shares with the encoder is the encoder's."""
-        return {f"language_model.{name}": value.clone() for name, value in self.drawn.items()}
+        return {f"language_model.{name}": value.clone() for name, value in self.pretrained.items()}
 
     def forward(self, hidden_BLD: torch.Tensor) -> torch.Tensor:
         self.encoder.hidden_BLD = hidden_BLD
