@@ -222,6 +222,60 @@ def check(
     raise typer.Exit(0 if report.clean else 1)
 
 
+peft = typer.Typer(help="Look at the methods of parameter-efficient fine-tuning.", no_args_is_help=True)
+app.add_typer(peft, name="peft")
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run Python files that come with the encoder.")
+]
+
+
+@peft.command("list")
+def list_methods(
+    encoder: Annotated[str | None, typer.Option(help="Folder or hub id: count parameters on it.")] = None,
+    trust_remote_code: TrustRemoteCode = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array on stdout and nothing else.")] = False,
+) -> None:
+    """Every method: name, formula, source; with an encoder, how many parameters it trains and stores, and the tag head's."""
+    import json
+
+    from metaprime.loops.methods import COUNTS, HEADER, list_rows
+
+    header, rows = (*HEADER, *(COUNTS if encoder else ())), list_rows(encoder, trust_remote_code)
+    if as_json:
+        named = [dict(zip(header, row, strict=True)) for row in rows]
+        typer.echo(json.dumps(named, ensure_ascii=False, indent=2))
+        return
+    from rich.console import Console
+
+    from metaprime.evaluation.tables import terminal
+
+    Console().print(terminal("", header, rows, left=len(HEADER)))
+
+
+@peft.command("show")
+def show_method(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A method of `metaprime peft list`.")],
+    overrides: Overrides = None,
+    encoder: Annotated[str, typer.Option(help="Folder or hub id.", show_default=False)] = "",
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Where a method sits in an encoder: put in, self-checked, and each of its modules with the encoder's that calls it."""
+    from rich.console import Console
+
+    from metaprime.config import load_config
+    from metaprime.evaluation.tables import terminal
+    from metaprime.loops.methods import show
+
+    if not encoder:
+        raise MetaprimeError("metaprime peft show: say in which encoder: --encoder DIR")
+    keys = [f"encoder.name={encoder}", f"encoder.trust_remote_code={trust_remote_code}", "learner.name=multitask"]
+    size, modules = show(load_config(None, [*keys, f"peft.method={name}", *(overrides or [])]))
+    rows = [[m.path, m.site, " ".join(f"{part} {tuple(shape)}" for part, shape in m.shapes.items())] for m in modules]
+    Console().print(terminal("", ("module", "called by", "parameters"), rows, left=3))
+    typer.echo(f"{size.trained:,} parameters trained, {size.stored:,} stored, and {size.head:,} of the tag head")
+    typer.echo("self-check passed: every module called once by its site, every parameter reached by a gradient")
+
+
 def main() -> None:
     """Entry point: runs the command, turns a user's mistake into a message and exit code 2."""
     level = logging.WARNING if _first_process() else logging.ERROR  # of a launch the first process speaks for all

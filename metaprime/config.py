@@ -347,9 +347,9 @@ def _explain(item: Any, values: dict[str, Any]) -> str:
 
 
 def _known_keys(place: Sequence[str], values: dict[str, Any]) -> list[str]:
-    if list(place) == ["peft"]:  # the keys of the method that is named; an unknown method was told before
-        return list(METHODS[values["peft"].get("method", "pfeiffer")].config.model_fields)
     model: type[BaseModel] = Config
+    if place and place[0] == "peft":  # the keys of the method that is named; an unknown method was told before
+        model, place = METHODS[values["peft"].get("method", "pfeiffer")].config, place[1:]
     for name in place:
         candidates = [model.model_fields[name].annotation, *get_args(model.model_fields[name].annotation)]
         model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))

@@ -29,3 +29,13 @@ def for_each(value: torch.Tensor, dims: int, sentences: int) -> torch.Tensor:
     if value.dim() == dims:
         return value.expand(sentences, *value.shape)
     return value.repeat_interleave(sentences // len(value), dim=0)
+
+
+def along(value: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """A vector (D,), or one for each of T episodes, (T, D), in the shape that meets x (T * B, ..., D) element by element."""
+    if value.dim() == 1:
+        return value
+    if len(x) % len(value):
+        raise NotPerEpisode(f"an input of {len(x)} rows for {len(value)} episodes")
+    repeated = value.repeat_interleave(len(x) // len(value), dim=0)
+    return repeated.view(len(x), *(1 for _ in x.shape[1:-1]), -1)

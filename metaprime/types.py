@@ -38,6 +38,11 @@ PREFIX_SLOT = "metaprime_prefix"
 arguments giving (keys, values), each (H, P, D / H). Two rooms share the name, so it stands here."""
 
 
+BESIDE_SLOT = "metaprime_beside"
+"""Attribute of an attention module through which `peft` adds to what its heads give: a function of the queries
+(B, H, L, D / H) of the same shape."""
+
+
 class MetaprimeError(Exception):
     """A mistake the user can mend. The message names the file, line, key or value, and the remedy. Exit code 2."""
 
@@ -141,7 +146,8 @@ class LayerSites:
 
 @dataclass(frozen=True)
 class Sites:
-    """Where an encoder can be modified: its layers, D (`hidden`), H (`heads`) and D / H (`head_width`).
+    """Where an encoder can be modified: its layers, D (`hidden`), H (`heads`) and D / H (`head_width`), and all its modules
+    that have a `bias`, by path.
 
     H counts the heads of keys and values, which in grouped-query attention are fewer than the queries'.
     """
@@ -150,3 +156,4 @@ class Sites:
     hidden: int
     heads: int
     head_width: int
+    biased: dict[str, nn.Module]

@@ -253,7 +253,7 @@ def test_each_method_has_its_own_keys(name: str) -> None:
     for key in foreign - set(METHODS[name].config.model_fields):
         message = refused(*learner, f"peft.method={name}", f"peft.{key}=1")
         assert f"unknown key peft.{key}; " in message
-        assert f"did you mean {key}" not in message
+        assert f"did you mean {key}?" not in message
 
 
 def leaves(values: dict[str, Any], place: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

@@ -35,3 +35,8 @@ def test_tables_are_copies_of_results() -> None:
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#]+?)\)", README))))
 def test_links_lead_somewhere(link: str) -> None:
     assert link.startswith("https://") or (ROOT / link).exists()
+
+
+def test_the_page_of_methods_is_what_the_code_says() -> None:
+    done = subprocess.run([sys.executable, "docs/methods.py"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == (ROOT / "docs" / "methods.md").read_text("utf-8")

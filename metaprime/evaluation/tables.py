@@ -18,11 +18,11 @@ def markdown(header: Sequence[str], rows: Rows) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in [header, marks, *rows]) + "\n"
 
 
-def terminal(title: str, header: Sequence[str], rows: Rows) -> Table:
-    """The same for a terminal."""
+def terminal(title: str, header: Sequence[str], rows: Rows, left: int = 1) -> Table:
+    """The same for a terminal, with so many columns left-aligned."""
     table = Table(title=title)
     for place, name in enumerate(header):
-        table.add_column(name, justify="left" if place == 0 else "right")
+        table.add_column(name, justify="left" if place < left else "right")
     for row in rows:
         table.add_row(*row)
     return table

@@ -1,7 +1,8 @@
 """Attention that can be prefixed and batched: our functions behind the encoder's public attention interface.
 
-Registered as `metaprime_sdpa` and `metaprime_eager`. Each does what the stock one does and two things more: it puts a
-prefix before keys and values where `peft` left one (PREFIX_SLOT), and its mask is always spelled out. The stock mask
+Registered as `metaprime_sdpa` and `metaprime_eager`. Each does what the stock one does and three things more: it puts a
+prefix before keys and values where `peft` left one (PREFIX_SLOT), adds to what the heads give what `peft` wants beside them
+(BESIDE_SLOT), and its mask is always spelled out. The stock mask
 is left away where nothing is padded, which asks a tensor for its value and therefore breaks under `torch.func.vmap`;
 and a name registered without a mask function gets no mask at all, that is, padding is silently attended.
 
@@ -21,7 +22,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from metaprime.per_episode import for_each
-from metaprime.types import PREFIX_SLOT
+from metaprime.types import BESIDE_SLOT, PREFIX_SLOT
 
 IMPLEMENTATIONS = {"sdpa": "metaprime_sdpa", "eager": "metaprime_eager"}
 
@@ -64,6 +65,12 @@ def with_prefix(
     return key, value, F.pad(mask_BHLL, (key_KPd.shape[-2], 0), value=visible)
 
 
+def with_beside(module: nn.Module, query_BHLd: torch.Tensor, out_BHLd: torch.Tensor) -> torch.Tensor:
+    """The heads' result, and what the module has beside them."""
+    beside = getattr(module, BESIDE_SLOT, None)
+    return out_BHLd if beside is None else out_BHLd + beside(query_BHLd)
+
+
 def per_query_head(states_BKLd: torch.Tensor, heads: int) -> torch.Tensor:
     """(B, H, L, D / H): each key or value head as often as there are query heads that share it."""
     shared = heads // states_BKLd.shape[1]
@@ -89,7 +96,7 @@ def sdpa_attention(
     learned = mask.is_floating_point() and torch.is_grad_enabled()
     with sdpa_kernel(SDPBackend.MATH) if learned else contextlib.nullcontext():
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling)
-    return out.transpose(1, 2).contiguous(), None
+    return with_beside(module, query, out).transpose(1, 2).contiguous(), None
 
 
 def eager_attention(
@@ -108,7 +115,7 @@ def eager_attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     weights = torch.softmax(query @ key.transpose(-1, -2) * scale + mask, dim=-1)
     weights = F.dropout(weights, dropout)
-    return (weights @ value).transpose(1, 2).contiguous(), weights
+    return with_beside(module, query, weights @ value).transpose(1, 2).contiguous(), weights
 
 
 FUNCTIONS: dict[str, Attend] = {"sdpa": sdpa_attention, "eager": eager_attention}

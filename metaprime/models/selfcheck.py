@@ -59,6 +59,12 @@ def check_injection(model: PrimableModel, batch: Batch, bare: torch.Tensor, iden
         raise MetaprimeError(f"self-check: no gradient reaches {', '.join(unreached)}")
 
 
+def called_at(model: PrimableModel, batch: Batch) -> dict[str, str]:
+    """The encoder's module that calls each PEFT module, both by path; a model that passed `check_injection` has one each."""
+    calls, _ = _count_calls(model, _start(model, batch), batch)
+    return {path: next(iter(by)) for path, by in calls.items()}
+
+
 def takes_episodes(model: PrimableModel, batch: Batch) -> bool:
     """Whether one pass with a leading T gives each of two episodes, of unlike sentences and values, what it gets alone.
 

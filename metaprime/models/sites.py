@@ -135,7 +135,13 @@ def resolve(encoder: PreTrainedModel, layout: Layout) -> Sites:
     config, key = encoder.config, layers[0].key
     heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = key.out_features // (3 if key is layers[0].query else 1)
-    return Sites(layers, key.in_features, heads, width // heads)
+    biased = {
+        path: module
+        for path, module in encoder.named_modules()
+        if dict(module.named_parameters(recurse=False)).get("bias") is not None
+        and not f"{path}.bias".startswith(layout.unused or ("\0",))
+    }
+    return Sites(layers, key.in_features, heads, width // heads, biased)
 
 
 def _layer_sites(encoder: PreTrainedModel, layer: nn.Module, layout: Layout) -> LayerSites:

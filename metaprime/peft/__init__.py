@@ -1,14 +1,27 @@
-"""What phi is. A new method is one file with a METHOD and one line here."""
+"""What phi is. A new method is one file with a METHOD, or a few lines in its family's file, and one line here."""
 
-from metaprime.peft import full, head, lora, pfeiffer, prefix
+from metaprime.peft import bitfit, bottleneck, full, head, heads, ia3, lora, mam, prefix
 from metaprime.peft.method import Method, MethodConfig
 
 METHODS: dict[str, Method] = {
-    "pfeiffer": pfeiffer.METHOD,
-    "prefix": prefix.METHOD,
-    "lora": lora.METHOD,
-    "head": head.METHOD,
-    "full": full.METHOD,
+    method.name: method
+    for method in (
+        bottleneck.PFEIFFER,
+        prefix.METHOD,
+        lora.LORA,
+        head.METHOD,
+        full.METHOD,
+        bottleneck.HOULSBY,
+        bottleneck.PARALLEL,
+        bottleneck.SCALED_PARALLEL,
+        bottleneck.PARALLEL_ATTENTION,
+        heads.METHOD,
+        lora.FFN_LORA,
+        mam.METHOD,
+        ia3.METHOD,
+        bitfit.METHOD,
+        bottleneck.BOTTLENECK,
+    )
 }
 
 __all__ = ["METHODS", "Method", "MethodConfig"]

@@ -13,4 +13,4 @@ class FullConfig(MethodConfig):
     method: Literal["full"] = "full"
 
 
-METHOD = Method(FullConfig, no_modules, "everything moves", moves_backbone=True)
+METHOD = Method(FullConfig, no_modules, "everything moves", "fine-tuning", moves_backbone=True)

@@ -13,4 +13,4 @@ class HeadConfig(MethodConfig):
     method: Literal["head"] = "head"
 
 
-METHOD = Method(HeadConfig, no_modules, "y = W_head Encoder(x), W_head alone moves")
+METHOD = Method(HeadConfig, no_modules, "y = W_head Encoder(x), W_head alone moves", "linear probing")

@@ -13,22 +13,32 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import nn
 
-from metaprime.peft.method import Method, MethodConfig, add_to_output, kaiming_uniform
+from metaprime.peft.method import Method, MethodConfig, add_to_output, kaiming_uniform, rows_of
 from metaprime.per_episode import linear
-from metaprime.types import LayerSites, Params, Sites
+from metaprime.types import Params, Sites
 
 Site = Literal["query", "key", "value", "attention_out", "ffn_in", "ffn_out"]
-FUSED = ("query", "key", "value")
-"""In the order in which a fused projection holds them."""
 
 
-class LoraConfig(MethodConfig):
+class TermsConfig(MethodConfig):
     """Rank r, alpha (the scale is alpha / r) and the projections that get a term."""
 
-    method: Literal["lora"] = "lora"
     rank: PositiveInt = 8
     alpha: PositiveFloat = 16.0
     sites: tuple[Site, ...] = Field(default=("query", "value"), min_length=1)
+
+
+class LoraConfig(TermsConfig):
+    """A term on queries and values, or on any projections."""
+
+    method: Literal["lora"] = "lora"
+
+
+class FfnLoraConfig(TermsConfig):
+    """A term on each of the feed-forward projections."""
+
+    method: Literal["ffn_lora"] = "ffn_lora"
+    sites: tuple[Literal["ffn_in"], Literal["ffn_out"]] = ("ffn_in", "ffn_out")
 
 
 class LowRank(nn.Module):
@@ -39,7 +49,7 @@ class LowRank(nn.Module):
 
     per_episode = True
 
-    def __init__(self, projection: nn.Linear, config: LoraConfig, rows: range | None = None) -> None:
+    def __init__(self, projection: nn.Linear, config: TermsConfig, rows: range | None = None) -> None:
         super().__init__()
         rows = rows or range(projection.out_features)
         self.scale = config.alpha / config.rank
@@ -65,18 +75,11 @@ def inject(sites: Sites, config: Any) -> nn.ModuleDict:
         terms = modules[str(index)] = nn.ModuleDict()
         for name in config.sites:
             projection: nn.Linear = getattr(layer, name)
-            term = terms[name] = LowRank(projection, config, _rows(layer, name))
+            term = terms[name] = LowRank(projection, config, rows_of(layer, name))
             add_to_output(projection, term, of_output=False)
     return modules
 
 
-def _rows(layer: LayerSites, name: str) -> range:
-    """The rows of the weight that make up this site: all, or a third of a fused query, key and value projection."""
-    rows = range(getattr(layer, name).out_features)
-    if name not in FUSED or layer.query is not layer.key:
-        return rows
-    width, place = len(rows) // len(FUSED), FUSED.index(name)
-    return rows[place * width : (place + 1) * width]
-
-
-METHOD = Method(LoraConfig, inject, "W x + (alpha / r) B A x")
+HU = "Hu et al. 2022, arXiv 2106.09685"
+LORA = Method(LoraConfig, inject, "W x + (alpha / r) B A x", HU)
+FFN_LORA = Method(FfnLoraConfig, inject, "W x + (alpha / r) B A x, W the feed-forward projections", HU)

@@ -59,4 +59,4 @@ def inject(sites: Sites, config: Any) -> nn.ModuleDict:
     return modules
 
 
-METHOD = Method(PrefixConfig, inject, "Attn(Q, [P_k; K], [P_v; V])")
+METHOD = Method(PrefixConfig, inject, "Attn(Q, [P_k; K], [P_v; V])", "Li & Liang 2021, arXiv 2101.00190")

@@ -113,7 +113,8 @@ def test_first_order_is_sgd_on_a_model_of_its_own(build: Builder, architecture: 
             torch.testing.assert_close(found.last_fast[name], adapted[-1][name], rtol=0, atol=1e-10)
             mean = torch.stack([one[name] for one in adapted]).mean(0)
             torch.testing.assert_close(found.mean_fast[name], mean, rtol=0, atol=1e-10)
-            assert not torch.allclose(adapted[-1][name], start[name][-1])  # the inner loop did move it
+            if not name.endswith("key.delta"):  # the same on every score of a query, which softmax takes away
+                assert not torch.allclose(adapted[-1][name], start[name][-1])  # the inner loop did move it
         torch.testing.assert_close(found.query_loss, torch.stack(losses), rtol=0, atol=1e-10)
 
 

@@ -1,0 +1,61 @@
+"""BitFit: every bias of the encoder moves, and nothing else (Ben Zaken et al. 2022).
+
+b <- b + delta, layer norms' included, delta zero at the start. It is added to the output of each module that has a bias,
+which is the same function, leaves the backbone's own values alone, and gives each episode a delta of its own.
+That of a keys' projection adds the same to every score of a query, which softmax takes away again (not so in DeBERTa, where
+keys meet positions): it belongs to the definition, and stays where it is but for rounding.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+from metaprime.peft.method import Method, MethodConfig
+from metaprime.per_episode import along
+from metaprime.types import MetaprimeError, Params, Sites
+
+
+class BitfitConfig(MethodConfig):
+    """Nothing to set."""
+
+    method: Literal["bitfit"] = "bitfit"
+
+
+class Shift(nn.Module):
+    """x (..., D) plus delta (D)."""
+
+    per_episode = True
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.delta = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + along(self.delta, x)
+
+    def initial(self, generator: torch.Generator) -> Params:
+        return {"delta": torch.zeros(self.delta.shape)}
+
+
+def inject(sites: Sites, config: MethodConfig) -> nn.ModuleDict:
+    """Hooks the output of every module of the encoder that has a bias.
+
+    Raises:
+        MetaprimeError: none has.
+    """
+    if not sites.biased:
+        raise MetaprimeError(
+            "peft.method bitfit: no module of this encoder has a bias, as is usual in ModernBERT and EuroBERT; "
+            "ia3 is as small and fits every encoder"
+        )
+    modules = nn.ModuleDict()
+    for path, module in sites.biased.items():
+        shift = modules[path.replace(".", ":")] = Shift(module.get_parameter("bias").numel())
+        module.register_forward_hook(lambda module, inputs, output, shift=shift: shift(output))
+    return modules
+
+
+METHOD = Method(BitfitConfig, inject, "b + delta for every bias b", "Ben Zaken et al. 2022, arXiv 2106.10199")

@@ -1,0 +1,240 @@
+"""Bottleneck adapters: the design space of He et al. (2022, 2110.04366), and the published adapters as points in it.
+
+    A(x) = s (f(W_d x + b_d) W_u + b_u),   h <- h + A(x)
+
+Two choices say what h and x are, `at` which block and `insertion` in what order:
+
+    insertion     at: attention                                       at: ffn
+    sequential    h = x = the block's projected output                h = x = the feed-forward output
+    parallel      h = the heads' context before W_o, x = its input    h = the feed-forward output, x = the block's input
+    pfeiffer      (none)                                              h = z = feed-forward output + residual, x = LN(z)
+
+`pfeiffer` gives LN(z + A(LN(z))): the same frozen layer norm twice, and the residual is the sum before it (Pfeiffer et al.
+2021; `ffn_option=pfeiffer` in the code of He et al.). In a pre-LN encoder, which has no such norm, z is what the layer
+gives, and it becomes z + A(z).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from torch import nn
+
+from metaprime.peft.method import Method, MethodConfig, add_between, add_to_output, kaiming_uniform
+from metaprime.per_episode import along, linear
+from metaprime.types import LayerSites, Params, Sites
+
+At = tuple[Literal["attention", "ffn"], ...]
+ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "relu": torch.relu,
+    "gelu": nn.functional.gelu,
+    "silu": nn.functional.silu,
+    "tanh": torch.tanh,
+    "identity": lambda x: x,
+}
+
+
+class DesignConfig(MethodConfig):
+    """A point of the design space: where A is, how wide, of which form, and how it is composed with h.
+
+    `composition`: `add` is h + A(x), its scale s fixed; in `learned` s is a parameter that starts as `scale`; `gated` is
+    (1 - g) h + g A(x) with a learned scalar g that starts at zero. `layer_norm: in` reads LN(x), with a layer norm of its own.
+    `init: lora` is W_d uniform, W_u zero: the encoder unchanged at the start. `init: bert` draws both from N(0, 0.02), as the
+    code of He et al. does; that start is not the identity.
+    """
+
+    at: At = Field(default=("ffn",), min_length=1)
+    insertion: Literal["sequential", "parallel", "pfeiffer"] = "sequential"
+    bottleneck: PositiveInt = 48
+    activation: Literal["relu", "gelu", "silu", "tanh", "identity"] = "relu"
+    composition: Literal["add", "learned", "gated"] = "add"
+    scale: PositiveFloat = 1.0
+    layer_norm: Literal["none", "in"] = "none"
+    init: Literal["lora", "bert"] = "lora"
+
+    @model_validator(mode="after")
+    def _possible(self) -> DesignConfig:
+        if len(set(self.at)) < len(self.at):
+            raise ValueError(f"at names a block twice: {', '.join(self.at)}")
+        if self.insertion == "pfeiffer" and self.at != ("ffn",):
+            raise ValueError("insertion pfeiffer is around the feed-forward block's layer norm: at must be [ffn]")
+        if self.insertion == "pfeiffer" and self.composition == "gated":
+            raise ValueError("composition gated is not defined for insertion pfeiffer: use add or learned")
+        return self
+
+    @property
+    def identity(self) -> bool:
+        return self.init == "lora" or self.composition == "gated"
+
+
+class BottleneckConfig(DesignConfig):
+    """Any point of the design space."""
+
+    method: Literal["bottleneck"] = "bottleneck"
+
+
+class HoulsbyConfig(DesignConfig):
+    """After both blocks' output projections, before their residual sums."""
+
+    method: Literal["houlsby"] = "houlsby"
+    at: tuple[Literal["attention"], Literal["ffn"]] = ("attention", "ffn")
+    insertion: Literal["sequential"] = "sequential"
+
+
+class PfeifferConfig(DesignConfig):
+    """One per layer, around the feed-forward block's layer norm."""
+
+    method: Literal["pfeiffer"] = "pfeiffer"
+    at: tuple[Literal["ffn"]] = ("ffn",)
+    insertion: Literal["pfeiffer"] = "pfeiffer"
+    composition: Literal["add", "learned"] = "add"
+
+
+class ParallelConfig(DesignConfig):
+    """Beside the feed-forward block."""
+
+    method: Literal["parallel"] = "parallel"
+    at: tuple[Literal["ffn"]] = ("ffn",)
+    insertion: Literal["parallel"] = "parallel"
+
+
+class ScaledParallelConfig(DesignConfig):
+    """Beside the feed-forward block, and stronger: s = 4, the value that He et al. use for generation (2 for GLUE)."""
+
+    method: Literal["scaled_parallel"] = "scaled_parallel"
+    at: tuple[Literal["ffn"]] = ("ffn",)
+    insertion: Literal["parallel"] = "parallel"
+    scale: PositiveFloat = 4.0
+
+
+class ParallelAttentionConfig(DesignConfig):
+    """Beside the attention heads."""
+
+    method: Literal["parallel_attention"] = "parallel_attention"
+    at: tuple[Literal["attention"]] = ("attention",)
+    insertion: Literal["parallel"] = "parallel"
+
+
+class Bottleneck(nn.Module):
+    """A(x), x (..., in) to (..., out), and how it is composed with h."""
+
+    per_episode = True
+
+    def __init__(self, rows_in: int, rows_out: int, config: DesignConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.activation = ACTIVATIONS[config.activation]
+        if config.layer_norm == "in":
+            self.norm_weight = nn.Parameter(torch.zeros(rows_in))
+            self.norm_bias = nn.Parameter(torch.zeros(rows_in))
+        self.down_weight = nn.Parameter(torch.zeros(config.bottleneck, rows_in))
+        self.down_bias = nn.Parameter(torch.zeros(config.bottleneck))
+        self.up_weight = nn.Parameter(torch.zeros(rows_out, config.bottleneck))
+        self.up_bias = nn.Parameter(torch.zeros(rows_out))
+        if config.composition == "learned":
+            self.scale = nn.Parameter(torch.zeros(1))
+        if config.composition == "gated":
+            self.gate = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.config.layer_norm == "in":
+            # Not the weights of `layer_norm`: torch 2.13 has a wrong second derivative for them under vmap (test_traps.py).
+            x = nn.functional.layer_norm(x, x.shape[-1:]) * along(self.norm_weight, x) + along(self.norm_bias, x)
+        inner = self.activation(linear(x, self.down_weight, self.down_bias))
+        change = linear(inner, self.up_weight, self.up_bias)
+        return change * (along(self.scale, x) if self.config.composition == "learned" else self.config.scale)
+
+    def compose(self, h: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
+        if self.config.composition != "gated":
+            return h + change
+        return h + along(self.gate, h) * (change - h)
+
+    def initial(self, generator: torch.Generator) -> Params:
+        (width, rows_in), rows_out = self.down_weight.shape, len(self.up_bias)
+        if self.config.init == "lora":
+            down, up = kaiming_uniform(width, rows_in, generator=generator), torch.zeros(rows_out, width)
+        else:
+            down = 0.02 * torch.randn(width, rows_in, generator=generator)
+            up = 0.02 * torch.randn(rows_out, width, generator=generator)
+        return {
+            **({"norm_weight": torch.ones(rows_in)} if self.config.layer_norm == "in" else {}),
+            **({"norm_bias": torch.zeros(rows_in)} if self.config.layer_norm == "in" else {}),
+            "down_weight": down,
+            "down_bias": torch.zeros(width),
+            "up_weight": up,
+            "up_bias": torch.zeros(rows_out),
+            **({"scale": torch.full((1,), self.config.scale)} if self.config.composition == "learned" else {}),
+            **({"gate": torch.zeros(1)} if self.config.composition == "gated" else {}),
+        }
+
+
+def inject(sites: Sites, config: Any) -> nn.ModuleDict:
+    """One adapter for every layer and every block of `at`."""
+    modules = nn.ModuleDict()
+    for index, layer in enumerate(sites.layers):
+        modules[str(index)] = nn.ModuleDict({at: PLACES[config.insertion, at](layer, config) for at in config.at})
+    return modules
+
+
+def _after(projection: nn.Linear, config: DesignConfig) -> Bottleneck:
+    adapter = Bottleneck(projection.out_features, projection.out_features, config)
+    add_to_output(projection, adapter, of_output=True, compose=adapter.compose)
+    return adapter
+
+
+def _beside_attention(layer: LayerSites, config: DesignConfig) -> Bottleneck:
+    """Tapped at the values' projection: DeBERTa uses those of queries and keys twice."""
+    adapter = Bottleneck(layer.value.in_features, layer.attention_out.in_features, config)
+    add_between(layer.value, adapter, layer.attention_out, before=True, compose=adapter.compose)
+    return adapter
+
+
+def _beside_ffn(layer: LayerSites, config: DesignConfig) -> Bottleneck:
+    adapter = Bottleneck(layer.ffn_in.in_features, layer.ffn_out.out_features, config)
+    add_between(layer.ffn_in, adapter, layer.ffn_out, before=False, compose=adapter.compose)
+    return adapter
+
+
+def _around_norm(layer: LayerSites, config: DesignConfig) -> Bottleneck:
+    """Around a post-LN layer's last norm; in a pre-LN encoder, after the layer."""
+    adapter = Bottleneck(layer.ffn_out.out_features, layer.ffn_out.out_features, config)
+
+    def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        summed: torch.Tensor = module.forward(inputs[0] + adapter(output))  # not module(): it would call this hook
+        return summed
+
+    if layer.ffn_norm is None:
+        add_to_output(layer.layer, adapter, of_output=True)
+    else:
+        layer.ffn_norm.register_forward_hook(hook)
+    return adapter
+
+
+PLACES: dict[tuple[str, str], Callable[[LayerSites, DesignConfig], Bottleneck]] = {
+    ("sequential", "attention"): lambda layer, config: _after(layer.attention_out, config),
+    ("sequential", "ffn"): lambda layer, config: _after(layer.ffn_out, config),
+    ("parallel", "attention"): _beside_attention,
+    ("parallel", "ffn"): _beside_ffn,
+    ("pfeiffer", "ffn"): _around_norm,
+}
+
+HE = "He et al. 2022, arXiv 2110.04366"
+BOTTLENECK = Method(BottleneckConfig, inject, "h + s (f(x W_d + b_d) W_u + b_u), h and x of your choice", HE)
+HOULSBY = Method(
+    HoulsbyConfig,
+    inject,
+    "h + s (f(h W_d + b_d) W_u + b_u), after attention and FFN",
+    "Houlsby et al. 2019, arXiv 1902.00751",
+)
+PFEIFFER = Method(
+    PfeifferConfig,
+    inject,
+    "LN(z + s (f(LN(z) W_d + b_d) W_u + b_u)), z = FFN output + residual",
+    "Pfeiffer et al. 2021, arXiv 2005.00247",
+)
+PARALLEL = Method(ParallelConfig, inject, "FFN(x) + s (f(x W_d + b_d) W_u + b_u)", HE)
+SCALED_PARALLEL = Method(ScaledParallelConfig, inject, "FFN(x) + s (f(x W_d + b_d) W_u + b_u)", HE)
+PARALLEL_ATTENTION = Method(ParallelAttentionConfig, inject, "Attn(x) + s (f(x W_d + b_d) W_u + b_u), before W_o", HE)

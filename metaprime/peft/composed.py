@@ -1,0 +1,41 @@
+"""Several methods as one: each keeps its config, in a section of its own name, and its own sites."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import model_validator
+from torch import nn
+
+from metaprime.peft.method import Method, MethodConfig
+from metaprime.types import Sites
+
+
+class ComposedConfig(MethodConfig):
+    """Base of a composition's config: one field for each part, called as the part's method is."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _over_the_defaults(cls, values: Any) -> Any:
+        """A part's keys that are not given are those of the composition, not those the part has by itself."""
+        if not isinstance(values, dict):
+            return values
+        parts = {
+            name: field.default for name, field in cls.model_fields.items() if isinstance(field.default, MethodConfig)
+        }
+        given = {name: values[name] for name in parts if isinstance(values.get(name), dict)}
+        return values | {name: parts[name].model_dump() | part for name, part in given.items()}
+
+    @property
+    def identity(self) -> bool:
+        parts = (getattr(self, name) for name in type(self).model_fields)
+        return all(part.identity for part in parts if isinstance(part, MethodConfig))
+
+
+def composed(config: type[ComposedConfig], source: str, *parts: Method) -> Method:
+    """The composition of some methods: `composed(MamConfig, source, prefix.METHOD, bottleneck.SCALED_PARALLEL)`."""
+
+    def inject(sites: Sites, config: Any) -> nn.ModuleDict:
+        return nn.ModuleDict({part.name: part.inject(sites, getattr(config, part.name)) for part in parts})
+
+    return Method(config, inject, "; ".join(part.formula for part in parts), source)

@@ -1,0 +1,70 @@
+"""What `metaprime peft list` and `show` say, against counts and places taken from the encoder itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from metaprime.cli import app
+from metaprime.config import load_config
+from metaprime.loops.methods import COUNTS, HEADER, list_rows, show
+from metaprime.peft import METHODS
+from metaprime.types import MetaprimeError
+
+D, FFN, LAYERS, TAGS = 32, 64, 2, 7
+
+
+def counts(encoder: Path) -> dict[str, list[str]]:
+    return {row[0]: row[len(HEADER) :] for row in list_rows(str(encoder))}
+
+
+def test_every_method_is_listed_with_its_size(toy_bert: Path) -> None:
+    found = counts(toy_bert)
+    assert list(found) == list(METHODS)
+    head = f"{TAGS * (D + 1):,}"
+    assert found["pfeiffer"] == [f"{LAYERS * (2 * D * 48 + 48 + D):,}"] * 2 + [head]
+    assert found["ia3"] == [f"{LAYERS * (2 * D + FFN):,}"] * 2 + [head]
+    assert found["head"] == ["0", "0", head]
+    assert int(found["full"][0].replace(",", "")) > 10_000
+    assert all(len(row) == len(HEADER) for row in list_rows(None))
+
+
+def test_what_does_not_fit_has_dashes(toy_encoder: Callable[[str], Path]) -> None:
+    found = counts(toy_encoder("modernbert"))
+    assert [name for name, sizes in found.items() if sizes == ["–"] * len(COUNTS)] == ["bitfit"]
+
+
+def test_where_a_method_sits(toy_bert: Path) -> None:
+    keys = [f"encoder.name={toy_bert}", "peft.method=mam", "peft.prefix.length=3"]
+    size, modules = show(load_config(None, keys))
+    assert {m.path: m.site for m in modules} == {
+        f"{part}.{layer}{end}": f"encoder.layer.{layer}.{site}"
+        for part, end, site in (("prefix", "", "attention.self"), ("scaled_parallel", ".ffn", "intermediate.dense"))
+        for layer in range(LAYERS)
+    }
+    assert modules[0].shapes == {"keys": (4, 3, 8), "values": (4, 3, 8)}
+    assert size.trained == LAYERS * (2 * 3 * D + 2 * D * 16 + 16 + D)
+    assert size.head == TAGS * (D + 1)
+
+
+def test_a_method_that_does_not_fit_says_why(toy_encoder: Callable[[str], Path]) -> None:
+    keys = [f"encoder.name={toy_encoder('modernbert')}", "peft.method=bitfit"]
+    with pytest.raises(MetaprimeError, match="no module of this encoder has a bias"):
+        show(load_config(None, keys))
+
+
+def test_on_the_command_line(toy_bert: Path) -> None:
+    listed = json.loads(CliRunner().invoke(app, ["peft", "list", "--json", "--encoder", str(toy_bert)]).stdout)
+    assert [row["method"] for row in listed] == list(METHODS)
+    assert set(listed[0]) == {*HEADER, *COUNTS}
+    shown = CliRunner().invoke(app, ["peft", "show", "ia3", "--encoder", str(toy_bert)], env={"COLUMNS": "200"})
+    assert shown.exit_code == 0
+    for words in ("0.key_factors", "encoder.layer.0.attention.self.key", "factors (32,)", "self-check passed"):
+        assert words in shown.stdout
+    nowhere = CliRunner().invoke(app, ["peft", "show", "ia3"])
+    assert isinstance(nowhere.exception, MetaprimeError)
+    assert "--encoder" in str(nowhere.exception)
