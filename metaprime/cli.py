@@ -276,6 +276,18 @@ def show_method(
     typer.echo("self-check passed: every module called once by its site, every parameter reached by a gradient")
 
 
+@peft.command("export")
+def export_method(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A transfer cell's folder.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that does not exist.")],
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Write lora, ffn_lora, ia3 or prompt, and the head, as Hugging Face's peft saves them."""
+    from metaprime.loops.export import export as run
+
+    _say(f"adapter for peft.PeftModel.from_pretrained: {run(folder, out, trust_remote_code)}")
+
+
 def main() -> None:
     """Entry point: runs the command, turns a user's mistake into a message and exit code 2."""
     level = logging.WARNING if _first_process() else logging.ERROR  # of a launch the first process speaks for all

@@ -146,8 +146,8 @@ class LayerSites:
 
 @dataclass(frozen=True)
 class Sites:
-    """Where an encoder can be modified: its layers, D (`hidden`), H (`heads`) and D / H (`head_width`), and all its modules
-    that have a `bias`, by path.
+    """Where an encoder can be modified: its layers, D (`hidden`), H (`heads`) and D / H (`head_width`), all its modules that
+    have a `bias`, by path, the table of its `words`' embeddings, and itself.
 
     H counts the heads of keys and values, which in grouped-query attention are fewer than the queries'.
     """
@@ -157,3 +157,5 @@ class Sites:
     heads: int
     head_width: int
     biased: dict[str, nn.Module]
+    words: nn.Embedding
+    encoder: nn.Module

@@ -50,6 +50,7 @@ APART_FROM_ATTENTION = {
     "scaled_parallel",
     "parallel_attention",
     "ffn_lora",
+    "prompt",
     "ia3",
     "bitfit",
     "bottleneck",
@@ -107,7 +108,7 @@ def bench(loaded: Callable[[str, str], tuple[Encoder, Task, list[Row]]], request
 
 
 def test_the_matrix_is_whole() -> None:
-    assert len(CELLS) == len(set(CELLS)) == 9 * 2 * 15 - 4
+    assert len(CELLS) == len(set(CELLS)) == 9 * 2 * 16 - 4
     assert {"bert", "xlm-roberta", "distilbert", "modernbert", "deberta-v2", "eurobert", "electra"} < set(LAYOUTS)
     assert {"pfeiffer", "prefix", "lora", "head", "full", "houlsby", "mam", "ia3", "bitfit"} < set(METHODS)
 

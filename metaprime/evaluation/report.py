@@ -5,23 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import product
-from typing import Any, TypeAlias
+from typing import Any
 
 import yaml
 
 from metaprime.evaluation import curves
-from metaprime.evaluation.bootstrap import mean_of, resample_sentences, two_way_t_interval
 from metaprime.evaluation.compute import COUNTED, PrimingCost, Unit, how_equal, unit_of
-from metaprime.evaluation.correction import Contrast, correct
+from metaprime.evaluation.correction import Contrast
 from metaprime.evaluation.errors import KINDS, ErrorCounts
 from metaprime.evaluation.examples import Example, arms_compared, examples
 from metaprime.evaluation.figures import Figure
-from metaprime.evaluation.statistics import Interval, paired_contrast, t_interval
+from metaprime.evaluation.scores import Scores, all_scores, contrasts_of, gains_over, middle_shots
+from metaprime.evaluation.statistics import Interval
 from metaprime.evaluation.suite import Arm, Suite, cost
-
-UNKNOWN = "–"
-Scores: TypeAlias = dict[tuple[str, str, int], Interval]
+from metaprime.evaluation.wording import UNKNOWN, limits, listed, number, p_text, signed, spread, whole
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ class Report:
 def gather(suite: Suite) -> Report:
     """Everything the suite has to say, whatever it lacks."""
     results = suite.results
-    scores, sentences_counted = _scores(suite)
+    scores, sentences_counted = all_scores(suite)
     shots = middle_shots(suite)
     contrasts = contrasts_of(suite)
     sections = [
@@ -87,8 +84,8 @@ def gather(suite: Suite) -> Report:
     stands = [contrast for contrast in contrasts.values() if contrast.bold]
     unprimed = [suite.title(suite.control)] if suite.control else []
     summary = [
-        f"{len(results.arms)} arms, methods {_listed(results.methods)}, target languages {_listed(results.languages)}, K = "
-        f"{_listed(results.shots)}, priming seeds {_listed(results.seeds)}.",
+        f"{len(results.arms)} arms, methods {listed(results.methods)}, target languages {listed(results.languages)}, K = "
+        f"{listed(results.shots)}, priming seeds {listed(results.seeds)}.",
         f"{len(suite.transfers)} transfers read of {_wanted(suite)}; {len(results.failed)} failed.",
         f"{len(stands)} of {len(contrasts)} contrasts have a corrected interval that excludes zero."
         if contrasts
@@ -97,67 +94,6 @@ def gather(suite: Suite) -> Report:
     ]
     title = f"{results.name} ({results.setting})" if results.setting else results.name
     return Report(title, tuple(summary), tuple(sections), tuple(_runs(suite)))
-
-
-def middle_shots(suite: Suite) -> int:
-    """The K of figures and tables that are for one K: the middle one, of two in the middle the smaller."""
-    ordered = sorted(suite.results.shots)
-    return ordered[(len(ordered) - 1) // 2] if ordered else 0
-
-
-def score_interval(suite: Suite, arm: str, method: str, shots: int) -> tuple[Interval, bool] | None:
-    """Mean over complete seeds with its 95 % interval, and whether that is over sentences too; None without such a seed.
-
-    Over sentences needs predictions of every language, on the same sentences for every seed.
-    """
-    replicates = suite.replicates(arm, method, shots)
-    if not replicates:
-        return None
-    parts = []
-    try:
-        for language in suite.results.languages:
-            mine = {seed: t for seed, done in replicates.items() for t in done if t.entry.language == language}
-            counts = {seed: t.counts_B3 for seed, t in mine.items() if t.counts_B3 is not None}
-            if len(counts) < len(replicates):
-                raise ValueError(f"{language}: predictions are lacking")
-            parts.append(resample_sentences(counts))
-        return two_way_t_interval(mean_of(parts)), True
-    except ValueError:
-        return t_interval(list(suite.by_seed(arm, method, shots).values())), False
-
-
-def _scores(suite: Suite) -> tuple[Scores, set[tuple[str, str, int]]]:
-    scores: Scores = {}
-    both = set()
-    for arm in suite.results.arms:
-        for method in suite.results.methods:
-            for shots in suite.results.shots:
-                if found := score_interval(suite, arm, method, shots):
-                    scores[arm, method, shots], over_sentences = found
-                    if over_sentences:
-                        both.add((arm, method, shots))
-    return scores, both
-
-
-def contrasts_of(suite: Suite) -> dict[tuple[str, str, str, int], Contrast]:
-    """(one, other, method, K) -> contrast, corrected over all that the suite asks for; empty where none can be computed.
-
-    One without a common seed cannot be tested yet, but counts among the others: what stands now must stand when it is
-    there.
-    """
-    results = suite.results
-    nothing_yet = ({0: math.nan}, {0: math.nan})
-    pairs = {}
-    for method in results.methods:
-        for shots in results.shots:
-            for one, other in results.contrasts:
-                if {one, other} <= results.arms.keys():
-                    scores = suite.by_seed(one, method, shots), suite.by_seed(other, method, shots)
-                    comparable = scores[0].keys() & scores[1].keys()
-                    pairs[one, other, method, shots] = scores if comparable else nothing_yet
-    if all(pair is nothing_yet for pair in pairs.values()):
-        return {}
-    return correct(pairs)
 
 
 def _scores_section(suite: Suite, scores: Scores, over_sentences: set[tuple[str, str, int]]) -> Section:
@@ -191,7 +127,7 @@ def _scores_table(suite: Suite, scores: Scores, over_sentences: set[tuple[str, s
         cells += [Cell(whole(passes)), Cell(transfer_unit.text(flops, UNKNOWN)), Cell(whole(seconds))]
         rows.append(tuple(cells))
     caption = (
-        f"Entity F1 (%, lenient, micro), mean of {_listed(results.languages)} after K = {shots} sentences each; mean ± standard "
+        f"Entity F1 (%, lenient, micro), mean of {listed(results.languages)} after K = {shots} sentences each; mean ± standard "
         "deviation over priming seeds; in brackets the 95 % interval over priming seeds and test sentences (°: over seeds "
         "alone, where predictions are lacking). A single seed has neither. Passes are sentences through the encoder in "
         f"training. {COUNTED}."
@@ -281,7 +217,7 @@ def _figure_section(key: str, title: str, figure: Figure | None, otherwise: str 
 def _gains_section(suite: Suite, shots: int) -> Section:
     if suite.control is None:
         return Section("gains", "Gains by language", "No arm without priming to compare with.")
-    gains = _gains(suite, suite.control, shots)
+    gains = gains_over(suite, suite.control, shots)
     if not gains:
         return Section("gains", "Gains by language", "No arm shares a seed with the control yet.")
     tables = []
@@ -300,21 +236,6 @@ def _gains_section(suite: Suite, shots: int) -> Section:
             tables.append(Table(caption, ("arm", *suite.results.languages), tuple(rows)))
     figure = curves.gain_dots(suite, gains, shots)
     return Section("gains", "Gains by language", "", tuple(tables), (figure,) if figure else ())
-
-
-def _gains(suite: Suite, control: str, shots: int) -> dict[tuple[str, str, str], Interval]:
-    """(arm, method, language) -> F1 above the control, over the seeds both have there."""
-
-    def by_seed(arm: str, method: str, language: str) -> dict[int, float]:
-        return {t.entry.seed: t.f1 for t in suite.select(arm=arm, method=method, language=language, shots=shots)}
-
-    gains = {}
-    for place in product(suite.results.arms, suite.results.methods, suite.results.languages):
-        arm, method, language = place
-        one, other = by_seed(arm, method, language), by_seed(control, method, language)
-        if arm != control and one.keys() & other.keys():
-            gains[place] = paired_contrast(one, other)
-    return gains
 
 
 def _errors_section(suite: Suite, shots: int) -> Section:
@@ -394,7 +315,7 @@ def _environment_section(suite: Suite) -> Section:
     commands = "\n".join(line for line in (results.command, f"metaprime report {suite.folder}") if line)
     config = yaml.safe_dump(results.config, sort_keys=False, allow_unicode=True) if results.config else ""
     code = [("Commands", commands), *([("Base config", config)] if config else [])]
-    note = f"Priming seeds {_listed(results.seeds)}."
+    note = f"Priming seeds {listed(results.seeds)}."
     return Section("environment", "Environment", note, tuple(tables), code=tuple(code))
 
 
@@ -445,40 +366,3 @@ def _runs(suite: Suite) -> Iterable[dict[str, Any]]:
             "transfer_seconds": None if math.isnan(seconds) else seconds,
             "record": entry.path,
         }
-
-
-def _listed(items: Iterable[Any]) -> str:
-    return ", ".join(map(str, items)) or "none"
-
-
-def number(value: float) -> str:
-    return f"{value:.1f}" if math.isfinite(value) else UNKNOWN
-
-
-def signed(value: float) -> str:
-    """With its sign, and a true minus."""
-    return f"{value:+.1f}".replace("-", "−") if math.isfinite(value) else UNKNOWN
-
-
-def whole(value: float | None) -> str:
-    return UNKNOWN if value is None or not math.isfinite(value) else f"{value:,.0f}"
-
-
-def spread(interval: Interval) -> str:
-    """`mean ± standard deviation`, the mean alone where there is one replicate."""
-    both = math.isfinite(interval.deviation)
-    return f"{number(interval.mean)} ± {number(interval.deviation)}" if both else number(interval.mean)
-
-
-def limits(interval: Interval, sign: bool = False) -> str:
-    """`[low, high]`; nothing where there is no interval."""
-    if not math.isfinite(interval.low):
-        return ""
-    low, high = (signed(end) if sign else number(end) for end in (interval.low, interval.high))
-    return f"[{low}, {high}]"
-
-
-def p_text(p: float) -> str:
-    if not math.isfinite(p):
-        return UNKNOWN
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"

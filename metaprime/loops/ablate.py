@@ -24,13 +24,15 @@ from metaprime.loops.forecast import count
 from metaprime.loops.lock import locked
 from metaprime.loops.metrics_log import Display
 from metaprime.loops.prime import prime
+from metaprime.loops.rates import try_rates
 from metaprime.loops.run_directory import check_writable
 from metaprime.loops.stopping import Stopping
 from metaprime.loops.suite import Plan, read_plan
 from metaprime.loops.suite_record import check_suite, open_suite
 from metaprime.loops.suite_results import RESULTS, TABLE, results_of, show, table_of
 from metaprime.loops.timing import note
-from metaprime.loops.transfer import open_source, transfer, try_rates
+from metaprime.loops.transfer import transfer
+from metaprime.loops.transfer_start import open_source
 from metaprime.loops.workers import Job, Pool, in_parallel, workers
 from metaprime.models.encoder import Encoder
 

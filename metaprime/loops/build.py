@@ -32,15 +32,18 @@ log = logging.getLogger(__name__)
 
 def build_task(config: Config, encoder: Encoder) -> Task:
     """The task of the config, over the encoder's tokenizer."""
-    longest = min(config.data.max_length, _longest(encoder))
+    methods = [METHODS[name].config() for name in config.transfer.methods if name != config.peft.method]
+    taken = max(method.positions for method in (config.peft, *methods))
+    longest = min(config.data.max_length, _longest(encoder) - taken)
     lengths = Lengths(longest, config.data.overlap, cut=config.data.long == "truncate")
     subwords = Subwords(encoder.tokenizer, cache_folder() if config.run.cache else None)
     return tagging(_labels(config), subwords, lengths)
 
 
-def task_over(labels: Sequence[str], encoder: Encoder) -> Task:
+def task_over(labels: Sequence[str], encoder: Encoder, method: MethodConfig) -> Task:
     """The task of a saved head: `labels` are its outputs' tags in order."""
-    return tagging(LabelSet(entity_types(labels), {}), Subwords(encoder.tokenizer), Lengths(_longest(encoder)))
+    lengths = Lengths(_longest(encoder) - method.positions)
+    return tagging(LabelSet(entity_types(labels), {}), Subwords(encoder.tokenizer), lengths)
 
 
 def text_alone(task: Task, encoder: Encoder, trust_remote_code: bool = False) -> Task:

@@ -15,7 +15,7 @@ from pathlib import Path
 from metaprime.config import Config, TransferConfig, override
 from metaprime.evaluation.records import read_record
 from metaprime.loops.run_directory import PRIMED, TRANSFERS
-from metaprime.loops.transfer import RECORD, Cell
+from metaprime.loops.transfer_record import RECORD, Cell
 from metaprime.types import MetaprimeError
 
 PRIMINGS = "priming"

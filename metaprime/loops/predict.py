@@ -33,7 +33,7 @@ def predict(folder: str | Path, text: str, trust_remote_code: bool = False) -> l
             "transfer, or prime with outer.head=meta"
         )
     encoder = load_encoder_of(artifact, trust_remote_code)
-    task = task_over(artifact.labels, encoder)
+    task = task_over(artifact.labels, encoder, artifact.method)
     rows = task.encode([Sentence(tuple(words), (task.labels[0],) * len(words), "text")])
     model = build_model(encoder, task, artifact.method, rows)
     assign(model, artifact.values)

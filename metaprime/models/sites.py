@@ -6,7 +6,7 @@ to a layer.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, cast
 
 from pydantic import Field
 from torch import nn
@@ -141,7 +141,8 @@ def resolve(encoder: PreTrainedModel, layout: Layout) -> Sites:
         if dict(module.named_parameters(recurse=False)).get("bias") is not None
         and not f"{path}.bias".startswith(layout.unused or ("\0",))
     }
-    return Sites(layers, key.in_features, heads, width // heads, biased)
+    words = cast(nn.Embedding, encoder.get_input_embeddings())
+    return Sites(layers, key.in_features, heads, width // heads, biased, words, encoder)
 
 
 def _layer_sites(encoder: PreTrainedModel, layer: nn.Module, layout: Layout) -> LayerSites:

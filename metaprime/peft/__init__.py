@@ -1,6 +1,6 @@
 """What phi is. A new method is one file with a METHOD, or a few lines in its family's file, and one line here."""
 
-from metaprime.peft import bitfit, bottleneck, full, head, heads, ia3, lora, mam, prefix
+from metaprime.peft import bitfit, bottleneck, full, head, heads, ia3, lora, mam, prefix, prompt
 from metaprime.peft.method import Method, MethodConfig
 
 METHODS: dict[str, Method] = {
@@ -18,6 +18,7 @@ METHODS: dict[str, Method] = {
         heads.METHOD,
         lora.FFN_LORA,
         mam.METHOD,
+        prompt.METHOD,
         ia3.METHOD,
         bitfit.METHOD,
         bottleneck.BOTTLENECK,

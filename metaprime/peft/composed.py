@@ -28,8 +28,15 @@ class ComposedConfig(MethodConfig):
 
     @property
     def identity(self) -> bool:
-        parts = (getattr(self, name) for name in type(self).model_fields)
-        return all(part.identity for part in parts if isinstance(part, MethodConfig))
+        return all(part.identity for part in self._parts())
+
+    @property
+    def positions(self) -> int:
+        return sum(part.positions for part in self._parts())
+
+    def _parts(self) -> list[MethodConfig]:
+        values = (getattr(self, name) for name in type(self).model_fields)
+        return [value for value in values if isinstance(value, MethodConfig)]
 
 
 def composed(config: type[ComposedConfig], source: str, *parts: Method) -> Method:

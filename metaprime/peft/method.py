@@ -28,6 +28,11 @@ class MethodConfig(Section):
         """Whether initial phi promises to leave the encoder unchanged."""
         return True
 
+    @property
+    def positions(self) -> int:
+        """How many of the encoder's positions it takes away from the words."""
+        return 0
+
 
 @dataclass(frozen=True)
 class Method:

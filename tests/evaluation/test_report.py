@@ -24,20 +24,11 @@ from metaprime.evaluation import curves
 from metaprime.evaluation.correction import correct
 from metaprime.evaluation.pages import as_html, write_report
 from metaprime.evaluation.plain import as_csv, as_latex, as_markdown
-from metaprime.evaluation.report import (
-    Report,
-    Section,
-    contrasts_of,
-    gather,
-    limits,
-    middle_shots,
-    p_text,
-    score_interval,
-    signed,
-    spread,
-)
+from metaprime.evaluation.report import Report, Section, gather
+from metaprime.evaluation.scores import contrasts_of, middle_shots, score_interval
 from metaprime.evaluation.statistics import Interval, t_interval
 from metaprime.evaluation.suite import Arm, Suite, primed_for, read_suite
+from metaprime.evaluation.wording import limits, p_text, signed, spread
 from metaprime.types import MetaprimeError
 
 MakeSuite = Callable[..., Path]

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from metaprime.config import Config, override
 from metaprime.evaluation.records import comparable, read_record
-from metaprime.loops import held_out
+from metaprime.loops import held_out, transfer_record
 from metaprime.loops import transfer as module
 from metaprime.loops.held_out import HeldOut
 from metaprime.loops.prime import prime
@@ -209,8 +209,8 @@ def test_what_changed_is_said_key_by_key_and_force_keeps_the_old(
     config = elsewhere(primed_run, tmp_path / "run", "transfer.methods=[head]")
     (record,) = transfer(config)
     changed = override(config, "transfer.steps=5", "transfer.seeds=[0, 1]")
-    honest = module.versions
-    monkeypatch.setattr(module, "versions", lambda: {**honest(), "torch": "9.9"})
+    honest = transfer_record.versions
+    monkeypatch.setattr(transfer_record, "versions", lambda: {**honest(), "torch": "9.9"})
     with pytest.raises(MetaprimeError, match="holds a transfer with other settings") as refused:
         transfer(changed)
     lines = ["transfer.steps: 4 -> 5", f"version of torch: {record['versions']['torch']} -> 9.9"]

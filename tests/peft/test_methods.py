@@ -43,6 +43,7 @@ PHI: dict[str, list[tuple[dict, int]]] = {
     "multihead_parallel": [({"length": 30}, LAYERS * 2 * 30 * D)],
     "ffn_lora": [({"rank": 16}, 1_474_560)],
     "mam": [({}, 599_232), ({"prefix": {"length": 30}}, 599_232 + LAYERS * 2 * 14 * D)],
+    "prompt": [({"length": 20}, 20 * D)],
     "ia3": [({}, LAYERS * (2 * D + F))],
     "bitfit": [({}, D + LAYERS * (4 * D + F + D + 2 * D))],  # the embeddings' layer norm, then each layer's
     "bottleneck": [

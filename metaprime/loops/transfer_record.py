@@ -1,0 +1,157 @@
+"""What a transfer leaves, what that depends on, and whether it is there already."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from metaprime.config import Config
+from metaprime.evaluation.records import Record, read_record
+from metaprime.files import write_json, written_aside
+from metaprime.loops.artifact import Artifact, save_artifact
+from metaprime.loops.changes import Facts, changes, fingerprint
+from metaprime.loops.run_directory import versions
+from metaprime.loops.transfer_start import Source
+from metaprime.models.encoder import Encoder, save_encoder, weights_hash
+from metaprime.peft import METHODS, MethodConfig
+from metaprime.tasks.task import Task
+from metaprime.types import MetaprimeError, Params, Row
+
+RECORD = "record.json"
+ASKED = ("methods", "shots", "seeds")
+"""Keys of the section `transfer` that say which cells are asked for: no record depends on them."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One transfer: what makes it different from its neighbours."""
+
+    language: str
+    method: str
+    shots: int
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        return f"{self.language}-{self.method}-k{self.shots}-s{self.seed}"
+
+
+def label(config: Config) -> str:
+    """A folder name for the encoder: `primed`, `base`, or the last part of a path or hub id."""
+    return config.transfer.encoder.rstrip("/").split("/")[-1] or "encoder"
+
+
+def digest_of(config: Config, source: Source) -> str:
+    """What a record depends on: data, method, transfer settings and the encoder's weights; not which cells were asked."""
+    settings = config.transfer.model_copy(update=dict.fromkeys(ASKED, ()))
+    lists: dict[str, Any] = {"languages": (), "target_languages": ()}
+    data = config.data.model_copy(update=lists)
+    part = config.model_copy(update={"transfer": settings, "data": data})
+    return f"{part.digest('data', 'peft', 'transfer')}-{source.encoder.weights[:12]}"
+
+
+def _relevant(values: dict[str, Any]) -> dict[str, Any]:
+    """Of a config as JSON, what a record depends on."""
+    kept = {section: dict(values[section]) for section in ("data", "peft", "transfer")}
+    for section, key in (("data", "languages"), ("data", "target_languages"), *(("transfer", key) for key in ASKED)):
+        kept[section].pop(key, None)
+    return kept
+
+
+def facts_of(config: Config, source: Source, language: str, train: list[Row], test: list[Row]) -> Facts:
+    return {
+        "config": _relevant(config.model_dump(mode="json")),
+        "versions": versions(),
+        "weights": {"the encoder": source.encoder.weights[:12]},
+        "sentences": {f"{language} (training)": fingerprint(train), f"{language} (scored)": fingerprint(test)},
+    }
+
+
+def is_done(folder: Path, facts: Facts, force: bool) -> bool:
+    """Whether the cell has a record, made as it would be made now."""
+    if not folder.exists():
+        return False
+    record = read_record(folder / RECORD)
+    try:
+        before = {**record, "config": _relevant(record["config"])}
+        before["weights"] = {"the encoder": record["digest"].rpartition("-")[2]}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise MetaprimeError(
+            f"record {folder / RECORD} is damaged ({error}): remove {folder}, or use --overwrite"
+        ) from None
+    different = changes(before, facts)
+    if different and not force:
+        raise MetaprimeError(
+            "\n".join(
+                [
+                    f"{folder} holds a transfer with other settings, sentences, versions or another encoder: choose another "
+                    "run.output, replace it with --overwrite, or keep it as it is with --force",
+                    *different,
+                ]
+            )
+        )
+    for line in different:
+        log.warning("keeping %s although it was made with something else: %s", folder, line)
+    return True
+
+
+def known_rates(root: Path, cells: Sequence[Cell], todo: Sequence[Cell]) -> dict[tuple[str, int], float]:
+    """Rates that cells which are done were given: they need not be chosen again."""
+    left = set(todo)
+    done = [cell for cell in cells if cell not in left]
+    return {(cell.method, cell.shots): read_record(root / cell.folder / RECORD)["training"]["lr"] for cell in done}
+
+
+def save_cell(
+    folder: Path,
+    cell: Cell,
+    method: MethodConfig,
+    source: Source,
+    task: Task,
+    values: Params,
+    record: Record,
+    test: Sequence[Row],
+    predicted: Sequence[Sequence[str]],
+) -> None:
+    light = {name: value for name, value in values.items() if not name.startswith("backbone.")}
+    provenance: dict[str, Any] = {"kind": "tuned", "seed": source.priming_seed, "cell": record["cell"]}
+    used = {
+        "attention": record["config"]["encoder"]["attention"],
+        "sites": source.encoder.layout.model_dump(mode="json"),
+    }
+    provenance["config"] = {"encoder": used}  # as the encoder was read here, so must it be for predicting
+    with written_aside(folder) as aside:
+        encoder, weights = source.encoder.name, source.encoder.weights
+        if METHODS[cell.method].moves_backbone:
+            encoder = str(aside / "encoder")
+            tuned = _tuned_encoder(source.encoder, values)
+            save_encoder(tuned, source.encoder.tokenizer, Path(encoder))
+            weights = weights_hash(dict(tuned.state_dict()))
+        provenance["encoder_weights"] = weights
+        save_artifact(aside, Artifact(method, task.labels, light, encoder, provenance))
+        with (aside / "predictions.jsonl").open("w", encoding="utf-8") as lines:
+            for row, tags in zip(test, predicted, strict=True):
+                words, gold = list(row.sentence.words), list(row.sentence.tags)
+                lines.write(
+                    json.dumps({"words": words, "gold": gold, "predicted": list(tags)}, ensure_ascii=False) + "\n"
+                )
+        write_json(aside / RECORD, record)
+
+
+def _tuned_encoder(encoder: Encoder, values: Params) -> PreTrainedModel:
+    """A copy with the tuned theta: the bench's own is where the next cell starts."""
+    module = copy.deepcopy(encoder.module)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            parameter.copy_(values[f"backbone.{name}"])
+    return module

@@ -1,0 +1,95 @@
+"""Where transfers start: the encoder, and the adapter and head that it was primed with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from metaprime.config import Config
+from metaprime.loops.artifact import CARD, Artifact, learned_groups, load_artifact, sites_of
+from metaprime.loops.assemble import open_encoder
+from metaprime.models.encoder import Encoder, load_encoder
+from metaprime.peft import METHODS, MethodConfig
+from metaprime.peft.method import no_modules
+from metaprime.tasks.task import Task
+from metaprime.types import MetaprimeError, Params
+
+
+@dataclass(frozen=True)
+class Source:
+    """The encoder that transfers start from, and its primed adapter and head if it has them."""
+
+    encoder: Encoder
+    artifact: Artifact | None
+
+    @property
+    def primed(self) -> Params:
+        return self.artifact.values if self.artifact else {}
+
+    @property
+    def priming_seed(self) -> int | None:
+        return self.artifact.provenance["seed"] if self.artifact else None
+
+
+def open_source(config: Config, accelerator: Accelerator | None = None) -> Source:
+    """The encoder named by `transfer.encoder`.
+
+    Raises:
+        MetaprimeError: nothing is primed there, or a primed start is asked of an encoder that was not primed.
+    """
+    settings = config.transfer
+    if settings.encoder == "base":
+        source = Source(open_encoder(config, accelerator), None)
+    else:
+        name = str(Path(config.run.output) / "primed") if settings.encoder == "primed" else settings.encoder
+        if settings.encoder == "primed" and not Path(name).is_dir():
+            raise MetaprimeError(
+                f"transfer.encoder: {name} does not exist; run `metaprime prime` first, or set transfer.encoder to base or "
+                "to a folder"
+            )
+        artifact = load_artifact(Path(name)) if (Path(name) / CARD).is_file() else None
+        sites = config.encoder.sites or (sites_of(artifact) if artifact else None)
+        encoder = load_encoder(name, config.encoder.attention, sites, config.encoder.trust_remote_code)
+        source = Source(encoder, artifact)
+    if "primed" in (settings.start_adapter, settings.start_head) and source.artifact is None:
+        raise MetaprimeError(
+            f"transfer.start_adapter and start_head cannot be primed: encoder {source.encoder.name} was not primed by "
+            "metaprime"
+        )
+    return source
+
+
+def method_config(config: Config, name: str) -> MethodConfig:
+    """The `peft` section where it is this method's, the method's defaults otherwise."""
+    return config.peft if config.peft.method == name else METHODS[name].config()
+
+
+def check_start(config: Config, source: Source, task: Task) -> None:
+    """Refuses a primed start that the primed adapter and head do not fit.
+
+    Raises:
+        MetaprimeError: the encoder was primed with another method, or its head with other labels.
+    """
+    settings, artifact = config.transfer, source.artifact
+    if artifact is None:
+        return
+    for group, start in (("adapter", settings.start_adapter), ("head", settings.start_head)):
+        if start == "primed" and group not in learned_groups(artifact):
+            raise MetaprimeError(
+                f"transfer.start_{group}: the encoder was primed with outer.{group} reset or keep, so that the one it comes "
+                f"with is a random draw: prime with outer.{group}=meta, or use start_{group}: fresh"
+            )
+    for name in settings.methods if settings.start_adapter == "primed" else ():
+        method = method_config(config, name)
+        if METHODS[name].inject is not no_modules and artifact.method != method:
+            raise MetaprimeError(
+                f"transfer.start_adapter: the encoder was primed with {artifact.method!r}, this transfer uses {method!r}: "
+                "use the same peft section, or start_adapter: fresh"
+            )
+    if settings.start_head == "primed" and artifact.labels != task.labels:
+        raise MetaprimeError(
+            f"transfer.start_head: the encoder was primed with the tags {', '.join(artifact.labels)}, data.labels gives "
+            f"{', '.join(task.labels)}: use the same data.labels, or start_head: fresh"
+        )

@@ -1,0 +1,142 @@
+"""What is written for Hugging Face's peft gives our logits in a model that peft loads."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.func import functional_call
+from transformers import AutoModelForTokenClassification
+
+from metaprime.data import synthetic
+from metaprime.data.encoding import Lengths
+from metaprime.data.labels import LabelSet
+from metaprime.data.subwords import Subwords
+from metaprime.interop.hf_peft import save_as_peft
+from metaprime.loops.build import build_model
+from metaprime.models.encoder import Encoder, load_encoder
+from metaprime.models.primable import PrimableModel, partition
+from metaprime.peft import METHODS, MethodConfig
+from metaprime.streams import torch_stream
+from metaprime.tasks.tagging import tagging
+from metaprime.types import MetaprimeError, Params
+
+peft = pytest.importorskip("peft")
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+
+IDS = torch.randint(5, 60, (2, 9), generator=torch_stream(0, "ids"))
+INPUTS = {"input_ids": IDS, "attention_mask": (torch.arange(9) < torch.tensor([[9], [6]])).long()}
+EVERY_SITE = ("query", "key", "value", "attention_out", "ffn_in", "ffn_out")
+
+
+def made(folder: Path, method: MethodConfig) -> tuple[Encoder, tuple[str, ...], PrimableModel, Params]:
+    """An encoder, the tags, a model of both with the method in it, and values for adapter and head, none of them zero."""
+    encoder = load_encoder(str(folder))
+    task = tagging(LabelSet(("PER", "ORG", "LOC")), Subwords(encoder.tokenizer), Lengths(64))
+    model = build_model(encoder, task, method, task.encode(synthetic.read("", "qaa", "train")[:4]))
+    draw = torch_stream(0, "phi and head")
+    state = partition(model)
+    values = {k: 0.3 * torch.randn(v.shape, generator=draw) for k, v in {**state.adapter, **state.head}.items()}
+    return encoder, task.labels, model, values
+
+
+def logits(model: PrimableModel, values: Params) -> torch.Tensor:
+    with torch.no_grad():
+        found: torch.Tensor = functional_call(model, values, tuple(INPUTS.values()))
+    return found[INPUTS["attention_mask"].bool()]
+
+
+def theirs(folder: Path, saved: Path) -> torch.Tensor:
+    config = json.loads((saved / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(folder)
+    base = AutoModelForTokenClassification.from_pretrained(folder, num_labels=7)
+    loaded = peft.PeftModel.from_pretrained(base, saved).eval()
+    with torch.no_grad():
+        found: torch.Tensor = loaded(**INPUTS).logits
+    return found[INPUTS["attention_mask"].bool()]
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [("lora", {"rank": 3}), ("lora", {"rank": 4, "alpha": 3.0, "sites": EVERY_SITE}), ("ffn_lora", {}), ("ia3", {})],
+    ids=str,
+)
+@pytest.mark.parametrize("model_type", ["bert", "xlm-roberta", "distilbert", "electra", "deberta-v2", "eurobert"])
+def test_the_logits_are_ours(
+    toy_encoder: Callable[[str], Path], tmp_path: Path, model_type: str, method: str, settings: dict[str, Any]
+) -> None:
+    folder = toy_encoder(model_type)
+    encoder, labels, model, values = made(folder, METHODS[method].config(**settings))
+    save_as_peft(encoder, METHODS[method].config(**settings), labels, values, tmp_path)
+    expected = logits(model, values)
+    torch.testing.assert_close(theirs(folder, tmp_path), expected, rtol=0, atol=1e-5)
+    stored = load_file(tmp_path / "adapter_model.safetensors")
+    assert sum(value.numel() for value in stored.values()) == sum(value.numel() for value in values.values())
+
+
+@pytest.mark.parametrize("model_type", ["bert", "xlm-roberta", "electra", "eurobert"])
+def test_a_prompt_is_ours_behind_its_own_positions(
+    toy_encoder: Callable[[str], Path], tmp_path: Path, model_type: str
+) -> None:
+    folder, method = toy_encoder(model_type), METHODS["prompt"].config(length=5)
+    encoder, labels, model, values = made(folder, method)
+    save_as_peft(encoder, method, labels, values, tmp_path)
+    base = AutoModelForTokenClassification.from_pretrained(folder, num_labels=7)
+    with torch.no_grad():
+        found = peft.PeftModel.from_pretrained(base, tmp_path).eval()(**INPUTS).logits
+    assert found.shape == (2, 5 + 9, 7)
+    mask = INPUTS["attention_mask"].bool()
+    torch.testing.assert_close(found[:, 5:][mask], logits(model, values), rtol=0, atol=1e-5)
+
+
+def test_a_fresh_process_needs_nothing_of_ours(toy_bert: Path, tmp_path: Path) -> None:
+    method = METHODS["lora"].config()
+    encoder, labels, model, values = made(toy_bert, method)
+    save_as_peft(encoder, method, labels, values, tmp_path / "saved")
+    save_file(INPUTS, tmp_path / "inputs.safetensors")
+    code = f"""
+import sys
+sys.modules["metaprime"] = None
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForTokenClassification
+base = AutoModelForTokenClassification.from_pretrained({str(toy_bert)!r}, num_labels=7)
+model = PeftModel.from_pretrained(base, {str(tmp_path / "saved")!r}).eval()
+save_file({{"logits": model(**load_file({str(tmp_path / "inputs.safetensors")!r})).logits.detach()}}, {str(tmp_path / "out")!r})
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+    found = load_file(tmp_path / "out")["logits"][INPUTS["attention_mask"].bool()]
+    torch.testing.assert_close(found, logits(model, values), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "method", "told"),
+    [
+        ("bert", "pfeiffer", "the function of 'pfeiffer'"),
+        ("bert", "head", "the function of 'head'"),
+        ("modernbert", "lora", "are one projection"),
+        ("bert", "prefix", "positions move on by the prefix's length"),
+    ],
+)
+def test_what_peft_cannot_is_said(
+    toy_encoder: Callable[[str], Path], tmp_path: Path, model_type: str, method: str, told: str
+) -> None:
+    config = METHODS[method].config()
+    encoder, labels, _, values = made(toy_encoder(model_type), config)
+    with pytest.raises(MetaprimeError, match=told):
+        save_as_peft(encoder, config, labels, values, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_peft_it_is_named(toy_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, labels, _, values = made(toy_bert, METHODS["lora"].config())
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(MetaprimeError, match="pip install peft"):
+        save_as_peft(encoder, METHODS["lora"].config(), labels, values, tmp_path)
