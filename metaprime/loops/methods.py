@@ -15,7 +15,7 @@ from metaprime.models.encoder import Encoder, load_encoder
 from metaprime.models.primable import partition
 from metaprime.models.selfcheck import called_at
 from metaprime.models.sites import resolve
-from metaprime.peft import METHODS, Method
+from metaprime.peft import METHODS, Method, MethodConfig
 from metaprime.types import MetaprimeError
 
 HEADER = ("method", "formula", "source")
@@ -74,7 +74,7 @@ def show(config: Config) -> tuple[Size, list[Module]]:
         for path, site in places.items()
     ]
     head = sum(value.numel() for value in partition(model).head.values())
-    return _size(model.backbone, model.adapter, METHODS[config.peft.method], head), found
+    return _size(model.backbone, model.adapter, METHODS[config.peft.method], config.peft, head), found
 
 
 def _counted(encoder: Encoder, method: Method, labels: int) -> list[str]:
@@ -87,10 +87,15 @@ def _counted(encoder: Encoder, method: Method, labels: int) -> list[str]:
             modules = method.inject(sites, method.config())
     except MetaprimeError:
         return ["–" for _ in COUNTS]
-    size = _size(weightless, modules, method, (sites.hidden + 1) * labels)
+    size = _size(weightless, modules, method, method.config(), (sites.hidden + 1) * labels)
     return [f"{count:,}" for count in (size.trained, size.stored, size.head)]
 
 
-def _size(backbone: nn.Module, adapter: nn.ModuleDict, method: Method, head: int) -> Size:
-    count = sum(parameter.numel() for parameter in (backbone if method.moves_backbone else adapter).parameters())
-    return Size(count, count, head)
+def _size(backbone: nn.Module, adapter: nn.ModuleDict, method: Method, config: MethodConfig, head: int) -> Size:
+    if method.moves_backbone:
+        whole = sum(parameter.numel() for parameter in backbone.parameters())
+        return Size(whole, whole, head)
+    trained = dict(adapter.named_parameters())
+    with torch.no_grad():
+        _, stored = method.collapse(config, adapter, {name: value.detach() for name, value in trained.items()})
+    return Size(sum(p.numel() for p in trained.values()), sum(v.numel() for v in stored.values()), head)

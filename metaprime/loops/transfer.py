@@ -189,5 +189,5 @@ def _run_cell(
             "written": time.strftime("%Y-%m-%dT%H:%M:%S"),
         },
     }
-    save_cell(folder, cell, bench.method, source, task, tuned.values, record, test, predicted)
+    save_cell(folder, cell, bench.method, bench.model.adapter, source, task, tuned.values, record, test, predicted)
     return record

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from metaprime.config import Config
@@ -116,6 +117,7 @@ def save_cell(
     folder: Path,
     cell: Cell,
     method: MethodConfig,
+    adapter: nn.ModuleDict,
     source: Source,
     task: Task,
     values: Params,
@@ -123,7 +125,11 @@ def save_cell(
     test: Sequence[Row],
     predicted: Sequence[Sequence[str]],
 ) -> None:
-    light = {name: value for name, value in values.items() if not name.startswith("backbone.")}
+    phi = {name.removeprefix("adapter."): value for name, value in values.items() if name.startswith("adapter.")}
+    with torch.no_grad():
+        method, phi = METHODS[cell.method].collapse(method, adapter, phi)
+    light = {f"adapter.{name}": value for name, value in phi.items()}
+    light |= {name: value for name, value in values.items() if name.startswith("head.")}
     provenance: dict[str, Any] = {"kind": "tuned", "seed": source.priming_seed, "cell": record["cell"]}
     used = {
         "attention": record["config"]["encoder"]["attention"],

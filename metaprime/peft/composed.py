@@ -8,7 +8,7 @@ from pydantic import model_validator
 from torch import nn
 
 from metaprime.peft.method import Method, MethodConfig
-from metaprime.types import Sites
+from metaprime.types import Params, Sites
 
 
 class ComposedConfig(MethodConfig):
@@ -45,4 +45,16 @@ def composed(config: type[ComposedConfig], source: str, *parts: Method) -> Metho
     def inject(sites: Sites, config: Any) -> nn.ModuleDict:
         return nn.ModuleDict({part.name: part.inject(sites, getattr(config, part.name)) for part in parts})
 
-    return Method(config, inject, "; ".join(part.formula for part in parts), source)
+    def collapse(config: Any, modules: Any, values: Params) -> tuple[MethodConfig, Params]:
+        smaller: dict[str, MethodConfig] = {}
+        kept: Params = {}
+        for part in parts:
+            own = {
+                name.removeprefix(f"{part.name}."): v for name, v in values.items() if name.startswith(f"{part.name}.")
+            }
+            smaller[part.name], left = part.collapse(getattr(config, part.name), modules[part.name], own)
+            kept |= {f"{part.name}.{name}": value for name, value in left.items()}
+        return config.model_copy(update=smaller), kept
+
+    formula = "; ".join(part.formula for part in parts)
+    return Method(config, inject, formula, source, collapse=collapse)

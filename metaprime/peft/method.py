@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from metaprime.types import LayerSites, Section, Sites
+from metaprime.types import LayerSites, Params, Section, Sites
 
 
 class MethodConfig(Section):
@@ -34,6 +34,11 @@ class MethodConfig(Section):
         return 0
 
 
+def as_it_is(config: Any, modules: nn.ModuleDict, values: Params) -> tuple[MethodConfig, Params]:
+    """Of a method that stores what it trains."""
+    return config, values
+
+
 @dataclass(frozen=True)
 class Method:
     """One way to fine-tune.
@@ -44,6 +49,8 @@ class Method:
         formula: one line for people.
         source: the paper it is from.
         moves_backbone: whether fine-tuning with it moves theta as well (full fine-tuning does).
+        collapse: config, modules and values (by their names in the modules) to what need be stored: another config of the
+            same method, and values that give the same function under it.
     """
 
     config: type[MethodConfig]
@@ -51,6 +58,7 @@ class Method:
     formula: str
     source: str
     moves_backbone: bool = False
+    collapse: Callable[[Any, nn.ModuleDict, Params], tuple[MethodConfig, Params]] = as_it_is
 
     @property
     def name(self) -> str:

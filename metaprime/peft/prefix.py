@@ -1,8 +1,9 @@
 """Prefix tuning: l learned keys and values before every self-attention's own (Li & Liang 2021).
 
-K <- [P_k; K], V <- [P_v; V]. The prefixes are raw keys and values, not projected, one pair per layer; positions do
-not shift. Direct parametrisation, entries from N(0, 0.02) (`prefix_nomlp` in the code of He et al. 2022), which is
-not the identity: softmax weight goes to the prefix from the start.
+K <- [P_k; K], V <- [P_v; V]. The prefixes are raw keys and values, not projected, one pair per layer; positions do not shift.
+They are not the identity: softmax weight goes to the prefix from the start. Two parametrisations, as in the code of He et al.
+(2022): directly, entries from N(0, 0.02) (`prefix_nomlp`); or through an MLP of width m over l vectors that all layers share,
+P = W_2 tanh(W_1 E + b_1) + b_2, initialised as PyTorch does (`prefix`). What the MLP gives is all that is stored.
 """
 
 from __future__ import annotations
@@ -12,16 +13,19 @@ from typing import Any, Literal
 import torch
 from pydantic import PositiveInt
 from torch import nn
+from torch.func import functional_call
 
-from metaprime.peft.method import Method, MethodConfig
+from metaprime.peft.method import Method, MethodConfig, kaiming_uniform
+from metaprime.per_episode import linear
 from metaprime.types import PREFIX_SLOT, Params, Sites
 
 
 class PrefixConfig(MethodConfig):
-    """Prefix length l."""
+    """Prefix length l; `mlp` is the width m of the MLP that it comes from in training, null for none."""
 
     method: Literal["prefix"] = "prefix"
     length: PositiveInt = 16
+    mlp: PositiveInt | None = None
 
     @property
     def identity(self) -> bool:
@@ -49,14 +53,94 @@ class Prefix(nn.Module):
         }
 
 
+class Inner(nn.Module):
+    """tanh(W_1 E + b_1), which all layers read: (l, m)."""
+
+    per_episode = True
+
+    def __init__(self, length: int, hidden: int, width: int) -> None:
+        super().__init__()
+        self.vectors = nn.Parameter(torch.zeros(length, hidden))
+        self.weight = nn.Parameter(torch.zeros(width, hidden))
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self) -> torch.Tensor:
+        return torch.tanh(linear(self.vectors, self.weight, self.bias))
+
+    def initial(self, generator: torch.Generator) -> Params:
+        vectors = torch.randn(self.vectors.shape, generator=generator)
+        return {"vectors": vectors, **_linear_start(self.weight, generator)}
+
+
+class Outer(nn.Module):
+    """One layer's part of W_2 and b_2: (l, m) to keys and values, each (H, l, D / H)."""
+
+    per_episode = True
+
+    def __init__(self, heads: int, head_width: int, width: int) -> None:
+        super().__init__()
+        self.shape = (2, heads, head_width)
+        self.weight = nn.Parameter(torch.zeros(2 * heads * head_width, width))
+        self.bias = nn.Parameter(torch.zeros(2 * heads * head_width))
+
+    def forward(self, inner_Pm: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        both_P2Hd = linear(inner_Pm, self.weight, self.bias).unflatten(-1, self.shape)
+        keys_PHd, values_PHd = both_P2Hd.unbind(-3)
+        return keys_PHd.transpose(-3, -2), values_PHd.transpose(-3, -2)
+
+    def initial(self, generator: torch.Generator) -> Params:
+        return _linear_start(self.weight, generator)
+
+
 def inject(sites: Sites, config: Any) -> nn.ModuleDict:
     """Leaves each layer's prefix where `models.attention` looks for it."""
     modules = nn.ModuleDict()
+    given: list[torch.Tensor] = []  # what all layers read, from the encoder's start to its end
+    if config.mlp:
+        inner = modules["inner"] = Inner(config.length, sites.hidden, config.mlp)
+
+        def begin(module: nn.Module, inputs: Any) -> None:
+            given[:] = [inner()]
+
+        def end(module: nn.Module, inputs: Any, output: Any) -> None:
+            given.clear()
+
+        sites.encoder.register_forward_pre_hook(begin)
+        sites.encoder.register_forward_hook(end)
     for index, layer in enumerate(sites.layers):
-        prefix = modules[str(index)] = Prefix(sites.heads, config.length, sites.head_width)
-        # A function, so that the attention module does not adopt the prefix as a child of the backbone.
-        setattr(layer.attention, PREFIX_SLOT, lambda prefix=prefix: prefix())
+        # Functions, so that the attention module does not adopt the prefix as a child of the backbone.
+        if config.mlp:
+            outer = modules[str(index)] = Outer(sites.heads, sites.head_width, config.mlp)
+            setattr(layer.attention, PREFIX_SLOT, lambda outer=outer: outer(given[0]))
+        else:
+            prefix = modules[str(index)] = Prefix(sites.heads, config.length, sites.head_width)
+            setattr(layer.attention, PREFIX_SLOT, lambda prefix=prefix: prefix())
     return modules
 
 
-METHOD = Method(PrefixConfig, inject, "Attn(Q, [P_k; K], [P_v; V])", "Li & Liang 2021, arXiv 2101.00190")
+def collapse(config: Any, modules: nn.ModuleDict, values: Params) -> tuple[MethodConfig, Params]:
+    """What the MLP gives, as a prefix without one."""
+    if not config.mlp:
+        return config, values
+    inner_Pm = functional_call(modules["inner"], _under("inner", values), ())
+    kept: Params = {}
+    for index in (name for name in modules if name != "inner"):
+        keys, states = functional_call(modules[index], _under(index, values), (inner_Pm,))
+        kept |= {f"{index}.keys": keys.contiguous(), f"{index}.values": states.contiguous()}
+    return config.model_copy(update={"mlp": None}), kept
+
+
+def _under(path: str, values: Params) -> Params:
+    return {name.removeprefix(f"{path}."): value for name, value in values.items() if name.startswith(f"{path}.")}
+
+
+def _linear_start(weight: torch.Tensor, generator: torch.Generator) -> Params:
+    """Weight and bias as `nn.Linear` starts with them, both uniform in +-1/sqrt(in)."""
+    rows, columns = weight.shape
+    bias = kaiming_uniform(rows, columns, generator=generator)[:, 0].clone()
+    return {"weight": kaiming_uniform(rows, columns, generator=generator), "bias": bias}
+
+
+METHOD = Method(
+    PrefixConfig, inject, "Attn(Q, [P_k; K], [P_v; V])", "Li & Liang 2021, arXiv 2101.00190", collapse=collapse
+)

@@ -16,6 +16,7 @@ from metaprime.evaluation.records import comparable, read_record
 from metaprime.loops import held_out, transfer_record
 from metaprime.loops import transfer as module
 from metaprime.loops.held_out import HeldOut
+from metaprime.loops.predict import predict
 from metaprime.loops.prime import prime
 from metaprime.loops.transfer import transfer
 from metaprime.types import MetaprimeError, Params
@@ -100,6 +101,21 @@ def test_a_cell_holds_what_its_method_moved_and_nothing_else(finished: tuple[Con
         groups = {name.split(".")[0] for name in values}
         assert groups == ({"head"} if method in ("head", "full") else {"adapter", "head"})
         assert (cell / "encoder").is_dir() == (method == "full")
+
+
+@pytest.mark.parametrize("peft", ["{method: prefix, mlp: 6}", "{method: mam, prefix: {length: 3, mlp: 6}}"])
+def test_what_a_prefix_came_from_is_not_stored_and_not_needed(primed_run: Config, tmp_path: Path, peft: str) -> None:
+    method = "mam" if "mam" in peft else "prefix"
+    keys = (f"peft={peft}", f"transfer.methods=[{method}]", "transfer.shots=8", "transfer.lr=0.05")
+    (record,) = transfer(elsewhere(primed_run, tmp_path / "run", *keys), quiet=True)
+    cell = tmp_path / "run" / "transfer" / "primed" / f"qai-{method}-k8-s0"
+    names = load_file(cell / "metaprime.safetensors").keys()
+    assert not [name for name in names if "inner" in name]
+    assert [name for name in names if name.endswith("0.keys")]
+    assert "mlp" in json.dumps(record["peft"])
+    lines = [json.loads(line) for line in (cell / "predictions.jsonl").read_text("utf-8").splitlines()]
+    for line in lines[:5]:
+        assert [tag for _, tag in predict(cell, " ".join(line["words"]))] == line["predicted"]
 
 
 def test_what_moves_more_costs_more(finished: tuple[Config, list[dict[str, Any]]]) -> None:

@@ -23,7 +23,11 @@ PHI: dict[str, list[tuple[dict, int]]] = {
         ({"bottleneck": 48}, 894_528),
         ({"bottleneck": 7}, LAYERS * (2 * D * 7 + 7 + D)),
     ],
-    "prefix": [({"length": 30}, 552_960), ({"length": 5}, LAYERS * 2 * 5 * D)],
+    "prefix": [
+        ({"length": 30}, 552_960),
+        ({"length": 5}, LAYERS * 2 * 5 * D),
+        ({"length": 30, "mlp": 800}, 30 * D + (D + 1) * 800 + (800 + 1) * 2 * LAYERS * D),
+    ],
     "lora": [
         ({"rank": 8, "sites": ("query", "value")}, 294_912),
         ({"rank": 16, "sites": ("ffn_in", "ffn_out")}, 1_474_560),

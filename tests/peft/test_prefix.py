@@ -12,9 +12,12 @@ from transformers import AutoModel, DynamicCache
 from transformers.models.modernbert.modeling_modernbert import apply_rotary_pos_emb
 
 from metaprime.models.encoder import load_encoder
+from metaprime.models.primable import PrimableModel
+from metaprime.models.selfcheck import takes_episodes
 from metaprime.models.sites import resolve
 from metaprime.peft import prefix
 from metaprime.streams import torch_stream
+from metaprime.tasks.tagging import TagHead
 
 LENGTH, HEADS, WIDTH = 5, 4, 8
 
@@ -151,3 +154,39 @@ def test_how_it_starts() -> None:
     for value in drawn.values():
         assert float(value.std()) == pytest.approx(0.02, rel=0.03)
         assert abs(float(value.mean())) < 1e-3
+
+
+@pytest.mark.parametrize("model_type", ["bert", "modernbert", "deberta-v2", "eurobert"])
+def test_with_an_mlp_it_is_the_prefix_that_the_mlp_gives(
+    toy_encoder: Callable[[str], Path], inputs: dict[str, torch.Tensor], model_type: str
+) -> None:
+    """Computed here by hand, and by `collapse`, which leaves a prefix without one."""
+    trained, plain = (load_encoder(str(toy_encoder(model_type))) for _ in range(2))
+    config = prefix.PrefixConfig(length=LENGTH, mlp=7)
+    sites = resolve(trained.module, trained.layout)
+    modules = prefix.inject(sites, config)
+    draw = torch_stream(0, "random phi")
+    for parameter in modules.parameters():
+        parameter.data = 0.5 * torch.randn(parameter.shape, generator=draw)
+    phi = {name: value.data for name, value in modules.named_parameters()}
+    inner = torch.tanh(phi["inner.vectors"] @ phi["inner.weight"].T + phi["inner.bias"])
+    direct = prefix.inject(resolve(plain.module, plain.layout), prefix.PrefixConfig(length=LENGTH))
+    for index in ("0", "1"):
+        both = (inner @ phi[f"{index}.weight"].T + phi[f"{index}.bias"]).view(LENGTH, 2, sites.heads, WIDTH)
+        direct[index].keys.data, direct[index].values.data = both[:, 0].transpose(0, 1), both[:, 1].transpose(0, 1)
+    with torch.no_grad():
+        found, expected = (
+            e.module(**inputs).last_hidden_state[inputs["attention_mask"].bool()] for e in (trained, plain)
+        )
+        smaller, stored = prefix.METHOD.collapse(config, modules, phi)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    assert smaller == prefix.PrefixConfig(length=LENGTH)
+    for name, value in direct.named_parameters():
+        torch.testing.assert_close(stored[name], value.data, rtol=0, atol=1e-6)
+    assert stored.keys() == dict(direct.named_parameters()).keys()
+
+
+def test_with_an_mlp_episodes_still_go_in_one_pass(toy_bert: Path, inputs: dict[str, torch.Tensor]) -> None:
+    encoder = load_encoder(str(toy_bert))
+    modules = prefix.inject(resolve(encoder.module, encoder.layout), prefix.PrefixConfig(length=LENGTH, mlp=7))
+    assert takes_episodes(PrimableModel(encoder.module, modules, TagHead(32, 7)).eval(), inputs)
