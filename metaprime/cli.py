@@ -280,12 +280,15 @@ def show_method(
 def export_method(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A transfer cell's folder.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that does not exist.")],
+    form: Annotated[str, typer.Option("--format", help="peft or adapterhub.")] = "peft",
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Write lora, ffn_lora, ia3 or prompt, and the head, as Hugging Face's peft saves them."""
+    """Write adapter and head as others keep them: lora, ffn_lora, ia3 or prompt for Hugging Face's peft, bottleneck adapters
+    for AdapterHub.
+    """
     from metaprime.loops.export import export as run
 
-    _say(f"adapter for peft.PeftModel.from_pretrained: {run(folder, out, trust_remote_code)}")
+    _say(f"adapter and head for {form}: {run(folder, out, form, trust_remote_code)}")
 
 
 def main() -> None:

@@ -30,10 +30,8 @@ Tensors = Iterator[tuple[torch.Tensor, torch.Tensor]]
 """Pairs: peft's tensor, and our value for it."""
 
 
-def save_as_peft(
-    encoder: Encoder, method: MethodConfig, labels: Sequence[str], values: Params, folder: Path
-) -> PreTrainedModel:
-    """Writes `adapter_config.json` and `adapter_model.safetensors`; gives peft's model, as it will be loaded.
+def save_as_peft(encoder: Encoder, method: MethodConfig, labels: Sequence[str], values: Params, folder: Path) -> None:
+    """Writes `adapter_config.json` and `adapter_model.safetensors`.
 
     With a prompt, peft's model gives logits at the prompt's positions too, before those of the words.
 
@@ -69,7 +67,6 @@ def save_as_peft(
         for name, parameter in head.named_parameters():
             parameter.copy_(values[f"head.{name}"])
     wrapped.save_pretrained(folder, safe_serialization=True)
-    return cast(PreTrainedModel, wrapped)
 
 
 def _refuse_other_head(model: PreTrainedModel, found: set[str]) -> None:

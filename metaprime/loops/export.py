@@ -5,18 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from metaprime.files import written_aside
+from metaprime.interop.adapterhub import save_for_adapterhub
 from metaprime.interop.hf_peft import save_as_peft
 from metaprime.loops.artifact import learned_groups, load_artifact, load_encoder_of
 from metaprime.types import MetaprimeError
 
+FORMATS = {"peft": save_as_peft, "adapterhub": save_for_adapterhub}
 
-def export(folder: str | Path, out: str | Path, trust_remote_code: bool = False) -> Path:
-    """Writes what `folder` (a transfer's cell, or a primed folder that learned both) holds to `out`, as Hugging Face peft has it.
+
+def export(folder: str | Path, out: str | Path, form: str = "peft", trust_remote_code: bool = False) -> Path:
+    """Writes what `folder` (a transfer's cell, or a primed folder that learned both) holds to `out`, in one of FORMATS.
 
     Raises:
-        MetaprimeError: the folder is not one of ours, its adapter or head is a random draw, its method has no equal there, or
-            `out` exists.
+        MetaprimeError: the format is unknown, the folder is not one of ours, its adapter or head is a random draw, its method
+            has no equal there, or `out` exists.
     """
+    if form not in FORMATS:
+        raise MetaprimeError(f"--format {form!r} is unknown: {' or '.join(FORMATS)}")
     artifact, target = load_artifact(Path(folder)), Path(out)
     if target.exists():
         raise MetaprimeError(f"{target} exists: give a folder that does not, or remove it")
@@ -27,5 +32,5 @@ def export(folder: str | Path, out: str | Path, trust_remote_code: bool = False)
     encoder = load_encoder_of(artifact, trust_remote_code)
     target.parent.mkdir(parents=True, exist_ok=True)
     with written_aside(target) as aside:
-        save_as_peft(encoder, artifact.method, artifact.labels, artifact.values, aside)
+        FORMATS[form](encoder, artifact.method, artifact.labels, artifact.values, aside)
     return target

@@ -27,6 +27,8 @@ def cells(primed_run: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_cell_becomes_pefts_files_and_only_once(cells: Path, tmp_path: Path) -> None:
     out = export(cells / "qai-lora-k4-s0", tmp_path / "deep" / "out")
     assert {"adapter_config.json", "adapter_model.safetensors"} <= {path.name for path in out.iterdir()}
+    other = export(cells / "qai-pfeiffer-k4-s0", tmp_path / "hub", "adapterhub")
+    assert {"adapter.safetensors", "head_config.json"} <= {path.name for path in other.iterdir()}
     with pytest.raises(MetaprimeError, match="exists: give a folder that does not"):
         export(cells / "qai-lora-k4-s0", out)
 
@@ -36,6 +38,8 @@ def test_what_cannot_be_leaves_nothing_behind(cells: Path, tmp_path: Path) -> No
         export(cells / "qai-pfeiffer-k4-s0", tmp_path / "out")
     with pytest.raises(MetaprimeError, match=r"holds no metaprime\.json"):
         export(tmp_path, tmp_path / "out")
+    with pytest.raises(MetaprimeError, match="--format 'onnx' is unknown: peft or adapterhub"):
+        export(cells / "qai-lora-k4-s0", tmp_path / "out", "onnx")
     assert not list(tmp_path.iterdir())
 
 

@@ -40,6 +40,26 @@ def test_each_moves_what_it_says(tiny: MakeConfig, toy_encoder: Callable[..., Pa
     assert any(key.startswith("head.") for key in values) == learner.reads_tags
 
 
+@pytest.mark.parametrize("name", LEARNERS)
+def test_each_lowers_its_query_loss_in_twenty_steps(
+    tiny: MakeConfig, toy_encoder: Callable[..., Path], tmp_path: Path, name: str
+) -> None:
+    encoder = toy_encoder("bert", speaks=not LEARNERS[name].reads_tags)
+    rates = (
+        "outer.lr=1e-2",
+        "outer.adapter_lr=3e-2",
+        "outer.head_lr=3e-2",
+        "outer.warmup=0",
+        "outer.checkpoint_every=20",
+    )
+    changes = (f"encoder.name={encoder}", f"learner.name={name}", "outer.steps=20", *rates)
+    primed(tiny, tmp_path / "run", *changes)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text("utf-8").splitlines()]
+    losses = [line["query_loss"] for line in lines if "query_loss" in line]
+    assert len(losses) == 20
+    assert sum(losses[-5:]) < 0.95 * sum(losses[:5])
+
+
 def backbone_of(file: Path) -> dict[str, torch.Tensor]:
     return {key.removeprefix("bert."): value for key, value in load_file(file).items() if not key.startswith("cls.")}
 

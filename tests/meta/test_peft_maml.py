@@ -6,9 +6,11 @@ import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from transformers.models.modernbert import modeling_modernbert
 
 from metaprime.data import synthetic
 from metaprime.data.encoding import Lengths
@@ -147,6 +149,44 @@ def test_second_order_batched_is_looped(build: Builder, method: str, attention: 
     first = run(model, task, batch, SETTINGS)
     name = "backbone.encoder.layer.0.attention.self.value.weight"
     assert not torch.allclose(batched.gradients[name], first.gradients[name], rtol=1e-3)
+
+
+@pytest.mark.parametrize("method", ["pfeiffer", "prefix", "lora"])
+@pytest.mark.parametrize("architecture", ["bert", "xlm-roberta", "modernbert"])
+def test_second_order_is_the_slope_of_the_adapted_query_loss(
+    build: Builder, monkeypatch: pytest.MonkeyPatch, architecture: str, method: str
+) -> None:
+    """Central differences along one direction through theta, phi and head, with SDPA's plain kernel, in float64 throughout:
+    ModernBERT as transformers has it rounds its rotated queries and keys to float32.
+    """
+
+    def rotated(q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, unsqueeze_dim: int = 1) -> Any:
+        cos, sin = (part.unsqueeze(unsqueeze_dim) for part in (cos, sin))
+        return tuple(x * cos + modeling_modernbert.rotate_half(x) * sin for x in (q, k))
+
+    monkeypatch.setattr(modeling_modernbert, "apply_rotary_pos_emb", rotated)
+    model, task, batch = build(architecture, method)
+    model.double()
+    loss, step = functional_loss(model, task.measure), LEARNERS["peft_maml"].step
+    theta, start = partition(model, unused=("pooler.",)).backbone, random_start(model)
+    draw = torch_stream(0, "direction")
+    direction = {
+        name: torch.randn(v.shape, generator=draw, dtype=torch.float64) for name, v in {**theta, **start}.items()
+    }
+    for name in start:
+        direction[name] = direction[name][:1].expand_as(start[name])  # one gradient for all episodes' starts
+
+    def objective(size: float) -> float:
+        moved = [{name: v.detach() + size * direction[name] for name, v in part.items()} for part in (theta, start)]
+        return float(step(loss, *moved, batch, SETTINGS).query_loss.mean())
+
+    gradients = step(loss, theta, start, batch, replace(SETTINGS, second_order=True)).gradients
+    slope = sum(float((gradients[name] * direction[name][0 if name in start else ...]).sum()) for name in direction)
+    differences = [
+        (objective(size) - objective(-size)) / (2 * size) for size in (1e-5, 1e-6, 1e-7)
+    ]  # small: a ReLU may turn
+    assert abs(slope) > 1e-3
+    assert min(abs(difference - slope) for difference in differences) < 1e-6 * abs(slope)
 
 
 def test_an_unused_pooler_that_is_not_left_out_is_named(build: Builder) -> None:

@@ -1,0 +1,129 @@
+"""python benchmarks/adapterhub.py ENV/bin/python
+
+Do adapters written for AdapterHub give our logits in AdapterHub's own package? That needs transformers 4 and so an environment
+of its own:
+
+    python3 -m venv ENV && ENV/bin/pip install torch adapters==1.3.0
+
+Each case: a small random encoder, random values for adapter and head, two sentences of unlike length. Writes
+benchmarks/results/adapterhub.md.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch.func import functional_call
+from transformers import AutoConfig, AutoModel
+
+from metaprime.config import PretrainConfig
+from metaprime.data import synthetic
+from metaprime.data.encoding import Lengths
+from metaprime.data.labels import LabelSet
+from metaprime.data.subwords import Subwords
+from metaprime.evaluation.tables import markdown
+from metaprime.interop.adapterhub import save_for_adapterhub
+from metaprime.loops.build import build_model
+from metaprime.loops.pretrain import make_tokenizer
+from metaprime.models.encoder import load_encoder
+from metaprime.models.primable import partition
+from metaprime.peft import METHODS
+from metaprime.streams import torch_stream
+from metaprime.tasks.tagging import tagging
+
+RESULT = Path(__file__).parent / "results" / "adapterhub.md"
+SHAPE = {
+    "hidden_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 80,
+    "pad_token_id": 0,
+}
+ENCODERS = ("bert", "xlm-roberta", "electra")
+CASES: list[tuple[str, dict[str, Any]]] = [
+    ("pfeiffer", {"bottleneck": 7}),
+    ("pfeiffer", {"bottleneck": 16, "composition": "learned", "activation": "gelu"}),
+    ("houlsby", {"bottleneck": 7, "activation": "silu"}),
+    ("houlsby", {"bottleneck": 12, "layer_norm": "in"}),
+    ("parallel", {"bottleneck": 11}),
+    ("scaled_parallel", {"bottleneck": 16, "activation": "tanh"}),
+]
+TOLERANCE = 1e-5
+
+LOAD = """
+import sys
+import torch, transformers, adapters
+from safetensors.torch import load_file, save_file
+encoder, saved, inputs, out = sys.argv[1:]
+model = adapters.AutoAdapterModel.from_pretrained(encoder)
+model.load_adapter(saved, set_active=True, use_safetensors=True)
+with torch.no_grad():
+    logits = model.eval()(**load_file(inputs)).logits
+save_file({"logits": logits.contiguous()}, out)
+print(f"adapters {adapters.__version__}, transformers {transformers.__version__}, torch {torch.__version__}")
+"""
+
+
+def difference(
+    python: str, model_type: str, method: str, settings: dict[str, Any], folder: Path
+) -> tuple[float, float, str]:
+    """Largest difference of a logit, the largest change that the adapter makes to one, and the versions there."""
+    torch.manual_seed(0)
+    sentences = synthetic.read("", "qaa", "train")
+    tokenizer = make_tokenizer(sentences, PretrainConfig(vocabulary=400))
+    config = AutoConfig.for_model(model_type, vocab_size=len(tokenizer), initializer_range=0.2, **SHAPE)
+    AutoModel.from_config(config).save_pretrained(folder / "encoder")
+    tokenizer.save_pretrained(folder / "encoder")
+    encoder = load_encoder(str(folder / "encoder"))
+    task = tagging(LabelSet(("PER", "ORG", "LOC")), Subwords(encoder.tokenizer), Lengths(64))
+    chosen = METHODS[method].config(**settings)
+    model = build_model(encoder, task, chosen, task.encode(sentences[:4]))
+    draw, state = torch_stream(0, "adapterhub"), partition(model)
+    values = {k: 0.3 * torch.randn(v.shape, generator=draw) for k, v in {**state.adapter, **state.head}.items()}
+    ids = torch.randint(5, 60, (2, 12), generator=draw)
+    mask = (torch.arange(12) < torch.tensor([[12], [7]])).long()
+    inputs = {"input_ids": ids * mask, "attention_mask": mask}
+    (folder / "adapter").mkdir()
+    save_for_adapterhub(encoder, chosen, task.labels, values, folder / "adapter")
+    save_file(inputs, folder / "inputs")
+    words = [folder / "encoder", folder / "adapter", folder / "inputs", folder / "out"]
+    done = subprocess.run([python, "-c", LOAD, *map(str, words)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{model_type} {method} {settings}: {done.stderr[-2000:]}")
+    theirs = load_file(folder / "out")["logits"][mask.bool()]
+    with torch.no_grad():
+        start = {
+            name: torch.zeros_like(value) if name.startswith("adapter.") else value for name, value in values.items()
+        }
+        ours, without = (functional_call(model, v, tuple(inputs.values()))[mask.bool()] for v in (values, start))
+    return float((ours - theirs).abs().max()), float((ours - without).abs().max()), done.stdout.strip().splitlines()[-1]
+
+
+def main(python: str) -> None:
+    rows, versions = [], ""
+    for model_type in ENCODERS:
+        for method, settings in CASES:
+            with tempfile.TemporaryDirectory() as folder:
+                found, made, versions = difference(python, model_type, method, settings, Path(folder))
+            equal = "yes" if found < TOLERANCE else "NO"
+            rows.append([model_type, method, f"`{json.dumps(settings)}`", f"{made:.2f}", f"{found:.1e}", equal])
+            print(rows[-1], flush=True)
+    header = ("encoder", "method", "settings", "largest change by the adapter", "largest difference", "equal")
+    RESULT.write_text(
+        "# Our adapters in AdapterHub's package\n\n"
+        f"Logits of two sentences, small random encoders, float32; equal: within {TOLERANCE:g}.\n\n"
+        + markdown(header, rows)
+        + f"\nWritten by `python benchmarks/adapterhub.py ENV/bin/python`; there: {versions}.\n",
+        encoding="utf-8",
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
