@@ -39,6 +39,10 @@ MaxTime = Annotated[
         help="Stop in order within so many minutes (or 90m, 2h, 1h30m) and end with exit code 75, as SIGTERM (143) does.",
     ),
 ]
+TrustRemoteCode = Annotated[
+    bool,
+    typer.Option("--trust-remote-code", help="Run Python files that come with the encoder: only those you have read."),
+]
 
 
 @app.command()
@@ -91,11 +95,12 @@ def transfer(
 def predict(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A transfer cell's folder, or a primed folder.")],
     text: Annotated[str, typer.Argument(metavar="TEXT", help="One sentence.")],
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Tag one sentence: a line `word<TAB>tag` for each word."""
     from metaprime.loops.predict import predict as run
 
-    for word, tag in run(folder, text):
+    for word, tag in run(folder, text, trust_remote_code):
         typer.echo(f"{word}\t{tag}")
 
 
@@ -224,9 +229,6 @@ def check(
 
 peft = typer.Typer(help="Look at the methods of parameter-efficient fine-tuning.", no_args_is_help=True)
 app.add_typer(peft, name="peft")
-TrustRemoteCode = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run Python files that come with the encoder.")
-]
 
 
 @peft.command("list")
