@@ -54,6 +54,10 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("houlsby", {"bottleneck": 12, "layer_norm": "in"}),
     ("parallel", {"bottleneck": 11}),
     ("scaled_parallel", {"bottleneck": 16, "activation": "tanh"}),
+    ("lora", {"rank": 3, "alpha": 5.0}),
+    ("ffn_lora", {"rank": 4}),
+    ("prefix", {"length": 5}),
+    ("mam", {"prefix": {"length": 4}, "scaled_parallel": {"bottleneck": 12}}),
 ]
 TOLERANCE = 1e-5
 

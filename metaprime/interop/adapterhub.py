@@ -1,4 +1,4 @@
-"""Writes bottleneck adapters and the head as AdapterHub's `adapters` keeps them, in safetensors.
+"""Writes adapter and head as AdapterHub's `adapters` keeps them, in safetensors.
 
     model = adapters.AutoAdapterModel.from_pretrained(ENCODER)
     model.load_adapter(FOLDER, set_active=True, use_safetensors=True)
@@ -9,14 +9,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from metaprime.files import save_tensors, write_json
 from metaprime.models.encoder import Encoder
 from metaprime.peft import MethodConfig
 from metaprime.peft.bottleneck import DesignConfig
+from metaprime.peft.composed import ComposedConfig
+from metaprime.peft.lora import TermsConfig
+from metaprime.peft.prefix import PrefixConfig
 from metaprime.types import MetaprimeError, Params
 
 NAME = "metaprime"
@@ -25,6 +30,17 @@ VERSION = "adapters.1.3.0"
 """Whose format this is."""
 BLOCKS = {"attention": "attention.output", "ffn": "output"}
 ACTIVATIONS = {"silu": "swish", "identity": "linear"}
+PROJECTIONS = {
+    "query": ("attn_matrices", "q", "attention.self.query"),
+    "key": ("attn_matrices", "k", "attention.self.key"),
+    "value": ("attn_matrices", "v", "attention.self.value"),
+    "ffn_in": ("intermediate_lora", True, "intermediate.dense"),
+    "ffn_out": ("output_lora", True, "output.dense"),
+}
+"""How a LoRA at a site is asked for, and the module that has it."""
+
+Written = tuple[dict[str, Any], Params]
+"""A method's config there, and its tensors by their names there."""
 
 
 def save_for_adapterhub(
@@ -35,14 +51,18 @@ def save_for_adapterhub(
     Raises:
         MetaprimeError: AdapterHub has no equal for this method on this encoder.
     """
-    config = encoder.module.config
-    _refuse(encoder, method)
-    assert isinstance(method, DesignConfig)
+    module = encoder.module
+    if encoder.layout.layers != "encoder.layer" or encoder.layout.ffn_norm is None:
+        raise MetaprimeError(
+            f"{type(module).__name__} is laid out otherwise in AdapterHub: only BERT and its like can be given to it"
+        )
+    phi = {name.removeprefix("adapter."): value for name, value in values.items() if name.startswith("adapter.")}
+    config, tensors = _written(method, phi, module.config)
     about = {
-        "hidden_size": config.hidden_size,
-        "model_class": type(encoder.module).__name__.removesuffix("Model") + "AdapterModel",
+        "hidden_size": module.config.hidden_size,
+        "model_class": type(module).__name__.removesuffix("Model") + "AdapterModel",
         "model_name": encoder.name,
-        "model_type": config.model_type,
+        "model_type": module.config.model_type,
         "name": NAME,
         "version": VERSION,
     }
@@ -54,36 +74,45 @@ def save_for_adapterhub(
         "layers": 1,
         "num_labels": len(labels),
     }
-    base = encoder.module.base_model_prefix
-    tensors = {f"{base}.{name}": value for name, value in _tensors(encoder, method, values)}
-    save_tensors(tensors, folder / "adapter.safetensors")
-    write_json(folder / "adapter_config.json", about | {"config": _config(method, config.hidden_size)})
+    base = module.base_model_prefix
+    save_tensors({f"{base}.{name}": value for name, value in tensors.items()}, folder / "adapter.safetensors")
+    write_json(folder / "adapter_config.json", about | {"config": config})
     head = {f"heads.{NAME}.1.{part}": values[f"head.{part}"] for part in ("weight", "bias")}
     save_tensors(head, folder / "model_head.safetensors")
     write_json(folder / "head_config.json", about | {"config": tagging})
 
 
-def _refuse(encoder: Encoder, method: MethodConfig) -> None:
-    name = type(encoder.module).__name__
-    if encoder.layout.layers != "encoder.layer" or encoder.layout.ffn_norm is None:
-        raise MetaprimeError(f"{name} is laid out otherwise in AdapterHub: only BERT and its like can be given to it")
-    if not isinstance(method, DesignConfig):
+def _written(method: MethodConfig, phi: Params, shape: Any) -> Written:
+    plan = next((plan for config, plan in PLANS.items() if isinstance(method, config)), None)
+    if plan is None:
         raise MetaprimeError(
-            "only bottleneck adapters are written for AdapterHub (houlsby, pfeiffer, parallel, scaled_parallel), "
-            f"not {method.method!r}"
+            f"AdapterHub has no equal for {method.method!r} that is written here: it has bottleneck adapters, prefix, lora, "
+            "ffn_lora and mam"
         )
+    return plan(method, phi, shape)
+
+
+def _composed(method: Any, phi: Params, shape: Any) -> Written:
+    configs: list[dict[str, Any]] = []
+    tensors: Params = {}
+    for name, part in method.parts.items():
+        own = {path.removeprefix(f"{name}."): value for path, value in phi.items() if path.startswith(f"{name}.")}
+        config, written = _written(part, own, shape)
+        configs.append(config)
+        tensors |= written
+    return {"architecture": "union", "configs": configs}, tensors
+
+
+def _bottleneck(method: Any, phi: Params, shape: Any) -> Written:
     if method.insertion == "parallel" and "attention" in method.at:
         raise MetaprimeError("AdapterHub adds a parallel adapter after W_o, ours is before it: another function")
     if method.composition == "gated":
         raise MetaprimeError("AdapterHub's gate looks at the sentence, ours is one number: another function")
     if method.layer_norm != "none" and method.insertion == "pfeiffer":
         raise MetaprimeError("a second layer norm inside a Pfeiffer adapter is not written for AdapterHub")
-
-
-def _config(method: DesignConfig, hidden: int) -> dict[str, Any]:
-    """The fields that differ from AdapterHub's defaults, and those whose meaning hangs on them."""
-    return {
+    config = {
         "adapter_residual_before_ln": False,
+        "architecture": None,
         "init_weights": "mam_adapter" if method.init == "lora" else "bert",
         "is_parallel": method.insertion == "parallel",
         "ln_after": False,
@@ -93,11 +122,27 @@ def _config(method: DesignConfig, hidden: int) -> dict[str, Any]:
         "original_ln_after": True,
         "original_ln_before": method.insertion == "pfeiffer",
         "output_adapter": "ffn" in method.at,
-        "reduction_factor": _factor(hidden, method.bottleneck),
+        "reduction_factor": _factor(shape.hidden_size, method.bottleneck),
         "residual_before_ln": True,
         "scaling": "learned" if method.composition == "learned" else method.scale,
         "use_gating": False,
     }
+    down = 1 if method.layer_norm == "in" else 0  # the place in their sequence; the norm itself has two names
+    names = {
+        "norm_weight": ("adapter_norm_before.weight", "adapter_down.0.weight"),
+        "norm_bias": ("adapter_norm_before.bias", "adapter_down.0.bias"),
+        "down_weight": (f"adapter_down.{down}.weight",),
+        "down_bias": (f"adapter_down.{down}.bias",),
+        "up_weight": ("adapter_up.weight",),
+        "up_bias": ("adapter_up.bias",),
+        "scale": ("scaling",),
+    }
+    tensors = {}
+    for path, value in phi.items():
+        index, at, part = path.split(".")
+        for name in names[part]:
+            tensors[f"encoder.layer.{index}.{BLOCKS[at]}.adapters.{NAME}.{name}"] = value
+    return config, tensors
 
 
 def _factor(hidden: int, width: int) -> float:
@@ -106,19 +151,53 @@ def _factor(hidden: int, width: int) -> float:
     return exact if int(hidden // exact) == width else hidden / (width + 0.5)
 
 
-def _tensors(encoder: Encoder, method: DesignConfig, values: Params) -> Iterator[tuple[str, Any]]:
-    for index in range(encoder.module.config.num_hidden_layers):
-        for at in method.at:
-            ours = f"adapter.{index}.{at}"
-            theirs = f"encoder.layer.{index}.{BLOCKS[at]}.adapters.{NAME}"
-            down = 0
-            if method.layer_norm == "in":
-                down = 1
-                for part in ("weight", "bias"):  # it stands there under two names
-                    for place in ("adapter_norm_before", "adapter_down.0"):
-                        yield f"{theirs}.{place}.{part}", values[f"{ours}.norm_{part}"]
-            for part in ("weight", "bias"):
-                yield f"{theirs}.adapter_down.{down}.{part}", values[f"{ours}.down_{part}"]
-                yield f"{theirs}.adapter_up.{part}", values[f"{ours}.up_{part}"]
-            if method.composition == "learned":
-                yield f"{theirs}.scaling", values[f"{ours}.scale"]
+def _lora(method: Any, phi: Params, shape: Any) -> Written:
+    if other := set(method.sites) - set(PROJECTIONS):
+        raise MetaprimeError(f"AdapterHub has no LoRA at {', '.join(sorted(other))}")
+    asked = [PROJECTIONS[site] for site in method.sites]
+    matrices = [value for key, value, _ in asked if key == "attn_matrices"]
+    config = {
+        "alpha": method.alpha,
+        "architecture": "lora",
+        "attn_matrices": matrices,
+        "composition_mode": "add",
+        "dropout": 0.0,
+        "init_weights": "lora",
+        "intermediate_lora": "ffn_in" in method.sites,
+        "output_lora": "ffn_out" in method.sites,
+        "r": method.rank,
+        "selfattn_lora": bool(matrices),
+        "use_gating": False,
+    }
+    tensors = {}
+    for path, value in phi.items():
+        index, site, part = path.split(".")
+        tensors[f"encoder.layer.{index}.{PROJECTIONS[site][2]}.loras.{NAME}.{part}"] = value
+    return config, tensors
+
+
+def _prefix(method: Any, phi: Params, shape: Any) -> Written:
+    if method.mlp:
+        raise MetaprimeError(
+            "this prefix still comes out of its MLP: give the folder of a transfer, which holds what it gives"
+        )
+    config = {
+        "architecture": "prefix_tuning",
+        "cross_prefix": True,
+        "dropout": 0.0,
+        "encoder_prefix": True,
+        "flat": True,
+        "prefix_length": method.length,
+        "use_gating": False,
+    }
+    states_HPd = [phi[f"{index}.{part}"] for index in range(shape.num_hidden_layers) for part in ("keys", "values")]
+    joined_P2LHd = torch.stack([state.transpose(0, 1) for state in states_HPd], dim=1)
+    return config, {f"prefix_tuning.prefix_tunings.{NAME}.self_prefix.control_trans": joined_P2LHd.flatten()}
+
+
+PLANS: dict[type[MethodConfig], Callable[[Any, Params, Any], Written]] = {
+    DesignConfig: _bottleneck,
+    TermsConfig: _lora,
+    PrefixConfig: _prefix,
+    ComposedConfig: _composed,
+}

@@ -28,15 +28,17 @@ class ComposedConfig(MethodConfig):
 
     @property
     def identity(self) -> bool:
-        return all(part.identity for part in self._parts())
+        return all(part.identity for part in self.parts.values())
 
     @property
     def positions(self) -> int:
-        return sum(part.positions for part in self._parts())
+        return sum(part.positions for part in self.parts.values())
 
-    def _parts(self) -> list[MethodConfig]:
-        values = (getattr(self, name) for name in type(self).model_fields)
-        return [value for value in values if isinstance(value, MethodConfig)]
+    @property
+    def parts(self) -> dict[str, MethodConfig]:
+        """Each part's config by its name."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: value for name, value in values.items() if isinstance(value, MethodConfig)}
 
 
 def composed(config: type[ComposedConfig], source: str, *parts: Method) -> Method:

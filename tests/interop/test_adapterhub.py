@@ -63,6 +63,30 @@ def test_every_value_is_there_under_its_name(
     assert told["label2id"] == {"O": 0, "B-PER": 1, "I-PER": 2}
 
 
+def test_mam_is_a_union_of_its_parts(toy_bert: Path, tmp_path: Path) -> None:
+    encoder, config, values = made(toy_bert, "mam", {"prefix": {"length": 3}})
+    save_for_adapterhub(encoder, config, LABELS, values, tmp_path)
+    about = json.loads((tmp_path / "adapter_config.json").read_text())["config"]
+    assert [part["architecture"] for part in about["configs"]] == ["prefix_tuning", None]
+    found = load_file(tmp_path / "adapter.safetensors")
+    prefix = found["bert.prefix_tuning.prefix_tunings.metaprime.self_prefix.control_trans"].view(3, 4, 4, 8)
+    assert torch.equal(prefix[:, 3].transpose(0, 1), values["adapter.prefix.1.values"])
+    assert sum(value.numel() for value in found.values()) == sum(
+        value.numel() for name, value in values.items() if name.startswith("adapter.")
+    )
+
+
+def test_lora_names_its_projections(toy_bert: Path, tmp_path: Path) -> None:
+    encoder, config, values = made(toy_bert, "lora", {"sites": ("key", "ffn_out"), "rank": 2, "alpha": 3.0})
+    save_for_adapterhub(encoder, config, LABELS, values, tmp_path)
+    about = json.loads((tmp_path / "adapter_config.json").read_text())["config"]
+    assert (about["attn_matrices"], about["intermediate_lora"], about["output_lora"]) == (["k"], False, True)
+    found = load_file(tmp_path / "adapter.safetensors")
+    name = "bert.encoder.layer.1.output.dense.loras.metaprime.lora_B"
+    assert torch.equal(found[name], values["adapter.1.ffn_out.lora_B"])
+    assert len(found) == 2 * 2 * 2
+
+
 @pytest.mark.parametrize("width", range(1, 33))
 def test_the_factor_gives_the_width_back(toy_bert: Path, tmp_path: Path, width: int) -> None:
     encoder, config, values = made(toy_bert, "pfeiffer", {"bottleneck": width})
@@ -76,7 +100,9 @@ def test_the_factor_gives_the_width_back(toy_bert: Path, tmp_path: Path, width: 
     [
         ("modernbert", "pfeiffer", {}, "only BERT and its like"),
         ("distilbert", "pfeiffer", {}, "only BERT and its like"),
-        ("bert", "lora", {}, "only bottleneck adapters"),
+        ("bert", "ia3", {}, "no equal for 'ia3'"),
+        ("bert", "lora", {"sites": ("value", "attention_out")}, "no LoRA at attention_out"),
+        ("bert", "prefix", {"mlp": 4}, "comes out of its MLP"),
         ("bert", "parallel_attention", {}, "another function"),
         ("bert", "houlsby", {"composition": "gated"}, "another function"),
         ("bert", "pfeiffer", {"layer_norm": "in"}, "second layer norm"),
