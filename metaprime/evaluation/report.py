@@ -121,7 +121,7 @@ def _scores_table(suite: Suite, scores: Scores, over_sentences: set[tuple[str, s
             *(_score_cell(scores.get(key), key in over_sentences, len(results.seeds)) for key in keys),
         ]
         if results.matched:
-            cells.append(Cell(_baseline(suite, scores, results.matched.get(name), shots)))
+            cells.append(_baseline(suite, scores, results.matched.get(name), shots))
         passes, flops, seconds = spent[name]
         cells += _priming_cells(arm, priming_unit)
         cells += [Cell(whole(passes)), Cell(transfer_unit.text(flops, UNKNOWN)), Cell(whole(seconds))]
@@ -152,12 +152,12 @@ def _score_cell(found: Interval | None, over_sentences: bool, seeds: int) -> Cel
     return Cell(spread(found), note)
 
 
-def _baseline(suite: Suite, scores: Scores, arm: str | None, shots: int) -> str:
+def _baseline(suite: Suite, scores: Scores, arm: str | None, shots: int) -> Cell:
     """The means of the arm's baseline at equal compute, by method."""
     if arm is None:
-        return UNKNOWN
-    found = ((method, scores.get((arm, method, shots))) for method in suite.results.methods)
-    return ", ".join(f"{method} {number(one.mean) if one else UNKNOWN}" for method, one in found)
+        return Cell(UNKNOWN)
+    found = [scores.get((arm, method, shots)) for method in suite.results.methods]
+    return Cell(" / ".join(number(one.mean) if one else UNKNOWN for one in found), " / ".join(suite.results.methods))
 
 
 def _priming_cells(arm: Arm, unit: Unit) -> list[Cell]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from metaprime.evaluation.bootstrap import Counts, f1_of_counts
 from metaprime.evaluation.errors import ErrorCounts, count, matches
@@ -89,6 +89,15 @@ class Results(_Read):
     records: tuple[Entry, ...] = ()
     primings: dict[str, dict[int, str]] = {}
     failed: tuple[Failure, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _arms_in_order(cls, values: Any) -> Any:
+        """As the suite lists them under `order`; the file sorts its keys."""
+        if not isinstance(values, dict) or not isinstance(arms := values.get("arms"), dict):
+            return values
+        first = [name for name in values.get("order", ()) if name in arms]
+        return values | {"arms": {name: arms[name] for name in dict.fromkeys([*first, *arms])}}
 
 
 @dataclass(frozen=True, eq=False)

@@ -77,6 +77,7 @@ def results_of(plan: Plan, done: Done, folder: Path) -> dict[str, Any]:
         "methods": list(settings.methods),
         "languages": list(plan.base.data.target_languages),
         "shots": list(settings.shots),
+        "order": list(plan.arms),
         "arms": {name: _arm(plan, done, name, arm) for name, arm in plan.arms.items()},
         "contrasts": [list(pair) for pair in plan.contrasts],
         "matched": dict(plan.matched),

@@ -24,7 +24,7 @@ from metaprime.evaluation import curves
 from metaprime.evaluation.correction import correct
 from metaprime.evaluation.pages import as_html, write_report
 from metaprime.evaluation.plain import as_csv, as_latex, as_markdown
-from metaprime.evaluation.report import Report, Section, gather
+from metaprime.evaluation.report import Cell, Report, Section, gather
 from metaprime.evaluation.scores import contrasts_of, middle_shots, score_interval
 from metaprime.evaluation.statistics import Interval, t_interval
 from metaprime.evaluation.suite import Arm, Suite, primed_for, read_suite
@@ -131,15 +131,25 @@ def test_the_baseline_at_equal_compute_stands_beside_its_arm(folder: Path, suite
     scores = {
         method: np.mean(list(suite.by_seed("multitask", method, 100).values())) for method in ("pfeiffer", "head")
     }
-    cells = {row[0].text: row[3].text for row in table.rows}
-    assert cells.pop("meta-priming") == f"pfeiffer {scores['pfeiffer']:.1f}, head {scores['head']:.1f}"
-    assert set(cells.values()) == {"–"}
+    cells = {row[0].text: row[3] for row in table.rows}
+    assert cells.pop("meta-priming") == Cell(f"{scores['pfeiffer']:.1f} / {scores['head']:.1f}", "pfeiffer / head")
+    assert set(cells.values()) == {Cell("–")}
     assert "FLOPs of “multi-task full fine-tuning” over those of “meta-priming”: 0.50 in all steps" in table.caption
     for form in (as_html, as_markdown, as_latex):
         assert "at equal compute" in form(made)
         assert "priming TFLOP" in form(made)
     row = next(row for row in csv.DictReader(io.StringIO(as_csv(made))) if row["arm"] == "meta")
     assert row["at_equal_compute"] == "multitask"
+
+
+def test_arms_stand_as_the_suite_lists_them(small: Path) -> None:
+    """The file has its keys sorted; one from before has no order, and arms that it does not name come last."""
+    names = sorted(json.loads((small / "results.json").read_text("utf-8"))["arms"])
+    edit(small, lambda results: results.update(arms={name: results["arms"][name] for name in names}))
+    assert list(read_suite(small).results.arms) == names
+    first = [name for name in sorted(names, reverse=True) if name != "none"]
+    edit(small, lambda results: results.update(order=first))
+    assert list(read_suite(small).results.arms) == [*first, "none"]
 
 
 def test_what_was_made_before_flops_were_counted_has_none(small: Path) -> None:
