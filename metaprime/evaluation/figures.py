@@ -179,9 +179,14 @@ def _height(panel: Panel) -> float:
             per_row = max((sum(dot.row == row for dot in panel.dots) for row in range(len(panel.rows))), default=1)
             return 0.75 + len(panel.rows) * (0.2 + 0.13 * per_row)
         case BarPanel():
-            return 0.75 + sum(0.22 + 0.14 * label.count("\n") for label in map(wrapped, panel.rows))
+            return 0.75 + len(panel.rows) * (0.08 + 0.14 * _tallest(panel.rows))
         case HeatPanel():
-            return 0.8 + sum(max(0.34, 0.1 + 0.15 * (1 + label.count("\n"))) for label in map(wrapped, panel.rows))
+            return 0.8 + len(panel.rows) * max(0.34, 0.1 + 0.15 * _tallest(panel.rows))
+
+
+def _tallest(labels: Sequence[str]) -> int:
+    """Of the longest label: rows are of equal height."""
+    return max((1 + wrapped(label).count("\n") for label in labels), default=1)
 
 
 def wrapped(label: str) -> str:
