@@ -78,7 +78,7 @@ print(f"adapters {adapters.__version__}, transformers {transformers.__version__}
 def difference(
     python: str, model_type: str, method: str, settings: dict[str, Any], folder: Path
 ) -> tuple[float, float, str]:
-    """Largest difference of a logit, the largest change that the adapter makes to one, and the versions there."""
+    """Largest difference of a logit, largest change that the adapter makes to one (of the largest logit); the versions there."""
     torch.manual_seed(0)
     sentences = synthetic.read("", "qaa", "train")
     tokenizer = make_tokenizer(sentences, PretrainConfig(vocabulary=400))
@@ -107,7 +107,8 @@ def difference(
             name: torch.zeros_like(value) if name.startswith("adapter.") else value for name, value in values.items()
         }
         ours, without = (functional_call(model, v, tuple(inputs.values()))[mask.bool()] for v in (values, start))
-    return float((ours - theirs).abs().max()), float((ours - without).abs().max()), done.stdout.strip().splitlines()[-1]
+    found, made = (float((ours - other).abs().max() / ours.abs().max()) for other in (theirs, without))
+    return found, made, done.stdout.strip().splitlines()[-1]
 
 
 def main(python: str) -> None:
@@ -122,7 +123,8 @@ def main(python: str) -> None:
     header = ("encoder", "method", "settings", "largest change by the adapter", "largest difference", "equal")
     RESULT.write_text(
         "# Our adapters in AdapterHub's package\n\n"
-        f"Logits of two sentences, small random encoders, float32; equal: within {TOLERANCE:g}.\n\n"
+        f"Logits of two sentences, small random encoders, float32, as shares of the largest logit; equal: within "
+        f"{TOLERANCE:g}.\n\n"
         + markdown(header, rows)
         + f"\nWritten by `python benchmarks/adapterhub.py ENV/bin/python`; there: {versions}.\n",
         encoding="utf-8",

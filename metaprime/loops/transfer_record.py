@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import logging
 from collections.abc import Sequence
@@ -27,8 +28,10 @@ from metaprime.tasks.task import Task
 from metaprime.types import MetaprimeError, Params, Row
 
 RECORD = "record.json"
-ASKED = ("methods", "shots", "seeds")
-"""Keys of the section `transfer` that say which cells are asked for: no record depends on them."""
+ASKED = ("methods", "shots", "seeds", "encoder")
+"""Keys of the section `transfer` that say which cells are asked for, or where the encoder is: no record depends on them, for its
+weights say which encoder it is.
+"""
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +57,8 @@ def label(config: Config) -> str:
 
 def digest_of(config: Config, source: Source) -> str:
     """What a record depends on: data, method, transfer settings and the encoder's weights; not which cells were asked."""
-    settings = config.transfer.model_copy(update=dict.fromkeys(ASKED, ()))
-    lists: dict[str, Any] = {"languages": (), "target_languages": ()}
-    data = config.data.model_copy(update=lists)
-    part = config.model_copy(update={"transfer": settings, "data": data})
-    return f"{part.digest('data', 'peft', 'transfer')}-{source.encoder.weights[:12]}"
+    relevant = json.dumps(_relevant(config.model_dump(mode="json")), sort_keys=True)
+    return f"{hashlib.sha256(relevant.encode()).hexdigest()[:12]}-{source.encoder.weights[:12]}"
 
 
 def _relevant(values: dict[str, Any]) -> dict[str, Any]:

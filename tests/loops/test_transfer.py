@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,17 @@ def test_a_cell_holds_what_its_method_moved_and_nothing_else(finished: tuple[Con
         groups = {name.split(".")[0] for name in values}
         assert groups == ({"head"} if method in ("head", "full") else {"adapter", "head"})
         assert (cell / "encoder").is_dir() == (method == "full")
+
+
+def test_where_the_encoder_lies_is_no_property_of_a_record(primed_run: Config, tmp_path: Path) -> None:
+    shutil.copytree(Path(primed_run.run.output) / "primed", tmp_path / "moved" / "primed")
+    keys = ("transfer.methods=[head]", "transfer.shots=4", "transfer.lr=0.02")
+    (one,) = transfer(elsewhere(primed_run, tmp_path / "run", *keys), quiet=True)
+    there = (*keys, f"transfer.encoder={tmp_path / 'moved' / 'primed'}")
+    (same,) = transfer(elsewhere(primed_run, tmp_path / "run", *there), quiet=True)  # not made again
+    assert same == one
+    (other,) = transfer(elsewhere(primed_run, tmp_path / "other", *there), quiet=True)
+    assert other["digest"] == one["digest"]
 
 
 @pytest.mark.parametrize("peft", ["{method: prefix, mlp: 6}", "{method: mam, prefix: {length: 3, mlp: 6}}"])
