@@ -285,8 +285,8 @@ def export_method(
     form: Annotated[str, typer.Option("--format", help="peft or adapterhub.")] = "peft",
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Write adapter and head as others keep them: lora, ffn_lora, ia3 or prompt for Hugging Face's peft, bottleneck adapters
-    for AdapterHub.
+    """Write adapter and head as others keep them: lora, ffn_lora, ia3 or prompt for Hugging Face's peft; houlsby, pfeiffer,
+    parallel, scaled_parallel, prefix, lora, ffn_lora or mam for AdapterHub.
     """
     from metaprime.loops.export import export as run
 

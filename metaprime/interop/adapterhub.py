@@ -21,6 +21,7 @@ from metaprime.peft import MethodConfig
 from metaprime.peft.bottleneck import DesignConfig
 from metaprime.peft.composed import ComposedConfig
 from metaprime.peft.lora import TermsConfig
+from metaprime.peft.method import under
 from metaprime.peft.prefix import PrefixConfig
 from metaprime.types import MetaprimeError, Params
 
@@ -28,6 +29,7 @@ NAME = "metaprime"
 """What the adapter and its head are called there."""
 VERSION = "adapters.1.3.0"
 """Whose format this is."""
+ENCODERS = ("bert", "roberta", "xlm-roberta", "electra")
 BLOCKS = {"attention": "attention.output", "ffn": "output"}
 ACTIVATIONS = {"silu": "swish", "identity": "linear"}
 PROJECTIONS = {
@@ -52,12 +54,12 @@ def save_for_adapterhub(
         MetaprimeError: AdapterHub has no equal for this method on this encoder.
     """
     module = encoder.module
-    if encoder.layout.layers != "encoder.layer" or encoder.layout.ffn_norm is None:
+    if module.config.model_type not in ENCODERS:
         raise MetaprimeError(
-            f"{type(module).__name__} is laid out otherwise in AdapterHub: only BERT and its like can be given to it"
+            f"{type(module).__name__} is laid out otherwise in AdapterHub, or not known there: only {', '.join(ENCODERS)} can "
+            "be given to it"
         )
-    phi = {name.removeprefix("adapter."): value for name, value in values.items() if name.startswith("adapter.")}
-    config, tensors = _written(method, phi, module.config)
+    config, tensors = _written(method, under("adapter", values), module.config)
     about = {
         "hidden_size": module.config.hidden_size,
         "model_class": type(module).__name__.removesuffix("Model") + "AdapterModel",
@@ -96,8 +98,7 @@ def _composed(method: Any, phi: Params, shape: Any) -> Written:
     configs: list[dict[str, Any]] = []
     tensors: Params = {}
     for name, part in method.parts.items():
-        own = {path.removeprefix(f"{name}."): value for path, value in phi.items() if path.startswith(f"{name}.")}
-        config, written = _written(part, own, shape)
+        config, written = _written(part, under(name, phi), shape)
         configs.append(config)
         tensors |= written
     return {"architecture": "union", "configs": configs}, tensors

@@ -20,6 +20,7 @@ from metaprime.models.sites import Layout
 from metaprime.peft import MethodConfig
 from metaprime.peft.ia3 import Ia3Config
 from metaprime.peft.lora import TermsConfig
+from metaprime.peft.method import FUSED
 from metaprime.peft.prompt import PromptConfig
 from metaprime.types import MetaprimeError, Params
 
@@ -30,7 +31,14 @@ Tensors = Iterator[tuple[torch.Tensor, torch.Tensor]]
 """Pairs: peft's tensor, and our value for it."""
 
 
-def save_as_peft(encoder: Encoder, method: MethodConfig, labels: Sequence[str], values: Params, folder: Path) -> None:
+def save_as_peft(
+    encoder: Encoder,
+    method: MethodConfig,
+    labels: Sequence[str],
+    values: Params,
+    folder: Path,
+    trust_remote_code: bool = False,
+) -> None:
     """Writes `adapter_config.json` and `adapter_model.safetensors`.
 
     With a prompt, peft's model gives logits at the prompt's positions too, before those of the words.
@@ -43,17 +51,22 @@ def save_as_peft(encoder: Encoder, method: MethodConfig, labels: Sequence[str], 
     if plan is None:
         raise MetaprimeError(
             f"Hugging Face's peft has nothing that is the function of {method.method!r}: it has lora, ffn_lora, ia3 and prompt "
-            "(with its prefix the words' positions move on by the prefix's length): keep this folder"
+            "(with its prefix the words' positions move on by the prefix's length): try --format adapterhub"
         )
     layout = encoder.layout
-    if layout.query == layout.key and not isinstance(method, PromptConfig):
+    if layout.query == layout.key and (isinstance(method, Ia3Config) or {*FUSED} & {*getattr(method, "sites", ())}):
         raise MetaprimeError(
             f"the queries, keys and values of this {type(encoder.module).__name__} are one projection, which peft can only "
             "change as a whole: keep this folder"
         )
     names = {"id2label": dict(enumerate(labels)), "label2id": {label: index for index, label in enumerate(labels)}}
-    with quiet():
-        model = AutoModelForTokenClassification.from_pretrained(encoder.name, dtype=torch.float32, **names)
+    try:
+        with quiet():
+            model = AutoModelForTokenClassification.from_pretrained(
+                encoder.name, dtype=torch.float32, trust_remote_code=trust_remote_code, **names
+            )
+    except ValueError as error:
+        raise MetaprimeError(f"{encoder.name} cannot be read as a token classifier: {error}") from None
     base = model.base_model_prefix
     if found := {name for name, part in model.named_children() if next(part.parameters(), None) is not None} - {base}:
         _refuse_other_head(model, found)

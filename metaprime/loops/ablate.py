@@ -32,7 +32,7 @@ from metaprime.loops.suite_record import check_suite, open_suite
 from metaprime.loops.suite_results import RESULTS, TABLE, results_of, show, table_of
 from metaprime.loops.timing import note
 from metaprime.loops.transfer import transfer
-from metaprime.loops.transfer_start import open_source
+from metaprime.loops.transfer_start import method_config, open_source
 from metaprime.loops.workers import Job, Pool, in_parallel, workers
 from metaprime.models.encoder import Encoder
 
@@ -115,7 +115,7 @@ def choose_one(cell: Rate) -> Ran:
     torch.set_num_threads(1)
     config = cell.config
     source = open_source(config)
-    task = build_task(config, source.encoder)
+    task = build_task(config, source.encoder, method_config(config, cell.method))
     tried = try_rates(config, source, task, Accelerator().device, cell.method, config.transfer.shots)
     scores = {lr: sum(by_rate[lr] for by_rate in tried.values()) / len(tried) for lr in config.transfer.lr}
     rate = max(scores, key=lambda lr: scores[lr])

@@ -29,12 +29,17 @@ from metaprime.types import MetaprimeError, Row, Sentence
 
 log = logging.getLogger(__name__)
 
+LEAST_ROOM = 8
+"""Sub-words of the shortest window that `data.max_length` may ask for."""
 
-def build_task(config: Config, encoder: Encoder) -> Task:
-    """The task of the config, over the encoder's tokenizer."""
-    methods = [METHODS[name].config() for name in config.transfer.methods if name != config.peft.method]
-    taken = max(method.positions for method in (config.peft, *methods))
-    longest = min(config.data.max_length, _longest(encoder) - taken)
+
+def build_task(config: Config, encoder: Encoder, method: MethodConfig | None = None) -> Task:
+    """The task of the config, over the encoder's tokenizer, in windows that leave room for a method (`peft`, if not given).
+
+    Raises:
+        MetaprimeError: the method leaves no room.
+    """
+    longest = min(config.data.max_length, _room(encoder, method or config.peft))
     lengths = Lengths(longest, config.data.overlap, cut=config.data.long == "truncate")
     subwords = Subwords(encoder.tokenizer, cache_folder() if config.run.cache else None)
     return tagging(_labels(config), subwords, lengths)
@@ -42,7 +47,7 @@ def build_task(config: Config, encoder: Encoder) -> Task:
 
 def task_over(labels: Sequence[str], encoder: Encoder, method: MethodConfig) -> Task:
     """The task of a saved head: `labels` are its outputs' tags in order."""
-    lengths = Lengths(_longest(encoder) - method.positions)
+    lengths = Lengths(_room(encoder, method))
     return tagging(LabelSet(entity_types(labels), {}), Subwords(encoder.tokenizer), lengths)
 
 
@@ -113,6 +118,17 @@ def build_model(encoder: Encoder, task: Task, method: MethodConfig, example: Seq
     with torch.no_grad():
         model.per_episode = takes_episodes(model, batch)
     return model
+
+
+def _room(encoder: Encoder, method: MethodConfig) -> int:
+    """Sub-words that a method leaves room for."""
+    longest = _longest(encoder)
+    if method.positions > longest - LEAST_ROOM:
+        raise MetaprimeError(
+            f"peft.length {method.positions}: this encoder has {longest} positions, which leaves {longest - method.positions} "
+            f"for a sentence: at most {longest - LEAST_ROOM}"
+        )
+    return longest - method.positions
 
 
 def _longest(encoder: Encoder) -> int:

@@ -10,7 +10,7 @@ from metaprime.interop.hf_peft import save_as_peft
 from metaprime.loops.artifact import learned_groups, load_artifact, load_encoder_of
 from metaprime.types import MetaprimeError
 
-FORMATS = {"peft": save_as_peft, "adapterhub": save_for_adapterhub}
+FORMATS = ("peft", "adapterhub")
 
 
 def export(folder: str | Path, out: str | Path, form: str = "peft", trust_remote_code: bool = False) -> Path:
@@ -32,5 +32,8 @@ def export(folder: str | Path, out: str | Path, form: str = "peft", trust_remote
     encoder = load_encoder_of(artifact, trust_remote_code)
     target.parent.mkdir(parents=True, exist_ok=True)
     with written_aside(target) as aside:
-        FORMATS[form](encoder, artifact.method, artifact.labels, artifact.values, aside)
+        if form == "peft":
+            save_as_peft(encoder, artifact.method, artifact.labels, artifact.values, aside, trust_remote_code)
+        else:
+            save_for_adapterhub(encoder, artifact.method, artifact.labels, artifact.values, aside)
     return target

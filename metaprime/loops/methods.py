@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
-from metaprime.config import Config
+from metaprime.config import Config, DataConfig
 from metaprime.data import synthetic
 from metaprime.loops.build import build_model, build_task
 from metaprime.models.encoder import Encoder, load_encoder
 from metaprime.models.primable import partition
-from metaprime.models.selfcheck import called_at
+from metaprime.models.selfcheck import ROOT, called_at
 from metaprime.models.sites import resolve
 from metaprime.peft import METHODS, Method, MethodConfig
 from metaprime.types import MetaprimeError
@@ -22,11 +22,13 @@ HEADER = ("method", "formula", "source")
 COUNTS = ("trained", "stored", "head")
 SENTENCES = 4
 """As many as the self-check reads."""
+TAGS = 2 * len(DataConfig().labels) + 1
+"""Of the head that is counted."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """Parameters that fine-tuning moves, those of them in its files, and the task head's, which come on top of both."""
+    """Parameters that fine-tuning moves, those in a transfer's files, and the task head's, which come on top of both."""
 
     trained: int
     stored: int
@@ -48,12 +50,12 @@ def list_rows(name: str | None, trust_remote_code: bool = False) -> list[list[st
     Raises:
         MetaprimeError: the encoder cannot be used.
     """
-    encoder = load_encoder(name, trust_remote_code=trust_remote_code) if name else None
-    labels = 2 * len(Config().data.labels) + 1
-    return [
-        [method.name, method.formula, method.source, *(_counted(encoder, method, labels) if encoder else ())]
-        for method in METHODS.values()
-    ]
+    rows = [[method.name, method.formula, method.source] for method in METHODS.values()]
+    if name is None:
+        return rows
+    encoder = load_encoder(name, trust_remote_code=trust_remote_code)
+    nn.Module.to(encoder.module, "meta")
+    return [[*row, *_counted(encoder, method)] for row, method in zip(rows, METHODS.values(), strict=True)]
 
 
 def show(config: Config) -> tuple[Size, list[Module]]:
@@ -65,36 +67,40 @@ def show(config: Config) -> tuple[Size, list[Module]]:
     wanted = config.encoder
     encoder = load_encoder(wanted.name, wanted.attention, wanted.sites, wanted.trust_remote_code)
     task = build_task(config, encoder)
-    rows = task.encode(synthetic.read("", "qaa", "train")[:SENTENCES])
+    text = synthetic.read("", "qaa", "train")[:SENTENCES]
+    rows = task.encode([replace(sentence, tags=("O",) * len(sentence.words)) for sentence in text])
     model = build_model(encoder, task, config.peft, rows)
     places = called_at(model, task.collate(rows))
     modules = dict(model.adapter.named_modules())
     found = [
-        Module(path, {name: tuple(value.shape) for name, value in modules[path].named_parameters(recurse=False)}, site)
+        Module(
+            path,
+            {name: tuple(value.shape) for name, value in modules[path].named_parameters(recurse=False)},
+            site or ROOT,
+        )
         for path, site in places.items()
     ]
     head = sum(value.numel() for value in partition(model).head.values())
-    return _size(model.backbone, model.adapter, METHODS[config.peft.method], config.peft, head), found
+    return _size(encoder, model.adapter, METHODS[config.peft.method], config.peft, head), found
 
 
-def _counted(encoder: Encoder, method: Method, labels: int) -> list[str]:
-    """COUNTS of a method with its own settings, without a weight being copied; dashes where it does not fit the encoder."""
-    weightless = copy.deepcopy(encoder.module)
-    nn.Module.to(weightless, "meta")
-    sites = resolve(weightless, encoder.layout)
+def _counted(encoder: Encoder, method: Method) -> list[str]:
+    """COUNTS of a method with its own settings in an encoder without weights; dashes where it does not fit the encoder."""
+    sites = resolve(copy.deepcopy(encoder.module), encoder.layout)
     try:
         with torch.device("meta"):
             modules = method.inject(sites, method.config())
     except MetaprimeError:
         return ["–" for _ in COUNTS]
-    size = _size(weightless, modules, method, method.config(), (sites.hidden + 1) * labels)
+    size = _size(encoder, modules, method, method.config(), (sites.hidden + 1) * TAGS)
     return [f"{count:,}" for count in (size.trained, size.stored, size.head)]
 
 
-def _size(backbone: nn.Module, adapter: nn.ModuleDict, method: Method, config: MethodConfig, head: int) -> Size:
+def _size(encoder: Encoder, adapter: nn.ModuleDict, method: Method, config: MethodConfig, head: int) -> Size:
     if method.moves_backbone:
-        whole = sum(parameter.numel() for parameter in backbone.parameters())
-        return Size(whole, whole, head)
+        counts = {name: value.numel() for name, value in encoder.module.named_parameters()}
+        moved = [count for name, count in counts.items() if not name.startswith(encoder.layout.unused or ("\0",))]
+        return Size(sum(moved), sum(counts.values()), head)
     trained = dict(adapter.named_parameters())
     with torch.no_grad():
         _, stored = method.collapse(config, adapter, {name: value.detach() for name, value in trained.items()})

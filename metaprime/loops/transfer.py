@@ -27,11 +27,14 @@ from metaprime.loops.run_directory import TRANSFERS, check_writable
 from metaprime.loops.stopping import Stopping
 from metaprime.loops.transfer_record import RECORD, Cell, digest_of, facts_of, is_done, known_rates, label, save_cell
 from metaprime.loops.transfer_start import Source, check_start, method_config, open_source
-from metaprime.models.encoder import weights_hash
+from metaprime.models.encoder import Encoder, weights_hash
 from metaprime.models.primable import PrimableModel, partition
 from metaprime.peft import METHODS, MethodConfig
 from metaprime.tasks.task import Task
 from metaprime.types import MetaprimeError, Params, Row
+
+Rows = dict[str, tuple[list[Row], list[Row]]]
+"""By language, what is trained on and what is scored."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +77,10 @@ def _transfer(
     config: Config, accelerator: Accelerator, stop: Stopping, overwrite: bool, force: bool, quiet: bool
 ) -> list[Record]:
     source = open_source(config, accelerator)
-    task = build_task(config, source.encoder)
-    rows = _checked_rows(config, task)
-    check_start(config, source, task)
-    check_rates(config)
     settings = config.transfer
+    tasks, rows = _readings(config, source.encoder)
+    check_start(config, source, tasks[settings.methods[0]])
+    check_rates(config)
     cells = [
         Cell(language, method, shots, seed)
         for method in settings.methods
@@ -90,7 +92,8 @@ def _transfer(
     if accelerator.is_main_process:
         sweep(root)
     accelerator.wait_for_everyone()
-    facts = {language: facts_of(config, source, language, *rows[language]) for language in rows}
+    texts = rows[settings.methods[0]]  # words and tags, which are the same for each method
+    facts = {language: facts_of(config, source, language, *texts[language]) for language in texts}
     todo = [cell for cell in cells if overwrite or not is_done(root / cell.folder, facts[cell.language], force)]
     rates = {} if force or overwrite else known_rates(root, cells, todo)
     accelerator.wait_for_everyone()  # every process has the same list before the first one adds to what is done
@@ -99,20 +102,34 @@ def _transfer(
         bench: Bench | None = None
         for done, cell in enumerate(mine, 1):
             stop.check()
+            task, (train, test) = tasks[cell.method], rows[cell.method][cell.language]
             if (cell.method, cell.shots) not in rates:  # only now: a run that is stopped loses one choice, not all
                 wanted = [shots for shots in settings.shots if (cell.method, shots) not in rates]
                 rates |= choose_rates(config, source, task, accelerator.device, (cell.method,), wanted)
             if bench is None or bench.method.method != cell.method:
-                bench = make_bench(config, source, task, cell.method, rows[cell.language][0], accelerator.device)
-            record = _run_cell(
-                config, cell, bench, source, task, rows[cell.language], rates, facts[cell.language], root / cell.folder
-            )
+                bench = make_bench(config, source, task, cell.method, train, accelerator.device)
+            found, folder = facts[cell.language], root / cell.folder
+            record = _run_cell(config, cell, bench, source, task, (train, test), rates, found, folder)
             display.show(done, f"{cell.folder} F1 {record['scores']['lenient']['overall']['f1']:.1f}")
     accelerator.wait_for_everyone()
     return [read_record(root / cell.folder / RECORD) for cell in cells]
 
 
-def _checked_rows(config: Config, task: Task) -> dict[str, tuple[list[Row], list[Row]]]:
+def _readings(config: Config, encoder: Encoder) -> tuple[dict[str, Task], dict[str, Rows]]:
+    """By method, the task and the rows: one that takes positions away has sentences in shorter windows."""
+    tasks: dict[str, Task] = {}
+    rows: dict[str, Rows] = {}
+    by_room: dict[int, Rows] = {}
+    for name in config.transfer.methods:
+        method = method_config(config, name)
+        tasks[name] = build_task(config, encoder, method)
+        if method.positions not in by_room:
+            by_room[method.positions] = _checked_rows(config, tasks[name])
+        rows[name] = by_room[method.positions]
+    return tasks, rows
+
+
+def _checked_rows(config: Config, task: Task) -> Rows:
     """Training and test rows of every target language, enough of them."""
     rows = {language: target_rows(config, task, language) for language in config.data.target_languages}
     if not rows:
@@ -178,6 +195,7 @@ def _run_cell(
         },
         "frozen": {"before": bench.frozen, "after": after, "unchanged": after == bench.frozen},
         "digest": digest_of(config, source),
+        "weights": facts["weights"],
         "sentences": facts["sentences"],
         "peft": bench.method.model_dump(mode="json"),
         "config": config.model_dump(mode="json"),

@@ -24,13 +24,14 @@ from metaprime.loops.run_directory import versions
 from metaprime.loops.transfer_start import Source
 from metaprime.models.encoder import Encoder, save_encoder, weights_hash
 from metaprime.peft import METHODS, MethodConfig
+from metaprime.peft.method import under
 from metaprime.tasks.task import Task
 from metaprime.types import MetaprimeError, Params, Row
 
 RECORD = "record.json"
 ASKED = ("methods", "shots", "seeds", "encoder")
-"""Keys of the section `transfer` that say which cells are asked for, or where the encoder is: no record depends on them, for its
-weights say which encoder it is.
+"""Keys of the section `transfer` that say which cells are asked for, or where the encoder is: no record depends on them, for
+weights say which encoder, adapter and head it is.
 """
 
 log = logging.getLogger(__name__)
@@ -57,8 +58,19 @@ def label(config: Config) -> str:
 
 def digest_of(config: Config, source: Source) -> str:
     """What a record depends on: data, method, transfer settings and the encoder's weights; not which cells were asked."""
-    relevant = json.dumps(_relevant(config.model_dump(mode="json")), sort_keys=True)
-    return f"{hashlib.sha256(relevant.encode()).hexdigest()[:12]}-{source.encoder.weights[:12]}"
+    depends = {"config": _relevant(config.model_dump(mode="json")), "weights": weights_of(config, source)}
+    text = json.dumps(depends, sort_keys=True)
+    return f"{hashlib.sha256(text.encode()).hexdigest()[:12]}-{source.encoder.weights[:12]}"
+
+
+def weights_of(config: Config, source: Source) -> dict[str, str]:
+    """Hashes of all weights that fine-tuning begins with: the encoder's, and the primed ones it starts from."""
+    found = {"the encoder": source.encoder.weights[:12]}
+    for group in ("adapter", "head"):
+        if getattr(config.transfer, f"start_{group}") == "primed":
+            own = {name: value for name, value in source.primed.items() if name.startswith(f"{group}.")}
+            found[f"the primed {group}"] = weights_hash(own)[:12]
+    return found
 
 
 def _relevant(values: dict[str, Any]) -> dict[str, Any]:
@@ -73,7 +85,7 @@ def facts_of(config: Config, source: Source, language: str, train: list[Row], te
     return {
         "config": _relevant(config.model_dump(mode="json")),
         "versions": versions(),
-        "weights": {"the encoder": source.encoder.weights[:12]},
+        "weights": weights_of(config, source),
         "sentences": {f"{language} (training)": fingerprint(train), f"{language} (scored)": fingerprint(test)},
     }
 
@@ -85,7 +97,7 @@ def is_done(folder: Path, facts: Facts, force: bool) -> bool:
     record = read_record(folder / RECORD)
     try:
         before = {**record, "config": _relevant(record["config"])}
-        before["weights"] = {"the encoder": record["digest"].rpartition("-")[2]}
+        before["weights"] = dict(record["weights"])
     except (KeyError, TypeError, AttributeError) as error:
         raise MetaprimeError(
             f"record {folder / RECORD} is damaged ({error}): remove {folder}, or use --overwrite"
@@ -125,9 +137,8 @@ def save_cell(
     test: Sequence[Row],
     predicted: Sequence[Sequence[str]],
 ) -> None:
-    phi = {name.removeprefix("adapter."): value for name, value in values.items() if name.startswith("adapter.")}
     with torch.no_grad():
-        method, phi = METHODS[cell.method].collapse(method, adapter, phi)
+        method, phi = METHODS[cell.method].collapse(method, adapter, under("adapter", values))
     light = {f"adapter.{name}": value for name, value in phi.items()}
     light |= {name: value for name, value in values.items() if name.startswith("head.")}
     provenance: dict[str, Any] = {"kind": "tuned", "seed": source.priming_seed, "cell": record["cell"]}

@@ -13,6 +13,9 @@ from metaprime.per_episode import NotPerEpisode
 from metaprime.streams import torch_stream
 from metaprime.types import Batch, MetaprimeError, Params
 
+ROOT = "the encoder"
+"""What has no path of its own."""
+
 
 def probe(model: PrimableModel, batch: Batch) -> torch.Tensor:
     """Logits at the real positions of a batch, under initial phi and one fixed random head: (positions, C)."""
@@ -136,4 +139,4 @@ def _count_calls(model: PrimableModel, fast: Params, batch: Batch) -> tuple[dict
 
 
 def _told(by: Counter[str], sites: Counter[str]) -> str:
-    return ", ".join(f"{times} times in {sites[site]} calls of {site}" for site, times in by.items()) or "never"
+    return ", ".join(f"{times} times in {sites[site]} calls of {site or ROOT}" for site, times in by.items()) or "never"

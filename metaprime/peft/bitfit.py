@@ -44,7 +44,7 @@ def inject(sites: Sites, config: MethodConfig) -> nn.ModuleDict:
     """Hooks the output of every module of the encoder that has a bias.
 
     Raises:
-        MetaprimeError: none has.
+        MetaprimeError: none has, or one is a convolution.
     """
     if not sites.biased:
         raise MetaprimeError(
@@ -53,6 +53,10 @@ def inject(sites: Sites, config: MethodConfig) -> nn.ModuleDict:
         )
     modules = nn.ModuleDict()
     for path, module in sites.biased.items():
+        if isinstance(module, nn.Conv1d | nn.Conv2d):
+            raise MetaprimeError(
+                f"peft.method bitfit: {path} is a convolution, whose bias is not supported; use another method"
+            )
         shift = modules[path.replace(".", ":")] = Shift(module.get_parameter("bias").numel())
         module.register_forward_hook(lambda module, inputs, output, shift=shift: shift(output))
     return modules

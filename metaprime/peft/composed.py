@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import model_validator
 from torch import nn
 
-from metaprime.peft.method import Method, MethodConfig
+from metaprime.peft.method import Method, MethodConfig, under
 from metaprime.types import Params, Sites
 
 
@@ -51,10 +51,8 @@ def composed(config: type[ComposedConfig], source: str, *parts: Method) -> Metho
         smaller: dict[str, MethodConfig] = {}
         kept: Params = {}
         for part in parts:
-            own = {
-                name.removeprefix(f"{part.name}."): v for name, v in values.items() if name.startswith(f"{part.name}.")
-            }
-            smaller[part.name], left = part.collapse(getattr(config, part.name), modules[part.name], own)
+            own, settings = under(part.name, values), getattr(config, part.name)
+            smaller[part.name], left = part.collapse(settings, modules[part.name], own)
             kept |= {f"{part.name}.{name}": value for name, value in left.items()}
         return config.model_copy(update=smaller), kept
 

@@ -34,6 +34,11 @@ class MethodConfig(Section):
         return 0
 
 
+def under(path: str, values: Params) -> Params:
+    """The values below a path, by the rest of their names."""
+    return {name.removeprefix(f"{path}."): value for name, value in values.items() if name.startswith(f"{path}.")}
+
+
 def as_it_is(config: Any, modules: nn.ModuleDict, values: Params) -> tuple[MethodConfig, Params]:
     """Of a method that stores what it trains."""
     return config, values

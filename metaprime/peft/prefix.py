@@ -3,7 +3,7 @@
 K <- [P_k; K], V <- [P_v; V]. The prefixes are raw keys and values, not projected, one pair per layer; positions do not shift.
 They are not the identity: softmax weight goes to the prefix from the start. Two parametrisations, as in the code of He et al.
 (2022): directly, entries from N(0, 0.02) (`prefix_nomlp`); or through an MLP of width m over l vectors that all layers share,
-P = W_2 tanh(W_1 E + b_1) + b_2, initialised as PyTorch does (`prefix`). What the MLP gives is all that is stored.
+P = W_2 tanh(W_1 E + b_1) + b_2, initialised as PyTorch does (`prefix`). Of it, a transfer stores what it gives.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic import PositiveInt
 from torch import nn
 from torch.func import functional_call
 
-from metaprime.peft.method import Method, MethodConfig, kaiming_uniform
+from metaprime.peft.method import Method, MethodConfig, kaiming_uniform, under
 from metaprime.per_episode import linear
 from metaprime.types import PREFIX_SLOT, Params, Sites
 
@@ -122,16 +122,12 @@ def collapse(config: Any, modules: nn.ModuleDict, values: Params) -> tuple[Metho
     """What the MLP gives, as a prefix without one."""
     if not config.mlp:
         return config, values
-    inner_Pm = functional_call(modules["inner"], _under("inner", values), ())
+    inner_Pm = functional_call(modules["inner"], under("inner", values), ())
     kept: Params = {}
     for index in (name for name in modules if name != "inner"):
-        keys, states = functional_call(modules[index], _under(index, values), (inner_Pm,))
+        keys, states = functional_call(modules[index], under(index, values), (inner_Pm,))
         kept |= {f"{index}.keys": keys.contiguous(), f"{index}.values": states.contiguous()}
     return config.model_copy(update={"mlp": None}), kept
-
-
-def _under(path: str, values: Params) -> Params:
-    return {name.removeprefix(f"{path}."): value for name, value in values.items() if name.startswith(f"{path}.")}
 
 
 def _linear_start(weight: torch.Tensor, generator: torch.Generator) -> Params:

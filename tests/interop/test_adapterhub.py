@@ -98,8 +98,7 @@ def test_the_factor_gives_the_width_back(toy_bert: Path, tmp_path: Path, width: 
 @pytest.mark.parametrize(
     ("model_type", "method", "settings", "told"),
     [
-        ("modernbert", "pfeiffer", {}, "only BERT and its like"),
-        ("distilbert", "pfeiffer", {}, "only BERT and its like"),
+        *((name, "lora", {}, "only bert, roberta") for name in ("modernbert", "distilbert", "deberta-v2", "camembert")),
         ("bert", "ia3", {}, "no equal for 'ia3'"),
         ("bert", "lora", {"sites": ("value", "attention_out")}, "no LoRA at attention_out"),
         ("bert", "prefix", {"mlp": 4}, "comes out of its MLP"),

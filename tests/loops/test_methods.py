@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from transformers import AutoModel
 from typer.testing import CliRunner
 
 from metaprime.cli import app
@@ -29,7 +30,9 @@ def test_every_method_is_listed_with_its_size(toy_bert: Path) -> None:
     assert found["pfeiffer"] == [f"{LAYERS * (2 * D * 48 + 48 + D):,}"] * 2 + [head]
     assert found["ia3"] == [f"{LAYERS * (2 * D + FFN):,}"] * 2 + [head]
     assert found["head"] == ["0", "0", head]
-    assert int(found["full"][0].replace(",", "")) > 10_000
+    sizes = {name: value.numel() for name, value in AutoModel.from_pretrained(toy_bert).named_parameters()}
+    moved = sum(count for name, count in sizes.items() if not name.startswith("pooler."))
+    assert found["full"] == [f"{moved:,}", f"{sum(sizes.values()):,}", head]
     assert all(len(row) == len(HEADER) for row in list_rows(None))
 
 
@@ -49,6 +52,19 @@ def test_where_a_method_sits(toy_bert: Path) -> None:
     assert modules[0].shapes == {"keys": (4, 3, 8), "values": (4, 3, 8)}
     assert size.trained == LAYERS * (2 * 3 * D + 2 * D * 16 + 16 + D)
     assert size.head == TAGS * (D + 1)
+
+
+def test_what_the_encoder_itself_calls_has_a_name_and_labels_are_the_users_own(toy_bert: Path) -> None:
+    keys = [f"encoder.name={toy_bert}", "peft.method=prompt", "data.labels=[GENE]"]
+    size, modules = show(load_config(None, keys))
+    assert [(m.path, m.site) for m in modules] == [("prompt", "the encoder")]
+    assert size.head == 3 * (D + 1)
+
+
+def test_what_a_transfer_stores_of_an_mlp_is_less(toy_bert: Path) -> None:
+    size, _ = show(load_config(None, [f"encoder.name={toy_bert}", "peft={method: prefix, length: 3, mlp: 50}"]))
+    assert size.trained == 3 * D + (D + 1) * 50 + (50 + 1) * 2 * LAYERS * D
+    assert size.stored == LAYERS * 2 * 3 * D
 
 
 def test_a_method_that_does_not_fit_says_why(toy_encoder: Callable[[str], Path]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from metaprime.config import Config, override
 from metaprime.evaluation.records import comparable, read_record
@@ -65,7 +65,19 @@ def test_a_record_for_every_cell_in_order(finished: tuple[Config, list[dict[str,
     for record, (method, shots, _, seed) in zip(records, cells, strict=True):
         assert record == read_record(root / f"qai-{method}-k{shots}-s{seed}" / "record.json")
         assert set(record) == {
-            *("cell", "scores", "training", "frozen", "digest", "peft", "config", "versions", "sentences", "volatile")
+            *(
+                "cell",
+                "scores",
+                "training",
+                "frozen",
+                "digest",
+                "peft",
+                "config",
+                "versions",
+                "weights",
+                "sentences",
+                "volatile",
+            )
         }
         assert record["cell"]["encoder"] == "primed"
         assert record["cell"]["priming_seed"] == 0
@@ -113,6 +125,35 @@ def test_where_the_encoder_lies_is_no_property_of_a_record(primed_run: Config, t
     assert same == one
     (other,) = transfer(elsewhere(primed_run, tmp_path / "other", *there), quiet=True)
     assert other["digest"] == one["digest"]
+
+
+def test_another_primed_start_is_another_transfer(primed_run: Config, tmp_path: Path) -> None:
+    """Of the same encoder: a learner that moves adapter and head alone leaves such."""
+    moved = tmp_path / "moved" / "primed"
+    shutil.copytree(Path(primed_run.run.output) / "primed", moved)
+    values = load_file(moved / "metaprime.safetensors")
+    save_file({name: value + 0.1 for name, value in values.items()}, moved / "metaprime.safetensors")
+    keys = ("transfer.methods=[head]", "transfer.shots=4", "transfer.lr=0.02", "transfer.start_head=primed")
+    (one,) = transfer(elsewhere(primed_run, tmp_path / "run", *keys), quiet=True)
+    other = elsewhere(primed_run, tmp_path / "run", *keys, f"transfer.encoder={moved}")
+    with pytest.raises(MetaprimeError, match="the primed head"):
+        transfer(other, quiet=True)
+    (two,) = transfer(override(other, f"run.output={tmp_path / 'other'}"), quiet=True)
+    assert one["digest"] != two["digest"]
+
+
+def test_windows_are_those_of_the_cells_own_method(primed_run: Config, tmp_path: Path) -> None:
+    """What else is asked for changes no record: a prompt takes positions away from nobody but itself."""
+    keys = ("data.max_length=128", "transfer.shots=4", "transfer.lr=0.02", "peft={method: prompt, length: 100}")
+    alone = elsewhere(primed_run, tmp_path / "alone", *keys, "transfer.methods=[head]")
+    beside = elsewhere(primed_run, tmp_path / "beside", *keys, "transfer.methods=[prompt, head]")
+    (one,), (prompted, two) = transfer(alone, quiet=True), transfer(beside, quiet=True)
+    assert prompted["cell"]["method"] == "prompt"
+    assert strip(one)["scores"] == strip(two)["scores"]
+    files = [
+        Path(c.run.output) / "transfer" / "primed" / "qai-head-k4-s0" / "metaprime.safetensors" for c in (alone, beside)
+    ]
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 @pytest.mark.parametrize("peft", ["{method: prefix, mlp: 6}", "{method: mam, prefix: {length: 3, mlp: 6}}"])

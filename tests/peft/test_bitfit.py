@@ -34,3 +34,9 @@ def test_an_encoder_without_biases_is_refused(toy_encoder: Callable[[str], Path]
     encoder = load_encoder(str(toy_encoder(model_type)))
     with pytest.raises(MetaprimeError, match="no module of this encoder has a bias"):
         bitfit.inject(resolve(encoder.module, encoder.layout), bitfit.BitfitConfig())
+
+
+def test_a_convolution_is_refused(changed_toy: Callable[..., Path]) -> None:
+    encoder = load_encoder(str(changed_toy("deberta-v2", conv_kernel_size=3, conv_act="gelu")))
+    with pytest.raises(MetaprimeError, match=r"encoder\.conv\.conv is a convolution"):
+        bitfit.inject(resolve(encoder.module, encoder.layout), bitfit.BitfitConfig())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -163,17 +165,23 @@ def test_houlsby_is_the_sequential_adapter_after_both_blocks(toy_bert: Path) -> 
 def test_a_pass_that_failed_between_tap_and_site_leaves_nothing_for_the_next(toy_bert: Path) -> None:
     encoder = load_encoder(str(toy_bert))
     sites = resolve(encoder.module, encoder.layout)
-    randomised(bottleneck.inject(sites, bottleneck.ParallelConfig(bottleneck=5)))
+    modules = randomised(bottleneck.inject(sites, bottleneck.ParallelConfig(bottleneck=5)))
     expected = hidden(encoder.module)
+
+    seen: list[weakref.ref[torch.Tensor]] = []
 
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
+    watch = modules["0"]["ffn"].register_forward_hook(lambda module, inputs, output: seen.append(weakref.ref(output)))
     handle = sites.layers[0].ffn_in.register_forward_hook(fail)
     with pytest.raises(KeyboardInterrupt):
         encoder.module(input_ids=IDS[:1])
     handle.remove()
+    watch.remove()
     assert torch.equal(hidden(encoder.module), expected)
+    gc.collect()
+    assert [left() for left in seen] == [None]
 
 
 def test_impossible_points_are_refused() -> None:

@@ -14,7 +14,7 @@ from metaprime.loops.build import build_task
 from metaprime.models.encoder import load_encoder
 from metaprime.models.sites import LAYOUTS, resolve
 from metaprime.peft import prompt
-from metaprime.types import Sentence
+from metaprime.types import MetaprimeError, Sentence
 
 
 @pytest.mark.parametrize("model_type", LAYOUTS)
@@ -26,6 +26,12 @@ def test_it_is_the_encoder_over_vectors_and_words(toy_encoder: Callable[[str], P
     with torch.no_grad():
         out = stock.module(inputs_embeds=joined, attention_mask=torch.ones(joined.shape[:2], dtype=torch.int64))
     torch.testing.assert_close(hidden(encoder.module), out.last_hidden_state[:, 3:], rtol=0, atol=1e-6)
+
+
+def test_one_that_leaves_no_room_is_refused_by_its_own_key(toy_bert: Path) -> None:
+    config = load_config(None, [f"encoder.name={toy_bert}", "peft={method: prompt, length: 125}"])
+    with pytest.raises(MetaprimeError, match=r"peft\.length 125: this encoder has 130 positions, .* at most 122"):
+        build_task(config, load_encoder(str(toy_bert)))
 
 
 def test_sentences_leave_room_for_it(toy_bert: Path) -> None:
