@@ -159,12 +159,20 @@ class Suite:
         return lacking
 
 
+MOVING_EVERYTHING = ("maml", "reptile", "multitask")
+"""Learners that train as full fine-tuning does, whatever the section `peft` says."""
+
+
 def primed_for(arm: Arm, config: Mapping[str, Any]) -> str | None:
-    """The PEFT method that an arm's priming simulates; None where nothing is primed."""
+    """The method that an arm's priming simulates; None where nothing is primed."""
     if arm.priming is None:
         return None
+    overrides = list(_overrides(arm.set))
+    learner = dict(overrides).get("learner.name", config.get("learner", {}).get("name"))
+    if learner in MOVING_EVERYTHING:
+        return "full"
     method = config.get("peft", {}).get("method")
-    for key, value in _overrides(arm.set):
+    for key, value in overrides:
         if key == "peft.method":
             method = value
         elif key == "peft" and isinstance(value, dict):
