@@ -39,3 +39,14 @@ def along(value: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         raise NotPerEpisode(f"an input of {len(x)} rows for {len(value)} episodes")
     repeated = value.repeat_interleave(len(x) // len(value), dim=0)
     return repeated.view(len(x), *(1 for _ in x.shape[1:-1]), -1)
+
+
+def rows(table: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Rows of a table (V, D) by numbers ids (T * B, L), or each episode's sentences' of its own, (T, V, D): (T * B, L, D)."""
+    if table.dim() == 2:
+        return torch.nn.functional.embedding(ids, table)
+    episodes, length, width = table.shape
+    if len(ids) % episodes:
+        raise NotPerEpisode(f"an input of {len(ids)} rows for {episodes} episodes")
+    first = torch.arange(episodes, device=ids.device).repeat_interleave(len(ids) // episodes) * length
+    return torch.nn.functional.embedding(ids + first[:, None], table.reshape(episodes * length, width))

@@ -13,7 +13,7 @@ This file imports no torch at run time, so that `metaprime --help` answers at on
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
@@ -24,11 +24,26 @@ if TYPE_CHECKING:
     from torch import nn
 
 Params: TypeAlias = "dict[str, torch.Tensor]"
+"""Values by full name. Whole numbers among them are choices, such as which weights may change: nothing moves them."""
+
 Batch: TypeAlias = "dict[str, torch.Tensor]"
-"""`input_ids` (B, L) and `attention_mask` (B, L) int64, `labels` (B, L) int64 with IGNORE off the first sub-words."""
+"""`input_ids` (B, L) and `attention_mask` (B, L) int64, `labels` (B, L) int64 with IGNORE off the first sub-words. In training,
+where something of the model is random, NOISE (B,) int64: the key of its draws, of which the first counts."""
+
+NOISE = "noise"
+"""Name of the keys in a batch, and attribute of a module that draws while it trains: a generator then, None otherwise."""
 
 Loss: TypeAlias = "Callable[[Params, Params, Batch], torch.Tensor]"
 """`loss(backbone, fast, batch)`: scalar (), nats per labelled sub-word; reads parameters as values only."""
+
+Gradients: TypeAlias = "Callable[[Sequence[str]], Iterable[Params]]"
+"""From names in the backbone to the loss's gradients there, batch after batch."""
+
+Choose: TypeAlias = "Callable[[Params, Gradients], Params]"
+"""From the backbone, and its gradients on some batches, to the choices that are made by them."""
+
+Project: TypeAlias = "Callable[[Params, float], Params]"
+"""From values, and the share of the steps done, to those of them that a constraint changes."""
 
 IGNORE = -100
 """Label of a sub-word that carries none; the value `torch.nn.functional.cross_entropy` skips by default."""
@@ -51,6 +66,11 @@ class Section(BaseModel):
     """Base of every config section: immutable; an unknown key is an error, never ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def movable(values: Params) -> Params:
+    """The values that training can move: those that are no whole numbers."""
+    return {name: value for name, value in values.items() if value.is_floating_point()}
 
 
 @runtime_checkable
@@ -147,7 +167,7 @@ class LayerSites:
 @dataclass(frozen=True)
 class Sites:
     """Where an encoder can be modified: its layers, D (`hidden`), H (`heads`) and D / H (`head_width`), all its modules that
-    have a `bias`, by path, the table of its `words`' embeddings, and itself.
+    own parameters which reach its output, by path, the table of its `words`' embeddings, and itself.
 
     H counts the heads of keys and values, which in grouped-query attention are fewer than the queries'.
     """
@@ -156,6 +176,6 @@ class Sites:
     hidden: int
     heads: int
     head_width: int
-    biased: dict[str, nn.Module]
+    owners: dict[str, nn.Module]
     words: nn.Embedding
     encoder: nn.Module

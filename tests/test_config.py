@@ -211,7 +211,8 @@ def test_what_is_dumped_loads_to_the_same(tmp_path: Path) -> None:
         again = load_config(write(tmp_path, dump_config(config), "again.yaml"))
         assert again == config
         assert again.digest() == config.digest()
-    assert config.peft.model_dump() == {"method": "lora", "rank": 4, "alpha": 16.0, "sites": ("query", "ffn_in")}
+    given = {"method": "lora", "rank": 4, "alpha": 16.0, "sites": ("query", "ffn_in"), "dropout": 0.0}
+    assert config.peft.model_dump() == given
 
 
 def test_overrides_win_over_the_file_and_are_yaml(tmp_path: Path) -> None:

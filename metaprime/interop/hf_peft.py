@@ -106,7 +106,7 @@ def _lora(peft: Any, method: Any, layout: Layout, encoder: Encoder) -> Plan:
         task_type="TOKEN_CLS",
         r=method.rank,
         lora_alpha=method.alpha,
-        lora_dropout=0.0,
+        lora_dropout=method.dropout,
         target_modules=_matching(layout, paths.values()),
     )
 

@@ -21,7 +21,7 @@ from torch import nn
 from metaprime.meta import MetaStep, Outcome, Settings
 from metaprime.meta.inner import attention_kernels
 from metaprime.meta.learner import grouped
-from metaprime.types import Batch, Loss, MetaBatch, MetaprimeError, Params
+from metaprime.types import Batch, Loss, MetaBatch, MetaprimeError, Params, movable
 
 LEARNERS_HERE = ("peft_maml", "inner_peft", "maml", "anil")
 
@@ -80,6 +80,11 @@ def step(loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings
     if settings.optimizer != "sgd" or settings.clip:
         raise MetaprimeError(
             "learner.backend learn2learn computes plain SGD: set inner.optimizer to sgd and inner.clip to null"
+        )
+    if settings.choose or settings.project or movable(start).keys() != start.keys():
+        raise MetaprimeError(
+            "learner.backend learn2learn clones parameters and nothing else: a PEFT method that chooses which weights move needs "
+            "learner.backend: torch"
         )
     like = next(iter(backbone.values())).detach()
     gradients: Params = {}

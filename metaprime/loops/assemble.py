@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from metaprime.models.encoder import Encoder, load_encoder
 from metaprime.models.primable import PrimableModel, functional_loss, partition
 from metaprime.peft import METHODS, MethodConfig
 from metaprime.tasks.task import Task
-from metaprime.types import MetaBatch, MetaprimeError, Params, Row, State
+from metaprime.types import MetaBatch, MetaprimeError, Params, Row, State, movable
 
 BACKENDS: dict[str, Callable[[str], MetaStep]] = {
     "torch": lambda learner: LEARNERS[learner].step,
@@ -111,19 +111,40 @@ def assemble(config: Config, accelerator: Accelerator) -> Run:
     draw_initial(model, config.run.seed, config.inner.lr)
     state = partition(model, encoder.layout.unused)
     settings = _settings(config, model, state)
-    if config.learner.backend == "torch" and settings.batched:
-        start = starting_values(model, state, rules_of(config), config.run.seed, 0, (0, 1))
-        rows = next(iter(pools.values()))
-        if reason := why_not_batched(model, primed, state, start, rows, meta_step, settings):
-            settings = replace(settings, batched=False)
-            if accelerator.is_main_process:
-                log.warning(
-                    "%s cannot adapt episodes together (%s): they are adapted one after another, as with inner.batched=false",
-                    type(encoder.module).__name__,
-                    reason,
-                )
+    settings = _looped_if_need_be(config, accelerator, encoder, primed, pools, model, state, meta_step, settings)
     outer = make_outer(state, config.outer, settings.outer)
     return Run(config, accelerator, encoder, primed, episodes, model, state, outer, settings, meta_step, held_out)
+
+
+def _looped_if_need_be(
+    config: Config,
+    accelerator: Accelerator,
+    encoder: Encoder,
+    task: Task,
+    pools: Mapping[str, Sequence[Row]],
+    model: PrimableModel,
+    state: State,
+    meta_step: MetaStep,
+    settings: Settings,
+) -> Settings:
+    """The settings, with episodes one after another where they cannot go together, and a notice that says why."""
+    if not settings.batched or config.learner.backend != "torch":
+        return settings
+    if model.noisy and LEARNERS[config.learner.name].adapts:
+        reason = f"peft.method {config.peft.method} draws in training, for each episode by itself"
+    else:
+        start = starting_values(model, state, rules_of(config), config.run.seed, 0, (0, 1))
+        rows = next(iter(pools.values()))
+        reason = why_not_batched(model, task, state, start, rows, meta_step, settings)
+    if not reason:
+        return settings
+    if accelerator.is_main_process:
+        log.warning(
+            "%s cannot adapt episodes together (%s): they are adapted one after another, as with inner.batched=false",
+            type(encoder.module).__name__,
+            reason,
+        )
+    return replace(settings, batched=False)
 
 
 def why_not_batched(
@@ -169,6 +190,7 @@ def _settings(config: Config, model: PrimableModel, state: State) -> Settings:
             "learner.backend learn2learn gives no adapted values to carry: set outer.adapter and outer.head to reset, keep "
             "or meta"
         )
+    _check_method(config, model, state)
     if config.learner.backend == "learn2learn" and (config.inner.optimizer != "sgd" or config.inner.clip):
         raise MetaprimeError(
             "learner.backend learn2learn knows plain SGD alone: use inner.optimizer: sgd without inner.clip, or learner.backend: "
@@ -190,7 +212,34 @@ def _settings(config: Config, model: PrimableModel, state: State) -> Settings:
         chunk=config.inner.task_chunk,
         outer=tuple(learned),
         carry=carries,
+        choose=model.choose,
+        project=model.project,
     )
+
+
+def _check_method(config: Config, model: PrimableModel, state: State) -> None:
+    """Refuses what a method that chooses, constrains or draws cannot be primed with.
+
+    Raises:
+        MetaprimeError: it is.
+    """
+    name = config.peft.method
+    more = model.choose or model.project or model.noisy or movable(state.adapter).keys() != state.adapter.keys()
+    if config.learner.backend == "learn2learn" and more:
+        raise MetaprimeError(
+            f"peft.method {name}: learn2learn knows gradient steps of parameters, and neither choices nor noise nor constraints: "
+            "use learner.backend: torch"
+        )
+    if model.choose and not LEARNERS[config.learner.name].adapts:
+        raise MetaprimeError(
+            f"peft.method {name} chooses weights by an episode's support sentences, and learner.name {config.learner.name!r} has "
+            "none: use a learner with an inner loop, or another method"
+        )
+    if model.choose and config.outer.adapter != "reset":
+        raise MetaprimeError(
+            f"outer.adapter {config.outer.adapter}: with peft.method {name} every episode moves other weights, so that none of "
+            "its changes can be the next one's start: set outer.adapter to reset"
+        )
 
 
 def open_encoder(config: Config, accelerator: Accelerator | None = None) -> Encoder:

@@ -21,11 +21,12 @@ from metaprime.models.language_head import load_language_head
 from metaprime.models.primable import PrimableModel
 from metaprime.models.selfcheck import check_injection, probe, takes_episodes
 from metaprime.models.sites import resolve
-from metaprime.peft import METHODS, MethodConfig
+from metaprime.peft import METHODS, Method, MethodConfig
+from metaprime.peft.method import under
 from metaprime.tasks.masking import masking
 from metaprime.tasks.tagging import entity_types, tagging
 from metaprime.tasks.task import Task
-from metaprime.types import MetaprimeError, Row, Sentence
+from metaprime.types import Gradients, MetaprimeError, Params, Row, Sentence
 
 log = logging.getLogger(__name__)
 
@@ -114,10 +115,34 @@ def build_model(encoder: Encoder, task: Task, method: MethodConfig, example: Seq
     batch = task.collate(example[:4])
     bare = probe(PrimableModel(module, nn.ModuleDict(), head).eval(), batch)
     model = PrimableModel(module, METHODS[method.method].inject(sites, method), head).eval()
+    _bind(model, METHODS[method.method], method)
     check_injection(model, batch, bare, method.identity)
     with torch.no_grad():
         model.per_episode = takes_episodes(model, batch)
     return model
+
+
+def _bind(model: PrimableModel, method: Method, config: MethodConfig) -> None:
+    """The method's functions of local names, as the model's of full ones."""
+
+    def full(values: Params) -> Params:
+        return {f"adapter.{name}": value for name, value in values.items()}
+
+    def choose(backbone: Params, gradients: Gradients) -> Params:
+        assert method.choose
+        return full(method.choose(config, model.adapter, backbone, gradients))
+
+    def project(values: Params, done: float) -> Params:
+        assert method.project
+        return full(method.project(config, model.adapter, under("adapter", values), done))
+
+    def penalty(values: Params) -> torch.Tensor:
+        assert method.penalty
+        return method.penalty(config, under("adapter", values))
+
+    model.choose = choose if method.choose else None
+    model.project = project if method.project else None
+    model.penalty = penalty if method.penalty else None
 
 
 def _room(encoder: Encoder, method: MethodConfig) -> int:

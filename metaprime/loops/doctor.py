@@ -139,7 +139,7 @@ def _bench(run: Run) -> Bench:
     config, device = run.config, run.accelerator.device
     run.model.double()
     start = starting_values(run.model, run.state, rules_of(config), config.run.seed, 0, range(EPISODES))
-    start = {name: _shaken(name, value.detach().double(), config.inner.lr) for name, value in start.items()}
+    start = {name: _shaken(name, value.detach(), config.inner.lr) for name, value in start.items()}
     batch = run.episodes.meta_batch(0, range(EPISODES), run.task.collate, run.task.corrupt)
     present = {"backbone", *(name.split(".")[0] for name in start)}
     outer = tuple(group for group in dict.fromkeys((*GROUPS, *run.settings.outer)) if group in present)
@@ -154,18 +154,21 @@ def _bench(run: Run) -> Bench:
             support=tuple(to_device(tensors, device) for tensors in batch.support),
             query=to_device(batch.query, device),
         ),
-        settings=replace(run.settings, outer=outer, carry=False, batched=True),
+        # Choices and constraints stay out of it: a slope is that of the loss for entries once chosen.
+        settings=replace(run.settings, outer=outer, carry=False, batched=True, choose=None, project=None),
         differences=TOLERANCES[0],
         equality=TOLERANCES[1],
     )
 
 
 def _shaken(name: str, value: torch.Tensor, inner_lr: float) -> torch.Tensor:
-    """Phi or head with noise; a learned rate as the config has it, which the model holds in float32."""
+    """Phi or head with noise, in float64; a learned rate as the config has it, which the model holds in float32."""
+    if not value.is_floating_point():
+        return value
     if name.startswith("rates."):
-        return torch.full_like(value, inner_lr)
-    noise = torch.randn(value.shape, generator=torch_stream(0, "noise", name), dtype=value.dtype)
-    return value + NOISE * noise.to(value.device)
+        return torch.full_like(value, inner_lr, dtype=torch.float64)
+    noise = torch.randn(value.shape, generator=torch_stream(0, "noise", name), dtype=torch.float64)
+    return value.double() + NOISE * noise.to(value.device)
 
 
 def _rounds_inside(bench: Bench) -> bool:

@@ -21,7 +21,7 @@ from metaprime.loops.schedule import warmup_decay
 from metaprime.models.primable import PrimableModel, functional_loss
 from metaprime.streams import stream
 from metaprime.tasks.task import Task
-from metaprime.types import Batch, Loss, MetaprimeError, Params, Row
+from metaprime.types import NOISE, Batch, Loss, MetaprimeError, Params, Row, movable
 
 EVALUATION_BATCH = 64
 """Windows at once."""
@@ -61,8 +61,9 @@ def fine_tune(
         MetaprimeError: the loss is not finite.
     """
     rows, development = _set_aside(rows, settings, seed, language)
-    values = {name: value.detach().clone().requires_grad_() for name, value in start.items()}
-    frozen = {name: value.detach() for name, value in backbone.items() if name not in values}
+    values = {name: value.detach().clone().requires_grad_() for name, value in movable(start).items()}
+    choices = {name: value for name, value in start.items() if name not in values}
+    frozen = {name: value.detach() for name, value in backbone.items() if name not in values} | choices
     optimizer = torch.optim.AdamW(values.values(), lr=lr, eps=1e-6, weight_decay=settings.weight_decay, fused=True)
     loss, hidden, spent_reading = functional_loss(model, task.measure), None, None
     if moves_head_alone(model, values):
@@ -74,6 +75,8 @@ def fine_tune(
     best: tuple[float, int, Params] | None = None
     for step, chosen in enumerate(batches_of(len(rows), settings, seed, language)):
         batch = to_device(task.collate([rows[index] for index in chosen]), device)
+        if model.noisy:
+            batch |= noise_keys(batch, seed, language, step)
         if hidden:
             batch = with_hidden(batch, [hidden[index] for index in chosen])
         optimizer.zero_grad(set_to_none=True)
@@ -85,6 +88,7 @@ def fine_tune(
         for group in optimizer.param_groups:
             group["lr"] = lr * warmup_decay(step, settings.steps, settings.warmup)
         optimizer.step()
+        project(model, values, (step + 1) / settings.steps)
         losses.append(found.item())
         if development and ((step + 1) % settings.evaluate_every == 0 or step + 1 == settings.steps):
             score = f1(evaluate(model, task, {**frozen, **values}, development)[0])
@@ -93,7 +97,22 @@ def fine_tune(
     kept = best[2] if best else {name: value.detach() for name, value in values.items()}
     trained = reckoned(spent)
     whole = None if trained is None else trained + (spent_reading or 0)
-    return FineTuned(kept, best[1] if best else settings.steps, losses, whole)
+    return FineTuned({**kept, **choices}, best[1] if best else settings.steps, losses, whole)
+
+
+def noise_keys(batch: Batch, seed: int, *address: str | int) -> Batch:
+    """What a training batch (..., B, L) brings for the draws that are made in it: a key for each sentence."""
+    shape = batch["input_ids"].shape[:-1]
+    keys = stream(seed, "noise", *address).integers(2**62, size=shape)
+    return {NOISE: torch.from_numpy(keys)}
+
+
+@torch.no_grad()
+def project(model: PrimableModel, values: Params, done: float) -> None:
+    """Brings values back to where the method allows them to be, in place; `done` is the share of all steps."""
+    if model.project:
+        for name, value in model.project(values, done).items():
+            values[name].copy_(value)
 
 
 def check_loss(loss: float, language: str, step: int, lr: float) -> None:

@@ -16,7 +16,7 @@ from metaprime.interop import learn2learn
 from metaprime.meta import Learner, Outcome, Settings
 from metaprime.meta.learner import GROUPS, added, grouped
 from metaprime.streams import torch_stream
-from metaprime.types import Batch, Loss, MetaBatch, MetaprimeError, Params
+from metaprime.types import Batch, Loss, MetaBatch, MetaprimeError, Params, movable
 
 SIZES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 """Step sizes of the differences, along directions of norm 1. Large ones cross kinks of ReLU, small ones drown in rounding:
@@ -83,7 +83,9 @@ class Bench:
         """The same from `size` further along a direction."""
 
         def moved(values: Params) -> Params:
-            return {name: value + size * direction.get(name, 0.0) for name, value in values.items()}
+            return {
+                name: value + size * direction[name] if name in direction else value for name, value in values.items()
+            }
 
         return replace(self, backbone=moved(self.backbone), start=moved(self.start))
 
@@ -181,8 +183,8 @@ def _by_optimizer(bench: Bench, place: int) -> Params:
     """
     settings, batch = bench.settings, bench.batch
     before = {**bench.backbone, **_without_rates(_at(bench.start, place))}
-    own = {name: value.detach().clone().requires_grad_() for name, value in before.items()}
-    moving = [own[name] for name in grouped(list(own), settings.inner)]
+    own = {name: value.detach().clone().requires_grad_(value.is_floating_point()) for name, value in before.items()}
+    moving = [own[name] for name in grouped(list(movable(own)), settings.inner)]
     optimizer = torch.optim.SGD(moving, lr=settings.inner_lr)
 
     def backward(tensors: Batch) -> None:
@@ -202,7 +204,7 @@ def _by_optimizer(bench: Bench, place: int) -> Params:
         backward(batch.query)
         return {name: value.grad / batch.total for name, value in own.items() if value.grad is not None}
     travelled = settings.inner_lr * len(steps) * batch.total
-    return {name: (before[name] - value.detach()) / travelled for name, value in own.items()}
+    return {name: (before[name] - value.detach()) / travelled for name, value in movable(own).items()}
 
 
 def _distance(found: Params, expected: Params) -> float:

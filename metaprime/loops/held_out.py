@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +11,11 @@ from accelerate import Accelerator
 from metaprime.config import Config, TransferConfig
 from metaprime.data.episodes import sample
 from metaprime.loops.build import build_model, validation_rows
-from metaprime.loops.finetune import check_shares, evaluate, f1, fine_tune
+from metaprime.loops.finetune import check_shares, evaluate, f1, fine_tune, to_device
 from metaprime.loops.tune_together import Tuning, may_go_together, tune_together
+from metaprime.meta.choice import backbone_gradients
 from metaprime.models.encoder import Encoder
-from metaprime.models.primable import PrimableModel, initial_values
+from metaprime.models.primable import PrimableModel, functional_loss, initial_values
 from metaprime.peft import METHODS, MethodConfig
 from metaprime.streams import torch_stream
 from metaprime.tasks.task import Task
@@ -35,16 +37,20 @@ class HeldOut:
         """Overall lenient F1 (per cent) by language, on its validation split, after K-shot fine-tuning."""
         runs = []
         for language in languages:
-            start = start_values(self.model, self.settings, primed, self.seed, language)
+            rows = sample(self.rows[language][0], shots, self.seed, language)
+            given = (self.model, self.task, backbone, self.settings)
+            start = start_values(*given, primed, rows, self.seed, language)
             if self.moves_backbone:
                 start |= backbone
-            runs.append(Tuning(start, sample(self.rows[language][0], shots, self.seed, language), self.seed, language))
+            runs.append(Tuning(start, rows, self.seed, language))
         if may_go_together(self.model, self.settings, runs):
             tuned = tune_together(self.model, self.task, backbone, runs, self.settings, lr)
         else:
-            given = (self.model, self.task, backbone)
             tuned = [
-                fine_tune(*given, run.start, run.rows, self.settings, lr, run.seed, run.language).values for run in runs
+                fine_tune(
+                    self.model, self.task, backbone, run.start, run.rows, self.settings, lr, run.seed, run.language
+                ).values
+                for run in runs
             ]
         return {
             run.language: f1(evaluate(self.model, self.task, {**backbone, **values}, self.rows[run.language][1])[0])
@@ -75,11 +81,28 @@ def make_held_out(
     return HeldOut(model, task, config.transfer, rows, config.run.seed, METHODS[method.method].moves_backbone)
 
 
-def start_values(model: PrimableModel, settings: TransferConfig, primed: Params, seed: int, language: str) -> Params:
-    """Adapter and head to fine-tune from: drawn anew, or the primed ones, each as `settings` says."""
+def start_values(
+    model: PrimableModel,
+    task: Task,
+    backbone: Params,
+    settings: TransferConfig,
+    primed: Params,
+    rows: Sequence[Row],
+    seed: int,
+    language: str,
+) -> Params:
+    """Adapter and head to fine-tune from: drawn anew, or the primed ones, each as `settings` says.
+
+    What a new adapter chooses, it chooses by the sentences it will be tuned on.
+    """
     device = next(model.parameters()).device
     values: Params = {}
     for group, choice in (("adapter", settings.start_adapter), ("head", settings.start_head)):
         drawn = initial_values(model, group, torch_stream(seed, "start", group, language))
         values |= {name: (primed[name] if choice == "primed" else value).to(device) for name, value in drawn.items()}
+    if model.choose and settings.start_adapter == "fresh":
+        parts = (rows[first : first + settings.batch] for first in range(0, len(rows), settings.batch))
+        batches = [to_device(task.collate(part), device) for part in parts]
+        loss = functional_loss(model, task.measure)
+        values |= model.choose(backbone, backbone_gradients(loss, backbone, values, batches))
     return values

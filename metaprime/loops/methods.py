@@ -101,7 +101,9 @@ def _size(encoder: Encoder, adapter: nn.ModuleDict, method: Method, config: Meth
         counts = {name: value.numel() for name, value in encoder.module.named_parameters()}
         moved = [count for name, count in counts.items() if not name.startswith(encoder.layout.unused or ("\0",))]
         return Size(sum(moved), sum(counts.values()), head)
-    trained = dict(adapter.named_parameters())
+    trained, choices = dict(adapter.named_parameters()), dict(adapter.named_buffers())
     with torch.no_grad():
-        _, stored = method.collapse(config, adapter, {name: value.detach() for name, value in trained.items()})
+        _, stored = method.collapse(
+            config, adapter, {name: value.detach() for name, value in trained.items()} | choices
+        )
     return Size(sum(p.numel() for p in trained.values()), sum(v.numel() for v in stored.values()), head)

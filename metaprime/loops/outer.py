@@ -12,7 +12,7 @@ from metaprime.config import OuterConfig
 from metaprime.loops.guards import REMEDY, Diverged, not_finite
 from metaprime.loops.schedule import warmup_decay
 from metaprime.meta import Outcome
-from metaprime.types import Params, State
+from metaprime.types import Params, State, movable
 
 
 @dataclass
@@ -57,7 +57,7 @@ def make_outer(state: State, config: OuterConfig, groups: tuple[str, ...]) -> Ou
     learning: Params = {}
     parameter_groups = []
     for group in groups:
-        own: Params = getattr(state, group)
+        own = movable(getattr(state, group))
         learning |= own
         for matrix in (True, False):
             chosen = [value for value in own.values() if (value.dim() > 1) == matrix]

@@ -23,7 +23,7 @@ from metaprime.loops.carrying import carry, rules_of, starting_values
 from metaprime.loops.changes import Facts, fingerprint
 from metaprime.loops.checkpoint import Checkpoint, load_best, save_best
 from metaprime.loops.compute import Spent, counted, of_all, subwords
-from metaprime.loops.finetune import to_device
+from metaprime.loops.finetune import noise_keys, to_device
 from metaprime.loops.guards import HALVINGS, REMEDY, Diverged, check_finite, check_weights
 from metaprime.loops.lock import locked
 from metaprime.loops.metrics_log import Display, MetricsLog
@@ -34,7 +34,7 @@ from metaprime.loops.stopping import Stopped, Stopping
 from metaprime.meta import LEARNERS, Outcome
 from metaprime.models.encoder import save_encoder, weights_hash
 from metaprime.models.primable import assign, functional_loss, partition
-from metaprime.types import MetaBatch, MetaprimeError
+from metaprime.types import NOISE, MetaBatch, MetaprimeError
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ def _loop(run: Run, first: int, stop: Stopping, quiet: bool) -> None:
         for step in range(first, every.steps):
             began = time.perf_counter()
             drawn = run.episodes.meta_batch(step, mine, run.task.collate, run.task.corrupt)
-            batch = _moved(drawn, run.accelerator.device)
+            batch = _noised(_moved(drawn, run.accelerator.device), run, step)
             start = starting_values(run.model, run.state, rules, config.run.seed, step, mine)
             outcome, flops = counted(step == first, run.meta_step, loss, run.state.backbone, start, batch, run.settings)
             outcome = summed(outcome, run.accelerator)
@@ -218,6 +218,21 @@ def _due(step: int, every: int, steps: int) -> bool:
 def _moved(batch: MetaBatch, device: torch.device) -> MetaBatch:
     support = tuple(to_device(tensors, device) for tensors in batch.support)
     return replace(batch, support=support, query=to_device(batch.query, device))
+
+
+def _noised(batch: MetaBatch, run: Run, step: int) -> MetaBatch:
+    """The support sentences with keys, by episode and inner step, for whatever the method draws in training."""
+    if not run.model.noisy:
+        return batch
+    support = []
+    for inner, tensors in enumerate(batch.support):
+        own = ({name: value[place] for name, value in tensors.items()} for place in range(len(batch.indices)))
+        keys = [
+            noise_keys(part, run.config.run.seed, step, index, inner)
+            for part, index in zip(own, batch.indices, strict=True)
+        ]
+        support.append({**tensors, NOISE: torch.stack([one[NOISE] for one in keys])})
+    return replace(batch, support=tuple(support))
 
 
 def _metrics(run: Run, step: int, outcome: Outcome, norm: float, spent: Spent, seconds: float) -> dict[str, Any]:

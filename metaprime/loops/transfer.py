@@ -164,11 +164,12 @@ def _run_cell(
     began = time.perf_counter()
     settings, lr = config.transfer, rates[cell.method, cell.shots]
     train, test = rows
-    start = start_values(bench.model, settings, source.primed, cell.seed, cell.language)
-    moves_backbone = METHODS[cell.method].moves_backbone
+    shots = sample(train, cell.shots, cell.seed, cell.language)
+    given = (bench.model, task, bench.backbone, settings)
+    start = start_values(*given, source.primed, shots, cell.seed, cell.language)
+    moves_backbone = METHODS[bench.method.method].moves_backbone
     if moves_backbone:
         start |= bench.backbone
-    shots = sample(train, cell.shots, cell.seed, cell.language)
     tuned = fine_tune(
         bench.model, task, bench.backbone, start, shots, settings, lr, cell.seed, cell.language, count=True
     )

@@ -13,11 +13,11 @@ import torch
 
 from metaprime.config import TransferConfig
 from metaprime.data.episodes import stacked
-from metaprime.loops.finetune import batches_of, check_loss, to_device
+from metaprime.loops.finetune import batches_of, check_loss, project, to_device
 from metaprime.loops.schedule import warmup_decay
 from metaprime.models.primable import PrimableModel, functional_loss
 from metaprime.tasks.task import Task
-from metaprime.types import Params, Row
+from metaprime.types import Params, Row, movable
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,13 @@ def may_go_together(model: PrimableModel, settings: TransferConfig, runs: Sequen
     frozen = not any(name.startswith("backbone.") for run in runs for name in run.start)
     alike = len({min(settings.batch, len(run.rows)) for run in runs}) == 1
     return (
-        len(runs) > 1 and frozen and alike and settings.stop == "fixed" and len(model.adapter) > 0 and model.per_episode
+        len(runs) > 1
+        and frozen
+        and alike
+        and settings.stop == "fixed"
+        and len(model.adapter) > 0
+        and model.per_episode
+        and not model.noisy
     )
 
 
@@ -47,8 +53,10 @@ def tune_together(
     Raises:
         MetaprimeError: the loss of one is not finite; names its language.
     """
-    frozen = {name: value.detach() for name, value in backbone.items()}
-    values = {name: torch.stack([run.start[name] for run in runs]).requires_grad_() for name in runs[0].start}
+    begun = {name: torch.stack([run.start[name] for run in runs]) for name in runs[0].start}
+    values = {name: value.requires_grad_() for name, value in movable(begun).items()}
+    choices = {name: value for name, value in begun.items() if name not in values}
+    frozen = {name: value.detach() for name, value in backbone.items()} | choices
     optimizer = torch.optim.AdamW(values.values(), lr=lr, eps=1e-6, weight_decay=settings.weight_decay, fused=True)
     loss = functional_loss(model, task.measure)
     device = next(iter(values.values())).device
@@ -65,7 +73,8 @@ def tune_together(
         for group in optimizer.param_groups:
             group["lr"] = lr * warmup_decay(step, settings.steps, settings.warmup)
         optimizer.step()
-    return [{name: value.detach()[place] for name, value in values.items()} for place in range(len(runs))]
+        project(model, values, (step + 1) / settings.steps)
+    return [{name: value.detach()[place] for name, value in begun.items()} for place in range(len(runs))]
 
 
 def _clip(values: Params, limit: float) -> None:

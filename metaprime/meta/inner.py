@@ -15,9 +15,10 @@ from typing import TypeAlias
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from metaprime.meta.choice import chosen
 from metaprime.meta.learner import Outcome, Settings, added, grouped
 from metaprime.meta.ways import Gradient, way_of
-from metaprime.types import IGNORE, Batch, Loss, MetaBatch, MetaprimeError, Params
+from metaprime.types import IGNORE, Batch, Loss, MetaBatch, MetaprimeError, Params, movable
 
 ChunkStep: TypeAlias = Callable[[Loss, Params, Params, MetaBatch, Settings], Outcome]
 
@@ -74,6 +75,8 @@ def adapt(
         found = _clipped(found, settings.clip) if settings.clip else found
         sizes = {name: rates.get(f"rates.{step}.{name.replace('.', ':')}", settings.inner_lr) for name in moving}
         moving = {name: moving[name] - _spread(sizes[name], change) * change for name, change in move(found).items()}
+        if settings.project:
+            moving = {**moving, **settings.project(moving, (step + 1) / len(support))}
         losses.append(value.detach())
     return {**still, **moving}, losses
 
@@ -84,24 +87,26 @@ def split(backbone: Params, start: Params, settings: Settings) -> tuple[Params, 
     if "backbone" in settings.inner:
         episodes = len(next(iter(values.values())))
         values |= {name: value.expand(episodes, *value.shape) for name, value in backbone.items()}
-    chosen = set(grouped(list(values), settings.inner))
+    chosen = set(grouped(list(movable(values)), settings.inner))
     moving = {name: value for name, value in values.items() if name in chosen}
     return moving, {name: value for name, value in values.items() if name not in chosen}
 
 
 def _query_gradients(loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings: Settings) -> Outcome:
     theta = {name: value.detach().requires_grad_("backbone" in settings.outer) for name, value in backbone.items()}
-    begun = {name: value.detach().requires_grad_() for name, value in start.items()}
+    if settings.choose:
+        start = {**start, **chosen(loss, backbone, start, batch.support, settings.choose)}
+    begun = {name: value.detach().requires_grad_(value.is_floating_point()) for name, value in start.items()}
     fast, support = adapt(loss, theta, begun, batch.support, settings)
     if settings.second_order:
         leaves = {**theta, **begun}
     else:
         if "rates" not in settings.outer:  # else what moved hangs on the rates, and on nothing before
-            fast = {name: value.detach().requires_grad_() for name, value in fast.items()}
+            fast = {name: value.detach().requires_grad_(value.is_floating_point()) for name, value in fast.items()}
         leaves = {**theta, **begun, **fast}
     shared = {} if "backbone" in settings.inner else theta
     query_T = way_of(loss, settings).losses(shared, fast, batch.query)
-    moved = grouped(list(leaves), settings.outer)
+    moved = grouped(list(movable(leaves)), settings.outer)
     gradients = _gradients(query_T.sum() / batch.total, {name: leaves[name] for name in moved})
     return outcome(
         {name: value if leaves[name] is theta.get(name) else value.sum(0) for name, value in gradients.items()},
@@ -117,7 +122,7 @@ def outcome(
     gradients: Params, fast: Params, query_T: torch.Tensor, curve_T2: torch.Tensor, batch: MetaBatch, settings: Settings
 ) -> Outcome:
     """What a chunk of episodes contributes to the whole meta-batch's sums."""
-    names = grouped(list(fast), ("adapter", "head")) if settings.carry else []
+    names = grouped(list(movable(fast)), ("adapter", "head")) if settings.carry else []
     carried = {name: fast[name].detach() for name in names}
     ends_here = batch.indices[-1] == batch.total - 1
     return Outcome(

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import torch
 
-from metaprime.types import Loss, MetaBatch, Params
+from metaprime.types import Choose, Loss, MetaBatch, Params, Project
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Settings:
         chunk: at most this many episodes together, which bounds memory; None: all.
         outer: which of `backbone`, `adapter`, `head` and `rates` receive an outer gradient.
         carry: whether adapted values are wanted.
+        choose: what of an episode is chosen by its support sentences, before the first step.
+        project: brings what was moved back to where it may be, after every step.
     """
 
     inner_lr: float
@@ -43,6 +45,8 @@ class Settings:
     chunk: int | None = None
     outer: tuple[str, ...] = ("backbone",)
     carry: bool = False
+    choose: Choose | None = None
+    project: Project | None = None
 
 
 @dataclass(frozen=True)

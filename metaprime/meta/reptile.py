@@ -12,7 +12,7 @@ import torch
 
 from metaprime.meta.inner import adapt, in_chunks, outcome, split
 from metaprime.meta.learner import GROUPS, Learner, Outcome, Settings, grouped
-from metaprime.types import Loss, MetaBatch, Params
+from metaprime.types import Loss, MetaBatch, Params, movable
 
 
 def step(loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings: Settings) -> Outcome:
@@ -26,7 +26,8 @@ def _displacements(loss: Loss, backbone: Params, start: Params, batch: MetaBatch
     before, _ = split(backbone, start, settings)
     travelled = settings.inner_lr * len(batches) * batch.total
     gradients = {
-        name: (before[name].detach() - fast[name]).sum(0) / travelled for name in grouped(list(before), settings.outer)
+        name: (before[name].detach() - fast[name]).sum(0) / travelled
+        for name in grouped(list(movable(before)), settings.outer)
     }
     return outcome(gradients, fast, losses[-1], torch.stack([losses[0], losses[-1]], dim=-1), batch, settings)
 

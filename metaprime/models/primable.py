@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 import torch
 from torch import nn
 from torch.func import functional_call, vmap
 
-from metaprime.types import Batch, Drawn, Loss, MetaprimeError, Params, State
+from metaprime.types import NOISE, Batch, Choose, Drawn, Loss, MetaprimeError, Params, Project, State
 
 GROUPS = ("backbone", "adapter", "head", "rates")
 
@@ -17,16 +18,27 @@ GROUPS = ("backbone", "adapter", "head", "rates")
 class PrimableModel(nn.Module):
     """Runs inputs through the (modified) backbone and the head: logits (B, L, C). `rates`, if learned, only travel along.
 
-    `per_episode`: whether it is known to take adapter and head with a leading T (`selfcheck.takes_episodes`).
+    Attributes:
+        per_episode: whether it is known to take adapter and head with a leading T (`selfcheck.takes_episodes`).
+        penalty: what training adds to the loss (nats), as a function of the adapter's values; None: nothing.
+        choose, project: of the method (`peft.Method`), over full names.
     """
 
     per_episode = False
+    penalty: Callable[[Params], torch.Tensor] | None = None
+    choose: Choose | None = None
+    project: Project | None = None
 
     def __init__(self, backbone: nn.Module, adapter: nn.ModuleDict, head: nn.Module) -> None:
         super().__init__()
         _refuse_checkpointing(backbone)
         self.backbone, self.adapter, self.head = backbone, adapter, head
         self.rates = nn.ModuleDict()
+
+    @property
+    def noisy(self) -> list[nn.Module]:
+        """The adapter's modules that draw while they train, as dropout does."""
+        return [module for module in self.adapter.modules() if hasattr(module, NOISE)]
 
     def learn_rates(self, names: Sequence[str], steps: int) -> None:
         """Adds one inner rate (a scalar, zero until assigned) for each inner step and each of the named parameters."""
@@ -40,9 +52,9 @@ class PrimableModel(nn.Module):
 
 
 def partition(model: PrimableModel, unused: tuple[str, ...] = ()) -> State:
-    """The model's own parameters by group; parameters under `unused` paths of the backbone belong to none."""
+    """The model's own parameters by group, and the adapter's choices; those under `unused` paths of the backbone are in none."""
     groups: dict[str, Params] = {group: {} for group in GROUPS}
-    for name, parameter in model.named_parameters():
+    for name, parameter in (*model.named_parameters(), *model.adapter.named_buffers("adapter")):
         group, path = name.split(".", 1)
         if not path.startswith(unused or ("\0",)):
             groups[group][name] = parameter
@@ -55,17 +67,33 @@ def functional_loss(model: PrimableModel, measure: Callable[[torch.Tensor, torch
     For a batch (T, B, L), and adapter and head with a leading T, it is (T,), if the model is `per_episode`.
     """
     _refuse_checkpointing(model.backbone)
-    shared = _shares_parameters(model)
+    shared, noisy = _shares_parameters(model), model.noisy
 
     def loss(backbone: Params, fast: Params, batch: Batch) -> torch.Tensor:
         labels = batch["labels"]
         inputs = tuple(batch[name].flatten(0, -2) for name in ("input_ids", "attention_mask"))
-        logits_BLC = functional_call(model, {**backbone, **fast}, inputs, tie_weights=shared)
+        with _noise(noisy, batch.get(NOISE)):
+            logits_BLC = functional_call(model, {**backbone, **fast}, inputs, tie_weights=shared)
         if labels.dim() == 2:
-            return measure(logits_BLC, labels)
-        return vmap(measure)(logits_BLC.unflatten(0, labels.shape[:2]), labels)
+            found = measure(logits_BLC, labels)
+        else:
+            found = vmap(measure)(logits_BLC.unflatten(0, labels.shape[:2]), labels)
+        return found if model.penalty is None else found + model.penalty(fast)
 
     return loss
+
+
+@contextlib.contextmanager
+def _noise(noisy: Sequence[nn.Module], keys: torch.Tensor | None) -> Iterator[None]:
+    """Within, these modules draw from one generator: without keys not at all, as in scoring."""
+    generator = None if keys is None else torch.Generator().manual_seed(int(keys.flatten()[0]))
+    for module in noisy:
+        setattr(module, NOISE, generator)
+    try:
+        yield
+    finally:
+        for module in noisy:
+            setattr(module, NOISE, None)
 
 
 def _shares_parameters(model: nn.Module) -> bool:
@@ -101,12 +129,12 @@ def initial_values(model: PrimableModel, group: str, generator: torch.Generator)
 
 
 def assign(model: PrimableModel, values: Params) -> None:
-    """Copies values into the model's parameters of the same names.
+    """Copies values into the model's parameters and choices of the same names.
 
     Raises:
         MetaprimeError: a name is not the model's, or a shape differs.
     """
-    own = dict(model.named_parameters())
+    own = dict([*model.named_parameters(), *model.adapter.named_buffers("adapter")])
     with torch.no_grad():
         for name, value in values.items():
             if name not in own or own[name].shape != value.shape:

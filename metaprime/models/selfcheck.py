@@ -11,7 +11,7 @@ from torch.func import functional_call
 from metaprime.models.primable import PrimableModel, initial_values, partition
 from metaprime.per_episode import NotPerEpisode
 from metaprime.streams import torch_stream
-from metaprime.types import Batch, MetaprimeError, Params
+from metaprime.types import Batch, MetaprimeError, Params, movable
 
 ROOT = "the encoder"
 """What has no path of its own."""
@@ -49,15 +49,12 @@ def check_injection(model: PrimableModel, batch: Batch, bare: torch.Tensor, iden
     if not calls:
         return
     noise = torch_stream(0, "self-check noise")
-    random = {
-        name: value + 0.2 * torch.randn(value.shape, generator=noise).to(value)
-        if name.startswith("adapter.")
-        else value
-        for name, value in start.items()
-    }
+    phi = {name: value for name, value in start.items() if name.startswith("adapter.")}
+    random = {**start, **_shaken(phi, noise)}
     if torch.equal(_logits(model, random, batch), bare):
         raise MetaprimeError("self-check: random adapter parameters do not change the encoder's output")
-    gradients = torch.func.grad(lambda fast: _logits(model, fast, batch).square().sum())(random)
+    moving = movable(random)
+    gradients = torch.func.grad(lambda fast: _logits(model, {**random, **fast}, batch).square().sum())(moving)
     if unreached := [name for name, gradient in gradients.items() if not gradient.any()]:
         raise MetaprimeError(f"self-check: no gradient reaches {', '.join(unreached)}")
 
@@ -81,8 +78,7 @@ def takes_episodes(model: PrimableModel, batch: Batch) -> bool:
         return False
     start, episodes = _start(model, batch), []
     for index in range(2):
-        noise = torch_stream(index, "self-check episodes")
-        episodes.append({k: v + 0.2 * torch.randn(v.shape, generator=noise).to(v) for k, v in start.items()})
+        episodes.append(_shaken(start, torch_stream(index, "self-check episodes")))
     parts = [{name: tensor[at * half : (at + 1) * half] for name, tensor in batch.items()} for at in range(2)]
     both = {name: tensor[: 2 * half] for name, tensor in batch.items()}
     try:
@@ -99,6 +95,12 @@ def _start(model: PrimableModel, batch: Batch) -> Params:
     noise = torch_stream(0, "self-check head")
     head = {name: torch.randn(value.shape, generator=noise) for name, value in partition(model).head.items()}
     return {name: value.to(batch["input_ids"].device) for name, value in {**phi, **head}.items()}
+
+
+def _shaken(values: Params, noise: torch.Generator) -> Params:
+    """The values with noise, choices as they are."""
+    moved = {k: v + 0.2 * torch.randn(v.shape, generator=noise).to(v) for k, v in movable(values).items()}
+    return {**values, **moved}
 
 
 def _logits(model: PrimableModel, fast: Params, batch: Batch) -> torch.Tensor:

@@ -135,14 +135,14 @@ def resolve(encoder: PreTrainedModel, layout: Layout) -> Sites:
     config, key = encoder.config, layers[0].key
     heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = key.out_features // (3 if key is layers[0].query else 1)
-    biased = {
+    owners = {
         path: module
         for path, module in encoder.named_modules()
-        if dict(module.named_parameters(recurse=False)).get("bias") is not None
-        and not f"{path}.bias".startswith(layout.unused or ("\0",))
+        if next(module.parameters(recurse=False), None) is not None
+        and not f"{path}.".startswith(layout.unused or ("\0",))
     }
     words = cast(nn.Embedding, encoder.get_input_embeddings())
-    return Sites(layers, key.in_features, heads, width // heads, biased, words, encoder)
+    return Sites(layers, key.in_features, heads, width // heads, owners, words, encoder)
 
 
 def _layer_sites(encoder: PreTrainedModel, layer: nn.Module, layout: Layout) -> LayerSites:

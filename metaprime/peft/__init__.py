@@ -1,6 +1,6 @@
 """What phi is. A new method is one file with a METHOD, or a few lines in its family's file, and one line here."""
 
-from metaprime.peft import bitfit, bottleneck, full, head, heads, ia3, lora, mam, prefix, prompt
+from metaprime.peft import bitfit, bottleneck, full, head, heads, ia3, lora, mam, prefix, prompt, pruned, sparse
 from metaprime.peft.method import Method, MethodConfig
 
 METHODS: dict[str, Method] = {
@@ -21,6 +21,13 @@ METHODS: dict[str, Method] = {
         prompt.METHOD,
         ia3.METHOD,
         bitfit.METHOD,
+        sparse.RANDOM,
+        sparse.MAGNITUDE,
+        sparse.SAM,
+        sparse.FISHER,
+        pruned.CHILD,
+        pruned.DIFF,
+        pruned.MIXOUT,
         bottleneck.BOTTLENECK,
     )
 }

@@ -46,13 +46,16 @@ def inject(sites: Sites, config: MethodConfig) -> nn.ModuleDict:
     Raises:
         MetaprimeError: none has, or one is a convolution.
     """
-    if not sites.biased:
+    biased = {
+        path: module for path, module in sites.owners.items() if "bias" in dict(module.named_parameters(recurse=False))
+    }
+    if not biased:
         raise MetaprimeError(
             "peft.method bitfit: no module of this encoder has a bias, as is usual in ModernBERT and EuroBERT; "
             "ia3 is as small and fits every encoder"
         )
     modules = nn.ModuleDict()
-    for path, module in sites.biased.items():
+    for path, module in biased.items():
         if isinstance(module, nn.Conv1d | nn.Conv2d):
             raise MetaprimeError(
                 f"peft.method bitfit: {path} is a convolution, whose bias is not supported; use another method"

@@ -1,6 +1,6 @@
 """Bottleneck adapters: the design space of He et al. (2022, 2110.04366), and the published adapters as points in it.
 
-    A(x) = s (f(W_d x + b_d) W_u + b_u),   h <- h + A(x)
+    A(x) = s (drop(f(W_d x + b_d)) W_u + b_u),   h <- h + A(x)
 
 Two choices say what h and x are, `at` which block and `insertion` in what order:
 
@@ -23,7 +23,7 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import nn
 
-from metaprime.peft.method import Method, MethodConfig, add_between, add_to_output, kaiming_uniform
+from metaprime.peft.method import Dropout, Method, MethodConfig, add_between, add_to_output, dropped, kaiming_uniform
 from metaprime.per_episode import along, linear
 from metaprime.types import LayerSites, Params, Sites
 
@@ -43,7 +43,7 @@ class DesignConfig(MethodConfig):
     `composition`: `add` is h + A(x), its scale s fixed; in `learned` s is a parameter that starts as `scale`; `gated` is
     (1 - g) h + g A(x) with a learned scalar g that starts at zero. `layer_norm: in` reads LN(x), with a layer norm of its own.
     `init: lora` is W_d uniform, W_u zero: the encoder unchanged at the start. `init: bert` draws both from N(0, 0.02), as the
-    code of He et al. does; that start is not the identity.
+    code of He et al. does; that start is not the identity. `dropout` acts on the bottleneck while training.
     """
 
     at: At = Field(default=("ffn",), min_length=1)
@@ -54,6 +54,7 @@ class DesignConfig(MethodConfig):
     scale: PositiveFloat = 1.0
     layer_norm: Literal["none", "in"] = "none"
     init: Literal["lora", "bert"] = "lora"
+    dropout: Dropout = 0.0
 
     @model_validator(mode="after")
     def _possible(self) -> DesignConfig:
@@ -138,12 +139,16 @@ class Bottleneck(nn.Module):
             self.scale = nn.Parameter(torch.zeros(1))
         if config.composition == "gated":
             self.gate = nn.Parameter(torch.zeros(1))
+        if config.dropout:
+            self.noise: torch.Generator | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.config.layer_norm == "in":
             # Not the weights of `layer_norm`: torch 2.13 has a wrong second derivative for them under vmap (test_traps.py).
             x = nn.functional.layer_norm(x, x.shape[-1:]) * along(self.norm_weight, x) + along(self.norm_bias, x)
         inner = self.activation(linear(x, self.down_weight, self.down_bias))
+        if self.config.dropout:
+            inner = dropped(inner, self.config.dropout, self.noise)
         change = linear(inner, self.up_weight, self.up_bias)
         return change * (along(self.scale, x) if self.config.composition == "learned" else self.config.scale)
 

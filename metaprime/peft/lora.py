@@ -13,7 +13,7 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import nn
 
-from metaprime.peft.method import Method, MethodConfig, add_to_output, kaiming_uniform, rows_of
+from metaprime.peft.method import Dropout, Method, MethodConfig, add_to_output, dropped, kaiming_uniform, rows_of
 from metaprime.per_episode import linear
 from metaprime.types import Params, Sites
 
@@ -21,11 +21,12 @@ Site = Literal["query", "key", "value", "attention_out", "ffn_in", "ffn_out"]
 
 
 class TermsConfig(MethodConfig):
-    """Rank r, alpha (the scale is alpha / r) and the projections that get a term."""
+    """Rank r, alpha (the scale is alpha / r), the projections that get a term, and dropout of what it reads while training."""
 
     rank: PositiveInt = 8
     alpha: PositiveFloat = 16.0
     sites: tuple[Site, ...] = Field(default=("query", "value"), min_length=1)
+    dropout: Dropout = 0.0
 
 
 class LoraConfig(TermsConfig):
@@ -52,12 +53,16 @@ class LowRank(nn.Module):
     def __init__(self, projection: nn.Linear, config: TermsConfig, rows: range | None = None) -> None:
         super().__init__()
         rows = rows or range(projection.out_features)
-        self.scale = config.alpha / config.rank
+        self.scale, self.dropout = config.alpha / config.rank, config.dropout
+        if config.dropout:
+            self.noise: torch.Generator | None = None
         self.margins = rows.start, projection.out_features - rows.stop
         self.lora_A = nn.Parameter(torch.zeros(config.rank, projection.in_features))
         self.lora_B = nn.Parameter(torch.zeros(len(rows), config.rank))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.dropout:
+            x = dropped(x, self.dropout, self.noise)
         term = self.scale * linear(linear(x, self.lora_A), self.lora_B)
         return nn.functional.pad(term, self.margins) if any(self.margins) else term
 

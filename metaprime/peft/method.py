@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import torch
+from pydantic import Field
 from torch import nn
 
-from metaprime.types import LayerSites, Params, Section, Sites
+from metaprime.types import Gradients, LayerSites, Params, Section, Sites
 
 
 class MethodConfig(Section):
@@ -54,6 +55,11 @@ class Method:
         formula: one line for people.
         source: the paper it is from.
         moves_backbone: whether fine-tuning with it moves theta as well (full fine-tuning does).
+        choose: config, modules, the backbone and its gradients on some batches to choices by their names in the modules: which
+            part of the weights may move. Asked once, before the first step.
+        project: config, modules, values and the share of the steps done to the values that a constraint changes, after each step;
+            values, by their names in the modules, may have a leading dimension.
+        penalty: config and values to what training adds to the loss (nats).
         collapse: config, modules and values (by their names in the modules) to what need be stored: another config of the
             same method, and values that give the same function under it.
     """
@@ -63,6 +69,9 @@ class Method:
     formula: str
     source: str
     moves_backbone: bool = False
+    choose: Callable[[Any, nn.ModuleDict, Params, Gradients], Params] | None = None
+    project: Callable[[Any, nn.ModuleDict, Params, float], Params] | None = None
+    penalty: Callable[[Any, Params], torch.Tensor] | None = None
     collapse: Callable[[Any, nn.ModuleDict, Params], tuple[MethodConfig, Params]] = as_it_is
 
     @property
@@ -82,6 +91,13 @@ def kaiming_uniform(rows: int, columns: int, *, generator: torch.Generator) -> t
     return (torch.rand(rows, columns, generator=generator) * 2 - 1) * bound
 
 
+def dropped(x: torch.Tensor, share: float, noise: torch.Generator | None) -> torch.Tensor:
+    """Dropout: each entry zero with probability `share`, the others grown by 1 / (1 - share). Without noise, x."""
+    if noise is None:
+        return x
+    return x * (torch.rand(x.shape, generator=noise) >= share).to(x) / (1 - share)
+
+
 FUSED = ("query", "key", "value")
 """In the order in which a fused projection holds them."""
 
@@ -94,6 +110,8 @@ def rows_of(layer: LayerSites, name: str) -> range:
     width, place = len(rows) // len(FUSED), FUSED.index(name)
     return rows[place * width : (place + 1) * width]
 
+
+Dropout = Annotated[float, Field(ge=0, lt=1)]
 
 Compose = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """What becomes of h and its change."""

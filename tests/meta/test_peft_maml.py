@@ -26,7 +26,7 @@ from metaprime.peft import METHODS
 from metaprime.streams import torch_stream
 from metaprime.tasks.tagging import tagging
 from metaprime.tasks.task import Task
-from metaprime.types import Batch, Loss, MetaBatch, MetaprimeError, Params
+from metaprime.types import Batch, Loss, MetaBatch, MetaprimeError, Params, movable
 
 ARCHITECTURES = ("bert", "roberta", "xlm-roberta")
 ADAPTING = [name for name, method in METHODS.items() if not method.moves_backbone]
@@ -64,7 +64,8 @@ def random_start(model: PrimableModel) -> Params:
     values = starting_values(model, partition(model), RESET, seed=0, step=0, indices=range(T))
     draw = torch_stream(0, "start")
     own = next(model.parameters()).dtype
-    return {name: (value + 0.2 * torch.randn(value.shape, generator=draw)).to(own) for name, value in values.items()}
+    moved = movable(values).items()
+    return {**values, **{k: (v + 0.2 * torch.randn(v.shape, generator=draw)).to(own) for k, v in moved}}
 
 
 def run(model: PrimableModel, task: Task, batch: MetaBatch, settings: Settings, loss: Loss | None = None):
@@ -88,7 +89,8 @@ def test_first_order_is_sgd_on_a_model_of_its_own(build: Builder, architecture: 
     theta = {name: p for name, p in other.named_parameters() if name.startswith("backbone.") and "pooler" not in name}
 
     def measured(tensors: Batch) -> torch.Tensor:
-        return task.measure(other(tensors["input_ids"], tensors["attention_mask"]), tensors["labels"])
+        found = task.measure(other(tensors["input_ids"], tensors["attention_mask"]), tensors["labels"])
+        return found if other.penalty is None else found + other.penalty(dict(other.named_parameters()))
 
     losses, adapted, expected = [], [], {name: torch.zeros_like(p) for name, p in other.named_parameters()}
     for place in range(T):
@@ -108,10 +110,10 @@ def test_first_order_is_sgd_on_a_model_of_its_own(build: Builder, architecture: 
 
     for way in WAYS:
         found = run(model, task, batch, replace(SETTINGS, **way))
-        assert set(found.gradients) == {*theta, *start}
+        assert set(found.gradients) == {*theta, *movable(start)}
         for name, gradient in found.gradients.items():
             torch.testing.assert_close(gradient, expected[name], rtol=0, atol=1e-10)
-        for name in start:
+        for name in movable(start):
             torch.testing.assert_close(found.last_fast[name], adapted[-1][name], rtol=0, atol=1e-10)
             mean = torch.stack([one[name] for one in adapted]).mean(0)
             torch.testing.assert_close(found.mean_fast[name], mean, rtol=0, atol=1e-10)

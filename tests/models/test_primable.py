@@ -18,7 +18,7 @@ from metaprime.models.primable import PrimableModel, assign, functional_loss, in
 from metaprime.peft import METHODS
 from metaprime.streams import torch_stream
 from metaprime.tasks.tagging import tagging
-from metaprime.types import Batch, MetaprimeError
+from metaprime.types import Batch, MetaprimeError, movable
 
 
 @pytest.fixture(params=METHODS)
@@ -36,14 +36,14 @@ def build(folder: Path, method: str) -> tuple[PrimableModel, Batch]:
 def test_groups_are_disjoint_and_complete(model: PrimableModel) -> None:
     state = partition(model)
     groups = [set(state.backbone), set(state.adapter), set(state.head)]
-    assert set.union(*groups) == {name for name, _ in model.named_parameters()}
+    own = dict([*model.named_parameters(), *model.adapter.named_buffers("adapter")])
+    assert set.union(*groups) == set(own)
     assert sum(map(len, groups)) == len(set.union(*groups))
     assert all(
         name.startswith(f"{kind}.")
         for kind, names in zip(("backbone", "adapter", "head"), groups, strict=True)
         for name in names
     )
-    own = dict(model.named_parameters())
     assert all(
         value is own[name] for part in (state.backbone, state.adapter, state.head) for name, value in part.items()
     )
@@ -70,10 +70,10 @@ def test_initial_values_are_a_pure_function_of_the_generator(model: PrimableMode
         again = initial_values(model, group, torch_stream(0, "draw"))
         other = initial_values(model, group, torch_stream(1, "draw"))
         assert one.keys() == own.keys()
-        assert all(value.shape == own[name].shape and value.dtype == torch.float32 for name, value in one.items())
+        assert all(value.shape == own[name].shape and value.dtype == own[name].dtype for name, value in one.items())
         assert all(torch.equal(value, again[name]) for name, value in one.items())
         if any(name.endswith((".factors", ".delta")) for name in one):  # ones and zeros, whatever the generator
-            assert all(torch.equal(value, other[name]) for name, value in one.items())
+            assert all(torch.equal(value, other[name]) for name, value in movable(one).items())
             continue
         assert all(any(value.any() for value in drawn.values()) for drawn in (one, other) if drawn)
         assert not any(torch.equal(value, other[name]) for name, value in one.items() if value.any())

@@ -18,6 +18,15 @@ from metaprime.types import Sites
 
 D, F, LAYERS = 768, 3072, 12
 
+VECTORS = [D] * 2 + LAYERS * ([D] * 5 + [F] + [D] * 4)  # the embeddings' norm; then biases and norms of each layer
+TENSORS = VECTORS + LAYERS * ([D * D] * 4 + [D * F] * 2)
+"""Sizes of all weights that may change, but the embeddings."""
+
+
+def entries(share: float) -> int:
+    return sum(int(share * size) for size in TENSORS)
+
+
 PHI: dict[str, list[tuple[dict, int]]] = {
     "pfeiffer": [
         ({"bottleneck": 48}, 894_528),
@@ -55,8 +64,18 @@ PHI: dict[str, list[tuple[dict, int]]] = {
         ({"bottleneck": 8, "composition": "gated"}, LAYERS * (2 * D * 8 + 8 + D + 1)),
     ],
     "full": [({}, 0)],
+    "random_mask": [({}, entries(0.005)), ({"budget": 0.1, "scope": "global"}, int(0.1 * sum(TENSORS)))],
+    "magnitude": [({"budget": 0.01, "embeddings": True}, entries(0.01) + 100 * D // 100)],
+    "sam": [({}, entries(0.005))],
+    "fisher": [({"scope": "global", "budget": 0.02}, int(0.02 * sum(TENSORS)))],
+    "child_pruning": [({}, sum(TENSORS))],
+    "diff_pruning": [({}, 2 * sum(TENSORS))],
+    "mixout": [({}, sum(TENSORS)), ({"embeddings": True}, sum(TENSORS) + 100 * D)],
 }
 """Of BERT-base: options, and the number of phi's parameters by the closed form."""
+
+
+START_AT_ZERO = ("bitfit", "child_pruning", "diff_pruning", "mixout")
 
 
 @cache
@@ -93,11 +112,11 @@ def test_modules_start_at_zero_and_say_how_they_are_drawn(method: str, small_sit
     modules = METHODS[method].inject(small_sites(), METHODS[method].config())
     owners = [module for module in modules.modules() if list(module.parameters(recurse=False))]
     for module in owners:
-        own = dict(module.named_parameters())
-        assert not any(parameter.any() for parameter in own.values())
+        own = dict([*module.named_parameters(), *module.named_buffers()])
+        assert not any(value.any() for value in own.values())
         drawn = module.initial(torch_stream(0, "x"))
         assert {name: value.shape for name, value in drawn.items()} == {n: p.shape for n, p in own.items()}
-        assert any(value.any() for value in drawn.values()) != (method == "bitfit")
+        assert any(value.any() for value in drawn.values()) != (method in START_AT_ZERO)
     assert bool(owners) == any(count for _, count in PHI[method])
 
 

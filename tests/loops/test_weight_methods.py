@@ -1,0 +1,193 @@
+"""Methods that choose, constrain or draw, through the loops: what moves, what stays, and that every run is the same again."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+
+from metaprime.config import Config, TransferConfig, override
+from metaprime.data.episodes import sample
+from metaprime.loops.assemble import assemble
+from metaprime.loops.build import build_model, build_task, priming_rows
+from metaprime.loops.finetune import fine_tune
+from metaprime.loops.held_out import start_values
+from metaprime.loops.predict import predict
+from metaprime.loops.prime import _noised, prime
+from metaprime.loops.transfer import transfer
+from metaprime.models.encoder import load_encoder
+from metaprime.models.primable import PrimableModel, functional_loss, partition
+from metaprime.peft import METHODS
+from metaprime.types import MetaprimeError, Params, Row
+
+MakeConfig = Any
+IN_THE_WEIGHTS = ("random_mask", "magnitude", "sam", "fisher", "child_pruning", "diff_pruning", "mixout")
+NOISY = (
+    "{method: mixout}",
+    "{method: diff_pruning}",
+    "{method: pfeiffer, dropout: 0.3}",
+    "{method: lora, dropout: 0.3}",
+)
+
+
+def made(tiny: MakeConfig, output: Path, method: str, *overrides: str) -> tuple[Config, Any, PrimableModel, list[Row]]:
+    config = tiny(output, "peft={method: head}", f"peft={method}", "outer.adapter=reset", *overrides)
+    encoder = load_encoder(config.encoder.name)
+    task = build_task(config, encoder)
+    rows = priming_rows(config, task)["qaa"]
+    return config, task, build_model(encoder, task, config.peft, rows), rows
+
+
+def tuned(made: tuple[Config, Any, PrimableModel, list[Row]], seed: int = 0, **settings: Any) -> tuple[Params, Params]:
+    """Start and end of a fine-tuning."""
+    _, task, model, rows = made
+    chosen = TransferConfig(**{"steps": 6, "batch": 4, **settings})
+    backbone, shots = partition(model).backbone, sample(rows, 8, seed, "qaa")
+    start = start_values(model, task, backbone, chosen, {}, shots, seed, "qaa")
+    return start, fine_tune(model, task, backbone, start, shots, chosen, 1e-2, seed, "qaa").values
+
+
+def test_what_was_not_chosen_is_bit_equal_after_adamw_with_decay(tiny: MakeConfig, tmp_path: Path) -> None:
+    parts = made(tiny, tmp_path, "{method: sam, budget: 0.02}")
+    before = {name: value.detach().clone() for name, value in partition(parts[2]).backbone.items()}
+    start, end = tuned(parts, weight_decay=0.5)
+    chosen = end["adapter.change.indices"]
+    assert torch.equal(chosen, start["adapter.change.indices"])
+    assert end["adapter.change.delta"].count_nonzero() > 0.9 * len(chosen)
+    change = parts[2].adapter["change"]
+    flat = torch.cat([before[name].flatten() for name in change.weights.names])
+    after = flat.scatter_add(0, chosen, end["adapter.change.delta"])
+    same = torch.ones(len(flat), dtype=torch.bool)
+    same[chosen] = False
+    assert torch.equal(after[same], flat[same])
+    assert all(torch.equal(value, before[name]) for name, value in partition(parts[2]).backbone.items())
+
+
+@pytest.mark.parametrize("method", ["sam", "fisher"])
+def test_the_scores_are_gradients_of_the_k_sentences_at_the_start(
+    tiny: MakeConfig, tmp_path: Path, method: str
+) -> None:
+    """Against plain backward passes of the encoder without any method in it."""
+    config, task, model, rows = parts = made(tiny, tmp_path, f"{{method: {method}, budget: 0.02}}")
+    start, _ = tuned(parts)
+    bare = build_model(load_encoder(config.encoder.name), task, METHODS["head"].config(), rows)
+    loss, own = functional_loss(bare, task.measure), dict(bare.named_parameters())
+    backbone = {name: value for name, value in own.items() if name.startswith("backbone.")}
+    shots = sample(rows, 8, 0, "qaa")
+    scores: dict[str, torch.Tensor] = {}
+    for batch in (task.collate(shots[:4]), task.collate(shots[4:])):
+        bare.zero_grad()
+        loss(backbone, {k: v for k, v in start.items() if k.startswith("head.")}, batch).backward()
+        for name in model.adapter["change"].weights.names:
+            gradient = backbone[name].grad
+            scores[name] = scores.get(name, 0) + (gradient**2 if method == "fisher" else gradient.clone())
+    expected = []
+    first = 0
+    for name in model.adapter["change"].weights.names:
+        ranked = scores[name].abs().flatten().argsort(descending=True)[: int(0.02 * scores[name].numel())]
+        expected += [first + int(place) for place in ranked]
+        first += scores[name].numel()
+    assert start["adapter.change.indices"].tolist() == sorted(expected)
+
+
+def test_child_pruning_never_moves_more_than_its_budget(tiny: MakeConfig, tmp_path: Path) -> None:
+    parts = made(tiny, tmp_path, "{method: child_pruning, budget: 0.02}")
+    _, end = tuned(parts)
+    sizes = parts[2].adapter["change"].weights.sizes
+    delta = end["adapter.change.delta"]
+    moved = [int(part.count_nonzero()) for part in delta.split(sizes)]
+    assert moved == [int(0.02 * size) for size in sizes]
+
+
+@pytest.mark.parametrize("method", NOISY)
+def test_noise_is_of_the_seed_and_the_step(tiny: MakeConfig, tmp_path: Path, method: str) -> None:
+    parts = made(tiny, tmp_path, method)
+    (_, one), (_, again) = (tuned(parts) for _ in range(2))
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    quiet = made(tiny, tmp_path, method.replace("0.3", "0.0")) if "dropout" in method else None
+    if quiet:
+        _, without = tuned(quiet)
+        assert any(not torch.equal(one[name], without[name]) for name in one)
+    _, task, model, rows = parts
+    one |= {name: torch.zeros_like(value) for name, value in one.items() if "alpha" in name}  # gates that still move
+    loss, batch = functional_loss(model, task.measure), task.collate(rows[:4])
+    backbone = partition(model).backbone
+    keyed = [{**batch, "noise": torch.tensor([key] * 4)} for key in (1, 1, 2)]
+    found = [loss(backbone, one, each).item() for each in (batch, batch, *keyed)]
+    assert found[0] == found[1]
+    assert found[2] == found[3]
+    assert len({found[0], found[2], found[4]}) == 3
+
+
+@pytest.mark.parametrize("method", [*IN_THE_WEIGHTS, "pfeiffer, dropout: 0.3"])
+def test_primed_and_transferred_and_predicted(
+    tiny: MakeConfig, tmp_path: Path, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tiny(
+        tmp_path / "run",
+        "peft={method: head}",
+        f"peft={{method: {method}}}",
+        "outer.adapter=reset",
+        f"transfer.methods=[{method.partition(',')[0]}]",
+    )
+    name = config.peft.method
+    if name in IN_THE_WEIGHTS and name != "mixout":
+        config = override(config, "peft.budget=0.02")
+    with caplog.at_level(logging.WARNING):
+        prime(config)
+    looped = name in ("mixout", "diff_pruning", "pfeiffer")
+    assert ("draws in training" in caplog.text) == looped
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 4
+    record = transfer(config)[0]
+    assert record["frozen"]["unchanged"]
+    folder = tmp_path / "run" / "transfer" / "primed" / f"qai-{name}-k8-s0"
+    stored = load_file(folder / "metaprime.safetensors")
+    if name in ("mixout", "pfeiffer"):
+        assert "adapter.change.indices" not in stored
+    else:
+        assert stored["adapter.change.indices"].shape == stored["adapter.change.delta"].shape
+        sizes = (build_model(load_encoder(config.encoder.name), *task_and(config)).adapter["change"].weights).sizes
+        assert len(stored["adapter.change.delta"]) == sum(int(0.02 * size) for size in sizes)
+    words = json.loads((folder / "predictions.jsonl").read_text().splitlines()[0])
+    assert [tag for _, tag in predict(folder, " ".join(words["words"]))][: len(words["words"])] == words["predicted"]
+
+
+def task_and(config: Config) -> tuple[Any, Any, list[Row]]:
+    task = build_task(config, load_encoder(config.encoder.name))
+    return task, config.peft, priming_rows(config, task)["qaa"]
+
+
+def test_noise_in_priming_is_of_the_episode_and_the_inner_step(tiny: MakeConfig, tmp_path: Path) -> None:
+    settings = ("peft={method: head}", "peft={method: mixout}", "outer.adapter=reset", "outer.validate_every=0")
+    whole, again = (assemble(tiny(tmp_path / name, *settings), Accelerator()) for name in ("one", "two"))
+    batch = whole.episodes.meta_batch(2, range(2), whole.task.collate)
+    one, two = (_noised(batch, run, 2).support for run in (whole, again))
+    half = _noised(again.episodes.meta_batch(2, (1,), again.task.collate), again, 2).support
+    for s, (a, b, c) in enumerate(zip(one, two, half, strict=True)):
+        assert torch.equal(a["noise"], b["noise"]), s
+        assert a["noise"][1, 0] == c["noise"][0, 0]  # whichever process holds the episode
+        assert len(set(a["noise"].flatten().tolist())) == a["noise"].numel()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("outer.adapter=meta",), r"outer\.adapter meta: with peft\.method sam every episode moves other weights"),
+        (("learner.name=multitask_peft",), r"chooses weights by an episode's support sentences, and learner\.name"),
+        (("learner.backend=learn2learn",), r"learn2learn (knows gradient steps|.* not installed)"),
+    ],
+)
+def test_what_cannot_be_is_told_before_anything_is_written(
+    tiny: MakeConfig, tmp_path: Path, overrides: tuple[str, ...], message: str
+) -> None:
+    settings = ("peft={method: head}", "peft={method: sam}", "outer.adapter=reset", *overrides)
+    with pytest.raises(MetaprimeError, match=message):
+        prime(tiny(tmp_path / "run", *settings))
+    assert not (tmp_path / "run").exists()
