@@ -6,6 +6,7 @@ peft itself builds the model and writes the files; here its tensors get our valu
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,11 +17,13 @@ from torch import nn
 from transformers import AutoModelForTokenClassification, PreTrainedModel
 
 from metaprime.models.encoder import Encoder, quiet
-from metaprime.models.sites import Layout
-from metaprime.peft import MethodConfig
+from metaprime.models.sites import Layout, resolve
+from metaprime.peft import MethodConfig, hf
+from metaprime.peft.hf import HfConfig
 from metaprime.peft.ia3 import Ia3Config
 from metaprime.peft.lora import TermsConfig
 from metaprime.peft.method import FUSED
+from metaprime.peft.prefix import PrefixConfig
 from metaprime.peft.prompt import PromptConfig
 from metaprime.types import MetaprimeError, Params
 
@@ -50,11 +53,20 @@ def save_as_peft(
     plan = next((plan for config, plan in PLANS.items() if isinstance(method, config)), None)
     if plan is None:
         raise MetaprimeError(
-            f"Hugging Face's peft has nothing that is the function of {method.method!r}: it has lora, ffn_lora, ia3 and prompt "
-            "(with its prefix the words' positions move on by the prefix's length): try --format adapterhub"
+            f"Hugging Face's peft has nothing that is the function of {method.method!r}: it has lora, ffn_lora, ia3, prompt, and "
+            "prefix with shift_positions: try --format adapterhub"
+        )
+    if isinstance(method, PrefixConfig) and not method.shift_positions:
+        raise MetaprimeError(
+            "with Hugging Face's peft the words' positions begin after the prefix, here they did not: fine-tune with "
+            "peft.shift_positions: true, or use --format adapterhub"
         )
     layout = encoder.layout
-    if layout.query == layout.key and (isinstance(method, Ia3Config) or {*FUSED} & {*getattr(method, "sites", ())}):
+    if (
+        layout.query == layout.key
+        and not isinstance(method, HfConfig)
+        and (isinstance(method, Ia3Config) or {*FUSED} & {*getattr(method, "sites", ())})
+    ):
         raise MetaprimeError(
             f"the queries, keys and values of this {type(encoder.module).__name__} are one projection, which peft can only "
             "change as a whole: keep this folder"
@@ -147,6 +159,31 @@ def _prompt(peft: Any, method: Any, layout: Layout, encoder: Encoder) -> Plan:
     return config, tensors
 
 
+def _prefix(peft: Any, method: Any, layout: Layout, encoder: Encoder) -> Plan:
+    config = peft.PrefixTuningConfig(task_type="TOKEN_CLS", num_virtual_tokens=method.length)
+
+    def tensors(wrapped: Any, layers: Sequence[str], values: Params) -> Tensors:
+        both = [values[f"adapter.{index}.{part}"] for index in range(len(layers)) for part in ("keys", "values")]
+        stored_P2LHd = torch.stack(both).permute(2, 0, 1, 3)  # from (2 x layers, H, P, D / H)
+        yield wrapped.prompt_encoder[ADAPTER].embedding.weight, stored_P2LHd
+
+    return config, tensors
+
+
+def _own(peft: Any, method: Any, layout: Layout, encoder: Encoder) -> Plan:
+    adapter = hf.inject(resolve(copy.deepcopy(encoder.module), layout), method)
+    config = hf.peft_config(method, [path.replace(":", ".") for path in adapter], task_type="TOKEN_CLS")
+
+    def tensors(wrapped: Any, layers: Sequence[str], values: Params) -> Tensors:
+        base = wrapped.get_base_model()
+        for path, layer in adapter.items():
+            theirs = base.get_submodule(f"{base.base_model_prefix}.{path.replace(':', '.')}")
+            for name, _ in layer.named_parameters():
+                yield theirs.get_parameter(name.replace(":", ".")), values[f"adapter.{path}.{name}"]
+
+    return config, tensors
+
+
 def _matching(layout: Layout, paths: Iterable[str]) -> str:
     """A pattern for these modules of every layer and no others: `output.dense` alone is the attention's too."""
     inside = "|".join(re.escape(path) for path in paths)
@@ -157,4 +194,6 @@ PLANS: dict[type[MethodConfig], Callable[[Any, Any, Layout, Encoder], Plan]] = {
     TermsConfig: _lora,
     Ia3Config: _ia3,
     PromptConfig: _prompt,
+    PrefixConfig: _prefix,
+    HfConfig: _own,
 }

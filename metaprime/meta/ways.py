@@ -36,7 +36,7 @@ class Way:
 def way_of(loss: Loss, settings: Settings) -> Way:
     """The way that the settings say."""
     if not settings.batched:
-        return looped(loss)
+        return looped(loss, settings.second_order)
     return in_one_pass(loss, settings.second_order) if settings.together else vmapped(loss)
 
 
@@ -65,22 +65,13 @@ def vmapped(loss: Loss) -> Way:
     return Way(gradient, vmap(loss, in_dims=(None, 0, 0)))
 
 
-def looped(loss: Loss) -> Way:
+def looped(loss: Loss, differentiable: bool) -> Way:
     """For T = 1: the reference, and the way for what cannot be batched."""
 
-    def whole(backbone: Params, still: Params, moving: Params, batch: Batch) -> torch.Tensor:
-        return loss(backbone, {**still, **moving}, batch)
-
-    single = grad_and_value(whole, argnums=2)
-
-    def gradient(backbone: Params, still: Params, moving: Params, batch: Batch) -> tuple[Params, torch.Tensor]:
-        gradients, value = single(backbone, _only(still), _only(moving), _only(batch))
-        return {name: found[None] for name, found in gradients.items()}, value[None]
-
-    def losses(backbone: Params, fast: Params, batch: Batch) -> torch.Tensor:
+    def single(backbone: Params, fast: Params, batch: Batch) -> torch.Tensor:
         return loss(backbone, _only(fast), _only(batch))[None]
 
-    return Way(gradient, losses)
+    return in_one_pass(single, differentiable)
 
 
 def _only(values: Params) -> Params:

@@ -53,9 +53,11 @@ def check_injection(model: PrimableModel, batch: Batch, bare: torch.Tensor, iden
     random = {**start, **_shaken(phi, noise)}
     if torch.equal(_logits(model, random, batch), bare):
         raise MetaprimeError("self-check: random adapter parameters do not change the encoder's output")
-    moving = movable(random)
-    gradients = torch.func.grad(lambda fast: _logits(model, {**random, **fast}, batch).square().sum())(moving)
-    if unreached := [name for name, gradient in gradients.items() if not gradient.any()]:
+    moving = {name: value.detach().requires_grad_() for name, value in movable(random).items()}
+    found = torch.autograd.grad(
+        _logits(model, {**random, **moving}, batch).square().sum(), list(moving.values()), materialize_grads=True
+    )  # zeros where nothing reaches: named below
+    if unreached := [name for name, gradient in zip(moving, found, strict=True) if not gradient.any()]:
         raise MetaprimeError(f"self-check: no gradient reaches {', '.join(unreached)}")
 
 

@@ -1,6 +1,6 @@
 """What phi is. A new method is one file with a METHOD, or a few lines in its family's file, and one line here."""
 
-from metaprime.peft import bitfit, bottleneck, full, head, heads, ia3, lora, mam, prefix, prompt, pruned, sparse
+from metaprime.peft import bitfit, bottleneck, full, head, heads, hf, ia3, lora, mam, prefix, prompt, pruned, sparse
 from metaprime.peft.method import Method, MethodConfig
 
 METHODS: dict[str, Method] = {
@@ -29,6 +29,7 @@ METHODS: dict[str, Method] = {
         pruned.DIFF,
         pruned.MIXOUT,
         bottleneck.BOTTLENECK,
+        hf.METHOD,
     )
 }
 

@@ -4,10 +4,13 @@ K <- [P_k; K], V <- [P_v; V]. The prefixes are raw keys and values, not projecte
 They are not the identity: softmax weight goes to the prefix from the start. Two parametrisations, as in the code of He et al.
 (2022): directly, entries from N(0, 0.02) (`prefix_nomlp`); or through an MLP of width m over l vectors that all layers share,
 P = W_2 tanh(W_1 E + b_1) + b_2, initialised as PyTorch does (`prefix`). Of it, a transfer stores what it gives.
+
+Hugging Face's peft feeds the prefix through the cache, after which words begin at position l: so they do with `shift_positions`.
 """
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Literal
 
 import torch
@@ -17,19 +20,30 @@ from torch.func import functional_call
 
 from metaprime.peft.method import Method, MethodConfig, kaiming_uniform, under
 from metaprime.per_episode import linear
-from metaprime.types import PREFIX_SLOT, Params, Sites
+from metaprime.types import PREFIX_SLOT, MetaprimeError, Params, Sites
+
+PAST = "past_key_values_length"
+"""What an encoder that can be a decoder tells its embeddings of how much is cached."""
 
 
 class PrefixConfig(MethodConfig):
-    """Prefix length l; `mlp` is the width m of the MLP that it comes from in training, null for none."""
+    """Prefix length l; `mlp` is the width m of the MLP that it comes from in training, null for none.
+
+    `shift_positions` counts the prefix among the positions, as Hugging Face's peft does; it takes l of them from the words.
+    """
 
     method: Literal["prefix"] = "prefix"
     length: PositiveInt = 16
     mlp: PositiveInt | None = None
+    shift_positions: bool = False
 
     @property
     def identity(self) -> bool:
         return False
+
+    @property
+    def positions(self) -> int:
+        return self.length if self.shift_positions else 0
 
 
 class Prefix(nn.Module):
@@ -94,6 +108,8 @@ class Outer(nn.Module):
 
 def inject(sites: Sites, config: Any) -> nn.ModuleDict:
     """Leaves each layer's prefix where `models.attention` looks for it."""
+    if config.shift_positions:
+        _shift_positions(sites.encoder, config.length)
     modules = nn.ModuleDict()
     given: list[torch.Tensor] = []  # what all layers read, from the encoder's start to its end
     if config.mlp:
@@ -116,6 +132,25 @@ def inject(sites: Sites, config: Any) -> nn.ModuleDict:
             prefix = modules[str(index)] = Prefix(sites.heads, config.length, sites.head_width)
             setattr(layer.attention, PREFIX_SLOT, lambda prefix=prefix: prefix())
     return modules
+
+
+def _shift_positions(encoder: nn.Module, length: int) -> None:
+    """From now on the words begin at a later position.
+
+    Raises:
+        MetaprimeError: this encoder's embeddings know no cache, as peft's prefix needs it too.
+    """
+    embeddings = getattr(encoder, "embeddings", None)
+    if embeddings is None or PAST not in inspect.signature(embeddings.forward).parameters:
+        raise MetaprimeError(
+            f"peft.shift_positions: {type(encoder).__name__} does not count its words' positions from what is cached, and peft "
+            "has no prefix for it: leave it out"
+        )
+
+    def shift(module: nn.Module, inputs: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        return inputs, {**named, PAST: length}
+
+    embeddings.register_forward_pre_hook(shift, with_kwargs=True)
 
 
 def collapse(config: Any, modules: nn.ModuleDict, values: Params) -> tuple[MethodConfig, Params]:

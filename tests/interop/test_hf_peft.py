@@ -19,7 +19,7 @@ from metaprime.data import synthetic
 from metaprime.data.encoding import Lengths
 from metaprime.data.labels import LabelSet
 from metaprime.data.subwords import Subwords
-from metaprime.interop.hf_peft import save_as_peft
+from metaprime.interop.hf_peft import PLANS, save_as_peft
 from metaprime.loops.build import build_model
 from metaprime.models.encoder import Encoder, load_encoder
 from metaprime.models.primable import PrimableModel, partition
@@ -96,8 +96,72 @@ def test_a_prompt_is_ours_behind_its_own_positions(
     torch.testing.assert_close(found[:, 5:][mask], logits(model, values), rtol=0, atol=1e-5)
 
 
-def test_a_fresh_process_needs_nothing_of_ours(toy_bert: Path, tmp_path: Path) -> None:
-    method = METHODS["lora"].config()
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "xlm-roberta", "electra"])
+def test_a_prefix_that_shifts_positions_is_ours(
+    toy_encoder: Callable[[str], Path], tmp_path: Path, model_type: str
+) -> None:
+    folder, method = toy_encoder(model_type), METHODS["prefix"].config(length=5, shift_positions=True)
+    encoder, labels, model, values = made(folder, method)
+    save_as_peft(encoder, method, labels, values, tmp_path)
+    expected = logits(model, values)
+    torch.testing.assert_close(theirs(folder, tmp_path), expected, rtol=0, atol=1e-5)
+    plain = made(folder, METHODS["prefix"].config(length=5))[2]
+    assert (logits(plain, values) - expected).abs().max() > 1e-3  # the positions do matter
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"peft_type": "LORA", "r": 3},
+        {"peft_type": "LOHA", "r": 2},
+        {"peft_type": "OFT", "target_modules": ["value"], "oft_block_size": 8},
+    ],
+    ids=str,
+)
+def test_a_config_of_their_own_goes_back_to_them(toy_bert: Path, tmp_path: Path, config: dict[str, Any]) -> None:
+    method = METHODS["hf"].config(config=config)
+    encoder, labels, model, values = made(toy_bert, method)
+    save_as_peft(encoder, method, labels, values, tmp_path)
+    torch.testing.assert_close(theirs(toy_bert, tmp_path), logits(model, values), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("lora", {}),
+        ("ffn_lora", {}),
+        ("ia3", {}),
+        ("prompt", {"length": 5}),
+        ("prefix", {"length": 5, "shift_positions": True}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("model_type", ["bert", "xlm-roberta"])
+def test_the_gradients_are_ours(
+    toy_encoder: Callable[[str], Path], model_type: str, method: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    folder, config = toy_encoder(model_type), METHODS[method].config(**settings)
+    encoder, labels, model, values = made(folder, config)
+    values = {name: value.requires_grad_() for name, value in values.items()}
+    mask = INPUTS["attention_mask"].bool()
+    functional_call(model, values, tuple(INPUTS.values()))[mask].square().sum().backward()
+    save_as_peft(encoder, config, labels, {k: v.detach() for k, v in values.items()}, tmp_path)
+    base = AutoModelForTokenClassification.from_pretrained(folder, num_labels=7)
+    loaded = peft.PeftModel.from_pretrained(base, tmp_path).eval().requires_grad_()
+    loaded(**INPUTS).logits[:, -9:][mask].square().sum().backward()
+    plan = next(plan for kind, plan in PLANS.items() if isinstance(config, kind))
+    layers = [f"{base.base_model_prefix}.encoder.layer.{index}" for index in range(2)]
+    gradients = {name: value.grad for name, value in values.items() if value.grad is not None}
+    pairs = list(plan(peft, config, encoder.layout, encoder)[1](loaded, layers, gradients))
+    assert sum(ours.numel() for _, ours in pairs) == sum(v.numel() for k, v in gradients.items() if "adapter" in k)
+    for theirs_, ours in pairs:
+        assert theirs_.grad.any()
+        torch.testing.assert_close(theirs_.grad, ours.reshape(theirs_.shape), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["lora", "ia3", "prefix", "prompt"])
+def test_a_fresh_process_needs_nothing_of_ours(toy_bert: Path, tmp_path: Path, name: str) -> None:
+    method = METHODS[name].config(**({"shift_positions": True} if name == "prefix" else {}))
     encoder, labels, model, values = made(toy_bert, method)
     save_as_peft(encoder, method, labels, values, tmp_path / "saved")
     save_file(INPUTS, tmp_path / "inputs.safetensors")
@@ -112,7 +176,7 @@ model = PeftModel.from_pretrained(base, {str(tmp_path / "saved")!r}).eval()
 save_file({{"logits": model(**load_file({str(tmp_path / "inputs.safetensors")!r})).logits.detach()}}, {str(tmp_path / "out")!r})
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
-    found = load_file(tmp_path / "out")["logits"][INPUTS["attention_mask"].bool()]
+    found = load_file(tmp_path / "out")["logits"][:, -9:][INPUTS["attention_mask"].bool()]
     torch.testing.assert_close(found, logits(model, values), rtol=0, atol=1e-5)
 
 
@@ -122,7 +186,7 @@ save_file({{"logits": model(**load_file({str(tmp_path / "inputs.safetensors")!r}
         ("bert", "pfeiffer", "the function of 'pfeiffer'"),
         ("bert", "head", "the function of 'head'"),
         ("modernbert", "lora", "are one projection"),
-        ("bert", "prefix", "positions move on by the prefix's length"),
+        ("bert", "prefix", "positions begin after the prefix, here they did not"),
     ],
 )
 def test_what_peft_cannot_is_said(

@@ -142,7 +142,7 @@ def test_each_language_has_its_own_order_and_development_split(parts: Parts, sto
 def test_each_language_and_seed_has_its_own_fresh_start(parts: Parts) -> None:
     settings, primed = TransferConfig(), start_of(parts)
     one, again, other, later = (
-        start_values(parts.model, settings, primed, seed, language)
+        start_values(parts.model, parts.task, parts.state.backbone, settings, primed, parts.rows[:8], seed, language)
         for seed, language in ((0, "qaa"), (0, "qaa"), (0, "qaf"), (1, "qaa"))
     )
     drawn = [name for name, value in one.items() if value.count_nonzero()]

@@ -70,6 +70,10 @@ PHI: dict[str, list[tuple[dict, int]]] = {
     "fisher": [({"scope": "global", "budget": 0.02}, int(0.02 * sum(TENSORS)))],
     "child_pruning": [({}, sum(TENSORS))],
     "diff_pruning": [({}, 2 * sum(TENSORS))],
+    "hf": [
+        ({}, 294_912),
+        ({"config": {"peft_type": "IA3", "target_modules": ["key"], "feedforward_modules": []}}, LAYERS * D),
+    ],
     "mixout": [({}, sum(TENSORS)), ({"embeddings": True}, sum(TENSORS) + 100 * D)],
 }
 """Of BERT-base: options, and the number of phi's parameters by the closed form."""
@@ -111,7 +115,7 @@ def test_the_backbone_keeps_its_names_and_modules(method: str) -> None:
 def test_modules_start_at_zero_and_say_how_they_are_drawn(method: str, small_sites: Callable[[], Sites]) -> None:
     modules = METHODS[method].inject(small_sites(), METHODS[method].config())
     owners = [module for module in modules.modules() if list(module.parameters(recurse=False))]
-    for module in owners:
+    for module in [modules] if hasattr(modules, "initial") else owners:
         own = dict([*module.named_parameters(), *module.named_buffers()])
         assert not any(value.any() for value in own.values())
         drawn = module.initial(torch_stream(0, "x"))
