@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -31,6 +31,8 @@ from metaprime.peft import METHODS, MethodConfig
 from metaprime.types import MetaprimeError, Section
 from metaprime.yaml_files import change_key, nearest, read_keys
 
+OWN_METHOD = "peft"
+"""In `transfer.methods`: the method of the section `peft`, so that arms of a suite that differ in it share a column."""
 Share = Annotated[float, Field(ge=0, le=1)]
 Names = tuple[str, ...]
 
@@ -198,9 +200,10 @@ class TransferConfig(Section):
 
     `encoder` is `primed` (under run.output), `base` (encoder.name), or a folder or hub id. Several rates in `lr` are
     tried on the validation languages and the best is taken, per method and number of shots (priming's own validation
-    uses the first). `stop: fixed` runs `steps`
+    uses the first). The method `peft` is that of the section `peft`, whichever it is. `stop: fixed` runs `steps`
     steps; `stop: development` takes a share of the K out for choosing the number of steps, looking every
-    `evaluate_every`. Of the test split, and of a validation split, the first `test_sentences` are scored.
+    `evaluate_every`. Of the test split, and of a validation split, the first `test_sentences` are scored. `leave_out` N trains N
+    times more, each time without one of the K, and records how far the loss on that one moved.
     """
 
     encoder: str = "primed"
@@ -219,6 +222,7 @@ class TransferConfig(Section):
     test_sentences: PositiveInt | None = None
     start_adapter: Literal["fresh", "primed"] = "fresh"
     start_head: Literal["fresh", "primed"] = "fresh"
+    leave_out: NonNegativeInt = 0
 
     @model_validator(mode="before")
     @classmethod
@@ -235,8 +239,10 @@ class TransferConfig(Section):
             if not getattr(self, key):
                 raise ValueError(f"{key} is empty: give at least one")
         for method in self.methods:
-            if method not in METHODS:
-                raise ValueError(_unknown(f"method {method!r}", method, METHODS))
+            if method not in METHODS and method != OWN_METHOD:
+                raise ValueError(_unknown(f"method {method!r}", method, (*METHODS, OWN_METHOD)))
+        if self.leave_out > min(self.shots):
+            raise ValueError(f"leave_out {self.leave_out} of {min(self.shots)} sentences: lower it")
         return self
 
 
@@ -356,8 +362,9 @@ def _known_keys(place: Sequence[str], values: dict[str, Any]) -> list[str]:
     return list(model.model_fields)
 
 
-def _unknown(what: str, word: str, known: dict[str, Any]) -> str:
-    return f"{what} is unknown{nearest(word, list(known))} (known: {', '.join(known)})"
+def _unknown(what: str, word: str, known: Iterable[str]) -> str:
+    names = list(known)
+    return f"{what} is unknown{nearest(word, names)} (known: {', '.join(names)})"
 
 
 def _look_up(config: Config, key: str) -> None:

@@ -123,6 +123,11 @@ def blank(row: Row, windows: int) -> Row:
     return Row((Window(first.input_ids[:1], (), (), (IGNORE,)),) * windows, row.sentence)
 
 
+def unlabelled(row: Row) -> Row:
+    """The row without labels: no loss comes of it."""
+    return Row(tuple(replace(window, labels=(IGNORE,) * len(window.labels)) for window in row.windows), row.sentence)
+
+
 def shuffled_tags(sentences: Sequence[Sentence], seed: int, language: str) -> list[Sentence]:
     """The control: each sentence keeps its words and its tags, but which word has which tag is drawn anew.
 

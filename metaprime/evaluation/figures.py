@@ -65,13 +65,14 @@ class Line:
 
 @dataclass(frozen=True)
 class LinePanel:
-    """Lines in one frame. A logarithmic axis shows exactly the x there are."""
+    """Lines in one frame. A logarithmic axis shows exactly the x there are, or the `ticks`."""
 
     title: str
     x_label: str
     y_label: str
     lines: tuple[Line, ...]
     log_x: bool = False
+    ticks: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ def _lines(axes: Axes, panel: LinePanel) -> None:
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel(panel.y_label)
     if panel.log_x:
-        ticks = sorted({x for line in panel.lines for x in line.x})
+        ticks = panel.ticks or sorted({x for line in panel.lines for x in line.x})
         axes.set_xscale("log")
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import yaml
@@ -15,6 +16,7 @@ from metaprime.evaluation.correction import Contrast
 from metaprime.evaluation.errors import KINDS, ErrorCounts
 from metaprime.evaluation.examples import Example, arms_compared, examples
 from metaprime.evaluation.figures import Figure
+from metaprime.evaluation.parameters import moved, over_parameters
 from metaprime.evaluation.scores import Scores, all_scores, contrasts_of, gains_over, middle_shots
 from metaprime.evaluation.statistics import Interval
 from metaprime.evaluation.suite import Arm, Suite, cost
@@ -71,6 +73,7 @@ def gather(suite: Suite) -> Report:
     sections = [
         _scores_section(suite, scores, sentences_counted),
         _contrasts_section(suite, contrasts),
+        *_parameters_sections(suite, scores, shots),
         *_figure_section("shots", "F1 over K", curves.shot_curves(suite, scores), None),
         *_figure_section("destination", "Destination", curves.destination(suite, scores, shots), None),
         _gains_section(suite, shots),
@@ -178,6 +181,27 @@ def _priming_cost(arm: Arm) -> PrimingCost:
         return PrimingCost(arm.title, 0.0, 0.0)
     facts = arm.facts
     return PrimingCost(arm.title, facts.flops if facts else None, facts.flops_chosen if facts else None)
+
+
+def _parameters_sections(suite: Suite, scores: Scores, shots: int) -> Iterable[Section]:
+    """F1 over parameters where arms differ in them, and how stable each arm is where that was measured."""
+    yield from _figure_section("over-parameters", "F1 over parameters", over_parameters(suite, scores, shots), None)
+    rows = []
+    for arm, method in product(suite.results.arms, suite.results.methods):
+        size, found = moved(suite, arm, method, shots), scores.get((arm, method, shots))
+        if size and found:
+            stability = [f"{one.mean:.3f} ± {one.deviation:.3f}" if one else UNKNOWN for one in (size.change, size.gap)]
+            cells = (suite.title(arm), method, f"{size.count:,}", f"{size.share:.2f}", spread(found), *stability)
+            rows.append(tuple(Cell(cell) for cell in cells))
+    if len({row[2] for row in rows}) < 2:
+        return
+    caption = (
+        f"Parameters that fine-tuning moves, the head apart, and their share of the encoder's (K = {shots}). Left out: the mean "
+        "distance of the loss on a training sentence (nats) from its loss after training without it; gap: how much higher the "
+        "latter is. Means ± standard deviations over seeds, each a mean over languages."
+    )
+    header = ("arm", "method", "parameters", "%", "F1", "left out", "gap")
+    yield Section("parameters", "Parameters and stability", "", (Table(caption, header, tuple(rows)),))
 
 
 def _contrasts_section(suite: Suite, contrasts: Mapping[tuple[str, str, str, int], Contrast]) -> Section:

@@ -42,9 +42,10 @@ class Facts(_Read):
 
 
 class Arm(_Read):
-    """One way to prepare the encoder; `set` and `transfer` are its overrides of the base config."""
+    """One way to prepare the encoder; `set` and `transfer` are its overrides of the base config, `line` joins it with others."""
 
     title: str
+    line: str = ""
     set: Any = None
     transfer: Any = None
     priming: str | None = None

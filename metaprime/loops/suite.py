@@ -52,7 +52,7 @@ class ArmSection(Section):
 
     `set` are overrides of the base config for priming, `rate` and `steps` are its outer rate and its number of meta-steps as
     multiples of the base's; `transfer` are overrides for the transfers. `priming: null` primes nothing, `priming: NAME` takes
-    what the arm NAME primed.
+    what the arm NAME primed. Arms of the same `line` are joined in the figure of F1 over parameters.
     """
 
     name: str = Field(min_length=1)
@@ -62,6 +62,7 @@ class ArmSection(Section):
     steps: PositiveFloat = 1.0
     priming: str | None = OWN
     transfer: Overrides = ()
+    line: str = ""
 
 
 class SettingSection(Section):
@@ -108,6 +109,7 @@ class Arm:
     transfer: Overrides
     priming: Config | None
     target: Config
+    line: str
 
 
 @dataclass(frozen=True)
@@ -226,7 +228,7 @@ def _resolved(arms: dict[str, ArmSection], name: str, base: Config, where: str) 
         target = override(base, unsaid, *arm.transfer)
     except MetaprimeError as error:
         raise MetaprimeError("\n".join(f"{where}: {line}" for line in str(error).splitlines())) from None
-    return Arm(arm.title or name, () if priming is None else changes, arm.transfer, priming, target)
+    return Arm(arm.title or name, () if priming is None else changes, arm.transfer, priming, target, arm.line)
 
 
 def _lender(arms: dict[str, ArmSection], name: str, where: str) -> ArmSection:

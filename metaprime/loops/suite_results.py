@@ -95,6 +95,7 @@ def _arm(plan: Plan, done: Done, name: str, arm: Arm) -> dict[str, Any]:
         "title": arm.title,
         "set": list(arm.set),
         "transfer": list(arm.transfer),
+        "line": arm.line,
         "priming": keys[0] if keys else None,
         "rates": {method: done.rates[name, method] for method in methods if (name, method) in done.rates},
         "facts": _facts(cells) if cells else None,

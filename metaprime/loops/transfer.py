@@ -24,6 +24,7 @@ from metaprime.loops.lock import locked
 from metaprime.loops.metrics_log import Display
 from metaprime.loops.rates import check_rates, choose_rates
 from metaprime.loops.run_directory import TRANSFERS, check_writable
+from metaprime.loops.stability import LeavingOut
 from metaprime.loops.stopping import Stopping
 from metaprime.loops.transfer_record import RECORD, Cell, digest_of, facts_of, is_done, known_rates, label, save_cell
 from metaprime.loops.transfer_start import Source, check_start, method_config, open_source
@@ -31,7 +32,7 @@ from metaprime.models.encoder import Encoder, weights_hash
 from metaprime.models.primable import PrimableModel, partition
 from metaprime.peft import METHODS, MethodConfig
 from metaprime.tasks.task import Task
-from metaprime.types import MetaprimeError, Params, Row
+from metaprime.types import MetaprimeError, Params, Row, movable
 
 Rows = dict[str, tuple[list[Row], list[Row]]]
 """By language, what is trained on and what is scored."""
@@ -39,8 +40,9 @@ Rows = dict[str, tuple[list[Row], list[Row]]]
 
 @dataclass(frozen=True)
 class Bench:
-    """A method's injected model over one encoder, and theta's hash before anything was trained."""
+    """A method's injected model over one encoder, and theta's hash before anything was trained; `name` as cells call it."""
 
+    name: str
     model: PrimableModel
     method: MethodConfig
     backbone: Params
@@ -106,7 +108,7 @@ def _transfer(
             if (cell.method, cell.shots) not in rates:  # only now: a run that is stopped loses one choice, not all
                 wanted = [shots for shots in settings.shots if (cell.method, shots) not in rates]
                 rates |= choose_rates(config, source, task, accelerator.device, (cell.method,), wanted)
-            if bench is None or bench.method.method != cell.method:
+            if bench is None or bench.name != cell.method:
                 bench = make_bench(config, source, task, cell.method, train, accelerator.device)
             found, folder = facts[cell.language], root / cell.folder
             record = _run_cell(config, cell, bench, source, task, (train, test), rates, found, folder)
@@ -147,7 +149,7 @@ def make_bench(
     method = method_config(config, name)
     model = build_model(source.encoder, task, method, example).to(device)
     state = partition(model)
-    return Bench(model, method, state.backbone, weights_hash(state.backbone))
+    return Bench(name, model, method, state.backbone, weights_hash(state.backbone))
 
 
 def _run_cell(
@@ -173,6 +175,10 @@ def _run_cell(
     tuned = fine_tune(
         bench.model, task, bench.backbone, start, shots, settings, lr, cell.seed, cell.language, count=True
     )
+    stability: Record = {}
+    if settings.leave_out:
+        runs = LeavingOut(bench.model, task, bench.backbone, settings, lr, source.primed, cell.seed, cell.language)
+        stability["stability"] = runs.loss_change(shots, tuned.values)
     scores, predicted = evaluate(bench.model, task, {**bench.backbone, **tuned.values}, test)
     after = weights_hash({name: tuned.values.get(name, value) for name, value in bench.backbone.items()})
     if after != bench.frozen and not moves_backbone:
@@ -194,6 +200,12 @@ def _run_cell(
             "last_loss": tuned.losses[-1],
             "flops": tuned.flops,
         },
+        "parameters": {
+            "adapter": sum(value.numel() for name, value in movable(start).items() if not name.startswith("head.")),
+            "head": sum(value.numel() for name, value in start.items() if name.startswith("head.")),
+            "encoder": sum(value.numel() for value in bench.backbone.values()),
+        },
+        **stability,
         "frozen": {"before": bench.frozen, "after": after, "unchanged": after == bench.frozen},
         "digest": digest_of(config, source),
         "weights": facts["weights"],

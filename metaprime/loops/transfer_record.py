@@ -138,7 +138,7 @@ def save_cell(
     predicted: Sequence[Sequence[str]],
 ) -> None:
     with torch.no_grad():
-        method, phi = METHODS[cell.method].collapse(method, adapter, under("adapter", values))
+        method, phi = METHODS[method.method].collapse(method, adapter, under("adapter", values))
     light = {f"adapter.{name}": value for name, value in phi.items()}
     light |= {name: value for name, value in values.items() if name.startswith("head.")}
     provenance: dict[str, Any] = {"kind": "tuned", "seed": source.priming_seed, "cell": record["cell"]}
@@ -149,7 +149,7 @@ def save_cell(
     provenance["config"] = {"encoder": used}  # as the encoder was read here, so must it be for predicting
     with written_aside(folder) as aside:
         encoder, weights = source.encoder.name, source.encoder.weights
-        if METHODS[cell.method].moves_backbone:
+        if METHODS[method.method].moves_backbone:
             encoder = str(aside / "encoder")
             tuned = _tuned_encoder(source.encoder, values)
             save_encoder(tuned, source.encoder.tokenizer, Path(encoder))

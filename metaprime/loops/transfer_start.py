@@ -7,7 +7,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from metaprime.config import Config
+from metaprime.config import OWN_METHOD, Config
 from metaprime.loops.artifact import CARD, Artifact, learned_groups, load_artifact, sites_of
 from metaprime.loops.assemble import open_encoder
 from metaprime.models.encoder import Encoder, load_encoder
@@ -62,8 +62,8 @@ def open_source(config: Config, accelerator: Accelerator | None = None) -> Sourc
 
 
 def method_config(config: Config, name: str) -> MethodConfig:
-    """The `peft` section where it is this method's, the method's defaults otherwise."""
-    return config.peft if config.peft.method == name else METHODS[name].config()
+    """The `peft` section where it is this method's or meant by the name, the method's defaults otherwise."""
+    return config.peft if name in (config.peft.method, OWN_METHOD) else METHODS[name].config()
 
 
 def check_start(config: Config, source: Source, task: Task) -> None:
@@ -83,7 +83,7 @@ def check_start(config: Config, source: Source, task: Task) -> None:
             )
     for name in settings.methods if settings.start_adapter == "primed" else ():
         method = method_config(config, name)
-        if METHODS[name].inject is not no_modules and artifact.method != method:
+        if METHODS[method.method].inject is not no_modules and artifact.method != method:
             raise MetaprimeError(
                 f"transfer.start_adapter: the encoder was primed with {artifact.method!r}, this transfer uses {method!r}: "
                 "use the same peft section, or start_adapter: fresh"

@@ -13,6 +13,8 @@ from metaprime.per_episode import NotPerEpisode
 from metaprime.streams import torch_stream
 from metaprime.types import Batch, MetaprimeError, Params, movable
 
+DRAWS = 8
+"""Of random phi: a single ReLU unit may be shut in one."""
 ROOT = "the encoder"
 """What has no path of its own."""
 
@@ -48,17 +50,24 @@ def check_injection(model: PrimableModel, batch: Batch, bare: torch.Tensor, iden
         )
     if not calls:
         return
-    noise = torch_stream(0, "self-check noise")
     phi = {name: value for name, value in start.items() if name.startswith("adapter.")}
-    random = {**start, **_shaken(phi, noise)}
-    if torch.equal(_logits(model, random, batch), bare):
-        raise MetaprimeError("self-check: random adapter parameters do not change the encoder's output")
-    moving = {name: value.detach().requires_grad_() for name, value in movable(random).items()}
-    found = torch.autograd.grad(
-        _logits(model, {**random, **moving}, batch).square().sum(), list(moving.values()), materialize_grads=True
-    )  # zeros where nothing reaches: named below
-    if unreached := [name for name, gradient in zip(moving, found, strict=True) if not gradient.any()]:
-        raise MetaprimeError(f"self-check: no gradient reaches {', '.join(unreached)}")
+    unreached = set(movable(phi))
+    for draw in range(DRAWS):
+        random = {**start, **_shaken(phi, torch_stream(draw, "self-check noise"))}
+        if torch.equal(_logits(model, random, batch), bare):
+            raise MetaprimeError("self-check: random adapter parameters do not change the encoder's output")
+        unreached -= _reached(model, random, batch)
+        if not unreached:
+            return
+    raise MetaprimeError(f"self-check: no gradient reaches {', '.join(sorted(unreached))}")
+
+
+def _reached(model: PrimableModel, values: Params, batch: Batch) -> set[str]:
+    """The names that the output depends on at these values."""
+    moving = {name: value.detach().requires_grad_() for name, value in movable(values).items()}
+    output = _logits(model, {**values, **moving}, batch).square().sum()
+    found = torch.autograd.grad(output, list(moving.values()), materialize_grads=True)
+    return {name for name, gradient in zip(moving, found, strict=True) if gradient.any()}
 
 
 def called_at(model: PrimableModel, batch: Batch) -> dict[str, str]:

@@ -9,6 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from metaprime.data import synthetic
+from metaprime.data.encoding import Lengths
+from metaprime.data.labels import LabelSet
+from metaprime.data.subwords import Subwords
+from metaprime.loops.build import build_model
 from metaprime.models.encoder import load_encoder
 from metaprime.models.primable import PrimableModel
 from metaprime.models.selfcheck import check_injection, probe, takes_episodes
@@ -16,7 +21,7 @@ from metaprime.models.sites import resolve
 from metaprime.peft import METHODS
 from metaprime.peft.method import add_to_output
 from metaprime.streams import torch_stream
-from metaprime.tasks.tagging import TagHead
+from metaprime.tasks.tagging import TagHead, tagging
 from metaprime.types import Batch, MetaprimeError, Params, Sites
 
 HIDDEN = 32
@@ -214,3 +219,12 @@ def test_whether_episodes_go_in_one_pass_is_found_out(
     assert not takes_episodes(
         model, {name: tensor[:1] for name, tensor in batch.items()}
     )  # cannot be told by one sentence
+
+
+def test_a_unit_that_one_draw_shuts_is_no_fault(toy_bert: Path) -> None:
+    """A bottleneck of one ReLU: in some draws of phi it is shut for every word."""
+    encoder = load_encoder(str(toy_bert))
+    task = tagging(LabelSet(("PER", "ORG", "LOC")), Subwords(encoder.tokenizer), Lengths(64))
+    rows = task.encode(synthetic.read("", "qaa", "train")[:4])
+    for at in (("attention",), ("ffn",), ("attention", "ffn")):
+        build_model(encoder, task, METHODS["bottleneck"].config(at=at, bottleneck=1), rows)

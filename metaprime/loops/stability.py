@@ -1,0 +1,81 @@
+"""Leave-one-out stability of a fine-tuning: how far the loss on a sentence moves when training goes without it.
+
+|l(A(S without i), i) - l(A(S), i)|, nats: pointwise hypothesis stability (Bousquet & Elisseeff 2002), the quantity that Fu et al.
+(2023) bound. The sentence stays in its batches and gives no loss, so that every other sentence comes when it came before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.func import functional_call
+
+from metaprime.config import TransferConfig
+from metaprime.data.encoding import unlabelled
+from metaprime.loops.finetune import fine_tune, to_device
+from metaprime.loops.held_out import start_values
+from metaprime.loops.tune_together import Tuning, may_go_together, tune_together
+from metaprime.models.primable import PrimableModel
+from metaprime.tasks.task import Task
+from metaprime.types import Params, Row
+
+
+@dataclass(frozen=True)
+class LeavingOut:
+    """One fine-tuning's ingredients but its sentences, as `fine_tune` takes them."""
+
+    model: PrimableModel
+    task: Task
+    backbone: Params
+    settings: TransferConfig
+    lr: float
+    primed: Params
+    seed: int
+    language: str
+
+    def loss_change(self, rows: Sequence[Row], tuned: Params) -> dict[str, float]:
+        """Means over `settings.leave_out` of the sentences, the first of them. `tuned` is what all of them gave.
+
+        `with`, `without`: the loss (nats) on a sentence that was trained on, and on the same that was not; `change`: the mean
+        of the distance.
+        """
+        count = self.settings.leave_out
+        moves_backbone = any(name.startswith("backbone.") for name in tuned)
+        runs = [self._without(rows, place, moves_backbone) for place in range(count)]
+        model, task, backbone = self.model, self.task, self.backbone
+        if may_go_together(model, self.settings, runs):
+            found = tune_together(model, task, backbone, runs, self.settings, self.lr)
+        else:
+            found = [
+                fine_tune(
+                    model, task, backbone, run.start, run.rows, self.settings, self.lr, self.seed, self.language
+                ).values
+                for run in runs
+            ]
+        inside = [self._loss(tuned, rows[place]) for place in range(count)]
+        outside = [self._loss(values, rows[place]) for place, values in enumerate(found)]
+        distances = [abs(one - other) for one, other in zip(inside, outside, strict=True)]
+        return {
+            "sentences": count,
+            "with": sum(inside) / count,
+            "without": sum(outside) / count,
+            "change": sum(distances) / count,
+        }
+
+    def _without(self, rows: Sequence[Row], place: int, moves_backbone: bool) -> Tuning:
+        left = [unlabelled(row) if index == place else row for index, row in enumerate(rows)]
+        given = (self.model, self.task, self.backbone, self.settings, self.primed)
+        start = start_values(*given, left, self.seed, self.language)
+        if moves_backbone:
+            start |= self.backbone
+        return Tuning(start, left, self.seed, self.language)
+
+    @torch.no_grad()
+    def _loss(self, values: Params, row: Row) -> float:
+        batch = to_device(self.task.collate([row]), next(iter(self.backbone.values())).device)
+        logits_BLC = functional_call(
+            self.model, {**self.backbone, **values}, (batch["input_ids"], batch["attention_mask"])
+        )
+        return float(self.task.measure(logits_BLC, batch["labels"]).item())
