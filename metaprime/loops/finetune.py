@@ -160,11 +160,13 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 def check_shares(settings: TransferConfig) -> None:
-    """Refuses, before any training, a development share that cannot be taken out of one of the K.
+    """Refuses, before any training, a development share or sentences to leave out that cannot be taken out of one of the K.
 
     Raises:
-        MetaprimeError: it leaves no training or no development sentence.
+        MetaprimeError: it leaves no training or no development sentence, or there are fewer.
     """
+    if settings.leave_out > min(settings.shots):
+        raise MetaprimeError(f"transfer.leave_out {settings.leave_out} of {min(settings.shots)} sentences: lower it")
     for shots in settings.shots if settings.stop == "development" else ():
         if not 0 < round(settings.development_share * shots) < shots:
             raise MetaprimeError(
