@@ -4,10 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 LEARN2LEARN := $(VENV)/.learn2learn
+PEERS := $(VENV)/.peers
 
 AUDIT := .venv-audit
 
-.PHONY: demo test test-all lint learn2learn audit clean
+.PHONY: demo test test-all bench lint learn2learn audit clean
 
 demo: $(READY)
 	$(BIN)/metaprime demo recipes/configs/demo.yaml
@@ -21,6 +22,14 @@ test-all: $(READY)
 	-@$(MAKE) --no-print-directory learn2learn
 	$(MAKE) --no-print-directory lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Beside every peer, about half an hour on an idle machine; the peers are installed without what they would change.
+bench: $(READY) $(LEARN2LEARN) $(PEERS)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/meta_step.py
+
+$(PEERS): $(READY)
+	$(BIN)/python -m pip install --quiet --no-deps torchopt==0.7.3 optree==0.20.0 graphviz higher==0.2.1
+	touch $@
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -114,4 +114,6 @@ def grouped(names: Sequence[str], groups: Sequence[str]) -> list[str]:
 
 def added(parts: Sequence[Params]) -> Params:
     """Sum of parameter dictionaries with the same names."""
-    return {name: torch.stack([part[name] for part in parts]).sum(0) for name in parts[0]} if parts else {}
+    if len(parts) < 2:
+        return dict(parts[0]) if parts else {}
+    return {name: sum((part[name] for part in parts[1:]), start=parts[0][name]) for name in parts[0]}

@@ -1,0 +1,193 @@
+"""python benchmarks/meta_step.py [--rounds 9] [--shapes 0,1,2,3]: a first-order meta-step, ours beside every peer.
+
+Times are ratios to the bare work, the "floor": n passes with gradients of one shared phi and head and one pass with the
+encoder's, over the same padded sub-words in one batch, which no way of adapting T episodes can do without. There is no optimizer
+step on either side. Before anything is timed, each contender's outer gradient is compared with ours. Results:
+benchmarks/results/meta_step.json, .md and .png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peers import PEERS, Step, floor
+from problem import INNER_LR, Problem, Shape, Size, make_problem, measure
+from timing import Quartiles, in_turn, machine, quartiles
+
+from metaprime.meta import LEARNERS, Settings
+from metaprime.models.primable import functional_loss
+from metaprime.types import Params
+
+SHAPES = (Shape(4, 4, 16, 5), Shape(4, 8, 32, 5), Shape(8, 4, 32, 5), Shape(8, 16, 64, 1))
+RESULTS = Path(__file__).parent / "results"
+FLOOR, AUTO = "floor", "ours, in one pass (auto)"
+CLASS = "learn2learn, MAML class"
+"""Its inner loop moves the encoder: another gradient, and more work."""
+
+
+def ours(**settings: Any) -> Callable[[Problem], Step]:
+    """Our meta-step under some settings."""
+
+    def make(problem: Problem) -> Step:
+        loss, chosen = functional_loss(problem.ours, measure), Settings(inner_lr=INNER_LR, **settings)
+
+        def step() -> tuple[torch.Tensor, Params]:
+            found = LEARNERS["peft_maml"].step(loss, problem.backbone, problem.start, problem.batch, chosen)
+            return found.query_loss.mean(), problem.plain_names(found.gradients)
+
+        return step
+
+    return make
+
+
+CONTENDERS: dict[str, Callable[[Problem], Step]] = {
+    FLOOR: floor,
+    "ours, looped": ours(batched=False),
+    "ours, vmapped": ours(),
+    AUTO: ours(together=True),
+    **PEERS,
+}
+
+
+def distance(found: Params, expected: Params) -> float:
+    """|found - expected| / |expected| over all weights."""
+    assert found.keys() == expected.keys()
+    apart = sum((found[name] - expected[name]).double().square().sum() for name in expected)
+    return float((apart / sum(value.double().square().sum() for value in expected.values())).sqrt())
+
+
+def compare(shape: Shape, size: Size, rounds: int, device: str) -> dict[str, Any]:
+    """One shape: seconds and ratios of each contender; an error in words where one does not run."""
+    problem = make_problem(shape, size, device)
+    reference = ours(batched=False)(problem)()[1]
+    works, errors, apart = {}, {}, {}
+    for name, make in CONTENDERS.items():
+        try:
+            step = make(problem)
+            gradient = step()[1]
+        except Exception as error:  # whatever stops a peer is its result
+            errors[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+            continue
+        works[name] = step
+        if name not in (FLOOR, CLASS):
+            apart[name] = distance(gradient, reference)
+            assert apart[name] < 1e-4, f"{name} gives another gradient: {apart[name]}"
+    took = in_turn(works, rounds)
+    bare = np.array(took[FLOOR])
+    ratios = {name: quartiles(np.array(seconds) / bare) for name, seconds in took.items()}
+    return {
+        "shape": [shape.episodes, shape.sentences, shape.length, shape.steps],
+        "seconds": {name: vars(quartiles(seconds)) for name, seconds in took.items()},
+        "to_floor": {name: vars(found) for name, found in ratios.items()},
+        "of_auto": {name: vars(quartiles(np.array(took[name]) / np.array(took[AUTO]))) for name in took},
+        "gradient_error": apart,
+        "errors": errors,
+        "rounds": rounds,
+    }
+
+
+def as_markdown(result: Mapping[str, Any]) -> str:
+    """The tables."""
+    shapes = result["shapes"]
+    header = ["", *(f"({', '.join(map(str, one['shape']))})" for one in shapes)]
+    size = result["size"]
+    text = [
+        "# A meta-step beside every peer",
+        "",
+        f"`{result['command']}`: {size['layers']} layers x {size['hidden']}, Pfeiffer adapters of 48, float32, first order; "
+        f"{result['machine']['device']}, {result['machine']['threads']} thread(s), {result['machine']['processors']} processors. "
+        "Columns are (T, B, L, n). Medians over rounds and quartiles, each contender once in every round.",
+        "",
+        "## Time, as a ratio to the bare work",
+        "",
+        *_table(header, shapes, "to_floor", {FLOOR}),
+        "## Time, as a ratio to what metaprime picks",
+        "",
+        *_table(header, shapes, "of_auto", {AUTO}),
+        "## Seconds",
+        "",
+        *_table(header, shapes, "seconds", set()),
+    ]
+    errors = {name: error for one in shapes for name, error in one["errors"].items()}
+    text += [f"{name} does not run: {error}" for name, error in errors.items()]
+    known = {**result["machine"]["versions"], **result["peers"]}
+    worst = max(error for one in shapes for error in one["gradient_error"].values())
+    text += [
+        f"All of them give the same outer gradient, to {worst:.0e} of its norm, but learn2learn's MAML class, whose inner loop "
+        "cannot leave the encoder out.",
+        "",
+        f"Versions: {', '.join(f'{name} {version}' for name, version in known.items())}.",
+        "",
+    ]
+    return "\n".join(text)
+
+
+def _table(header: list[str], shapes: list[Mapping[str, Any]], key: str, without: set[str]) -> list[str]:
+    lines = [f"| {' | '.join(header)} |", f"|---|{'---:|' * len(shapes)}"]
+    for name in CONTENDERS:
+        if name not in without:
+            cells = [str(Quartiles(**one[key][name])) if name in one[key] else "does not run" for one in shapes]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def plot(result: Mapping[str, Any], file: Path) -> None:
+    """Ratios to the bare work, a group of bars for each shape."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(9, 4))
+    names = [name for name in CONTENDERS if name != FLOOR]
+    for place, name in enumerate(names):
+        found = [(at, one["to_floor"][name]) for at, one in enumerate(result["shapes"]) if name in one["to_floor"]]
+        x = [at + (place - len(names) / 2) * 0.1 for at, _ in found]
+        axes.bar(x, [one["middle"] for _, one in found], width=0.09, label=name)
+    axes.axhline(1, color="black", linewidth=0.8)
+    axes.set_xticks(
+        range(len(result["shapes"])), [f"({', '.join(map(str, one['shape']))})" for one in result["shapes"]]
+    )
+    axes.set_ylabel("time, bare work = 1")
+    axes.legend(fontsize=7, ncol=2)
+    figure.tight_layout()
+    figure.savefig(file, dpi=130)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--shapes", default="0,1,2,3")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    size = Size(12, 768, 12) if device == "cuda" else Size()
+    shapes = []
+    for index in given.shapes.split(","):
+        shapes.append(compare(SHAPES[int(index)], size, given.rounds, device))
+        print({name: round(found["middle"], 3) for name, found in shapes[-1]["to_floor"].items()}, flush=True)
+    result = {
+        "command": " ".join(["python", *sys.argv]),
+        "size": vars(size),
+        "machine": machine(device),
+        "peers": {name: importlib.metadata.version(name) for name in ("learn2learn", "torchopt", "higher")},
+        "shapes": shapes,
+    }
+    given.out.mkdir(exist_ok=True)
+    (given.out / "meta_step.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    (given.out / "meta_step.md").write_text(as_markdown(result), encoding="utf-8")
+    plot(result, given.out / "meta_step.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""What every contender is given: one encoder, phi and head to start from, and padded episodes of random sub-words.
+
+A peer's user writes adapters into the encoder's own layers; `Plain` is that model, with no line of metaprime in it. It computes
+what our hooks compute, which `meta_step.py` checks before it times anything.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import BertConfig, BertModel
+
+from metaprime.models.attention import register
+from metaprime.models.primable import PrimableModel
+from metaprime.models.sites import BERT, resolve
+from metaprime.peft import METHODS
+from metaprime.streams import torch_stream
+from metaprime.tasks.tagging import TagHead
+from metaprime.types import IGNORE, Batch, MetaBatch, Params
+
+TAGS, BOTTLENECK, INNER_LR, VOCABULARY = 7, 48, 0.1, 30522
+
+
+@dataclass(frozen=True)
+class Shape:
+    """T episodes of n support batches and one query batch, each B sentences of at most L sub-words."""
+
+    episodes: int
+    sentences: int
+    length: int
+    steps: int
+
+    def __str__(self) -> str:
+        return f"({self.episodes}, {self.sentences}, {self.length}, {self.steps})"
+
+
+@dataclass(frozen=True)
+class Size:
+    """The encoder's."""
+
+    layers: int = 6
+    hidden: int = 384
+    heads: int = 12
+
+
+class Output(nn.Module):
+    """BERT's feed-forward output with a Pfeiffer adapter: LN(z + A(LN(z)))."""
+
+    def __init__(self, own: nn.Module, hidden: int) -> None:
+        super().__init__()
+        self.dense, self.LayerNorm = own.dense, own.LayerNorm
+        self.down, self.up = nn.Linear(hidden, BOTTLENECK), nn.Linear(BOTTLENECK, hidden)
+
+    def forward(self, inner: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        z = self.dense(inner) + residual
+        return self.LayerNorm(z + self.up(torch.relu(self.down(self.LayerNorm(z)))))
+
+
+class Plain(nn.Module):
+    """Encoder with adapters in its layers, and a linear head."""
+
+    def __init__(self, encoder: BertModel) -> None:
+        super().__init__()
+        self.encoder = encoder
+        for layer in encoder.encoder.layer:
+            layer.output = Output(layer.output, encoder.config.hidden_size)
+        self.head = nn.Linear(encoder.config.hidden_size, TAGS)
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        hidden = self.encoder(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
+        return F.cross_entropy(self.head(hidden).flatten(0, 1), batch["labels"].flatten(), ignore_index=IGNORE)
+
+    @property
+    def fast(self) -> dict[str, nn.Parameter]:
+        """Adapters and head, which the inner loop moves."""
+        return {name: p for name, p in self.named_parameters() if is_fast(name)}
+
+    @property
+    def slow(self) -> dict[str, nn.Parameter]:
+        """The encoder's own."""
+        return {name: p for name, p in self.named_parameters() if not is_fast(name)}
+
+
+def is_fast(name: str) -> bool:
+    return name.startswith("head.") or ".output.down." in name or ".output.up." in name
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One shape's episodes, our model and the plain one of the same values."""
+
+    shape: Shape
+    ours: PrimableModel
+    backbone: Params
+    start: Params
+    batch: MetaBatch
+    plain: Plain
+
+    def plain_names(self, ours: Params) -> Params:
+        """Our outer gradient by the plain model's names."""
+        return {name.replace("backbone.", "encoder.", 1): value for name, value in ours.items()}
+
+
+def measure(logits_BLC: torch.Tensor, labels_BL: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(logits_BLC.flatten(0, -2), labels_BL.flatten(), ignore_index=IGNORE)
+
+
+def make_encoder(size: Size) -> BertModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = BertConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=size.hidden,
+            num_hidden_layers=size.layers,
+            num_attention_heads=size.heads,
+            intermediate_size=4 * size.hidden,
+            attn_implementation="sdpa",
+        )
+        return BertModel(config, add_pooling_layer=False).eval()
+
+
+def make_problem(shape: Shape, size: Size, device: str = "cpu") -> Problem:
+    encoder = make_encoder(size).to(device)
+    plain = Plain(copy.deepcopy(encoder)).eval().to(device)
+    register()
+    encoder.set_attn_implementation("metaprime_sdpa")
+    layout = BERT.model_copy(update={"unused": ()})
+    method = METHODS["pfeiffer"]
+    adapter = method.inject(resolve(encoder, layout), method.config(bottleneck=BOTTLENECK))
+    model = PrimableModel(encoder, adapter, TagHead(size.hidden, TAGS)).eval().to(device)
+    model.per_episode = True
+    draw = torch_stream(0, "start")
+    own = dict(model.named_parameters())
+    values = {
+        name: 0.05 * torch.randn(value.shape, generator=draw)
+        for name, value in own.items()
+        if not name.startswith("backbone.")
+    }
+    values = {name: value.to(device) for name, value in values.items()}
+    _copy(values, plain)
+    start = {name: value.expand(shape.episodes, *value.shape) for name, value in values.items()}
+    backbone = {name: value.detach() for name, value in own.items() if name.startswith("backbone.")}
+    return Problem(shape, model, backbone, start, make_batch(shape, device), plain)
+
+
+def make_batch(shape: Shape, device: str = "cpu") -> MetaBatch:
+    """Every batch has one sentence of full length; the others are at least half as long."""
+    draw = torch_stream(0, "episodes", str(shape))
+
+    def batch() -> Batch:
+        size = (shape.episodes, shape.sentences, shape.length)
+        lengths = torch.randint(shape.length // 2, shape.length + 1, size[:2], generator=draw)
+        lengths[:, 0] = shape.length
+        mask = (torch.arange(shape.length) < lengths[..., None]).long()
+        ids = torch.randint(5, VOCABULARY, size, generator=draw) * mask
+        labels = torch.where(mask.bool(), torch.randint(0, TAGS, size, generator=draw), IGNORE)
+        tensors = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+        return {name: tensor.to(device) for name, tensor in tensors.items()}
+
+    support = tuple(batch() for _ in range(shape.steps))
+    episodes = tuple(range(shape.episodes))
+    return MetaBatch(("",) * shape.episodes, episodes, shape.episodes, support, batch())
+
+
+@torch.no_grad()
+def _copy(values: Params, plain: Plain) -> None:
+    """Our phi and head into the plain model."""
+    for index, layer in enumerate(plain.encoder.encoder.layer):
+        for part in ("down", "up"):
+            for kind in ("weight", "bias"):
+                getattr(getattr(layer.output, part), kind).copy_(values[f"adapter.{index}.ffn.{part}_{kind}"])
+    plain.head.weight.copy_(values["head.weight"])
+    plain.head.bias.copy_(values["head.bias"])

@@ -1,0 +1,80 @@
+"""Contenders timed in turn, in one process: what a round has in common, as a slow spell of the machine, falls out of ratios."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from metaprime.loops.run_directory import versions
+
+Work = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Quartiles:
+    """Median and quartiles over rounds."""
+
+    low: float
+    middle: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.middle:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+    def ties_with(self, value: float) -> bool:
+        """Whether a difference from it lies within the quartiles."""
+        return self.low <= value <= self.high
+
+
+def quartiles(values: Any) -> Quartiles:
+    return Quartiles(*(float(value) for value in np.percentile(values, (25, 50, 75))))
+
+
+def in_turn(works: Mapping[str, Work], rounds: int, seconds: float = 0.2) -> dict[str, list[float]]:
+    """Seconds of each work in each round; a short one is done as often as fits into `seconds`, and the mean taken."""
+    took: dict[str, list[float]] = {name: [] for name in works}
+    often = {}
+    for name, work in works.items():
+        work()  # whatever is done once
+        began = time.perf_counter()
+        work()
+        _wait()
+        often[name] = max(1, int(seconds / (time.perf_counter() - began)))
+    for _ in range(rounds):
+        for name, work in works.items():
+            began = time.perf_counter()
+            for _ in range(often[name]):
+                work()
+            _wait()
+            took[name].append((time.perf_counter() - began) / often[name])
+    return took
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What the figures are of."""
+    return {
+        "device": torch.cuda.get_device_name() if device == "cuda" else _processor(),
+        "processors": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
