@@ -28,10 +28,10 @@ Params: TypeAlias = "dict[str, torch.Tensor]"
 
 Batch: TypeAlias = "dict[str, torch.Tensor]"
 """`input_ids` (B, L) and `attention_mask` (B, L) int64, `labels` (B, L) int64 with IGNORE off the first sub-words. In training,
-where something of the model is random, NOISE (B,) int64: the key of its draws, of which the first counts."""
+where something of the model is random, NOISE (B,) int64: the keys of its draws."""
 
 NOISE = "noise"
-"""Name of the keys in a batch, and attribute of a module that draws while it trains: a generator then, None otherwise."""
+"""Name of the keys in a batch, and attribute of a module that draws while it trains: a `noise.Noise` then, None otherwise."""
 
 Loss: TypeAlias = "Callable[[Params, Params, Batch], torch.Tensor]"
 """`loss(backbone, fast, batch)`: scalar (), nats per labelled sub-word; reads parameters as values only."""

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-GROUND = {"types", "streams", "files", "yaml_files", "per_episode"}
+GROUND = {"types", "streams", "files", "yaml_files", "per_episode", "noise"}
 INNER = {"data", "models", "peft", "meta", "evaluation"}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
     "streams": set(),
     "per_episode": set(),
+    "noise": set(),
     "files": {"types"},
     "yaml_files": {"types"},
     **dict.fromkeys(INNER, GROUND),

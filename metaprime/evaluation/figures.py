@@ -175,7 +175,7 @@ def svg(panel: Panel, name: str) -> str:
 def _height(panel: Panel) -> float:
     match panel:
         case LinePanel():
-            return 2.9
+            return 2.9 if len(panel.lines) <= HUES else 4.6
         case DotPanel():
             per_row = max((sum(dot.row == row for dot in panel.dots) for row in range(len(panel.rows))), default=1)
             return 0.75 + len(panel.rows) * (0.2 + 0.13 * per_row)

@@ -19,7 +19,7 @@ class Moved:
     """Of one arm and method, as its records have it.
 
     Attributes:
-        count: parameters that fine-tuning moves, the head apart.
+        count: parameters of the change that fine-tuning leaves, the head apart.
         share: of the encoder's, per cent.
         change: leave-one-out change of the loss (nats) over seeds, each a mean over languages; None where it was not measured.
         gap: the loss on a sentence left out above that on the same trained on (nats), likewise.
@@ -43,7 +43,7 @@ def moved(suite: Suite, arm: str, method: str, shots: int) -> Moved | None:
         if stability := transfer.record.get("stability"):
             changes.setdefault(transfer.entry.seed, []).append(stability["change"])
             gaps.setdefault(transfer.entry.seed, []).append(stability["without"] - stability["with"])
-    count = sizes[0]["adapter"]
+    count = sizes[0].get("stored", sizes[0]["adapter"])
     return Moved(count, 100 * count / sizes[0]["encoder"], _over_seeds(changes), _over_seeds(gaps))
 
 
@@ -82,9 +82,11 @@ def over_parameters(suite: Suite, scores: Mapping[tuple[str, str, int], Interval
                     )
                 )
         if drawn:
+            shares = [x for line in drawn for x in line.x]
+            ticks = tuple(tick for tick in TICKS if min(shares) / 2 < tick < 2 * max(shares))
             panels.append(
                 LinePanel(
-                    method, "parameters moved, % of the encoder's (log)", "entity F1 (%)", tuple(drawn), True, TICKS
+                    method, "parameters moved, % of the encoder's (log)", "entity F1 (%)", tuple(drawn), True, ticks
                 )
             )
     if not panels:

@@ -193,7 +193,7 @@ def _parameters_sections(suite: Suite, scores: Scores, shots: int) -> Iterable[S
             stability = [f"{one.mean:.3f} ± {one.deviation:.3f}" if one else UNKNOWN for one in (size.change, size.gap)]
             cells = (suite.title(arm), method, f"{size.count:,}", f"{size.share:.2f}", spread(found), *stability)
             rows.append(tuple(Cell(cell) for cell in cells))
-    if len({row[2] for row in rows}) < 2:
+    if len({row[2] for row in rows}) < 2 and not any(row[5].text != UNKNOWN for row in rows):
         return
     caption = (
         f"Parameters that fine-tuning moves, the head apart, and their share of the encoder's (K = {shots}). Left out: the mean "

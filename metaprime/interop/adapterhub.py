@@ -178,6 +178,10 @@ def _lora(method: Any, phi: Params, shape: Any) -> Written:
 
 
 def _prefix(method: Any, phi: Params, shape: Any) -> Written:
+    if method.shift_positions:
+        raise MetaprimeError(
+            "with AdapterHub the words' positions begin before the prefix, here they begin after it: use --format peft"
+        )
     if method.mlp:
         raise MetaprimeError(
             "this prefix still comes out of its MLP: give the folder of a transfer, which holds what it gives"

@@ -61,6 +61,10 @@ def save_as_peft(
             "with Hugging Face's peft the words' positions begin after the prefix, here they did not: fine-tune with "
             "peft.shift_positions: true, or use --format adapterhub"
         )
+    if isinstance(method, PrefixConfig) and method.mlp:
+        raise MetaprimeError(
+            "this prefix still comes out of its MLP: give the folder of a transfer, which holds what it gives"
+        )
     layout = encoder.layout
     if (
         layout.query == layout.key

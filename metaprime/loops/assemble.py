@@ -105,7 +105,7 @@ def assemble(config: Config, accelerator: Accelerator) -> Run:
         held_out.model.to(accelerator.device)
     if config.inner.learn_rates:
         bare = partition(model, encoder.layout.unused)
-        moved = [name for group in learner.inner for name in getattr(bare, group)]
+        moved = [name for group in learner.inner for name in movable(getattr(bare, group))]
         model.learn_rates(moved, config.inner.steps)
     model.to(accelerator.device)
     draw_initial(model, config.run.seed, config.inner.lr)
@@ -230,7 +230,23 @@ def _check_method(config: Config, model: PrimableModel, state: State) -> None:
             f"peft.method {name}: learn2learn knows gradient steps of parameters, and neither choices nor noise nor constraints: "
             "use learner.backend: torch"
         )
-    if model.choose and not LEARNERS[config.learner.name].adapts:
+    adapts = LEARNERS[config.learner.name].adapts
+    if (model.project or model.noisy) and not adapts:
+        raise MetaprimeError(
+            f"peft.method {name} draws, or constrains what it moves, in an inner loop, and learner.name {config.learner.name!r} "
+            "has none: use a learner that has, or peft.dropout: 0, or another method"
+        )
+    if model.project and config.inner.learn_rates:
+        raise MetaprimeError(
+            f"inner.learn_rates: peft.method {name} constrains what a step moved, which leaves some rates without effect: set it "
+            "to false"
+        )
+    if model.penalty and config.outer.adapter not in ("reset", "keep"):
+        raise MetaprimeError(
+            f"outer.adapter {config.outer.adapter}: with peft.method {name} an episode ends with its gates fixed, and the next "
+            "cannot begin so: set outer.adapter to reset or keep"
+        )
+    if model.choose and not adapts:
         raise MetaprimeError(
             f"peft.method {name} chooses weights by an episode's support sentences, and learner.name {config.learner.name!r} has "
             "none: use a learner with an inner loop, or another method"

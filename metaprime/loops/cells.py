@@ -35,7 +35,7 @@ def priming_config(config: Config) -> Config:
     used = TransferConfig()
     if seen := bool(config.outer.validate_every and config.data.validation_languages):
         # Held-out languages are fine-tuned as the targets will be, with the first rate and the first K.
-        asked = {"encoder": used.encoder, "methods": used.methods, "seeds": used.seeds}
+        asked = {"leave_out": 0, "encoder": used.encoder, "methods": used.methods, "seeds": used.seeds}
         first = {"lr": config.transfer.lr[:1], "shots": config.transfer.shots[:1]}
         used = config.transfer.model_copy(update=asked | first)
     return override(config.model_copy(update={"transfer": used}), *SCORED, *(() if seen else UNSEEN))
@@ -161,7 +161,7 @@ def priming_cell(config: Config, seed: int, encoder: str) -> Priming:
 def rate_cell(target: Config, source: Priming | None, method: str, seed: int, encoder: str) -> Rate:
     """The choice of a rate, with the encoder that `source` primed."""
     shots, lr = list(target.transfer.shots), list(target.transfer.lr)
-    tried = target_key(target, f"transfer.shots={shots}", f"transfer.lr={lr}")
+    tried = target_key(target, f"transfer.shots={shots}", f"transfer.lr={lr}", "transfer.leave_out=0")
     key = _joined(source and source.key, tried, target.run.seed)
     folder = Path(target.run.output) / RATES
     config = _at(_from(target, source, method, seed), folder, encoder)

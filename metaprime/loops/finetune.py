@@ -60,7 +60,7 @@ def fine_tune(
     Raises:
         MetaprimeError: the loss is not finite.
     """
-    rows, development = _set_aside(rows, settings, seed, language)
+    rows, development = set_aside(rows, settings, seed, language)
     values = {name: value.detach().clone().requires_grad_() for name, value in movable(start).items()}
     choices = {name: value for name, value in start.items() if name not in values}
     frozen = {name: value.detach() for name, value in backbone.items() if name not in values} | choices
@@ -91,9 +91,11 @@ def fine_tune(
         project(model, values, (step + 1) / settings.steps)
         losses.append(found.item())
         if development and ((step + 1) % settings.evaluate_every == 0 or step + 1 == settings.steps):
-            score = f1(evaluate(model, task, {**frozen, **values}, development)[0])
+            candidate = {name: value.detach().clone() for name, value in values.items()}
+            project(model, candidate, 1.0)  # what is scored is what would be stored
+            score = f1(evaluate(model, task, {**frozen, **candidate}, development)[0])
             if best is None or score > best[0]:
-                best = (score, step + 1, {name: value.detach().clone() for name, value in values.items()})
+                best = (score, step + 1, candidate)
     kept = best[2] if best else {name: value.detach() for name, value in values.items()}
     trained = reckoned(spent)
     whole = None if trained is None else trained + (spent_reading or 0)
@@ -165,6 +167,11 @@ def check_shares(settings: TransferConfig) -> None:
     Raises:
         MetaprimeError: it leaves no training or no development sentence, or there are fewer.
     """
+    if settings.leave_out and settings.stop == "development":
+        raise MetaprimeError(
+            "transfer.leave_out: with transfer.stop: development a sentence may be among those that choose the number of steps: "
+            "use stop: fixed"
+        )
     if settings.leave_out > min(settings.shots):
         raise MetaprimeError(f"transfer.leave_out {settings.leave_out} of {min(settings.shots)} sentences: lower it")
     for shots in settings.shots if settings.stop == "development" else ():
@@ -175,7 +182,8 @@ def check_shares(settings: TransferConfig) -> None:
             )
 
 
-def _set_aside(rows: Sequence[Row], settings: TransferConfig, seed: int, language: str) -> tuple[list[Row], list[Row]]:
+def set_aside(rows: Sequence[Row], settings: TransferConfig, seed: int, language: str) -> tuple[list[Row], list[Row]]:
+    """Sentences to train on and, with `stop: development`, those that choose the number of steps."""
     if settings.stop == "fixed":
         return list(rows), []
     count = round(settings.development_share * len(rows))

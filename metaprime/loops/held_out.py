@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from metaprime.config import Config, TransferConfig
 from metaprime.data.episodes import sample
 from metaprime.loops.build import build_model, validation_rows
-from metaprime.loops.finetune import check_shares, evaluate, f1, fine_tune, to_device
+from metaprime.loops.finetune import check_shares, evaluate, f1, fine_tune, set_aside, to_device
 from metaprime.loops.tune_together import Tuning, may_go_together, tune_together
 from metaprime.meta.choice import backbone_gradients
 from metaprime.models.encoder import Encoder
@@ -101,6 +101,7 @@ def start_values(
         drawn = initial_values(model, group, torch_stream(seed, "start", group, language))
         values |= {name: (primed[name] if choice == "primed" else value).to(device) for name, value in drawn.items()}
     if model.choose and settings.start_adapter == "fresh":
+        rows, _ = set_aside(rows, settings, seed, language)
         parts = (rows[first : first + settings.batch] for first in range(0, len(rows), settings.batch))
         batches = [to_device(task.collate(part), device) for part in parts]
         loss = functional_loss(model, task.measure)

@@ -221,18 +221,20 @@ def _moved(batch: MetaBatch, device: torch.device) -> MetaBatch:
 
 
 def _noised(batch: MetaBatch, run: Run, step: int) -> MetaBatch:
-    """The support sentences with keys, by episode and inner step, for whatever the method draws in training."""
+    """What the inner loop trains on with keys, by episode and inner step, for whatever the method draws in training."""
     if not run.model.noisy:
         return batch
-    support = []
-    for inner, tensors in enumerate(batch.support):
+    trained = []
+    trains_on_query = not LEARNERS[run.config.learner.name].second_order  # Reptile: one more inner step
+    for inner, tensors in enumerate((*batch.support, *((batch.query,) if trains_on_query else ()))):
         own = ({name: value[place] for name, value in tensors.items()} for place in range(len(batch.indices)))
         keys = [
             noise_keys(part, run.config.run.seed, step, index, inner)
             for part, index in zip(own, batch.indices, strict=True)
         ]
-        support.append({**tensors, NOISE: torch.stack([one[NOISE] for one in keys])})
-    return replace(batch, support=tuple(support))
+        trained.append({**tensors, NOISE: torch.stack([one[NOISE] for one in keys])})
+    steps = len(batch.support)
+    return replace(batch, support=tuple(trained[:steps]), query=trained[steps] if trains_on_query else batch.query)
 
 
 def _metrics(run: Run, step: int, outcome: Outcome, norm: float, spent: Spent, seconds: float) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from metaprime.loops.transfer_start import Source, check_start, method_config, o
 from metaprime.models.encoder import Encoder, weights_hash
 from metaprime.models.primable import PrimableModel, partition
 from metaprime.peft import METHODS, MethodConfig
+from metaprime.peft.method import under
 from metaprime.tasks.task import Task
 from metaprime.types import MetaprimeError, Params, Row, movable
 
@@ -152,6 +153,14 @@ def make_bench(
     return Bench(name, model, method, state.backbone, weights_hash(state.backbone))
 
 
+@torch.no_grad()
+def _stored(bench: Bench, values: Params) -> int:
+    """Parameters of the change that fine-tuning left, the head apart: of a sparse one fewer than were trained."""
+    moved = sum(value.numel() for name, value in values.items() if name.startswith("backbone."))
+    _, phi = METHODS[bench.method.method].collapse(bench.method, bench.model.adapter, under("adapter", values))
+    return moved + sum(value.numel() for value in movable(phi).values())
+
+
 def _run_cell(
     config: Config,
     cell: Cell,
@@ -202,6 +211,7 @@ def _run_cell(
         },
         "parameters": {
             "adapter": sum(value.numel() for name, value in movable(start).items() if not name.startswith("head.")),
+            "stored": _stored(bench, tuned.values),
             "head": sum(value.numel() for name, value in start.items() if name.startswith("head.")),
             "encoder": sum(value.numel() for value in bench.backbone.values()),
         },

@@ -10,18 +10,21 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 
-from metaprime.types import Batch, Choose, Gradients, Loss, Params
+from metaprime.meta.learner import Settings
+from metaprime.types import Batch, Gradients, Loss, Params
 
 
-def chosen(loss: Loss, backbone: Params, start: Params, support: Sequence[Batch], choose: Choose) -> Params:
-    """The choices of each of T episodes, stacked: values of `start` that take the place of those there."""
+def with_choices(loss: Loss, backbone: Params, start: Params, support: Sequence[Batch], settings: Settings) -> Params:
+    """`start` with the choices of each of T episodes in place of those there, if the method chooses."""
+    if settings.choose is None:
+        return start
     episodes = len(next(iter(start.values())))
     found = []
     for place in range(episodes):
         own = {name: value[place] for name, value in start.items() if not name.startswith("rates.")}
         batches = [{name: tensor[place] for name, tensor in batch.items()} for batch in support]
-        found.append(choose(backbone, backbone_gradients(loss, backbone, own, batches)))
-    return {name: torch.stack([one[name] for one in found]) for name in found[0]}
+        found.append(settings.choose(backbone, backbone_gradients(loss, backbone, own, batches)))
+    return {**start, **{name: torch.stack([one[name] for one in found]) for name in found[0]}}
 
 
 def backbone_gradients(loss: Loss, backbone: Params, fast: Params, batches: Iterable[Batch]) -> Gradients:

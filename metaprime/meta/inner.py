@@ -15,7 +15,7 @@ from typing import TypeAlias
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from metaprime.meta.choice import chosen
+from metaprime.meta.choice import with_choices
 from metaprime.meta.learner import Outcome, Settings, added, grouped
 from metaprime.meta.ways import Gradient, way_of
 from metaprime.types import IGNORE, Batch, Loss, MetaBatch, MetaprimeError, Params, movable
@@ -75,7 +75,7 @@ def adapt(
         found = _clipped(found, settings.clip) if settings.clip else found
         sizes = {name: rates.get(f"rates.{step}.{name.replace('.', ':')}", settings.inner_lr) for name in moving}
         moving = {name: moving[name] - _spread(sizes[name], change) * change for name, change in move(found).items()}
-        if settings.project:
+        if settings.project and "adapter" in settings.inner:
             moving = {**moving, **settings.project(moving, (step + 1) / len(support))}
         losses.append(value.detach())
     return {**still, **moving}, losses
@@ -94,8 +94,7 @@ def split(backbone: Params, start: Params, settings: Settings) -> tuple[Params, 
 
 def _query_gradients(loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings: Settings) -> Outcome:
     theta = {name: value.detach().requires_grad_("backbone" in settings.outer) for name, value in backbone.items()}
-    if settings.choose:
-        start = {**start, **chosen(loss, backbone, start, batch.support, settings.choose)}
+    start = with_choices(loss, backbone, start, batch.support, settings)
     begun = {name: value.detach().requires_grad_(value.is_floating_point()) for name, value in start.items()}
     fast, support = adapt(loss, theta, begun, batch.support, settings)
     if settings.second_order:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import torch
 
+from metaprime.meta.choice import with_choices
 from metaprime.meta.inner import adapt, in_chunks, outcome, split
 from metaprime.meta.learner import GROUPS, Learner, Outcome, Settings, grouped
 from metaprime.types import Loss, MetaBatch, Params, movable
@@ -22,6 +23,7 @@ def step(loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings
 
 def _displacements(loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings: Settings) -> Outcome:
     batches = (*batch.support, batch.query)
+    start = with_choices(loss, backbone, start, batches, settings)
     fast, losses = adapt(loss, backbone, start, batches, settings)
     before, _ = split(backbone, start, settings)
     travelled = settings.inner_lr * len(batches) * batch.total

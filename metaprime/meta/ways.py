@@ -49,7 +49,9 @@ def in_one_pass(loss: Loss, differentiable: bool) -> Way:
         }
         losses_T = loss(backbone, {**still, **leaves}, batch)
         # An episode's loss depends on its own parameters alone: the gradient of the sum is each one's own.
-        found = torch.autograd.grad(losses_T.sum(), list(leaves.values()), create_graph=differentiable)
+        found = torch.autograd.grad(
+            losses_T.sum(), list(leaves.values()), create_graph=differentiable, materialize_grads=True
+        )  # what the loss does not reach stays; the outer gradient names it
         return dict(zip(leaves, found, strict=True)), losses_T
 
     return Way(gradient, loss)

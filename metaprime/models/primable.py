@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, vmap
 
+from metaprime.noise import Noise
 from metaprime.types import NOISE, Batch, Choose, Drawn, Loss, MetaprimeError, Params, Project, State
 
 GROUPS = ("backbone", "adapter", "head", "rates")
@@ -85,10 +86,10 @@ def functional_loss(model: PrimableModel, measure: Callable[[torch.Tensor, torch
 
 @contextlib.contextmanager
 def _noise(noisy: Sequence[nn.Module], keys: torch.Tensor | None) -> Iterator[None]:
-    """Within, these modules draw from one generator: without keys not at all, as in scoring."""
-    generator = None if keys is None else torch.Generator().manual_seed(int(keys.flatten()[0]))
+    """Within, these modules draw: without keys not at all, as in scoring."""
+    noise = None if keys is None else Noise(keys)
     for module in noisy:
-        setattr(module, NOISE, generator)
+        setattr(module, NOISE, noise)
     try:
         yield
     finally:

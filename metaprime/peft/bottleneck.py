@@ -23,6 +23,7 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import nn
 
+from metaprime.noise import Noise
 from metaprime.peft.method import Dropout, Method, MethodConfig, add_between, add_to_output, dropped, kaiming_uniform
 from metaprime.per_episode import along, linear
 from metaprime.types import LayerSites, Params, Sites
@@ -140,7 +141,7 @@ class Bottleneck(nn.Module):
         if config.composition == "gated":
             self.gate = nn.Parameter(torch.zeros(1))
         if config.dropout:
-            self.noise: torch.Generator | None = None
+            self.noise: Noise | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.config.layer_norm == "in":

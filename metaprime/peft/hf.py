@@ -2,7 +2,8 @@
 
 peft replaces modules, which would rename the backbone's parameters. Here it does so in a copy, and each of its layers is then put
 beside the encoder's own module, whose output it replaces: what the layer takes for its base is that module. Only what peft
-would train becomes phi; frozen parts of its layers stay as peft draws them from a fixed seed.
+would train becomes phi; frozen parts of its layers stay as peft draws them from a fixed seed. Each start of phi is drawn by peft
+in a copy of the encoder as it is then. peft's dropout is drawn for a whole batch, so that padding has a part in it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pydantic import Field, model_validator
 from torch import nn
 from torch.func import functional_call
 
+from metaprime.noise import Noise
 from metaprime.peft.method import Method, MethodConfig
 from metaprime.types import MetaprimeError, Params, Sites
 
@@ -28,6 +30,17 @@ OURS = {
     "ADAPTION_PROMPT": "prefix",
 }
 """Methods of peft that change no module but the input or the cache, and ours that do the like on every encoder."""
+
+
+NEEDS_MORE = {
+    "ADALORA": "needs its ranks to be moved by its own training loop",
+    "PVERA": "samples in training by a switch of its own",
+    "POLY": "needs task numbers beside the words",
+    "XLORA": "needs adapters that are trained already",
+}
+"""Methods of peft that a plain forward pass does not train."""
+OTHER_DROPOUT = ("module_dropout", "rank_dropout", "boft_dropout")
+"""Keys of training-time noise that is no dropout module, and would silently be off."""
 
 
 class HfConfig(MethodConfig):
@@ -45,6 +58,10 @@ class HfConfig(MethodConfig):
                 f"config.peft_type {self.kind}: peft feeds it through the cache or beside the words, which token classification "
                 f"and many encoders do not take: use method: {OURS[self.kind]}, which runs on every encoder"
             )
+        if self.kind in NEEDS_MORE:
+            raise ValueError(f"config.peft_type {self.kind} {NEEDS_MORE[self.kind]}, which the loops here do not have")
+        if on := [key for key in OTHER_DROPOUT if self.config.get(key)]:
+            raise ValueError(f"config.{on[0]} is not supported: it would be off; leave it out")
         return self
 
     @property
@@ -91,7 +108,7 @@ class HfLayer(nn.Module):
         for name, parameter in _trained(layer):
             self.register_parameter(name.replace(".", ":"), nn.Parameter(torch.zeros_like(parameter)))
         if any(isinstance(part, nn.Dropout) and part.p for part in layer.modules()):
-            self.noise: torch.Generator | None = None
+            self.noise: Noise | None = None
 
     def forward(self, x: torch.Tensor, output: Any) -> Any:
         layer, base = self.parts
@@ -102,7 +119,7 @@ class HfLayer(nn.Module):
             if noise is None:
                 return functional_call(layer, own, (x,))
             with torch.random.fork_rng():
-                torch.manual_seed(int(torch.randint(2**62, (), generator=noise)))
+                torch.manual_seed(noise.seed())
                 layer.train()
                 return functional_call(layer, own, (x,))
         except (ValueError, TypeError) as error:
@@ -125,16 +142,16 @@ class HfLayers(nn.ModuleDict):
 
     source: tuple[nn.Module, Any]
 
-    def __init__(self, layers: dict[str, nn.Module], bare: nn.Module, config: Any) -> None:
+    def __init__(self, layers: dict[str, nn.Module], encoder: nn.Module, config: Any) -> None:
         super().__init__({path.replace(".", ":"): layer for path, layer in layers.items()})
-        object.__setattr__(self, "source", (bare, config))
+        object.__setattr__(self, "source", (encoder, config))  # no child: it is the backbone
 
     def initial(self, generator: torch.Generator) -> Params:
-        bare, config = self.source
+        encoder, config = self.source
         values: Params = {}
-        for path, layer in _injected(bare, config, int(torch.randint(2**62, (), generator=generator))).items():
+        for path, layer in _injected(encoder, config, int(torch.randint(2**62, (), generator=generator))).items():
             place = path.replace(".", ":")
-            values |= {f"{place}.{name.replace('.', ':')}": value.detach() for name, value in _trained(layer)}
+            values |= {f"{place}.{name.replace('.', ':')}": value.detach().cpu() for name, value in _trained(layer)}
         return values
 
 
@@ -156,7 +173,7 @@ def peft_config(config: HfConfig, paths: list[str], **more: Any) -> Any:
     if "target_modules" in getattr(kind, "__dataclass_fields__", {}):
         given.setdefault("target_modules", paths)
     try:
-        return kind(**given, **more)
+        return kind(**(given | more))
     except (TypeError, ValueError) as error:
         raise MetaprimeError(f"peft.config: {error}") from None
 
@@ -169,35 +186,34 @@ def inject(sites: Sites, config: Any) -> nn.ModuleDict:
     """
     modules = dict(sites.encoder.named_modules())
     theirs = peft_config(config, _query_and_value(sites, modules))
-    bare = copy.deepcopy(sites.encoder)
     layers: dict[str, nn.Module] = {}
-    for path, layer in _injected(bare, theirs, 0).items():
+    for path, layer in _injected(sites.encoder, theirs, 0).items():
         wrapper = layers[path] = HfLayer(layer, modules[path])
         modules[path].register_forward_hook(lambda module, inputs, output, wrapper=wrapper: wrapper(inputs[0], output))
-    return HfLayers(layers, bare, theirs)
+    return HfLayers(layers, sites.encoder, theirs)
 
 
-def _injected(bare: nn.Module, config: Any, seed: int) -> dict[str, nn.Module]:
+def _injected(encoder: nn.Module, config: Any, seed: int) -> dict[str, nn.Module]:
     """The layers that peft makes for a copy of an encoder, by the path of what they replace."""
     from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    model = copy.deepcopy(bare)
+    model = copy.deepcopy(encoder)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
             PEFT_TYPE_TO_TUNER_MAPPING[config.peft_type](model, copy.deepcopy(config), adapter_name="default")
-        except (ValueError, TypeError, NotImplementedError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, NotImplementedError, KeyError, AttributeError, ImportError) as error:
             raise MetaprimeError(
                 f"peft.config: peft cannot put {config.peft_type.value} into this encoder: {error}"
             ) from None
     modules = dict(model.named_modules())
     layers = {path: modules[path] for path, module in modules.items() if isinstance(module, BaseTunerLayer)}
-    _check_untouched(bare, model, layers)
+    _check_untouched(encoder, model, layers)
     return layers
 
 
-def _check_untouched(bare: nn.Module, model: nn.Module, layers: dict[str, nn.Module]) -> None:
+def _check_untouched(encoder: nn.Module, model: nn.Module, layers: dict[str, nn.Module]) -> None:
     """Refuses what is no change beside the encoder.
 
     Raises:
@@ -208,7 +224,7 @@ def _check_untouched(bare: nn.Module, model: nn.Module, layers: dict[str, nn.Mod
         for name, parameter in model.named_parameters()
         if not any(name.startswith(f"{path}.") and not name.startswith(f"{path}.base_layer.") for path in layers)
     }
-    plain = dict(bare.named_parameters())
+    plain = dict(encoder.named_parameters())
     if trained := [name for name, parameter in own.items() if parameter.requires_grad or name not in plain]:
         raise MetaprimeError(
             f"peft.config: peft would train {trained[0]} of the encoder itself (bias, modules_to_save or the like): theta is "

@@ -13,6 +13,7 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import nn
 
+from metaprime.noise import Noise
 from metaprime.peft.method import Dropout, Method, MethodConfig, add_to_output, dropped, kaiming_uniform, rows_of
 from metaprime.per_episode import linear
 from metaprime.types import Params, Sites
@@ -55,7 +56,7 @@ class LowRank(nn.Module):
         rows = rows or range(projection.out_features)
         self.scale, self.dropout = config.alpha / config.rank, config.dropout
         if config.dropout:
-            self.noise: torch.Generator | None = None
+            self.noise: Noise | None = None
         self.margins = rows.start, projection.out_features - rows.stop
         self.lora_A = nn.Parameter(torch.zeros(config.rank, projection.in_features))
         self.lora_B = nn.Parameter(torch.zeros(len(rows), config.rank))

@@ -16,6 +16,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from metaprime.noise import Noise
 from metaprime.types import Gradients, LayerSites, Params, Section, Sites
 
 
@@ -60,8 +61,8 @@ class Method:
         project: config, modules, values and the share of the steps done to the values that a constraint changes, after each step;
             values, by their names in the modules, may have a leading dimension.
         penalty: config and values to what training adds to the loss (nats).
-        collapse: config, modules and values (by their names in the modules) to what need be stored: another config of the
-            same method, and values that give the same function under it.
+        collapse: config, modules and values (by their names in the modules) to what need be stored: a config, and values that
+            give the same function under it. Values are those after the last step.
     """
 
     config: type[MethodConfig]
@@ -91,11 +92,11 @@ def kaiming_uniform(rows: int, columns: int, *, generator: torch.Generator) -> t
     return (torch.rand(rows, columns, generator=generator) * 2 - 1) * bound
 
 
-def dropped(x: torch.Tensor, share: float, noise: torch.Generator | None) -> torch.Tensor:
+def dropped(x: torch.Tensor, share: float, noise: Noise | None) -> torch.Tensor:
     """Dropout: each entry zero with probability `share`, the others grown by 1 / (1 - share). Without noise, x."""
     if noise is None:
         return x
-    return x * (torch.rand(x.shape, generator=noise) >= share).to(x) / (1 - share)
+    return x * (noise.rand_like(x) >= share).to(x) / (1 - share)
 
 
 FUSED = ("query", "key", "value")

@@ -18,13 +18,14 @@ import torch
 from pydantic import Field, NonNegativeFloat
 from torch import nn
 
+from metaprime.noise import Noise
 from metaprime.peft.method import Method, MethodConfig
 from metaprime.peft.sparse import CHANGE, FU, BudgetConfig, RandomMaskConfig, Share, check_budget, largest
 from metaprime.peft.weights import Weights, change_weights, changeable
 from metaprime.types import Params, Sites
 
-STRETCH = (-1.5, 2.5)
-"""Of the hard-concrete gates, before they are cut off at 0 and 1: as in the code of Guo et al."""
+STRETCH = (-1.5, 1.5)
+"""Of the hard-concrete gates, before they are cut off at 0 and 1. As it is even, a gate is open with probability sigma(alpha)."""
 SHUT, OPEN = -1e4, 1e4
 """Alphas at which a gate no longer depends on its noise."""
 
@@ -36,9 +37,12 @@ class ChildPruningConfig(BudgetConfig):
 
 
 class DiffPruningConfig(BudgetConfig):
-    """`price` is lambda, nats for gates that are all open; `burn_in` is the share of the steps after which gates are fixed."""
+    """`price` is lambda, nats for gates that are all open; alpha starts as `start`, where gates are neither open nor shut;
+    `burn_in` is the share of the steps after which they are fixed.
+    """
 
     method: Literal["diff_pruning"] = "diff_pruning"
+    start: float = 0.8
     price: NonNegativeFloat = 1.0
     burn_in: Share = 0.5
 
@@ -71,7 +75,7 @@ class Dense(nn.Module):
 class Mixed(Dense):
     """Delta with entries left out while it trains."""
 
-    noise: torch.Generator | None
+    noise: Noise | None
 
     def __init__(self, weights: Weights, config: MixoutConfig) -> None:
         super().__init__(weights)
@@ -80,30 +84,31 @@ class Mixed(Dense):
     def forward(self) -> torch.Tensor:
         if self.noise is None:
             return self.delta
-        drawn = torch.rand(self.delta.shape, generator=self.noise).to(self.delta.device)
+        drawn = self.noise.rand(self.delta.shape).to(self.delta.device)
         return self.delta * (drawn >= self.share) / (1 - self.share)
 
 
 class Gated(Dense):
     """w behind gates."""
 
-    noise: torch.Generator | None
+    noise: Noise | None
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, config: DiffPruningConfig) -> None:
         super().__init__(weights)
+        self.start = config.start
         self.alpha = nn.Parameter(torch.zeros(weights.total))
         self.noise = None
 
     def forward(self) -> torch.Tensor:
         logits: torch.Tensor = self.alpha
         if self.noise is not None:
-            drawn = torch.rand(self.alpha.shape, generator=self.noise).clamp(1e-6, 1 - 1e-6)
+            drawn = self.noise.rand(self.alpha.shape).clamp(1e-6, 1 - 1e-6)
             logits = logits + drawn.logit().to(logits.device)
         low, high = STRETCH
         return self.delta * (low + (high - low) * logits.sigmoid()).clamp(0, 1)
 
     def initial(self, generator: torch.Generator) -> Params:
-        return {"delta": torch.zeros(self.delta.shape), "alpha": torch.zeros(self.alpha.shape)}
+        return {"delta": torch.zeros(self.delta.shape), "alpha": torch.full(self.alpha.shape, self.start)}
 
 
 def _weights(sites: Sites, config: Any) -> Weights:
@@ -133,7 +138,7 @@ def inject_mixed(sites: Sites, config: Any) -> nn.ModuleDict:
 def inject_gated(sites: Sites, config: Any) -> nn.ModuleDict:
     """A change of every weight behind gates."""
     weights = _weights(sites, config)
-    return _change(sites, weights, Gated(weights))
+    return _change(sites, weights, Gated(weights, config))
 
 
 def _weights_of(modules: nn.ModuleDict) -> Weights:

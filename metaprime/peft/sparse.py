@@ -14,6 +14,7 @@ as they are at the start. Nothing is differentiated through the choice.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 import torch
@@ -65,8 +66,13 @@ class FisherConfig(BudgetConfig):
 def kept(weights: Weights, config: BudgetConfig) -> int:
     """How many entries the budget allows."""
     if config.scope == "global":
-        return int(config.budget * weights.total)
-    return sum(int(config.budget * size) for size in weights.sizes)
+        return _share(config.budget, weights.total)
+    return sum(_share(config.budget, size) for size in weights.sizes)
+
+
+def _share(budget: float, size: int) -> int:
+    """floor(p n), and not one less where p in binary is a little less than it was written."""
+    return math.floor(budget * size + 1e-6)
 
 
 def largest(scores: torch.Tensor, weights: Weights, config: BudgetConfig) -> torch.Tensor:
@@ -78,7 +84,7 @@ def largest(scores: torch.Tensor, weights: Weights, config: BudgetConfig) -> tor
     if config.scope == "global":
         return scores.topk(kept(weights, config)).indices.sort().values
     parts = zip(scores.split(weights.sizes, dim=-1), weights.sizes, weights.firsts, strict=True)
-    found = [part.topk(int(config.budget * size)).indices + first for part, size, first in parts]
+    found = [part.topk(_share(config.budget, size)).indices + first for part, size, first in parts]
     return torch.cat(found, dim=-1).sort().values
 
 

@@ -102,6 +102,7 @@ def test_the_factor_gives_the_width_back(toy_bert: Path, tmp_path: Path, width: 
         ("bert", "ia3", {}, "no equal for 'ia3'"),
         ("bert", "lora", {"sites": ("value", "attention_out")}, "no LoRA at attention_out"),
         ("bert", "prefix", {"mlp": 4}, "comes out of its MLP"),
+        ("bert", "prefix", {"shift_positions": True}, "here they begin after it: use --format peft"),
         ("bert", "parallel_attention", {}, "another function"),
         ("bert", "houlsby", {"composition": "gated"}, "another function"),
         ("bert", "pfeiffer", {"layer_norm": "in"}, "second layer norm"),

@@ -22,10 +22,10 @@ MakeConfig = Any
 SETTINGS = TransferConfig(steps=8, batch=4, shots=8, leave_out=2)
 
 
-@pytest.mark.parametrize("stop", ["fixed", "development"])
-def test_it_is_the_distance_of_two_losses(parts: Parts, stop: str) -> None:
-    """Batched over the sentences left out where steps are fixed, one by one otherwise; the same either way."""
-    settings = SETTINGS.model_copy(update={"stop": stop, "evaluate_every": 4})
+@pytest.mark.parametrize("together", [True, False])
+def test_it_is_the_distance_of_two_losses(parts: Parts, together: bool) -> None:
+    """Over the sentences left out at once, or one by one; the same either way."""
+    settings, parts.model.per_episode = SETTINGS, together
     backbone, rows = parts.state.backbone, parts.rows[:8]
 
     def trained(own: Any) -> Any:
@@ -73,6 +73,13 @@ def test_a_record_says_it(primed_run: Any, tiny: MakeConfig, tmp_path: Path) -> 
     assert full["adapter"] == full["encoder"] > own["adapter"]
     assert [one["cell"]["method"] for one in record] == ["peft", "full"]
     assert record[0]["peft"]["method"] == "pfeiffer"
+
+
+def test_a_split_that_chooses_the_steps_is_refused() -> None:
+    with pytest.raises(
+        MetaprimeError, match=r"a sentence may be among those that choose the number of steps: use stop: fixed"
+    ):
+        check_shares(SETTINGS.model_copy(update={"stop": "development"}))
 
 
 def test_more_than_there_are_is_refused() -> None:

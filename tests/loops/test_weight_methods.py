@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from metaprime.config import Config, TransferConfig, override
 from metaprime.data.episodes import sample
 from metaprime.loops.assemble import assemble
 from metaprime.loops.build import build_model, build_task, priming_rows
+from metaprime.loops.carrying import starting_values
 from metaprime.loops.finetune import fine_tune
 from metaprime.loops.held_out import start_values
 from metaprime.loops.predict import predict
@@ -177,10 +179,85 @@ def test_noise_in_priming_is_of_the_episode_and_the_inner_step(tiny: MakeConfig,
 
 
 @pytest.mark.parametrize(
+    "overrides",
+    [
+        ("learner.name=anil", "peft={method: child_pruning}"),
+        ("learner.name=anil", "peft={method: diff_pruning}"),
+        ("learner.name=reptile", "peft={method: mixout}"),
+        ("learner.name=maml", "peft={method: sam}"),
+        ("inner.learn_rates=true", "peft={method: sam}"),
+        ("inner.order=second", "peft={method: child_pruning}"),
+        ("inner.micro_batch=1", "peft={method: mixout}"),
+        ("peft={method: hf, config: {peft_type: LORA, lora_dropout: 0.2}}",),
+    ],
+    ids=str,
+)
+def test_learners_and_loops_go_with_them(tiny: MakeConfig, tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    prime(tiny(tmp_path / "run", "peft={method: head}", *overrides, "outer.adapter=reset", "outer.validate_every=0"))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert len({line["query_loss"] for line in lines}) == 4
+
+
+@pytest.mark.parametrize("learner", ["peft_maml", "reptile", "anil"])
+def test_every_learner_with_an_inner_loop_chooses(tiny: MakeConfig, tmp_path: Path, learner: str) -> None:
+    settings = (
+        "peft={method: head}",
+        "peft={method: sam, budget: 0.02}",
+        "outer.adapter=reset",
+        f"learner.name={learner}",
+    )
+    run = assemble(tiny(tmp_path / "run", *settings, "outer.validate_every=0"), Accelerator())
+    seen: list[int] = []
+    choose = run.settings.choose
+
+    def watched(backbone: Params, gradients: Any) -> Params:
+        found = choose(backbone, gradients)
+        seen.append(hash(tuple(found["adapter.change.indices"].tolist())))
+        return found
+
+    rules = {"adapter": "reset", "head": "reset"}
+    start = starting_values(run.model, run.state, rules, 0, 0, range(2))
+    batch = run.episodes.meta_batch(0, range(2), run.task.collate)
+    loss = functional_loss(run.model, run.task.measure)
+    run.meta_step(loss, run.state.backbone, start, batch, replace(run.settings, choose=watched))
+    assert len(set(seen)) == 2  # each episode its own
+
+
+def test_dropout_of_a_sentence_is_its_own_whatever_stands_beside_it(tiny: MakeConfig, tmp_path: Path) -> None:
+    _, task, model, rows = made(tiny, tmp_path, "{method: pfeiffer, dropout: 0.5}")
+    values = {name: 0.1 * torch.ones_like(value) for name, value in partition(model).adapter.items()}
+    short, long = sorted(rows[:6], key=lambda row: len(row.windows[0].input_ids))[::5]
+    alone, both = task.collate([short]), task.collate([short, long])
+    assert both["input_ids"].shape[1] > alone["input_ids"].shape[1]
+    seen: list[torch.Tensor] = []
+    watched = replace(task, measure=lambda logits, labels: seen.append(logits) or logits.sum())
+    loss = functional_loss(model, watched.measure)
+    keys = torch.tensor([5, 6])
+    for batch, own in ((alone, keys[:1]), (both, keys), (alone, keys[1:])):
+        loss(partition(model).backbone, values, {**batch, "noise": own})
+    length = alone["input_ids"].shape[1]
+    torch.testing.assert_close(seen[1][:1, :length], seen[0], rtol=0, atol=1e-5)
+    assert not torch.allclose(seen[2], seen[0])
+
+
+def test_what_a_development_split_scored_is_what_is_stored(tiny: MakeConfig, tmp_path: Path) -> None:
+    """Gates that are still soft at the best step are fixed before they are scored."""
+    parts = made(tiny, tmp_path, "{method: diff_pruning, budget: 0.1, burn_in: 1.0}")
+    _, end = tuned(parts, stop="development", evaluate_every=2, development_share=0.5)
+    assert set(end["adapter.change.alpha"].abs().unique().tolist()) == {1e4}
+
+
+@pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (("outer.adapter=meta",), r"outer\.adapter meta: with peft\.method sam every episode moves other weights"),
         (("learner.name=multitask_peft",), r"chooses weights by an episode's support sentences, and learner\.name"),
+        (
+            ("learner.name=multitask_peft", "peft={method: mixout}"),
+            r"mixout draws, or constrains what it moves, in an inner loop, and learner\.name 'multitask_peft' has none",
+        ),
+        (("outer.adapter=carry_mean", "peft={method: diff_pruning}"), r"an episode ends with its gates fixed"),
+        (("inner.learn_rates=true", "peft={method: child_pruning}"), r"inner\.learn_rates: peft\.method child_pruning"),
         (("learner.backend=learn2learn",), r"learn2learn (knows gradient steps|.* not installed)"),
     ],
 )

@@ -16,6 +16,7 @@ from torch.func import functional_call
 
 from metaprime.models.encoder import load_encoder
 from metaprime.models.sites import LAYOUTS, resolve
+from metaprime.noise import Noise
 from metaprime.peft import hf
 from metaprime.streams import torch_stream
 from metaprime.types import MetaprimeError
@@ -116,9 +117,9 @@ def test_dropout_is_drawn_from_the_key(toy_bert: Path) -> None:
     layer = next(iter(modules.values()))
     x = torch.randn(3, 32, generator=torch_stream(0, "x"))
     plain = layer(x, ours.encoder.layer[0].attention.self.query.forward(x))
-    layer.noise = torch_stream(0, "noise")
+    layer.noise = Noise(torch.tensor([7]))
     one = layer(x, ours.encoder.layer[0].attention.self.query.forward(x))
-    layer.noise = torch_stream(0, "noise")
+    layer.noise = Noise(torch.tensor([7]))
     again = layer(x, ours.encoder.layer[0].attention.self.query.forward(x))
     assert torch.equal(one, again)
     assert not torch.allclose(one, plain)
@@ -153,7 +154,31 @@ def test_what_peft_cannot_names_ours_that_can(kind: str, ours: str) -> None:
         hf.HfConfig(config={"r": 8})
 
 
-def test_a_layer_that_needs_more_than_its_input_is_refused(toy_bert: Path) -> None:
-    _, ours, _ = injected(toy_bert, {"peft_type": "POLY"})
-    with pytest.raises(MetaprimeError, match="cannot be run in a plain forward pass: task_ids"):
-        ours(input_ids=IDS, attention_mask=torch.ones_like(IDS))
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"peft_type": "POLY"}, "POLY needs task numbers beside the words"),
+        ({"peft_type": "ADALORA", "total_step": 10}, "ADALORA needs its ranks to be moved"),
+        ({"peft_type": "LOHA", "rank_dropout": 0.1}, r"config\.rank_dropout is not supported: it would be off"),
+    ],
+)
+def test_what_a_plain_pass_does_not_train_is_refused(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        hf.HfConfig(config=config)
+
+
+def test_a_start_is_drawn_for_the_encoder_as_it_is(toy_bert: Path) -> None:
+    """DoRA begins with the norms of the weights beside it, so that its start changes nothing: after theta has moved too."""
+    _, ours, modules = injected(toy_bert, {"peft_type": "LORA", "use_dora": True})
+    for parameter in ours.parameters():
+        parameter.data += 0.1
+    plain = copy.deepcopy(ours)
+    for module in plain.modules():
+        module._forward_hooks.clear()
+    drawn = modules.initial(torch_stream(0, "phi"))
+    for name, parameter in modules.named_parameters():
+        parameter.data = drawn[name]
+    inputs = {"input_ids": IDS, "attention_mask": torch.ones_like(IDS)}
+    with torch.no_grad():
+        found, expected = (model(**inputs).last_hidden_state for model in (ours, plain))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)

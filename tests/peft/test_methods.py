@@ -79,7 +79,7 @@ PHI: dict[str, list[tuple[dict, int]]] = {
 """Of BERT-base: options, and the number of phi's parameters by the closed form."""
 
 
-START_AT_ZERO = ("bitfit", "child_pruning", "diff_pruning", "mixout")
+START_AT_ZERO = ("bitfit", "child_pruning", "mixout")
 
 
 @cache
