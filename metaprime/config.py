@@ -71,11 +71,13 @@ class EncoderConfig(Section):
     """theta: a hub id, a folder, or `synthetic:` for the embedded one.
 
     `sites` are the module paths of an architecture that `models/sites.py` has no row for. `trust_remote_code` runs Python
-    files that come with the checkpoint: only for those that you have read.
+    files that come with the checkpoint: only for those that you have read. `precision: bfloat16` multiplies matrices in it
+    (autocast); weights, gradients and losses stay float32.
     """
 
     name: str = "synthetic:"
     attention: Literal["sdpa", "eager"] = "sdpa"
+    precision: Literal["float32", "bfloat16"] = "float32"
     sites: Layout | None = None
     trust_remote_code: bool = False
     pretrain: PretrainConfig = PretrainConfig()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ def sites_of(artifact: Artifact) -> Layout | None:
 
 
 def load_encoder_of(artifact: Artifact, trust_remote_code: bool = False) -> Encoder:
-    """The encoder the adapter and head were trained on, with the attention and sites of that run.
+    """The encoder the adapter and head were trained on, with the attention, precision and sites of that run.
 
     Whether code that comes with it may be run is never taken from the folder itself.
 
@@ -117,7 +117,7 @@ def load_encoder_of(artifact: Artifact, trust_remote_code: bool = False) -> Enco
             f"encoder {artifact.encoder} has weights {encoder.weights[:12]}, adapter and head were trained on "
             f"{wanted[:12]}: restore that encoder, or train again"
         )
-    return encoder
+    return replace(encoder, autocast=_encoder_config(artifact).get("precision") == "bfloat16")
 
 
 def _encoder_config(artifact: Artifact) -> dict[str, Any]:

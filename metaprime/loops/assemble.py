@@ -132,6 +132,8 @@ def _looped_if_need_be(
         return settings
     if model.noisy and LEARNERS[config.learner.name].adapts:
         reason = f"peft.method {config.peft.method} draws in training, for each episode by itself"
+    elif model.autocast and not settings.together:
+        reason = "torch has no gradient of bfloat16 products under vmap: encoder.precision"
     else:
         start = starting_values(model, state, rules_of(config), config.run.seed, 0, (0, 1))
         rows = next(iter(pools.values()))
@@ -277,4 +279,6 @@ def open_encoder(config: Config, accelerator: Accelerator | None = None) -> Enco
         if accelerator:
             accelerator.wait_for_everyone()
         name = str(folder)
-    return load_encoder(name, config.encoder.attention, config.encoder.sites, config.encoder.trust_remote_code)
+    wanted = config.encoder
+    encoder = load_encoder(name, wanted.attention, wanted.sites, wanted.trust_remote_code)
+    return replace(encoder, autocast=wanted.precision == "bfloat16")

@@ -119,6 +119,7 @@ def build_model(encoder: Encoder, task: Task, method: MethodConfig, example: Seq
     check_injection(model, batch, bare, method.identity)
     with torch.no_grad():
         model.per_episode = takes_episodes(model, batch)
+    model.autocast = encoder.autocast  # only now: the checks are of exact equality
     return model
 
 

@@ -62,7 +62,8 @@ def prime(
         accelerator = Accelerator()
         if accelerator.mixed_precision != "no":
             raise MetaprimeError(
-                f"mixed precision {accelerator.mixed_precision} is not supported yet: launch with --mixed_precision no"
+                f"mixed precision {accelerator.mixed_precision} is not the launcher's to choose: launch with --mixed_precision "
+                "no; encoder.precision: bfloat16 does it"
             )
         changed = check_output(config, resume, overwrite, force)
         with locked(Path(config.run.output), accelerator):

@@ -34,6 +34,9 @@ ASKED = ("methods", "shots", "seeds", "encoder")
 weights say which encoder, adapter and head it is.
 """
 
+READ_BY = ("attention", "precision", "sites")
+"""Keys of the section `encoder` that say how an encoder is read, whichever it is."""
+
 log = logging.getLogger(__name__)
 
 
@@ -78,6 +81,7 @@ def _relevant(values: dict[str, Any]) -> dict[str, Any]:
     kept = {section: dict(values[section]) for section in ("data", "peft", "transfer")}
     for section, key in (("data", "languages"), ("data", "target_languages"), *(("transfer", key) for key in ASKED)):
         kept[section].pop(key, None)
+    kept["encoder"] = {key: values["encoder"].get(key) for key in READ_BY}
     return kept
 
 
@@ -144,6 +148,7 @@ def save_cell(
     provenance: dict[str, Any] = {"kind": "tuned", "seed": source.priming_seed, "cell": record["cell"]}
     used = {
         "attention": record["config"]["encoder"]["attention"],
+        "precision": record["config"]["encoder"]["precision"],
         "sites": source.encoder.layout.model_dump(mode="json"),
     }
     provenance["config"] = {"encoder": used}  # as the encoder was read here, so must it be for predicting

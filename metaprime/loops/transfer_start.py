@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -52,7 +52,7 @@ def open_source(config: Config, accelerator: Accelerator | None = None) -> Sourc
         artifact = load_artifact(Path(name)) if (Path(name) / CARD).is_file() else None
         sites = config.encoder.sites or (sites_of(artifact) if artifact else None)
         encoder = load_encoder(name, config.encoder.attention, sites, config.encoder.trust_remote_code)
-        source = Source(encoder, artifact)
+        source = Source(replace(encoder, autocast=config.encoder.precision == "bfloat16"), artifact)
     if "primed" in (settings.start_adapter, settings.start_head) and source.artifact is None:
         raise MetaprimeError(
             f"transfer.start_adapter and start_head cannot be primed: encoder {source.encoder.name} was not primed by "

@@ -41,6 +41,7 @@ class Encoder:
     layout: Layout
     name: str
     weights: str
+    autocast: bool = False
 
 
 def load_encoder(

@@ -20,11 +20,13 @@ class PrimableModel(nn.Module):
     """Runs inputs through the (modified) backbone and the head: logits (B, L, C). `rates`, if learned, only travel along.
 
     Attributes:
+        autocast: whether matrices are multiplied in bfloat16 (autocast); parameters and logits are as wide as ever.
         per_episode: whether it is known to take adapter and head with a leading T (`selfcheck.takes_episodes`).
         penalty: what training adds to the loss (nats), as a function of the adapter's values; None: nothing.
         choose, project: of the method (`peft.Method`), over full names.
     """
 
+    autocast = False
     per_episode = False
     penalty: Callable[[Params], torch.Tensor] | None = None
     choose: Choose | None = None
@@ -47,6 +49,14 @@ class PrimableModel(nn.Module):
             self.rates[str(step)] = nn.ParameterDict({name.replace(".", ":"): torch.zeros(()) for name in names})
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        if not self.autocast:
+            return self._logits(input_ids, attention_mask)
+        # No cache of cast weights: it would outlive the values that `functional_call` puts in their place.
+        with torch.autocast(input_ids.device.type, torch.bfloat16, cache_enabled=False):
+            logits_BLC = self._logits(input_ids, attention_mask)
+        return logits_BLC.float()
+
+    def _logits(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         hidden_BLD = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         logits_BLC: torch.Tensor = self.head(hidden_BLD)
         return logits_BLC
