@@ -26,6 +26,7 @@ test-all: $(READY)
 # Beside every peer, about half an hour on an idle machine; the peers are installed without what they would change.
 bench: $(READY) $(LEARN2LEARN) $(PEERS)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/meta_step.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/growth.py
 
 $(PEERS): $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps torchopt==0.7.3 optree==0.20.0 graphviz higher==0.2.1

@@ -1,0 +1,120 @@
+"""python benchmarks/growth.py [--rounds 5]: how a first-order meta-step's time grows, and what memory it takes.
+
+Each of T, n, B and L is doubled three times from a base shape while the others stay; the exponent is the slope of log seconds
+over log size. Memory is the peak that a process of its own comes to above what model and data take, of a meta-step and of one
+step of ordinary fine-tuning of everything on as many sub-words as one of its passes has. Results: benchmarks/results/growth.json
+and .md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import torch
+from meta_step import RESULTS, ours
+from problem import Shape, Size, make_problem
+from timing import in_turn, machine, quartiles
+
+BASE = Shape(2, 4, 32, 2)
+AXES = {"T": "episodes", "n": "steps", "B": "sentences", "L": "length"}
+DOUBLINGS = (1, 2, 4, 8)
+MEMORY_SHAPE = Shape(4, 8, 32, 5)
+
+
+def exponents(rounds: int) -> dict[str, Any]:
+    """Seconds by size along each axis, and the slope fitted to their logarithms."""
+    found: dict[str, Any] = {}
+    for name, field in AXES.items():
+        sizes = [getattr(BASE, field) * factor for factor in DOUBLINGS]
+        works = {str(size): ours(together=True)(make_problem(replace(BASE, **{field: size}), Size())) for size in sizes}
+        took = {size: quartiles(seconds).middle for size, seconds in in_turn(works, rounds).items()}
+        slope = np.polyfit(np.log(sizes), np.log(list(took.values())), 1)[0]
+        found[name] = {"seconds": took, "exponent": float(slope)}
+        print(name, found[name], flush=True)
+    return found
+
+
+def peak(what: str) -> float:
+    """MiB above the start's, of one piece of work in this process."""
+    torch.set_num_threads(1)
+    problem = make_problem(MEMORY_SHAPE, Size())
+    if what == "meta-step":
+        work: Any = ours(together=True)(problem)
+    else:
+        flat = {name: tensor.flatten(0, 1) for name, tensor in problem.batch.query.items()}
+        work = lambda: torch.autograd.grad(problem.plain(flat), list(problem.plain.parameters()))  # noqa: E731
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    work()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def memory(rounds: int) -> dict[str, float]:
+    """Medians over processes of their own."""
+    found: dict[str, list[float]] = {"meta-step": [], "fine-tuning": []}
+    for _ in range(rounds):
+        for what in found:
+            done = subprocess.run(
+                [sys.executable, __file__, "--peak", what], capture_output=True, text=True, check=True
+            )
+            found[what].append(float(done.stdout))
+    return {what: float(np.median(values)) for what, values in found.items()}
+
+
+def as_markdown(result: Mapping[str, Any]) -> str:
+    base = ", ".join(map(str, result["base"].values()))
+    lines = [
+        "# How a meta-step grows",
+        "",
+        f"`{result['command']}`: 6 layers x 384, Pfeiffer adapters of 48, float32, first order, all episodes in one pass; "
+        f"{result['machine']['device']}, {result['machine']['threads']} thread(s). Base (T, B, L, n) = ({base}).",
+        "",
+        "| | seconds at 1, 2, 4, 8 times the base | exponent |",
+        "|---|---|---:|",
+    ]
+    for name, axis in result["growth"].items():
+        seconds = ", ".join(f"{value:.3f}" for value in axis["seconds"].values())
+        lines.append(f"| {name} | {seconds} | {axis['exponent']:.2f} |")
+    took = result["memory"]
+    shape = ", ".join(map(str, result["memory_shape"].values()))
+    lines += [
+        "",
+        f"Peak memory at ({shape}): a meta-step {took['meta-step']:.0f} MiB above model and data, one step of ordinary "
+        f"fine-tuning of everything on the sub-words of one of its passes {took['fine-tuning']:.0f} MiB: "
+        f"{took['meta-step'] / took['fine-tuning']:.2f} times as much.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--peak", choices=("meta-step", "fine-tuning"))
+    given = parser.parse_args()
+    if given.peak:
+        print(peak(given.peak))
+        return
+    torch.set_num_threads(1)
+    result = {
+        "command": " ".join(["python", *sys.argv]),
+        "machine": machine("cpu"),
+        "base": asdict(BASE),
+        "memory_shape": asdict(MEMORY_SHAPE),
+        "growth": exponents(given.rounds),
+        "memory": memory(3),
+    }
+    (RESULTS / "growth.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / "growth.md").write_text(as_markdown(result), encoding="utf-8")
+    print(as_markdown(result))
+
+
+if __name__ == "__main__":
+    main()
