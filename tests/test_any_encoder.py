@@ -124,14 +124,14 @@ THROUGH_THE_INTERFACE = ("prefix", "multihead_parallel", "mam")
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if not method.moves_backbone])
 @pytest.mark.parametrize("architecture", FOREIGN)
 def test_every_method_is_injected_or_refused_with_the_reason(make: Make, architecture: str, method: str) -> None:
-    config = make(architecture, f"peft={{method: {method}}}")
+    config = make(architecture, f"peft={{method: {method}}}", "outer.adapter=reset")
     if method in THROUGH_THE_INTERFACE and architecture != "albert":
         with pytest.raises(
             MetaprimeError, match=r"0: never; (prefix\.)?1: never.*not go through transformers' attention interface"
         ):
             assemble(config, Accelerator())
     else:
-        assert assemble(config, Accelerator()).settings.batched
+        assert assemble(config, Accelerator()).settings.batched == (method not in ("mixout", "diff_pruning"))
 
 
 def test_the_longest_sentence_is_told_from_the_sites_given(make: Make) -> None:

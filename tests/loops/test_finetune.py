@@ -152,7 +152,8 @@ def test_each_language_and_seed_has_its_own_fresh_start(parts: Parts) -> None:
     assert not any(
         torch.equal(one[name], unlike[name]) for name in drawn if one[name].dim() > 1 for unlike in (other, later)
     )
-    kept = start_values(parts.model, TransferConfig(start_adapter="primed", start_head="primed"), primed, 0, "qaf")
+    settings = TransferConfig(start_adapter="primed", start_head="primed")
+    kept = start_values(parts.model, parts.task, parts.state.backbone, settings, primed, parts.rows[:8], 0, "qaf")
     assert all(torch.equal(kept[name], primed[name]) for name in primed)
 
 

@@ -26,6 +26,7 @@ from metaprime.loops.transfer import transfer
 from metaprime.models.encoder import load_encoder
 from metaprime.models.primable import PrimableModel, functional_loss, partition
 from metaprime.peft import METHODS
+from metaprime.streams import torch_stream
 from metaprime.types import MetaprimeError, Params, Row
 
 MakeConfig = Any
@@ -225,7 +226,8 @@ def test_every_learner_with_an_inner_loop_chooses(tiny: MakeConfig, tmp_path: Pa
 
 def test_dropout_of_a_sentence_is_its_own_whatever_stands_beside_it(tiny: MakeConfig, tmp_path: Path) -> None:
     _, task, model, rows = made(tiny, tmp_path, "{method: pfeiffer, dropout: 0.5}")
-    values = {name: 0.1 * torch.ones_like(value) for name, value in partition(model).adapter.items()}
+    draw, state = torch_stream(0, "values"), partition(model)
+    values = {k: torch.randn(v.shape, generator=draw) for k, v in {**state.adapter, **state.head}.items()}
     short, long = sorted(rows[:6], key=lambda row: len(row.windows[0].input_ids))[::5]
     alone, both = task.collate([short]), task.collate([short, long])
     assert both["input_ids"].shape[1] > alone["input_ids"].shape[1]
