@@ -1,9 +1,9 @@
-"""python benchmarks/meta_step.py [--rounds 9] [--shapes 0,1,2,3]: a first-order meta-step, ours beside every peer.
+"""python benchmarks/meta_step.py [--rounds 9] [--shapes 0,1,2,3] [--compiled]: a first-order meta-step, ours beside every peer.
 
 Times are ratios to the bare work, the "floor": n passes with gradients of one shared phi and head and one pass with the
 encoder's, over the same padded sub-words in one batch, which no way of adapting T episodes can do without. There is no optimizer
-step on either side. Before anything is timed, each contender's outer gradient is compared with ours. Results:
-benchmarks/results/meta_step.json, .md and .png.
+step on either side. Before anything is timed, each contender's outer gradient is compared with ours. With `--compiled` ours is
+compiled too, which takes many minutes for each shape. Results: benchmarks/results/meta_step.json, .md and .png.
 """
 
 from __future__ import annotations
@@ -22,25 +22,35 @@ from peers import PEERS, Step, floor
 from problem import INNER_LR, Problem, Shape, Size, make_problem, measure
 from timing import Quartiles, in_turn, machine, quartiles
 
+from metaprime.loops.room import CPU_SUBWORDS
 from metaprime.meta import LEARNERS, Settings
+from metaprime.meta.compiled import compiled
 from metaprime.models.primable import functional_loss
 from metaprime.types import Params
 
 SHAPES = (Shape(4, 4, 16, 5), Shape(4, 8, 32, 5), Shape(8, 4, 32, 5), Shape(8, 16, 64, 1))
 RESULTS = Path(__file__).parent / "results"
-FLOOR, AUTO = "floor", "ours, in one pass (auto)"
+FLOOR, AUTO, BFLOAT16, COMPILED = (
+    "floor",
+    "ours, auto",
+    "ours, auto, bfloat16",
+    "ours, auto, compiled",
+)
+AS_PICKED: dict[str, Any] = {"together": True, "subwords": None if torch.cuda.is_available() else CPU_SUBWORDS}
+"""What `inner.task_chunk: auto` comes to where memory is no matter."""
 CLASS = "learn2learn, MAML class"
 """Its inner loop moves the encoder: another gradient, and more work."""
 
 
-def ours(**settings: Any) -> Callable[[Problem], Step]:
+def ours(compile: bool = False, **settings: Any) -> Callable[[Problem], Step]:
     """Our meta-step under some settings."""
+    meta_step = compiled(LEARNERS["peft_maml"].step) if compile else LEARNERS["peft_maml"].step
 
     def make(problem: Problem) -> Step:
         loss, chosen = functional_loss(problem.ours, measure), Settings(inner_lr=INNER_LR, **settings)
 
         def step() -> tuple[torch.Tensor, Params]:
-            found = LEARNERS["peft_maml"].step(loss, problem.backbone, problem.start, problem.batch, chosen)
+            found = meta_step(loss, problem.backbone, problem.start, problem.batch, chosen)
             return found.query_loss.mean(), problem.plain_names(found.gradients)
 
         return step
@@ -48,11 +58,26 @@ def ours(**settings: Any) -> Callable[[Problem], Step]:
     return make
 
 
+def in_bfloat16(problem: Problem) -> Step:
+    """As picked, matrices multiplied in bfloat16."""
+    picked = ours(**AS_PICKED)(problem)
+
+    def step() -> tuple[torch.Tensor, Params]:
+        problem.ours.autocast = True
+        try:
+            return picked()
+        finally:
+            problem.ours.autocast = False
+
+    return step
+
+
 CONTENDERS: dict[str, Callable[[Problem], Step]] = {
     FLOOR: floor,
     "ours, looped": ours(batched=False),
-    "ours, vmapped": ours(),
-    AUTO: ours(together=True),
+    "ours, vmapped": ours(**{**AS_PICKED, "together": False}),
+    AUTO: ours(**AS_PICKED),
+    BFLOAT16: in_bfloat16,
     **PEERS,
 }
 
@@ -79,7 +104,8 @@ def compare(shape: Shape, size: Size, rounds: int, device: str) -> dict[str, Any
         works[name] = step
         if name not in (FLOOR, CLASS):
             apart[name] = distance(gradient, reference)
-            assert apart[name] < 1e-4, f"{name} gives another gradient: {apart[name]}"
+            limit = 0.1 if name == BFLOAT16 else 1e-4
+            assert apart[name] < limit, f"{name} gives another gradient: {apart[name]}"
     took = in_turn(works, rounds)
     bare = np.array(took[FLOOR])
     ratios = {name: quartiles(np.array(seconds) / bare) for name, seconds in took.items()}
@@ -119,10 +145,11 @@ def as_markdown(result: Mapping[str, Any]) -> str:
     errors = {name: error for one in shapes for name, error in one["errors"].items()}
     text += [f"{name} does not run: {error}" for name, error in errors.items()]
     known = {**result["machine"]["versions"], **result["peers"]}
-    worst = max(error for one in shapes for error in one["gradient_error"].values())
+    apart = [(name, error) for one in shapes for name, error in one["gradient_error"].items()]
+    worst, rough = (max(error for name, error in apart if (name == BFLOAT16) == low) for low in (False, True))
     text += [
-        f"All of them give the same outer gradient, to {worst:.0e} of its norm, but learn2learn's MAML class, whose inner loop "
-        "cannot leave the encoder out.",
+        f"All of them give the same outer gradient, to {worst:.0e} of its norm ({rough:.0e} in bfloat16), but learn2learn's MAML "
+        "class, whose inner loop cannot leave the encoder out.",
         "",
         f"Versions: {', '.join(f'{name} {version}' for name, version in known.items())}.",
         "",
@@ -168,7 +195,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--shapes", default="0,1,2,3")
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--compiled", action="store_true")
     given = parser.parse_args()
+    if given.compiled:
+        CONTENDERS[COMPILED] = ours(compile=True, **AS_PICKED)
     torch.set_num_threads(given.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     size = Size(12, 768, 12) if device == "cuda" else Size()

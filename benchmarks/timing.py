@@ -38,11 +38,12 @@ def quartiles(values: Any) -> Quartiles:
 
 
 def in_turn(works: Mapping[str, Work], rounds: int, seconds: float = 0.2) -> dict[str, list[float]]:
-    """Seconds of each work in each round; a short one is done as often as fits into `seconds`, and the mean taken."""
+    """Seconds of each work in each round; a short one is done as often as fits into `seconds`, and the mean taken. Each is done
+    once before.
+    """
     took: dict[str, list[float]] = {name: [] for name in works}
     often = {}
     for name, work in works.items():
-        work()  # whatever is done once
         began = time.perf_counter()
         work()
         _wait()

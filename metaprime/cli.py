@@ -155,6 +155,26 @@ def doctor(
 
 
 @app.command()
+def estimate(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else.")] = False,
+) -> None:
+    """Say what priming would take of time and memory on this machine, from a few of its meta-steps. Keeps nothing."""
+    import json
+
+    from metaprime.config import load_config
+    from metaprime.loops.estimate import estimate as run
+
+    found = run(load_config(config, overrides or []))
+    if as_json:
+        typer.echo(json.dumps(found.as_json(), indent=2))
+        return
+    for line in found.lines():
+        typer.echo(line)
+
+
+@app.command()
 def ablate(
     suite: Annotated[Path, typer.Argument(metavar="SUITE.yaml", show_default=False)],
     overrides: Overrides = None,

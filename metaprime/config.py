@@ -123,12 +123,17 @@ class DataConfig(Section):
 
 
 class EpisodesConfig(Section):
-    """T = `per_step` episodes per meta-step; `support` sentences per inner step, `query` sentences, size^`tau`."""
+    """T = `per_step` episodes per meta-step; `support` sentences per inner step, `query` sentences, size^`tau`.
+
+    With `length_bands` N a meta-step draws all its sentences from one N-th of each language, cut by length: less of it is
+    padding, every sentence still comes as often, but those of one meta-step are alike.
+    """
 
     per_step: PositiveInt = 4
     support: PositiveInt = 4
     query: PositiveInt = 8
     tau: NonNegativeFloat = 0.0
+    length_bands: PositiveInt = 1
 
 
 class InnerConfig(Section):
@@ -137,8 +142,9 @@ class InnerConfig(Section):
 
     Each step has its own `support` sentences, or every step the same. A batch of them goes through the encoder
     `micro_batch` windows at a time. `learn_rates` gives every tensor at every step a rate of its own, which begins as `lr`
-    and is learned by the outer step at `outer.rates_lr`. `batched` adapts the episodes together, at most `task_chunk` of
-    them (all, if not given).
+    and is learned by the outer step at `outer.rates_lr`. `batched` adapts the episodes together, `task_chunk` of them at a
+    time: a number, `auto` (as many as memory has room for, and on a CPU as save time), or all (null). `compile` makes one
+    program of the whole meta-step, which takes minutes before the first.
     """
 
     steps: NonNegativeInt = 5
@@ -150,7 +156,8 @@ class InnerConfig(Section):
     learn_rates: bool = False
     order: Literal["first", "second"] = "first"
     batched: bool = True
-    task_chunk: PositiveInt | None = None
+    task_chunk: PositiveInt | Literal["auto"] | None = "auto"
+    compile: bool = False
 
 
 class OuterConfig(Section):
@@ -288,6 +295,8 @@ class Config(Section):
         if self.inner.learn_rates and not (learner.second_order and learner.adapts and self.learner.backend == "torch"):
             where = f"learner.name {self.learner.name!r} with backend {self.learner.backend}"
             raise ValueError(f"inner.learn_rates: {where} has no inner rates to learn")
+        if self.inner.compile and not (self.inner.batched and self.learner.backend == "torch"):
+            raise ValueError("inner.compile needs inner.batched: true and learner.backend: torch")
         if self.inner.order == "second" and not learner.second_order:
             raise ValueError(
                 f"inner.order second: learner.name {self.learner.name!r} has no gradient of its inner loop"

@@ -30,6 +30,7 @@ class EpisodeShape:
         query: sentences of the query batch.
         tau: a language is drawn with probability proportional to size^tau; 0 is uniform, 1 is by size.
         same: every inner step has the same support batch.
+        bands: a meta-step draws the sentences of all its episodes from one of so many equal parts of their languages, by length.
     """
 
     episodes: int
@@ -38,6 +39,7 @@ class EpisodeShape:
     query: int
     tau: float
     same: bool = False
+    bands: int = 1
 
     @property
     def batches(self) -> int:
@@ -64,7 +66,18 @@ class Episodes:
         self.shape, self.seed = shape, seed
         self.languages = tuple(sorted(pools))  # the order in the config must not change what is drawn
         self.pools = {language: _groups(pools[language]) for language in self.languages}
+        if shape.bands > 1:
+            self.pools = {
+                language: sorted(groups, key=lambda group: _longest(group[0]))
+                for language, groups in self.pools.items()
+            }
         for language, groups in self.pools.items():
+            least = len(groups) // shape.bands
+            if shape.bands > 1 and least < shape.sentences:
+                raise MetaprimeError(
+                    f"language {language!r} has {least} different sentences in the smallest of {shape.bands} length bands, one "
+                    f"episode takes {shape.sentences}: lower episodes.length_bands, or leave the language out of data.languages"
+                )
             if len(groups) < shape.sentences:
                 steps = "1 (inner.support: same)" if shape.same else f"inner.steps {shape.steps}"
                 raise MetaprimeError(
@@ -82,17 +95,27 @@ class Episodes:
     def draw(self, step: int, index: int) -> tuple[str, list[Row]]:
         """Language and rows of one episode: support of inner step 0, of step 1, ..., then query."""
         language, draw = self._language(step, index)
-        groups = self.pools[language]
+        groups = self._band(language, step)
         chosen = draw.choice(len(groups), size=self.shape.sentences, replace=False)
         rows = [groups[g][int(draw.integers(len(groups[g])))] for g in chosen]
         return language, [*self._by_length(rows[: -self.shape.query], step), *rows[-self.shape.query :]]
+
+    def _band(self, language: str, step: int) -> Sequence[Sequence[Row]]:
+        """The part of a language that a meta-step draws from, each as often as the others: so every sentence is drawn as often
+        as without, but in the company of those of like length.
+        """
+        groups, bands = self.pools[language], self.shape.bands
+        if bands == 1:
+            return groups
+        place = int(stream(self.seed, "length band", step).integers(bands))
+        return groups[place * len(groups) // bands : (place + 1) * len(groups) // bands]
 
     def _by_length(self, support: list[Row], step: int) -> list[Row]:
         """Support sentences of like length next to each other, the inner steps in an order that a meta-step's episodes share:
         each inner step then pads its T batches to much the same length, and none always has the long ones.
         """
         size, steps = self.shape.support, self.shape.batches
-        rows = sorted(support, key=lambda row: max(len(window.input_ids) for window in row.windows))
+        rows = sorted(support, key=_longest)
         order = stream(self.seed, "support order", step).permutation(steps)
         return [row for place in order for row in rows[place * size : (place + 1) * size]]
 
@@ -138,6 +161,11 @@ def stacked(parts: Sequence[Sequence[Row]], collate: Callable[[Sequence[Row]], B
     filled = [[*part, blank(part[0], max(counts) - count)] for part, count in zip(parts, counts, strict=True)]
     flat = collate([row for part in filled for row in part])
     return {name: tensor.view(len(parts), max(counts), -1) for name, tensor in flat.items()}
+
+
+def _longest(row: Row) -> int:
+    """Sub-words of its longest window."""
+    return max(len(window.input_ids) for window in row.windows)
 
 
 def _groups(rows: Sequence[Row]) -> list[list[Row]]:

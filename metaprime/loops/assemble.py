@@ -21,8 +21,10 @@ from metaprime.loops.held_out import HeldOut, make_held_out
 from metaprime.loops.metrics_log import Display
 from metaprime.loops.outer import Outer, make_outer
 from metaprime.loops.pretrain import pretrain
+from metaprime.loops.room import bytes_of, fitted, kept_for_backward, longest_episode
 from metaprime.loops.run_directory import KEPT_BASE
 from metaprime.meta import LEARNERS, MetaStep, Settings
+from metaprime.meta.compiled import compiled
 from metaprime.models.encoder import Encoder, load_encoder
 from metaprime.models.primable import PrimableModel, functional_loss, partition
 from metaprime.peft import METHODS, MethodConfig
@@ -45,7 +47,9 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Run:
-    """One priming run's parts. `task` is what is primed by; `best` is the best validation so far: (score, step)."""
+    """One priming run's parts. `task` is what is primed by; `plain_step` is `meta_step` before it is compiled, if it is; `best`
+    is the best validation so far: (score, step).
+    """
 
     config: Config
     accelerator: Accelerator
@@ -57,6 +61,7 @@ class Run:
     outer: Outer
     settings: Settings
     meta_step: MetaStep
+    plain_step: MetaStep
     held_out: HeldOut | None
     best: tuple[float, int] | None = None
     guards: Guards = field(default_factory=Guards)
@@ -75,7 +80,13 @@ def assemble(config: Config, accelerator: Accelerator) -> Run:
     episodes = Episodes(
         pools,
         EpisodeShape(
-            shape.per_step, shape.support, config.inner.steps, shape.query, shape.tau, config.inner.support == "same"
+            shape.per_step,
+            shape.support,
+            config.inner.steps,
+            shape.query,
+            shape.tau,
+            config.inner.support == "same",
+            shape.length_bands,
         ),
         config.run.seed,
     )
@@ -113,7 +124,24 @@ def assemble(config: Config, accelerator: Accelerator) -> Run:
     settings = _settings(config, model, state)
     settings = _looped_if_need_be(config, accelerator, encoder, primed, pools, model, state, meta_step, settings)
     outer = make_outer(state, config.outer, settings.outer)
-    return Run(config, accelerator, encoder, primed, episodes, model, state, outer, settings, meta_step, held_out)
+    plain = meta_step
+    if config.inner.compile:
+        if not (settings.batched and settings.together):
+            raise MetaprimeError(
+                f"inner.compile: with peft.method {config.peft.method} and learner.name {config.learner.name} episodes are "
+                "adapted by torch.func.vmap or one after another, which torch cannot compile for every length: set it to false"
+            )
+        meta_step = compiled(plain)
+    if config.inner.task_chunk == "auto" and settings.batched and config.learner.backend == "torch":
+        loss, one = functional_loss(model, primed.measure), starting_values(model, state, rules_of(config), 0, 0, (0,))
+        pooled = settings.second_order or not learner.adapts  # all passes leave something behind, or are one
+        steps = config.inner.steps if pooled else int(settings.choose is not None)
+        longest = longest_episode(primed, pools, episodes.shape, steps, accelerator.device)
+        each = kept_for_backward(plain, loss, state, one, longest, settings)
+        settings = fitted(settings, each, bytes_of(outer.learning), accelerator)
+    return Run(
+        config, accelerator, encoder, primed, episodes, model, state, outer, settings, meta_step, plain, held_out
+    )
 
 
 def _looped_if_need_be(
@@ -211,7 +239,7 @@ def _settings(config: Config, model: PrimableModel, state: State) -> Settings:
         second_order=config.inner.order == "second",
         batched=config.inner.batched,
         together="backbone" not in learner.inner and model.per_episode,
-        chunk=config.inner.task_chunk,
+        chunk=None if config.inner.task_chunk == "auto" else config.inner.task_chunk,
         outer=tuple(learned),
         carry=carries,
         choose=model.choose,

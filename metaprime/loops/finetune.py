@@ -6,6 +6,7 @@ Transfer uses it, and priming's validation does too, so that the encoder is judg
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,14 +30,17 @@ EVALUATION_BATCH = 64
 
 @dataclass(frozen=True)
 class FineTuned:
-    """Trained values by parameter name, the steps they took, the training loss at each (nats), and the FLOPs of all steps
-    gone through, of which those kept may be fewer; None where they were not asked for.
+    """Trained values by parameter name, the steps they took, the training loss at each (nats), the FLOPs of all steps gone
+    through, of which those kept may be fewer (None where they were not asked for), the seconds it took, and how many
+    fine-tunings shared its passes.
     """
 
     values: Params
     steps: int
     losses: list[float]
     flops: float | None
+    seconds: float
+    at_once: int = 1
 
 
 def fine_tune(
@@ -60,6 +64,7 @@ def fine_tune(
     Raises:
         MetaprimeError: the loss is not finite.
     """
+    began = time.perf_counter()
     rows, development = set_aside(rows, settings, seed, language)
     values = {name: value.detach().clone().requires_grad_() for name, value in movable(start).items()}
     choices = {name: value for name, value in start.items() if name not in values}
@@ -70,7 +75,7 @@ def fine_tune(
         loss = head_loss(model, task.measure)
         hidden, spent_reading = counted(count, read_once, model, task, frozen, rows)
     device = next(iter(backbone.values())).device
-    losses: list[float] = []
+    losses: list[torch.Tensor] = []
     spent: list[Spent] = []
     best: tuple[float, int, Params] | None = None
     for step, chosen in enumerate(batches_of(len(rows), settings, seed, language)):
@@ -80,26 +85,28 @@ def fine_tune(
         if hidden:
             batch = with_hidden(batch, [hidden[index] for index in chosen])
         optimizer.zero_grad(set_to_none=True)
-        found, flops = counted(count and step == 0, _backward, loss, frozen, values, batch)
+        found, flops = counted(count and step == 0, add_gradients, loss, frozen, values, batch)
         spent.append(Spent(subwords(batch), flops))
-        check_loss(found.item(), language, step, lr)
         if settings.clip:
             torch.nn.utils.clip_grad_norm_(values.values(), settings.clip)
         for group in optimizer.param_groups:
             group["lr"] = lr * warmup_decay(step, settings.steps, settings.warmup)
         optimizer.step()
         project(model, values, (step + 1) / settings.steps)
-        losses.append(found.item())
+        losses.append(found.detach())
         if development and ((step + 1) % settings.evaluate_every == 0 or step + 1 == settings.steps):
             candidate = {name: value.detach().clone() for name, value in values.items()}
             project(model, candidate, 1.0)  # what is scored is what would be stored
             score = f1(evaluate(model, task, {**frozen, **candidate}, development)[0])
             if best is None or score > best[0]:
                 best = (score, step + 1, candidate)
+    each = torch.stack(losses).tolist()  # all at once: asking for a number waits for the device
+    check_losses(each, language, lr)
     kept = best[2] if best else {name: value.detach() for name, value in values.items()}
     trained = reckoned(spent)
     whole = None if trained is None else trained + (spent_reading or 0)
-    return FineTuned({**kept, **choices}, best[1] if best else settings.steps, losses, whole)
+    steps, seconds = best[1] if best else settings.steps, time.perf_counter() - began
+    return FineTuned({**kept, **choices}, steps, each, whole, seconds)
 
 
 def noise_keys(batch: Batch, seed: int, *address: str | int) -> Batch:
@@ -117,22 +124,23 @@ def project(model: PrimableModel, values: Params, done: float) -> None:
             values[name].copy_(value)
 
 
-def check_loss(loss: float, language: str, step: int, lr: float) -> None:
-    """Refuses a loss that is infinite or not a number.
+def check_losses(losses: Sequence[float], language: str, lr: float) -> None:
+    """Refuses training losses of which one is infinite or not a number.
 
     Raises:
-        MetaprimeError: naming language, step and remedy.
+        MetaprimeError: naming language, the first such step and remedy.
     """
-    if not math.isfinite(loss):
-        raise MetaprimeError(
-            f"fine-tuning on language {language!r}: the loss is {loss} at step {step + 1}; lower transfer.lr ({lr})"
-        )
+    for step, loss in enumerate(losses, 1):
+        if not math.isfinite(loss):
+            raise MetaprimeError(
+                f"fine-tuning on language {language!r}: the loss is {loss} at step {step}; lower transfer.lr ({lr})"
+            )
 
 
-def _backward(loss: Loss, frozen: Params, values: Params, batch: Batch) -> torch.Tensor:
-    """The loss, its gradient added to that of `values`."""
+def add_gradients(loss: Loss, frozen: Params, values: Params, batch: Batch) -> torch.Tensor:
+    """The loss, or the losses of several runs; their gradient is added to that of `values`."""
     found = loss(frozen, values, batch)
-    found.backward()
+    found.sum().backward()
     return found
 
 

@@ -14,7 +14,7 @@ import torch
 
 from metaprime.interop import learn2learn
 from metaprime.meta import Learner, Outcome, Settings
-from metaprime.meta.learner import GROUPS, added, grouped
+from metaprime.meta.learner import GROUPS, grouped
 from metaprime.streams import torch_stream
 from metaprime.types import Batch, Loss, MetaBatch, MetaprimeError, Params, movable
 
@@ -118,7 +118,8 @@ def against_optimizer(bench: Bench) -> Check:
     what = f"{bench.orders[False]} = torch.optim.SGD on copies"
     if bench.settings.optimizer != "sgd":
         return Check(what, remark=f"inner.optimizer {bench.settings.optimizer}: torch's has epsilon outside the root")
-    expected = added([_by_optimizer(bench, place) for place in range(bench.batch.total)])
+    parts = [_by_optimizer(bench, place) for place in range(bench.batch.total)]
+    expected = {name: torch.stack([part[name] for part in parts]).sum(0) for name in parts[0]}
     return Check(what, _distance(bench.gradients(outer=GROUPS), expected), bench.equality)
 
 

@@ -11,8 +11,8 @@ from accelerate import Accelerator
 from metaprime.config import Config, TransferConfig
 from metaprime.data.episodes import sample
 from metaprime.loops.build import build_model, validation_rows
-from metaprime.loops.finetune import check_shares, evaluate, f1, fine_tune, set_aside, to_device
-from metaprime.loops.tune_together import Tuning, may_go_together, tune_together
+from metaprime.loops.finetune import check_shares, evaluate, f1, set_aside, to_device
+from metaprime.loops.tune_together import Tuning, tune
 from metaprime.meta.choice import backbone_gradients
 from metaprime.models.encoder import Encoder
 from metaprime.models.primable import PrimableModel, functional_loss, initial_values
@@ -38,24 +38,13 @@ class HeldOut:
         runs = []
         for language in languages:
             rows = sample(self.rows[language][0], shots, self.seed, language)
-            given = (self.model, self.task, backbone, self.settings)
-            start = start_values(*given, primed, rows, self.seed, language)
-            if self.moves_backbone:
-                start |= backbone
-            runs.append(Tuning(start, rows, self.seed, language))
-        if may_go_together(self.model, self.settings, runs):
-            tuned = tune_together(self.model, self.task, backbone, runs, self.settings, lr)
-        else:
-            tuned = [
-                fine_tune(
-                    self.model, self.task, backbone, run.start, run.rows, self.settings, lr, run.seed, run.language
-                ).values
-                for run in runs
-            ]
-        return {
-            run.language: f1(evaluate(self.model, self.task, {**backbone, **values}, self.rows[run.language][1])[0])
-            for run, values in zip(runs, tuned, strict=True)
-        }
+            given = (self.model, self.task, backbone, self.settings, primed)
+            runs.append(tuning(*given, rows, self.seed, language, self.moves_backbone))
+        scores = {}
+        for run, tuned in zip(runs, tune(self.model, self.task, backbone, runs, self.settings, lr), strict=True):
+            values, scored = {**backbone, **tuned.values}, self.rows[run.language][1]
+            scores[run.language] = f1(evaluate(self.model, self.task, values, scored)[0])
+        return scores
 
     def mean(self, backbone: Params, primed: Params, lr: float, shots: int, accelerator: Accelerator) -> float:
         """Mean over the languages, each scored by one process."""
@@ -79,6 +68,26 @@ def make_held_out(
         sample(train, max(config.transfer.shots), 0, language)
     check_shares(config.transfer)
     return HeldOut(model, task, config.transfer, rows, config.run.seed, METHODS[method.method].moves_backbone)
+
+
+def tuning(
+    model: PrimableModel,
+    task: Task,
+    backbone: Params,
+    settings: TransferConfig,
+    primed: Params,
+    rows: Sequence[Row],
+    seed: int,
+    language: str,
+    moves_backbone: bool,
+) -> Tuning:
+    """A fine-tuning that starts as `start_values` says, with theta if that is to move too."""
+
+    def start() -> Params:
+        values = start_values(model, task, backbone, settings, primed, rows, seed, language)
+        return values | backbone if moves_backbone else values
+
+    return Tuning(rows, seed, language, start)
 
 
 def start_values(

@@ -6,7 +6,6 @@ import logging
 import os
 import socket
 import time
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -17,24 +16,24 @@ from transformers import PreTrainedModel
 
 from metaprime.config import Config, dump_config
 from metaprime.files import discard, written_aside
+from metaprime.loops.adapting import adapted
 from metaprime.loops.artifact import Artifact, save_artifact
 from metaprime.loops.assemble import Run, assemble, primed_method
-from metaprime.loops.carrying import carry, rules_of, starting_values
+from metaprime.loops.carrying import carry, rules_of
 from metaprime.loops.changes import Facts, fingerprint
 from metaprime.loops.checkpoint import Checkpoint, load_best, save_best
-from metaprime.loops.compute import Spent, counted, of_all, subwords
-from metaprime.loops.finetune import noise_keys, to_device
+from metaprime.loops.compute import Spent
 from metaprime.loops.guards import HALVINGS, REMEDY, Diverged, check_finite, check_weights
 from metaprime.loops.lock import locked
 from metaprime.loops.metrics_log import Display, MetricsLog
-from metaprime.loops.outer import outer_step, summed
+from metaprime.loops.outer import outer_step
 from metaprime.loops.resume import restore, save_state, states_of, weights_of
 from metaprime.loops.run_directory import PRIMED, check_facts, check_output, clear_up, open_output, versions
 from metaprime.loops.stopping import Stopped, Stopping
 from metaprime.meta import LEARNERS, Outcome
 from metaprime.models.encoder import save_encoder, weights_hash
 from metaprime.models.primable import assign, functional_loss, partition
-from metaprime.types import NOISE, MetaBatch, MetaprimeError
+from metaprime.types import MetaprimeError
 
 log = logging.getLogger(__name__)
 
@@ -121,8 +120,6 @@ def _loop(run: Run, first: int, stop: Stopping, quiet: bool) -> None:
     """The method: draw episodes, adapt, take the outer step, carry; look at held-out languages; save."""
     config, every, guards = run.config, run.config.outer, run.guards
     rules, loss = rules_of(config), functional_loss(run.model, run.task.measure)
-    rank, world = run.accelerator.process_index, run.accelerator.num_processes
-    mine = range(rank, config.episodes.per_step, world)
     shown = run.accelerator.is_main_process
     lines = MetricsLog(Path(config.run.output) / "metrics.jsonl", first or -1) if shown else None
     if first == 0 and run.held_out:
@@ -132,12 +129,7 @@ def _loop(run: Run, first: int, stop: Stopping, quiet: bool) -> None:
     with Display("priming", every.steps, shown and not quiet) as display:
         for step in range(first, every.steps):
             began = time.perf_counter()
-            drawn = run.episodes.meta_batch(step, mine, run.task.collate, run.task.corrupt)
-            batch = _noised(_moved(drawn, run.accelerator.device), run, step)
-            start = starting_values(run.model, run.state, rules, config.run.seed, step, mine)
-            outcome, flops = counted(step == first, run.meta_step, loss, run.state.backbone, start, batch, run.settings)
-            outcome = summed(outcome, run.accelerator)
-            spent = of_all(Spent(subwords(*batch.support, batch.query), flops), run.accelerator)
+            outcome, spent = adapted(run, loss, step, count=step == first)
             languages = run.episodes.languages_of(step)
             check_finite(outcome, step, languages, weights_of(run))
             guards.check(every, outcome, step)
@@ -214,28 +206,6 @@ def _save_primed(run: Run, folder: Path) -> None:
 
 def _due(step: int, every: int, steps: int) -> bool:
     return (step + 1) % every == 0 or step + 1 == steps
-
-
-def _moved(batch: MetaBatch, device: torch.device) -> MetaBatch:
-    support = tuple(to_device(tensors, device) for tensors in batch.support)
-    return replace(batch, support=support, query=to_device(batch.query, device))
-
-
-def _noised(batch: MetaBatch, run: Run, step: int) -> MetaBatch:
-    """What the inner loop trains on with keys, by episode and inner step, for whatever the method draws in training."""
-    if not run.model.noisy:
-        return batch
-    trained = []
-    trains_on_query = not LEARNERS[run.config.learner.name].second_order  # Reptile: one more inner step
-    for inner, tensors in enumerate((*batch.support, *((batch.query,) if trains_on_query else ()))):
-        own = ({name: value[place] for name, value in tensors.items()} for place in range(len(batch.indices)))
-        keys = [
-            noise_keys(part, run.config.run.seed, step, index, inner)
-            for part, index in zip(own, batch.indices, strict=True)
-        ]
-        trained.append({**tensors, NOISE: torch.stack([one[NOISE] for one in keys])})
-    steps = len(batch.support)
-    return replace(batch, support=tuple(trained[:steps]), query=trained[steps] if trains_on_query else batch.query)
 
 
 def _metrics(run: Run, step: int, outcome: Outcome, norm: float, spent: Spent, seconds: float) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from torch.func import functional_call
 
 from metaprime.config import TransferConfig
 from metaprime.data.encoding import unlabelled
-from metaprime.loops.finetune import fine_tune, to_device
-from metaprime.loops.held_out import start_values
-from metaprime.loops.tune_together import Tuning, may_go_together, tune_together
+from metaprime.loops.finetune import to_device
+from metaprime.loops.held_out import tuning
+from metaprime.loops.tune_together import Tuning, tune
 from metaprime.models.primable import PrimableModel
 from metaprime.tasks.task import Task
 from metaprime.types import Params, Row
@@ -44,18 +44,9 @@ class LeavingOut:
         count = self.settings.leave_out
         moves_backbone = any(name.startswith("backbone.") for name in tuned)
         runs = [self._without(rows, place, moves_backbone) for place in range(count)]
-        model, task, backbone = self.model, self.task, self.backbone
-        if may_go_together(model, self.settings, runs):
-            found = tune_together(model, task, backbone, runs, self.settings, self.lr)
-        else:
-            found = [
-                fine_tune(
-                    model, task, backbone, run.start, run.rows, self.settings, self.lr, self.seed, self.language
-                ).values
-                for run in runs
-            ]
+        found = tune(self.model, self.task, self.backbone, runs, self.settings, self.lr)
         inside = [self._loss(tuned, rows[place]) for place in range(count)]
-        outside = [self._loss(values, rows[place]) for place, values in enumerate(found)]
+        outside = [self._loss(one.values, row) for one, row in zip(found, rows[:count], strict=True)]
         distances = [abs(one - other) for one, other in zip(inside, outside, strict=True)]
         return {
             "sentences": count,
@@ -67,10 +58,7 @@ class LeavingOut:
     def _without(self, rows: Sequence[Row], place: int, moves_backbone: bool) -> Tuning:
         left = [unlabelled(row) if index == place else row for index, row in enumerate(rows)]
         given = (self.model, self.task, self.backbone, self.settings, self.primed)
-        start = start_values(*given, left, self.seed, self.language)
-        if moves_backbone:
-            start |= self.backbone
-        return Tuning(start, left, self.seed, self.language)
+        return tuning(*given, left, self.seed, self.language, moves_backbone)
 
     @torch.no_grad()
     def _loss(self, values: Params, row: Row) -> float:

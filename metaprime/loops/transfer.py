@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,8 @@ from metaprime.evaluation.records import Record, read_record
 from metaprime.files import sweep
 from metaprime.loops.build import build_model, build_task, target_rows
 from metaprime.loops.changes import Facts
-from metaprime.loops.finetune import check_shares, evaluate, fine_tune
-from metaprime.loops.held_out import start_values
+from metaprime.loops.finetune import FineTuned, check_shares, evaluate
+from metaprime.loops.held_out import tuning
 from metaprime.loops.lock import locked
 from metaprime.loops.metrics_log import Display
 from metaprime.loops.rates import check_rates, choose_rates
@@ -28,6 +28,7 @@ from metaprime.loops.stability import LeavingOut
 from metaprime.loops.stopping import Stopping
 from metaprime.loops.transfer_record import RECORD, Cell, digest_of, facts_of, is_done, known_rates, label, save_cell
 from metaprime.loops.transfer_start import Source, check_start, method_config, open_source
+from metaprime.loops.tune_together import at_once, go_together, tune
 from metaprime.models.encoder import Encoder, weights_hash
 from metaprime.models.primable import PrimableModel, partition
 from metaprime.peft import METHODS, MethodConfig
@@ -100,22 +101,64 @@ def _transfer(
     todo = [cell for cell in cells if overwrite or not is_done(root / cell.folder, facts[cell.language], force)]
     rates = {} if force or overwrite else known_rates(root, cells, todo)
     accelerator.wait_for_everyone()  # every process has the same list before the first one adds to what is done
-    mine = todo[accelerator.process_index :: accelerator.num_processes]
-    with Display("transfer", len(mine), accelerator.is_main_process and not quiet) as display:
+    left = set(todo)
+    groups = [group for group in _groups(cells) if left.intersection(group)]
+    mine = groups[accelerator.process_index :: accelerator.num_processes]
+    count = sum(len(left.intersection(group)) for group in mine)
+    with Display("transfer", count, accelerator.is_main_process and not quiet) as display:
         bench: Bench | None = None
-        for done, cell in enumerate(mine, 1):
+        done = 0
+        for group in mine:
             stop.check()
-            task, (train, test) = tasks[cell.method], rows[cell.method][cell.language]
-            if (cell.method, cell.shots) not in rates:  # only now: a run that is stopped loses one choice, not all
-                wanted = [shots for shots in settings.shots if (cell.method, shots) not in rates]
-                rates |= choose_rates(config, source, task, accelerator.device, (cell.method,), wanted)
-            if bench is None or bench.name != cell.method:
-                bench = make_bench(config, source, task, cell.method, train, accelerator.device)
-            found, folder = facts[cell.language], root / cell.folder
-            record = _run_cell(config, cell, bench, source, task, (train, test), rates, found, folder)
-            display.show(done, f"{cell.folder} F1 {record['scores']['lenient']['overall']['f1']:.1f}")
+            method, shots = group[0].method, group[0].shots
+            task, own = tasks[method], rows[method]
+            if (method, shots) not in rates:  # only now: a run that is stopped loses one choice, not all
+                wanted = [many for many in settings.shots if (method, many) not in rates]
+                rates |= choose_rates(config, source, task, accelerator.device, (method,), wanted)
+            if bench is None or bench.name != method:
+                bench = make_bench(config, source, task, method, own[group[0].language][0], accelerator.device)
+            lr = rates[method, shots]
+            for cell, tuned in _tuned(config, group, left, bench, source, task, own, lr):
+                stop.check()
+                found, folder = facts[cell.language], root / cell.folder
+                record = _finish(config, cell, bench, source, task, tuned, own[cell.language], lr, found, folder)
+                done += 1
+                display.show(done, f"{cell.folder} F1 {record['scores']['lenient']['overall']['f1']:.1f}")
     accelerator.wait_for_everyone()
     return [read_record(root / cell.folder / RECORD) for cell in cells]
+
+
+def _groups(cells: Sequence[Cell]) -> list[Sequence[Cell]]:
+    """The cells of one method and K, as many as may be trained in one pass. Which are done, or whose they are, plays no part:
+    a cell has the same neighbours, and so the same last bits, in a run that was gone on with or is shared by processes.
+    """
+    of_each: dict[tuple[str, int], list[Cell]] = {}
+    for cell in cells:
+        of_each.setdefault((cell.method, cell.shots), []).append(cell)
+    return [group for alike in of_each.values() for group in at_once(alike)]
+
+
+def _tuned(
+    config: Config,
+    group: Sequence[Cell],
+    left: set[Cell],
+    bench: Bench,
+    source: Source,
+    task: Task,
+    rows: Rows,
+    lr: float,
+) -> Iterator[tuple[Cell, FineTuned]]:
+    """Those cells of the group that are `left`, fine-tuned."""
+    given = (bench.model, task, bench.backbone, config.transfer, source.primed)
+    moves_backbone = METHODS[bench.method.method].moves_backbone
+    runs = {}
+    for cell in group:
+        shots = sample(rows[cell.language][0], cell.shots, cell.seed, cell.language)
+        runs[cell] = tuning(*given, shots, cell.seed, cell.language, moves_backbone)
+    if not go_together(bench.model, config.transfer, list(runs.values())):
+        runs = {cell: run for cell, run in runs.items() if cell in left}
+    found = tune(bench.model, task, bench.backbone, list(runs.values()), config.transfer, lr, count=True)
+    yield from ((cell, tuned) for cell, tuned in zip(runs, found, strict=True) if cell in left)
 
 
 def _readings(config: Config, encoder: Encoder) -> tuple[dict[str, Task], dict[str, Rows]]:
@@ -161,32 +204,26 @@ def _stored(bench: Bench, values: Params) -> int:
     return moved + sum(value.numel() for value in movable(phi).values())
 
 
-def _run_cell(
+def _finish(
     config: Config,
     cell: Cell,
     bench: Bench,
     source: Source,
     task: Task,
+    tuned: FineTuned,
     rows: tuple[list[Row], list[Row]],
-    rates: dict[tuple[str, int], float],
+    lr: float,
     facts: Facts,
     folder: Path,
 ) -> Record:
+    """Scores a fine-tuned cell and saves it with its record."""
     began = time.perf_counter()
-    settings, lr = config.transfer, rates[cell.method, cell.shots]
     train, test = rows
-    shots = sample(train, cell.shots, cell.seed, cell.language)
-    given = (bench.model, task, bench.backbone, settings)
-    start = start_values(*given, source.primed, shots, cell.seed, cell.language)
-    moves_backbone = METHODS[bench.method.method].moves_backbone
-    if moves_backbone:
-        start |= bench.backbone
-    tuned = fine_tune(
-        bench.model, task, bench.backbone, start, shots, settings, lr, cell.seed, cell.language, count=True
-    )
+    settings, moves_backbone = config.transfer, METHODS[bench.method.method].moves_backbone
     stability: Record = {}
     if settings.leave_out:
         runs = LeavingOut(bench.model, task, bench.backbone, settings, lr, source.primed, cell.seed, cell.language)
+        shots = sample(train, cell.shots, cell.seed, cell.language)
         stability["stability"] = runs.loss_change(shots, tuned.values)
     scores, predicted = evaluate(bench.model, task, {**bench.backbone, **tuned.values}, test)
     after = weights_hash({name: tuned.values.get(name, value) for name, value in bench.backbone.items()})
@@ -205,14 +242,17 @@ def _run_cell(
         "training": {
             "steps": tuned.steps,
             "lr": lr,
-            "sentences": len(shots),
+            "sentences": cell.shots,
+            "at_once": tuned.at_once,
             "last_loss": tuned.losses[-1],
             "flops": tuned.flops,
         },
         "parameters": {
-            "adapter": sum(value.numel() for name, value in movable(start).items() if not name.startswith("head.")),
+            "adapter": sum(
+                value.numel() for name, value in movable(tuned.values).items() if not name.startswith("head.")
+            ),
             "stored": _stored(bench, tuned.values),
-            "head": sum(value.numel() for name, value in start.items() if name.startswith("head.")),
+            "head": sum(value.numel() for name, value in tuned.values.items() if name.startswith("head.")),
             "encoder": sum(value.numel() for value in bench.backbone.values()),
         },
         **stability,
@@ -224,7 +264,7 @@ def _run_cell(
         "config": config.model_dump(mode="json"),
         "versions": facts["versions"],
         "volatile": {
-            "seconds": time.perf_counter() - began,
+            "seconds": tuned.seconds + time.perf_counter() - began,
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "written": time.strftime("%Y-%m-%dT%H:%M:%S"),

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import TypeAlias
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metaprime.meta.choice import with_choices
-from metaprime.meta.learner import Outcome, Settings, added, grouped
+from metaprime.meta.learner import Outcome, Settings, grouped, plus
 from metaprime.meta.ways import Gradient, way_of
 from metaprime.types import IGNORE, Batch, Loss, MetaBatch, MetaprimeError, Params, movable
 
@@ -39,18 +40,25 @@ def episode_gradients(loss: Loss, backbone: Params, start: Params, batch: MetaBa
 def in_chunks(
     step: ChunkStep, loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings: Settings
 ) -> Outcome:
-    """A meta-step carried out on as many episodes at a time as the settings say, and added up."""
-    size = (settings.chunk or len(batch.indices)) if settings.batched else 1
+    """A meta-step carried out on as many episodes at a time as the settings say, and added up: memory holds one part's gradients
+    and their sum so far, however many parts there are.
+    """
+    size = at_a_time(batch, settings)
     chunks = [slice(first, first + size) for first in range(0, len(batch.indices), size)]
     with attention_kernels(settings, batch.query["labels"].device):
-        parts = [step(loss, backbone, _cut(start, chunk), _episodes(batch, chunk), settings) for chunk in chunks]
-    return Outcome(
-        gradients=added([part.gradients for part in parts]),
-        mean_fast=added([part.mean_fast for part in parts]),
-        last_fast=added([part.last_fast for part in parts]),
-        query_loss=torch.stack([part.query_loss for part in parts]).sum(0),
-        support_loss=torch.stack([part.support_loss for part in parts]).sum(0),
-    )
+        parts = (step(loss, backbone, _cut(start, chunk), _episodes(batch, chunk), settings) for chunk in chunks)
+        return reduce(plus, parts)
+
+
+def at_a_time(batch: MetaBatch, settings: Settings) -> int:
+    """Episodes that are adapted together."""
+    if not settings.batched:
+        return 1
+    size = settings.chunk or len(batch.indices)
+    if settings.subwords:
+        each = max(tensors["labels"][0].numel() for tensors in (*batch.support, batch.query))
+        size = min(size, max(1, settings.subwords // each))
+    return size
 
 
 def adapt(

@@ -6,7 +6,7 @@ Everything in an `Outcome` is this process's part of a sum: added over processes
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
@@ -28,6 +28,8 @@ class Settings:
         batched: adapt episodes together; otherwise one after another.
         together: of `batched`: in one pass whose modules and loss take a leading T; otherwise by `torch.func.vmap`.
         chunk: at most this many episodes together, which bounds memory; None: all.
+        subwords: at most so many episodes together that a batch of theirs has no more than this many, padding included, but one
+            at least; None: any number.
         outer: which of `backbone`, `adapter`, `head` and `rates` receive an outer gradient.
         carry: whether adapted values are wanted.
         choose: what of an episode is chosen by its support sentences, before the first step.
@@ -43,6 +45,7 @@ class Settings:
     batched: bool = True
     together: bool = False
     chunk: int | None = None
+    subwords: int | None = None
     outer: tuple[str, ...] = ("backbone",)
     carry: bool = False
     choose: Choose | None = None
@@ -112,8 +115,14 @@ def grouped(names: Sequence[str], groups: Sequence[str]) -> list[str]:
     return [name for name in names if name.split(".", 1)[0] in groups]
 
 
-def added(parts: Sequence[Params]) -> Params:
-    """Sum of parameter dictionaries with the same names."""
-    if len(parts) < 2:
-        return dict(parts[0]) if parts else {}
-    return {name: sum((part[name] for part in parts[1:]), start=parts[0][name]) for name in parts[0]}
+def plus(total: Outcome, part: Outcome) -> Outcome:
+    """The sum of two parts. What `total` holds is used up, tensor by tensor, so that no third set of gradients is there."""
+    for sums, own in (
+        (total.gradients, part.gradients),
+        (total.mean_fast, part.mean_fast),
+        (total.last_fast, part.last_fast),
+    ):
+        for name, value in own.items():
+            sums[name] = sums[name] + value  # not in place: two gradients may be one tensor
+    losses = total.query_loss + part.query_loss, total.support_loss + part.support_loss
+    return replace(total, query_loss=losses[0], support_loss=losses[1])

@@ -8,7 +8,7 @@ from typing import cast
 
 import torch
 from torch import nn
-from torch.func import functional_call, vmap
+from torch.func import functional_call
 
 from metaprime.noise import Noise
 from metaprime.types import NOISE, Batch, Choose, Drawn, Loss, MetaprimeError, Params, Project, State
@@ -88,7 +88,9 @@ def functional_loss(model: PrimableModel, measure: Callable[[torch.Tensor, torch
         if labels.dim() == 2:
             found = measure(logits_BLC, labels)
         else:
-            found = vmap(measure)(logits_BLC.unflatten(0, labels.shape[:2]), labels)
+            logits_TBLC = logits_BLC.unflatten(0, labels.shape[:2])
+            # Not vmapped: a compiler would take its lengths for constants, and T is small.
+            found = torch.stack([measure(*each) for each in zip(logits_TBLC.unbind(), labels.unbind(), strict=True)])
         return found if model.penalty is None else found + model.penalty(fast)
 
     return loss

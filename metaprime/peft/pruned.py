@@ -20,8 +20,8 @@ from torch import nn
 
 from metaprime.noise import Noise
 from metaprime.peft.method import Method, MethodConfig
-from metaprime.peft.sparse import CHANGE, FU, BudgetConfig, RandomMaskConfig, Share, check_budget, largest
-from metaprime.peft.weights import Weights, change_weights, changeable
+from metaprime.peft.sparse import FU, BudgetConfig, RandomMaskConfig, Share, check_budget, largest
+from metaprime.peft.weights import CHANGE, Weights, change_weights, changeable
 from metaprime.types import Params, Sites
 
 STRETCH = (-1.5, 1.5)

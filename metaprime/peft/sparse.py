@@ -22,11 +22,8 @@ from pydantic import Field
 from torch import nn
 
 from metaprime.peft.method import Method, MethodConfig
-from metaprime.peft.weights import Weights, change_weights, changeable
+from metaprime.peft.weights import CHANGE, Weights, change_weights, changeable
 from metaprime.types import Gradients, MetaprimeError, Params, Sites
-
-CHANGE = "change"
-"""The one module of a change of weights."""
 
 Share = Annotated[float, Field(gt=0, le=1)]
 

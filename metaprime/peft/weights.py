@@ -18,6 +18,9 @@ from torch import nn
 from metaprime.per_episode import along, linear, rows
 from metaprime.types import Sites
 
+CHANGE = "change"
+"""The one module of a change of weights, by its name in the adapter."""
+
 
 @dataclass(frozen=True)
 class Weights:

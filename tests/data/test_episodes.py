@@ -155,6 +155,30 @@ def test_support_sentences_share_an_inner_step_by_length_in_an_order_the_episode
     assert len(orders) > 2  # no inner step always has the long ones
 
 
+def test_a_length_band_keeps_the_distribution_of_sentences_and_puts_like_by_like() -> None:
+    """Over many meta-steps every sentence comes as often; within one their lengths are neighbours."""
+    shape = replace(SHAPE, bands=2)
+    banded, free = (Episodes(pools(aa=40, bb=40), own, 1) for own in (shape, SHAPE))
+    counts: Counter[int] = Counter()
+    spreads: dict[str, list[int]] = {"banded": [], "free": []}
+    for step in range(400):
+        for name, episodes in (("banded", banded), ("free", free)):
+            rows = [row for index in range(4) for row in episodes.draw(step, index)[1]]
+            lengths = [len(row.windows[0].input_ids) for row in rows]
+            spreads[name].append(max(lengths) - min(lengths))
+            counts.update([first_id(row) for row in rows] if name == "banded" else [])
+    assert len(counts) == 80
+    drawn = np.array(list(counts.values()))
+    expected = 400 * 4 * SHAPE.sentences / 80
+    assert abs(drawn / expected - 1).max() < 0.25
+    assert np.mean(spreads["banded"]) < 0.7 * np.mean(spreads["free"])
+
+
+def test_a_band_that_is_too_small_names_the_language() -> None:
+    with pytest.raises(MetaprimeError, match=r"'aa' has 9 different sentences in the smallest of 2 .*length_bands"):
+        Episodes(pools(aa=19, bb=60), replace(SHAPE, bands=2), 1)
+
+
 def _fits(lengths_TNB: np.ndarray, order: tuple[int, ...]) -> bool:
     """Whether the steps of all episodes, taken in this order, have ever longer sentences."""
     taken = lengths_TNB[:, list(order)]

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from metaprime.config import Config, OuterConfig, dump_config, load_config, override
+from metaprime.loops import adapting
 from metaprime.loops import prime as module
 from metaprime.loops.checkpoint import newest_checkpoint
 from metaprime.loops.compute import Spent, reckoned
@@ -121,13 +122,13 @@ def test_one_line_of_metrics_for_each_step(primed_run: Config) -> None:
 def test_a_line_says_how_many_positions_went_through_the_encoder(
     tiny: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected, honest = [], module._moved
+    expected, honest = [], adapting._moved
 
     def watched(batch: MetaBatch, device: torch.device) -> MetaBatch:
         expected.append(sum(math.prod(tensors["labels"].shape) for tensors in (*batch.support, batch.query)))
         return honest(batch, device)
 
-    monkeypatch.setattr(module, "_moved", watched)
+    monkeypatch.setattr(adapting, "_moved", watched)
     prime(tiny(tmp_path / "run", *QUICK))
     assert [line["subwords"] for line in metrics(tmp_path / "run")] == expected
     assert len(set(expected)) == 2

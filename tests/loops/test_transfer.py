@@ -14,8 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from metaprime.config import Config, override
 from metaprime.evaluation.records import comparable, read_record
-from metaprime.loops import held_out, transfer_record
-from metaprime.loops import transfer as module
+from metaprime.loops import transfer_record, tune_together
 from metaprime.loops.held_out import HeldOut
 from metaprime.loops.predict import predict
 from metaprime.loops.prime import prime
@@ -187,14 +186,14 @@ def test_predictions_stand_beside_words_and_gold(finished: tuple[Config, list[di
 def test_a_theta_that_moves_under_a_freezing_method_is_reported(
     primed_run: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = module.fine_tune
+    honest = tune_together.fine_tune
 
     def careless(model: Any, task: Any, backbone: Params, *rest: Any, **named: Any) -> Any:
         with torch.no_grad():
             next(iter(backbone.values())).add_(1e-3)
         return honest(model, task, backbone, *rest, **named)
 
-    monkeypatch.setattr(module, "fine_tune", careless)
+    monkeypatch.setattr(tune_together, "fine_tune", careless)
     with pytest.raises(MetaprimeError, match="theta changed although pfeiffer freezes it"):
         transfer(elsewhere(primed_run, tmp_path / "run", "transfer.methods=pfeiffer"))
     assert not (tmp_path / "run").exists()
@@ -211,15 +210,15 @@ def test_two_equal_runs_differ_in_the_volatile_block_only(
     finished: tuple[Config, list[dict[str, Any]]], tmp_path: Path
 ) -> None:
     config, records = finished
-    again = override(config, f"run.output={tmp_path / 'again'}", "transfer.seeds=[1]", "transfer.shots=[8]")
-    repeated = {record["cell"]["method"]: record for record in transfer(again)}
+    again = override(config, f"run.output={tmp_path / 'again'}", "transfer.shots=[8]")
+    repeated = {r["cell"]["method"]: r for r in transfer(again) if r["cell"]["transfer_seed"] == 1}
     chosen = [r for r in records if (r["cell"]["shots"], r["cell"]["transfer_seed"]) == (8, 1)]
     assert len(chosen) == len(ALL)
     for record in chosen:
         method = record["cell"]["method"]
         other = repeated[method]
         assert other["volatile"] != record["volatile"]
-        # Which other cells were asked for, and ran before this one, is no property of it.
+        # Which other cells were asked for is no property of it, but for those that it shared its passes with.
         assert strip(other) == strip(record)
         for name in ("predictions.jsonl", "metaprime.safetensors"):
             both = [
@@ -227,6 +226,35 @@ def test_two_equal_runs_differ_in_the_volatile_block_only(
                 for where in (config, again)
             ]
             assert both[0].read_bytes() == both[1].read_bytes(), (method, name)
+
+
+def test_runs_that_shared_their_passes_end_as_they_do_alone(
+    finished: tuple[Config, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    config, records = finished
+    alone = transfer(override(config, f"run.output={tmp_path / 'alone'}", "transfer.seeds=[1]", "transfer.shots=[8]"))
+    beside = [r for r in records if (r["cell"]["shots"], r["cell"]["transfer_seed"]) == (8, 1)]
+    assert {record["training"]["at_once"] for record in alone} == {1}
+    assert {record["training"]["at_once"] for record in beside} == {1, 2}
+    for one, other in zip(alone, beside, strict=True):
+        assert one["digest"] == other["digest"]
+        assert one["training"]["last_loss"] == pytest.approx(other["training"]["last_loss"], rel=1e-3)
+        assert one["training"]["flops"] == pytest.approx(other["training"]["flops"], rel=0.5)  # of neighbours' padding
+
+
+def test_a_cell_that_is_made_again_is_made_beside_its_neighbours(
+    finished: tuple[Config, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    """To the last bit, whichever of them are there already."""
+    config, _ = finished
+    shutil.copytree(config.run.output, tmp_path / "run")
+    lost = tmp_path / "run" / "transfer" / "primed" / "qai-pfeiffer-k8-s1"
+    shutil.rmtree(lost)
+    transfer(override(config, f"run.output={tmp_path / 'run'}"))
+    kept = Path(config.run.output) / "transfer" / "primed" / lost.name
+    for name in ("predictions.jsonl", "metaprime.safetensors"):
+        assert (lost / name).read_bytes() == (kept / name).read_bytes()
+    assert strip(read_record(lost / "record.json")) == strip(read_record(kept / "record.json"))
 
 
 def test_seeds_draw_other_sentences(finished: tuple[Config, list[dict[str, Any]]]) -> None:
@@ -338,15 +366,15 @@ def test_the_base_encoder_needs_no_priming(tiny: MakeConfig, tmp_path: Path) -> 
 def start_of(config: Config, monkeypatch: pytest.MonkeyPatch) -> Params:
     """The values fine-tuning starts from, caught on their way in."""
     caught: list[Params] = []
-    honest = module.fine_tune
+    honest = tune_together.fine_tune
 
     def watched(model: Any, task: Any, backbone: Params, start: Params, *rest: Any, **named: Any) -> Any:
         caught.append({name: value.clone() for name, value in start.items()})
         return honest(model, task, backbone, start, *rest, **named)
 
-    monkeypatch.setattr(module, "fine_tune", watched)
+    monkeypatch.setattr(tune_together, "fine_tune", watched)
     transfer(config)
-    monkeypatch.setattr(module, "fine_tune", honest)
+    monkeypatch.setattr(tune_together, "fine_tune", honest)
     return caught[0]
 
 
@@ -432,13 +460,14 @@ def test_rates_are_chosen_by_the_fine_tuning_they_are_for(
     primed_run: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     moved = []
-    honest = held_out.fine_tune
+    honest = tune_together.fine_tune
 
-    def watched(model: Any, task: Any, backbone: Params, start: Params, *rest: Any) -> Any:
-        moved.append({name.split(".")[0] for name in start})
-        return honest(model, task, backbone, start, *rest)
+    def watched(model: Any, task: Any, backbone: Params, start: Params, *rest: Any, count: bool = False) -> Any:
+        if not count:  # one that is kept
+            moved.append({name.split(".")[0] for name in start})
+        return honest(model, task, backbone, start, *rest, count=count)
 
-    monkeypatch.setattr(held_out, "fine_tune", watched)
+    monkeypatch.setattr(tune_together, "fine_tune", watched)
     transfer(elsewhere(primed_run, tmp_path / "run", f"transfer.methods=[{method}]", "transfer.lr=[0.01, 0.02]"))
     assert moved == [{"backbone", "head"} if method == "full" else {"head"}] * 2
 

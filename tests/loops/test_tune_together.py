@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from metaprime.config import Config, TransferConfig
+from metaprime.loops import tune_together as together
 from metaprime.loops.build import build_model, build_task, priming_rows
 from metaprime.loops.finetune import fine_tune
-from metaprime.loops.tune_together import Tuning, may_go_together, tune_together
+from metaprime.loops.tune_together import AT_ONCE, Tuning, go_together, tune, tune_together
 from metaprime.models.encoder import load_encoder
 from metaprime.models.primable import PrimableModel, initial_values, partition
 from metaprime.peft import METHODS
@@ -36,40 +39,76 @@ def bench(request: pytest.FixtureRequest, tiny: MakeConfig, tmp_path: Path) -> B
     for place, language in enumerate(LANGUAGES):
         draw = torch_stream(place, "start")
         start = initial_values(model, "adapter", draw) | initial_values(model, "head", draw)
-        runs.append(Tuning(start, rows[language][: 6 + place], place, language))
+        runs.append(Tuning(rows[language][: 6 + place], place, language, partial(dict, start)))
     return model, task, partition(model).backbone, runs
 
 
 def one_by_one(bench: Bench, settings: TransferConfig) -> list[Params]:
     *given, runs = bench
-    return [fine_tune(*given, run.start, run.rows, settings, 1e-2, run.seed, run.language).values for run in runs]
+    return [fine_tune(*given, run.start(), run.rows, settings, 1e-2, run.seed, run.language).values for run in runs]
 
 
 @pytest.mark.parametrize(("steps", "tolerance"), [(1, 1e-5), (8, 1e-3)])
 def test_each_ends_where_it_ends_alone(bench: Bench, steps: int, tolerance: float) -> None:
     model, task, backbone, runs = bench
     settings = SETTINGS.model_copy(update={"steps": steps})
-    assert may_go_together(model, settings, runs)
-    together = tune_together(model, task, backbone, runs, settings, 1e-2)
-    for run, values, expected in zip(runs, together, one_by_one(bench, settings), strict=True):
+    found = tune_together(model, task, backbone, runs, settings, 1e-2)
+    for run, one, expected in zip(runs, found, one_by_one(bench, settings), strict=True):
+        values = one.values
         assert values.keys() == expected.keys()
-        moved = torch.cat([(expected[name] - run.start[name]).flatten() for name in expected])
+        moved = torch.cat([(expected[name] - run.start()[name]).flatten() for name in expected])
         off = torch.cat([(values[name] - expected[name]).flatten() for name in expected])
         assert off.norm() < tolerance * moved.norm()
 
 
-def test_only_what_can_goes_together(bench: Bench) -> None:
-    model, _, backbone, runs = bench
-    assert not may_go_together(model, SETTINGS.model_copy(update={"stop": "development"}), runs)
-    assert not may_go_together(model, SETTINGS, runs[:1])
-    assert not may_go_together(model, SETTINGS.model_copy(update={"batch": 7}), runs)  # one has six sentences alone
-    full = [Tuning(run.start | backbone, run.rows, run.seed, run.language) for run in runs]
-    assert not may_go_together(model, SETTINGS, full)
+def test_only_what_can_goes_together(bench: Bench, tiny: MakeConfig, tmp_path: Path) -> None:
+    model, task, _, runs = bench
+    assert go_together(model, SETTINGS, runs)
+    assert not go_together(model, SETTINGS.model_copy(update={"stop": "development"}), runs)
+    assert not go_together(model, SETTINGS, runs[:1])
+    assert not go_together(model, SETTINGS.model_copy(update={"batch": 7}), runs)  # one has six sentences alone
+    encoder = load_encoder(tiny(tmp_path / "unused").encoder.name)
+    for name in ("full", "head", "random_mask"):  # nothing that differs, or weights of the encoder's size
+        other = build_model(encoder, task, METHODS[name].config(), runs[0].rows)
+        assert not go_together(other, SETTINGS, runs)
+
+
+def test_runs_share_passes_where_that_is_less_work(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which costs a pass of its own a thousand sub-words, and then none: the padding to the longest of all remains."""
+    model, _, _, runs = bench
+    monkeypatch.setattr(together, "PASS", 1000)
+    assert go_together(model, SETTINGS, runs)
+    monkeypatch.setattr(together, "PASS", 0)
+    assert not go_together(model, SETTINGS, runs)
+
+
+def test_more_than_may_share_a_pass_go_in_groups(bench: Bench) -> None:
+    model, task, backbone, runs = bench
+    many = [runs[place % 3] for place in range(AT_ONCE + 3)]
+    settings = SETTINGS.model_copy(update={"steps": 1})
+    found = list(tune(model, task, backbone, many, settings, 1e-2, count=True))
+    assert [one.at_once for one in found] == [AT_ONCE] * AT_ONCE + [3] * 3
+    assert {one.steps for one in found} == {1}
+    assert all(one.flops for one in found)
+    for one, expected in zip(found, [*one_by_one(bench, settings)] * 4, strict=False):
+        for name, value in one.values.items():
+            torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-4)
+
+
+def test_flops_of_all_are_those_of_each(bench: Bench) -> None:
+    """Where nothing is padded: the same sentences for everyone."""
+    model, task, backbone, runs = bench
+    alike = [replace(run, rows=runs[0].rows[:4], seed=0, language="qaa") for run in runs]
+    settings = SETTINGS.model_copy(update={"steps": 2})
+    found = tune_together(model, task, backbone, alike, settings, 1e-2, count=True)
+    start, rows = alike[0].start(), alike[0].rows
+    alone = fine_tune(model, task, backbone, start, rows, settings, 1e-2, 0, "qaa", count=True)
+    assert [one.flops for one in found] == [pytest.approx(alone.flops)] * 3
 
 
 def test_a_loss_that_is_not_finite_names_its_language(bench: Bench) -> None:
     model, task, backbone, runs = bench
-    broken = {name: torch.full_like(value, torch.nan) for name, value in runs[1].start.items()}
-    runs = [runs[0], Tuning(broken, runs[1].rows, 1, "qab"), runs[2]]
+    broken = {name: torch.full_like(value, torch.nan) for name, value in runs[1].start().items()}
+    runs = [runs[0], replace(runs[1], start=lambda: broken), runs[2]]
     with pytest.raises(MetaprimeError, match="language 'qab': the loss is nan at step 1"):
         tune_together(model, task, backbone, runs, SETTINGS, 1e-2)

@@ -15,13 +15,14 @@ from safetensors.torch import load_file
 
 from metaprime.config import Config, TransferConfig, override
 from metaprime.data.episodes import sample
+from metaprime.loops.adapting import _noised
 from metaprime.loops.assemble import assemble
 from metaprime.loops.build import build_model, build_task, priming_rows
 from metaprime.loops.carrying import starting_values
 from metaprime.loops.finetune import fine_tune
 from metaprime.loops.held_out import start_values
 from metaprime.loops.predict import predict
-from metaprime.loops.prime import _noised, prime
+from metaprime.loops.prime import prime
 from metaprime.loops.transfer import transfer
 from metaprime.models.encoder import load_encoder
 from metaprime.models.primable import PrimableModel, functional_loss, partition

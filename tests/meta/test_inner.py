@@ -12,7 +12,7 @@ from torch import nn
 from torch.func import functional_call
 
 from metaprime.meta.inner import episode_gradients
-from metaprime.meta.learner import Outcome, Settings, added
+from metaprime.meta.learner import Outcome, Settings
 from metaprime.types import Batch, Loss, MetaBatch, MetaprimeError, Params
 
 T, STEPS, INNER_LR = 3, 3, 0.5
@@ -188,7 +188,7 @@ def test_parts_add_up_to_the_whole(toy: Toy, loss: Loss, batched: bool, parts: t
         mine = {name: value[held] for name, value in start.items()}
         found.append(episode_gradients(loss, theta(toy), mine, slice_of_it, settings))
     dictionaries = ("gradients", "mean_fast", "last_fast")
-    total = {name: added([getattr(part, name) for part in found]) for name in dictionaries}
+    total = {name: _added([getattr(part, name) for part in found]) for name in dictionaries}
     losses = {name: sum(getattr(part, name) for part in found) for name in ("query_loss", "support_loss")}
     assert_equal(Outcome(**total, **losses), whole)
 
@@ -241,3 +241,7 @@ def test_without_support_the_query_is_taken_at_the_start(toy: Toy, loss: Loss) -
     expected = torch.stack([loss(theta(toy), one(starts(toy), place), one(batch.query, place)) for place in range(T)])
     torch.testing.assert_close(found.query_loss, expected.detach(), rtol=0, atol=1e-14)
     assert torch.equal(found.support_loss, torch.zeros(T, 2, dtype=torch.float64))
+
+
+def _added(parts: list[Params]) -> Params:
+    return {name: torch.stack([part[name] for part in parts]).sum(0) for name in parts[0]} if parts else {}

@@ -9,7 +9,7 @@ from torch import nn
 from torch.func import functional_call
 
 from metaprime.meta import LEARNERS, Settings
-from metaprime.meta.learner import added, grouped
+from metaprime.meta.learner import Outcome, grouped, plus
 from metaprime.types import Batch, MetaBatch, Params
 
 T, TAGS, WORDS = 4, 3, 12
@@ -83,7 +83,13 @@ def test_names_are_grouped_by_their_first_part() -> None:
     assert grouped(names, ()) == []
 
 
-def test_sums_are_by_name() -> None:
-    one, other = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor(3.0)}, {"b": torch.tensor(4.0), "a": torch.ones(2)}
-    torch.testing.assert_close(added([one, other]), {"a": torch.tensor([2.0, 3.0]), "b": torch.tensor(7.0)})
-    assert added([]) == {}
+def test_sums_are_by_name_and_leave_tensors_alone() -> None:
+    def part(a: torch.Tensor, b: torch.Tensor) -> Outcome:
+        return Outcome({"a": a, "b": b}, {"b": b}, {}, b, b)
+
+    shared = torch.tensor([1.0, 2.0])
+    found = plus(part(shared, shared), part(torch.ones(2), torch.tensor([3.0, 4.0])))
+    torch.testing.assert_close(found.gradients, {"a": torch.tensor([2.0, 3.0]), "b": torch.tensor([4.0, 6.0])})
+    torch.testing.assert_close(found.mean_fast["b"], torch.tensor([4.0, 6.0]))
+    torch.testing.assert_close(found.query_loss, torch.tensor([4.0, 6.0]))
+    assert shared.tolist() == [1.0, 2.0]  # two gradients may be one tensor

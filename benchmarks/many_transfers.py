@@ -1,0 +1,154 @@
+"""python benchmarks/many_transfers.py [--rounds 9]: several adapter runs over one frozen encoder, together and one by one.
+
+Training steps (forward, backward, clipping, AdamW) of E runs of B sentences of L sub-words each, as `transfer` takes them. From
+the times, what a pass costs beside its sub-words: `tune_together.PASS`. Results: benchmarks/results/many_transfers.json and .md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from meta_step import RESULTS
+from problem import TAGS, VOCABULARY, Problem, Shape, Size, make_problem, measure
+from timing import Quartiles, in_turn, machine, quartiles
+from torch import nn
+
+from metaprime.config import TransferConfig
+from metaprime.data.encoding import collate
+from metaprime.loops.finetune import fine_tune
+from metaprime.loops.tune_together import PASS, Tuning, tune_together
+from metaprime.streams import stream
+from metaprime.tasks.task import Task
+from metaprime.types import Row, Sentence, Window
+
+SHAPES = ((4, 16), (4, 32), (8, 32), (16, 32), (16, 64))
+"""B sentences of L sub-words."""
+RUNS = (2, 8)
+STEPS = 4
+
+
+def sentences(count: int, length: int, seed: int) -> list[Row]:
+    """Rows of random sub-words, all of one length: padding is another matter, and none here."""
+    draw = stream(seed, "sentences")
+
+    def row() -> Row:
+        ids = tuple(int(number) for number in draw.integers(5, VOCABULARY, length))
+        labels = tuple(int(number) for number in draw.integers(0, TAGS, length))
+        window = Window(ids, tuple(range(length)), tuple(range(length)), labels)
+        return Row((window,), Sentence(("",) * length, ("O",) * length))
+
+    return [row() for _ in range(count)]
+
+
+def make_task() -> Task:
+    """A task that is read and measured, and scores nothing."""
+
+    def unused(*_: Any) -> Any:
+        raise NotImplementedError
+
+    return Task(
+        name="random sub-words",
+        labels=("O",) * TAGS,
+        encode=unused,
+        collate=lambda rows: collate(rows, 0),
+        new_head=lambda *_: nn.Identity(),
+        measure=measure,
+        decode=unused,
+        score=unused,
+    )
+
+
+def compare(problem: Problem, runs: int, sentences_each: int, length: int, rounds: int) -> dict[str, Any]:
+    """Seconds per run in either way, and their ratio."""
+    settings, task = TransferConfig(steps=STEPS, batch=sentences_each), make_task()
+    start = {name: value[0] for name, value in problem.start.items()}
+    tunings = [
+        Tuning(sentences(2 * sentences_each, length, seed), seed, "", lambda: dict(start)) for seed in range(runs)
+    ]
+    given = (problem.ours, task, problem.backbone)
+
+    def alone() -> None:
+        for run in tunings:
+            fine_tune(*given, run.start(), run.rows, settings, 1e-3, run.seed, run.language)
+
+    works: dict[str, Callable[[], Any]] = {
+        "alone": alone,
+        "together": lambda: tune_together(*given, tunings, settings, 1e-3),
+    }
+    took = {name: np.array(seconds) for name, seconds in in_turn(works, rounds).items()}
+    return {
+        "runs": runs,
+        "batch": [sentences_each, length],
+        "seconds": {name: vars(quartiles(seconds / runs / STEPS)) for name, seconds in took.items()},
+        "faster": vars(quartiles(took["alone"] / took["together"])),
+    }
+
+
+def pass_cost(found: list[dict[str, Any]]) -> float:
+    """s0 of seconds = c (s0 + sub-words), fitted to the passes of single runs by least squares, each weighed by its inverse."""
+    singles = {tuple(one["batch"]): one["seconds"]["alone"]["middle"] for one in found}
+    s = np.array([batch[0] * batch[1] for batch in singles], dtype=np.float64)
+    t = np.array(list(singles.values()))
+    constant, slope = np.linalg.lstsq(np.stack([1 / t, s / t], axis=1), np.ones_like(t), rcond=None)[0]
+    return float(constant / slope)
+
+
+def as_markdown(result: Mapping[str, Any]) -> str:
+    size = result["size"]
+    lines = [
+        "# Many transfers in one pass",
+        "",
+        f"`{result['command']}`: {size['layers']} layers x {size['hidden']}, Pfeiffer adapters of 48, float32; "
+        f"{result['machine']['device']}, {result['machine']['threads']} thread(s). Training steps of E runs with B sentences "
+        "of L sub-words each: how much faster together than one after another, median and quartiles over rounds.",
+        "",
+        "| B x L | " + " | ".join(f"E = {runs}" for runs in RUNS) + " | ms per step of a run, alone |",
+        f"|---|{'---:|' * (len(RUNS) + 1)}",
+    ]
+    for batch in SHAPES:
+        own = [one for one in result["found"] if tuple(one["batch"]) == batch]
+        faster = " | ".join(f"{Quartiles(**one['faster'])} x" for one in own)
+        lines.append(f"| {batch[0]} x {batch[1]} | {faster} | {1000 * own[-1]['seconds']['alone']['middle']:.1f} |")
+    lines += [
+        "",
+        f"A pass costs, beside its sub-words, as much as {result['pass']:.0f} sub-words (`tune_together.PASS` is {PASS}).",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    size = Size(12, 768, 12) if device == "cuda" else Size()
+    problem, found = make_problem(Shape(1, 4, 16, 1), size, device), []
+    for batch in SHAPES:
+        for runs in RUNS:
+            found.append(compare(problem, runs, *batch, given.rounds))
+            print(found[-1], flush=True)
+    result = {
+        "command": " ".join(["python", *sys.argv]),
+        "size": vars(size),
+        "machine": machine(device),
+        "found": found,
+        "pass": pass_cost(found),
+    }
+    given.out.mkdir(exist_ok=True)
+    (given.out / "many_transfers.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    (given.out / "many_transfers.md").write_text(as_markdown(result), encoding="utf-8")
+    print(as_markdown(result))
+
+
+if __name__ == "__main__":
+    main()

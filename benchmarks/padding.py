@@ -1,0 +1,118 @@
+"""python benchmarks/padding.py SOURCE ENCODER LANGUAGE...: how much of what the encoder reads is padding, on real episodes.
+
+SOURCE as in a config, for example parquet:data/wikiann; ENCODER a folder, whose tokenizer cuts the words. The share of positions
+that are padding, of support batches and of all, for episodes of the default shape: support sentences as they were drawn, sorted
+within the episode before they are split into inner steps (what metaprime does), and drawn from length bands beside it. Results:
+benchmarks/results/padding.json and .md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from meta_step import RESULTS
+from timing import machine
+
+from metaprime.config import load_config
+from metaprime.data.episodes import Episodes, EpisodeShape
+from metaprime.loops.build import build_task, priming_rows
+from metaprime.models.encoder import load_encoder
+from metaprime.types import Batch, Row
+
+STEPS, BANDS = 300, (1, 4, 8)
+
+
+class Unsorted(Episodes):
+    """Support sentences in the order in which they were drawn."""
+
+    def _by_length(self, support: list[Row], step: int) -> list[Row]:
+        return support
+
+
+def padding(batches: list[Batch]) -> float:
+    """Share of positions without a sub-word."""
+    positions = sum(batch["attention_mask"].numel() for batch in batches)
+    return 1 - sum(int(batch["attention_mask"].sum()) for batch in batches) / positions
+
+
+def measure(kind: type[Episodes], pools: dict[str, list[Row]], shape: EpisodeShape, collate: Any) -> dict[str, float]:
+    episodes = kind(pools, shape, 0)
+    began = time.perf_counter()
+    drawn = [episodes.meta_batch(step, range(shape.episodes), collate) for step in range(STEPS)]
+    seconds = time.perf_counter() - began
+    support = [tensors for batch in drawn for tensors in batch.support]
+    size, alone = shape.support, []
+    for step in range(STEPS):
+        for index in range(shape.episodes):
+            rows = episodes.draw(step, index)[1]
+            alone += [collate(rows[first : first + size]) for first in range(0, size * shape.steps, size)]
+    return {
+        "alone": padding(alone),
+        "support": padding(support),
+        "all": padding([*support, *(batch.query for batch in drawn)]),
+        "episodes_per_second": STEPS * shape.episodes / seconds,
+    }
+
+
+def _line(name: str, one: dict[str, float], plain: dict[str, float]) -> str:
+    shares = [f"{100 * one[key]:.1f} % ({one[key] / plain[key]:.2f})" for key in ("alone", "support", "all")]
+    return f"| {name} | {' | '.join(shares)} | {one['episodes_per_second']:.0f} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source")
+    parser.add_argument("encoder")
+    parser.add_argument("languages", nargs="+")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    config = load_config(
+        None,
+        [
+            f"data.source={given.source}",
+            f"data.languages={json.dumps(given.languages)}",
+            "data.validation_languages=[]",
+            "data.target_languages=[]",
+            "data.label_map={DATE: O, MISC: O}",
+            f"encoder.name={given.encoder}",
+        ],
+    )
+    task = build_task(config, load_encoder(given.encoder))
+    pools = priming_rows(config, task)
+    own = config.episodes
+    shape = EpisodeShape(own.per_step, own.support, config.inner.steps, own.query, own.tau)
+    kinds: dict[str, tuple[type[Episodes], int]] = {"as drawn": (Unsorted, 1)}
+    kinds |= {"sorted within the episode" + (f", {n} length bands" if n > 1 else ""): (Episodes, n) for n in BANDS}
+    found = {}
+    for name, (kind, bands) in kinds.items():
+        banded = EpisodeShape(**{**vars(shape), "bands": bands})
+        found[name] = measure(kind, pools, banded, task.collate)
+    shown = (shape.episodes, shape.support, shape.steps, shape.query)
+    result = {"command": " ".join(["python", *sys.argv]), "machine": machine("cpu"), "shape": shown, "found": found}
+    given.out.mkdir(exist_ok=True)
+    (given.out / "padding.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    plain = found["as drawn"]
+    text = [
+        "# Padding",
+        "",
+        f"`{result['command']}`: {STEPS} meta-steps of {shape.episodes} episodes, {shape.steps} support batches of "
+        f"{shape.support} sentences and {shape.query} query sentences each. Shares of positions that are padding, in brackets "
+        "relative to the order as drawn.",
+        "",
+        "| support sentences | an episode's support batches, by themselves | stacked over a meta-step's episodes | all batches | "
+        "episodes drawn and padded per second |",
+        "|---|---:|---:|---:|---:|",
+        *(_line(name, one, plain) for name, one in found.items()),
+        "",
+    ]
+    (given.out / "padding.md").write_text("\n".join(text), encoding="utf-8")
+    print("\n".join(text))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""One meta-step of a priming run before its outer step: draw the episodes, adapt, add up over the processes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from metaprime.loops.assemble import Run
+from metaprime.loops.carrying import rules_of, starting_values
+from metaprime.loops.compute import Spent, counted, of_all, subwords
+from metaprime.loops.finetune import noise_keys, to_device
+from metaprime.loops.outer import summed
+from metaprime.meta import LEARNERS, Outcome
+from metaprime.types import NOISE, Loss, MetaBatch
+
+
+def adapted(run: Run, loss: Loss, step: int, *, count: bool = False) -> tuple[Outcome, Spent]:
+    """What the episodes of meta-step `step` come to; this process adapts its share. With `count` the FLOPs are counted."""
+    batch = meta_batch(run, step)
+    start = starting_values(run.model, run.state, rules_of(run.config), run.config.run.seed, step, batch.indices)
+    given = (loss, run.state.backbone, start, batch, run.settings)
+    outcome, flops = counted(count, run.plain_step if count else run.meta_step, *given)
+    if count and run.plain_step is not run.meta_step:  # what is compiled cannot be counted: that was beside it
+        outcome = run.meta_step(*given)
+    spent = of_all(Spent(subwords(*batch.support, batch.query), flops), run.accelerator)
+    return summed(outcome, run.accelerator), spent
+
+
+def meta_batch(run: Run, step: int) -> MetaBatch:
+    """This process's share of a meta-step's episodes, on its device."""
+    mine = range(run.accelerator.process_index, run.config.episodes.per_step, run.accelerator.num_processes)
+    drawn = run.episodes.meta_batch(step, mine, run.task.collate, run.task.corrupt)
+    return _noised(_moved(drawn, run.accelerator.device), run, step)
+
+
+def _moved(batch: MetaBatch, device: torch.device) -> MetaBatch:
+    support = tuple(to_device(tensors, device) for tensors in batch.support)
+    return replace(batch, support=support, query=to_device(batch.query, device))
+
+
+def _noised(batch: MetaBatch, run: Run, step: int) -> MetaBatch:
+    """What the inner loop trains on with keys, by episode and inner step, for whatever the method draws in training."""
+    if not run.model.noisy:
+        return batch
+    trained = []
+    trains_on_query = not LEARNERS[run.config.learner.name].second_order  # Reptile: one more inner step
+    for inner, tensors in enumerate((*batch.support, *((batch.query,) if trains_on_query else ()))):
+        own = ({name: value[place] for name, value in tensors.items()} for place in range(len(batch.indices)))
+        keys = [
+            noise_keys(part, run.config.run.seed, step, index, inner)
+            for part, index in zip(own, batch.indices, strict=True)
+        ]
+        trained.append({**tensors, NOISE: torch.stack([one[NOISE] for one in keys])})
+    steps = len(batch.support)
+    return replace(batch, support=tuple(trained[:steps]), query=trained[steps] if trains_on_query else batch.query)

@@ -1,0 +1,47 @@
+"""A meta-step as one compiled program: inner loop, query pass and both gradients, traced whole by `torch.compile`.
+
+Compiling the model alone would not do: a compiled forward pass has no second derivative, and what a small episode waits for is
+mostly the launch of many small kernels, which is outside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch._dynamo.exc import BackendCompilerFailed, TorchDynamoException
+
+from metaprime.meta.learner import MetaStep, Outcome, Settings
+from metaprime.types import Loss, MetaBatch, MetaprimeError, Params
+
+BACKEND = "inductor"
+
+
+def compiled(step: MetaStep) -> MetaStep:
+    """The same meta-step, compiled when it is first called, for any number of windows and any length.
+
+    Raises:
+        MetaprimeError: when called, if torch cannot compile it whole.
+    """
+    traced = torch.compile(step, fullgraph=True, backend=BACKEND)
+
+    def run(loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings: Settings) -> Outcome:
+        for tensors in (*batch.support, batch.query):
+            for tensor in tensors.values():
+                for dimension in range(1, tensor.dim()):
+                    torch._dynamo.maybe_mark_dynamic(tensor, dimension)
+        nameless = replace(
+            batch, languages=("",) * len(batch.languages)
+        )  # or each set of languages would be compiled for
+        try:
+            with torch._dynamo.config.patch(trace_autograd_ops=True):
+                found = traced(loss, backbone, start, nameless, settings)
+        except (TorchDynamoException, BackendCompilerFailed) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise MetaprimeError(
+                f"inner.compile: torch cannot compile this meta-step ({reason}): set it to false"
+            ) from error
+        assert isinstance(found, Outcome)
+        return found
+
+    return run

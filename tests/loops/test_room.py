@@ -1,0 +1,90 @@
+"""How many episodes at a time: by memory, and on a CPU by the sub-words of a pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch.profiler import ProfilerActivity, profile
+
+from metaprime.config import Config
+from metaprime.loops import room
+from metaprime.loops.adapting import meta_batch
+from metaprime.loops.assemble import Run, assemble
+from metaprime.loops.carrying import rules_of, starting_values
+from metaprime.loops.room import CPU_SUBWORDS, available, fitted, kept_for_backward, longest_episode
+from metaprime.meta import Settings
+from metaprime.meta.inner import at_a_time
+from metaprime.models.primable import functional_loss
+from metaprime.types import Row
+
+MakeConfig = Callable[..., Config]
+SETTINGS = Settings(inner_lr=0.1)
+
+
+def rows_of(run: Run) -> dict[str, list[Row]]:
+    return {name: [row for group in groups for row in group] for name, groups in run.episodes.pools.items()}
+
+
+def kept(run: Run, steps: int = 0, **changes: object) -> int:
+    loss = functional_loss(run.model, run.task.measure)
+    start = starting_values(run.model, run.state, rules_of(run.config), 0, 0, (0,))
+    batch = longest_episode(run.task, rows_of(run), run.episodes.shape, steps, torch.device("cpu"))
+    return kept_for_backward(run.meta_step, loss, run.state, start, batch, replace(run.settings, **changes))  # type: ignore[arg-type]
+
+
+def test_memory_and_on_a_cpu_sub_words_say_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "available", lambda _: 1000)
+    on_cpu = Accelerator()
+    assert fitted(SETTINGS, 100, 50, on_cpu).chunk == 6  # 0.8 x 1000 - 4 x 50 leaves room for six
+    assert fitted(SETTINGS, 5000, 50, on_cpu).chunk == 1  # one at least: it may be wrong
+    assert fitted(SETTINGS, 100, 50, on_cpu).subwords == CPU_SUBWORDS
+
+
+def test_no_pass_has_more_sub_words_than_help_but_one_episode(tiny: MakeConfig, tmp_path: Path) -> None:
+    run = assemble(tiny(tmp_path / "run", "episodes.per_step=4"), Accelerator())
+    batch = meta_batch(run, 0)
+    each = max(tensors["labels"][0].numel() for tensors in (*batch.support, batch.query))
+    for subwords, expected in ((each - 1, 1), (each, 1), (2 * each, 2), (3 * each + 1, 3)):
+        assert at_a_time(batch, replace(SETTINGS, subwords=subwords)) == expected
+    assert at_a_time(batch, replace(SETTINGS, subwords=3 * each, chunk=2)) == 2
+    assert at_a_time(batch, SETTINGS) == 4
+    assert at_a_time(batch, replace(SETTINGS, batched=False)) == 1
+
+
+def test_what_an_episode_keeps_is_what_is_allocated_for_it(tiny: MakeConfig, tmp_path: Path) -> None:
+    """Against torch's own account of the memory that a forward pass has taken when it ends."""
+    run = assemble(tiny(tmp_path / "run"), Accelerator())
+    loss = functional_loss(run.model, run.task.measure)
+    start = starting_values(run.model, run.state, rules_of(run.config), 0, 0, (0,))
+    values = {name: value[0].requires_grad_() for name, value in start.items()}
+    batch = longest_episode(run.task, rows_of(run), run.episodes.shape, 0, torch.device("cpu"))
+    query = {name: tensor[0] for name, tensor in batch.query.items()}
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        ends = loss(run.state.backbone, values, query)
+    taken = sum(event.nbytes() for event in seen.profiler.kineto_results.events() if event.name() == "[memory]")
+    assert ends.requires_grad
+    assert kept(run) == pytest.approx(taken, rel=0.15)
+
+
+def test_second_order_keeps_the_passes_of_all_inner_steps(tiny: MakeConfig, tmp_path: Path) -> None:
+    run = assemble(tiny(tmp_path / "run", "episodes.support=4", "episodes.query=4"), Accelerator())
+    one, three = kept(run), kept(run, steps=3, second_order=True)
+    assert 4 * one < three < 10 * one
+
+
+def test_a_limit_of_the_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "CGROUP", tmp_path)
+    free = available(Accelerator())
+    assert free > 2**20
+    (tmp_path / "memory.max").write_text("5000\n")
+    (tmp_path / "memory.current").write_text("2000\n")
+    assert available(Accelerator()) == 3000
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # processes of a launch share the machine
+    assert available(Accelerator()) == 1500
+    (tmp_path / "memory.max").write_text("max\n")
+    assert available(Accelerator()) > 2**19
