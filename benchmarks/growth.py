@@ -1,9 +1,8 @@
 """python benchmarks/growth.py [--rounds 5]: how a first-order meta-step's time grows, and what memory it takes.
 
 Each of T, n, B and L is doubled three times from a base shape while the others stay; the exponent is the slope of log seconds
-over log size. Memory is the peak that a process of its own comes to above what model and data take, of a meta-step and of one
-step of ordinary fine-tuning of everything on as many sub-words as one of its passes has. Results: benchmarks/results/growth.json
-and .md.
+over log size. Memory is what a process of its own comes to above what model and data take, of meta-steps and of ordinary
+fine-tuning of everything on as many sub-words as one of their passes has. Results: benchmarks/results/growth.json and .md.
 """
 
 from __future__ import annotations
@@ -19,14 +18,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from meta_step import RESULTS, ours
+from meta_step import AS_PICKED, RESULTS, ours
 from problem import Shape, Size, make_problem
 from timing import in_turn, machine, quartiles
+from torch.profiler import ProfilerActivity, profile
 
 BASE = Shape(2, 4, 32, 2)
 AXES = {"T": "episodes", "n": "steps", "B": "sentences", "L": "length"}
 DOUBLINGS = (1, 2, 4, 8)
 MEMORY_SHAPE = Shape(4, 8, 32, 5)
+PASSES = 12
 
 
 def exponents(rounds: int) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def exponents(rounds: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, field in AXES.items():
         sizes = [getattr(BASE, field) * factor for factor in DOUBLINGS]
-        works = {str(size): ours(together=True)(make_problem(replace(BASE, **{field: size}), Size())) for size in sizes}
+        works = {str(size): ours(**AS_PICKED)(make_problem(replace(BASE, **{field: size}), Size())) for size in sizes}
         took = {size: quartiles(seconds).middle for size, seconds in in_turn(works, rounds).items()}
         slope = np.polyfit(np.log(sizes), np.log(list(took.values())), 1)[0]
         found[name] = {"seconds": took, "exponent": float(slope)}
@@ -42,30 +43,41 @@ def exponents(rounds: int) -> dict[str, Any]:
     return found
 
 
-def peak(what: str) -> float:
-    """MiB above the start's, of one piece of work in this process."""
+def peak(what: str) -> dict[str, float]:
+    """MiB above the start's, of work in this process: what torch allocates at most, and what is resident after PASSES passes."""
     torch.set_num_threads(1)
     problem = make_problem(MEMORY_SHAPE, Size())
     if what == "meta-step":
-        work: Any = ours(together=True)(problem)
+        work: Any = ours(**AS_PICKED)(problem)
+        passes = MEMORY_SHAPE.steps + 1
     else:
         flat = {name: tensor.flatten(0, 1) for name, tensor in problem.batch.query.items()}
         work = lambda: torch.autograd.grad(problem.plain(flat), list(problem.plain.parameters()))  # noqa: E731
+        passes = 1
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    work()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    for _ in range(PASSES // passes):
+        work()
+    resident = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        work()
+    events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return {"allocated": float(np.cumsum(changes).max()) / 2**20, "resident": resident}
 
 
-def memory(rounds: int) -> dict[str, float]:
+def memory(rounds: int) -> dict[str, dict[str, float]]:
     """Medians over processes of their own."""
-    found: dict[str, list[float]] = {"meta-step": [], "fine-tuning": []}
+    found: dict[str, list[dict[str, float]]] = {"meta-step": [], "fine-tuning": []}
     for _ in range(rounds):
         for what in found:
             done = subprocess.run(
                 [sys.executable, __file__, "--peak", what], capture_output=True, text=True, check=True
             )
-            found[what].append(float(done.stdout))
-    return {what: float(np.median(values)) for what, values in found.items()}
+            found[what].append(json.loads(done.stdout.splitlines()[-1]))
+    return {
+        what: {key: float(np.median([one[key] for one in values])) for key in values[0]}
+        for what, values in found.items()
+    }
 
 
 def as_markdown(result: Mapping[str, Any]) -> str:
@@ -86,11 +98,16 @@ def as_markdown(result: Mapping[str, Any]) -> str:
     shape = ", ".join(map(str, result["memory_shape"].values()))
     lines += [
         "",
-        f"Peak memory at ({shape}): a meta-step {took['meta-step']:.0f} MiB above model and data, one step of ordinary "
-        f"fine-tuning of everything on the sub-words of one of its passes {took['fine-tuning']:.0f} MiB: "
-        f"{took['meta-step'] / took['fine-tuning']:.2f} times as much.",
+        f"Memory at ({shape}), in MiB above model and data, beside ordinary fine-tuning of everything on the sub-words of one "
+        f"pass of a meta-step: the most that torch allocates, and what is resident after {PASSES} passes.",
         "",
+        "| | a meta-step | fine-tuning | ratio |",
+        "|---|---:|---:|---:|",
     ]
+    for key in ("allocated", "resident"):
+        one, other = took["meta-step"][key], took["fine-tuning"][key]
+        lines.append(f"| {key} | {one:.0f} | {other:.0f} | {one / other:.2f} |")
+    lines.append("")
     return "\n".join(lines)
 
 
@@ -100,7 +117,7 @@ def main() -> None:
     parser.add_argument("--peak", choices=("meta-step", "fine-tuning"))
     given = parser.parse_args()
     if given.peak:
-        print(peak(given.peak))
+        print(json.dumps(peak(given.peak)))
         return
     torch.set_num_threads(1)
     result = {

@@ -1,7 +1,7 @@
 """python benchmarks/many_transfers.py [--rounds 9]: several adapter runs over one frozen encoder, together and one by one.
 
 Training steps (forward, backward, clipping, AdamW) of E runs of B sentences of L sub-words each, as `transfer` takes them. From
-the times, what a pass costs beside its sub-words: `tune_together.PASS`. Results: benchmarks/results/many_transfers.json and .md.
+the ratios, what a pass costs beside its sub-words: `tune_together.PASS`. Results: benchmarks/results/many_transfers.json and .md.
 """
 
 from __future__ import annotations
@@ -91,13 +91,10 @@ def compare(problem: Problem, runs: int, sentences_each: int, length: int, round
     }
 
 
-def pass_cost(found: list[dict[str, Any]]) -> float:
-    """s0 of seconds = c (s0 + sub-words), fitted to the passes of single runs by least squares, each weighed by its inverse."""
-    singles = {tuple(one["batch"]): one["seconds"]["alone"]["middle"] for one in found}
-    s = np.array([batch[0] * batch[1] for batch in singles], dtype=np.float64)
-    t = np.array(list(singles.values()))
-    constant, slope = np.linalg.lstsq(np.stack([1 / t, s / t], axis=1), np.ones_like(t), rcond=None)[0]
-    return float(constant / slope)
+def pass_cost(one: Mapping[str, Any]) -> float:
+    """s0, if a pass over s sub-words takes c (s0 + s): what E passes over s and one over E s differ by."""
+    runs, size, faster = one["runs"], one["batch"][0] * one["batch"][1], one["faster"]["middle"]
+    return float(runs * size * (faster - 1) / (runs - faster))
 
 
 def as_markdown(result: Mapping[str, Any]) -> str:
@@ -109,16 +106,20 @@ def as_markdown(result: Mapping[str, Any]) -> str:
         f"{result['machine']['device']}, {result['machine']['threads']} thread(s). Training steps of E runs with B sentences "
         "of L sub-words each: how much faster together than one after another, median and quartiles over rounds.",
         "",
-        "| B x L | " + " | ".join(f"E = {runs}" for runs in RUNS) + " | ms per step of a run, alone |",
-        f"|---|{'---:|' * (len(RUNS) + 1)}",
+        "| B x L | "
+        + " | ".join(f"E = {runs}" for runs in RUNS)
+        + " | ms per step of a run, alone | a pass, in sub-words |",
+        f"|---|{'---:|' * (len(RUNS) + 2)}",
     ]
     for batch in SHAPES:
         own = [one for one in result["found"] if tuple(one["batch"]) == batch]
         faster = " | ".join(f"{Quartiles(**one['faster'])} x" for one in own)
-        lines.append(f"| {batch[0]} x {batch[1]} | {faster} | {1000 * own[-1]['seconds']['alone']['middle']:.1f} |")
+        alone = 1000 * own[-1]["seconds"]["alone"]["middle"]
+        lines.append(f"| {batch[0]} x {batch[1]} | {faster} | {alone:.1f} | {pass_cost(own[-1]):.0f} |")
     lines += [
         "",
-        f"A pass costs, beside its sub-words, as much as {result['pass']:.0f} sub-words (`tune_together.PASS` is {PASS}).",
+        f"The last column is what a pass costs beside its sub-words. `transfer` reckons with {PASS} (`tune_together.PASS`), and "
+        "trains together where that is more than what padding to the longest of all adds.",
         "",
     ]
     return "\n".join(lines)
@@ -142,7 +143,6 @@ def main() -> None:
         "size": vars(size),
         "machine": machine(device),
         "found": found,
-        "pass": pass_cost(found),
     }
     given.out.mkdir(exist_ok=True)
     (given.out / "many_transfers.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

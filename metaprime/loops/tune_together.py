@@ -28,8 +28,8 @@ Run = TypeVar("Run")
 AT_ONCE = 8
 """Runs that share a pass at most."""
 
-PASS = 128
-"""What a pass over a CPU costs beside its sub-words, in sub-words: see `benchmarks/many_transfers.py`."""
+PASS = 32
+"""What a small pass over a CPU costs beside its sub-words, in sub-words: see `benchmarks/many_transfers.py`."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,130 @@
+"""python benchmarks/estimate.py [--steps 8] [--shapes 0,1,2,3]: `metaprime estimate` against the runs it is about.
+
+For each shape of meta_step.py a config with an encoder of 6 layers x 384 and sentences of about L sub-words: what the command
+says, then what `metaprime prime` takes, each in a process of its own. Results: benchmarks/results/estimate.json and .md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from meta_step import RESULTS, SHAPES
+from problem import Shape
+from timing import machine
+
+from metaprime.config import PretrainConfig
+from metaprime.data import synthetic
+from metaprime.loops.pretrain import pretrain
+
+LANGUAGES, SENTENCES = ("qaa", "qab", "qaf", "qag"), 400
+
+
+def write_corpus(folder: Path, length: int) -> None:
+    """CoNLL files of synthetic sentences put one after another until they have about so many words."""
+    for language in LANGUAGES:
+        words: list[str] = []
+        lines: list[str] = []
+        count = 0
+        for sentence in synthetic.read("", language, "train"):
+            words += [f"{word}\t{tag}" for word, tag in zip(sentence.words, sentence.tags, strict=True)]
+            if len(words) >= length // 2 and count < SENTENCES:
+                lines += [*words[: length // 2], ""]
+                words, count = [], count + 1
+        (folder / language).mkdir(parents=True)
+        (folder / language / "train.conll").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def overrides(shape: Shape, corpus: Path, encoder: Path, output: Path, steps: int) -> list[str]:
+    return [
+        f"run.output={output}",
+        f"encoder.name={encoder}",
+        f"data.source=conll:{corpus}",
+        f"data.languages={json.dumps(LANGUAGES)}",
+        "data.validation_languages=[]",
+        "data.target_languages=[]",
+        f"data.max_length={shape.length}",
+        "data.long=truncate",
+        f"episodes.per_step={shape.episodes}",
+        f"episodes.support={shape.sentences}",
+        f"episodes.query={shape.sentences}",
+        f"inner.steps={shape.steps}",
+        f"outer.steps={steps}",
+        "outer.validate_every=0",
+        "outer.lr=1e-4",
+    ]
+
+
+def run(*arguments: str) -> tuple[str, float]:
+    """Standard output of the command, and the most memory it had (MiB)."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "metaprime", *arguments], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert process.stdout
+    said = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0, arguments
+    return said, usage.ru_maxrss / 1024
+
+
+def compare(shape: Shape, encoder: Path, folder: Path, steps: int) -> dict[str, Any]:
+    corpus = folder / "corpus"
+    write_corpus(corpus, shape.length)
+    config = folder / "config.yaml"
+    config.write_text("{}\n", encoding="utf-8")
+    given = [str(config), *overrides(shape, corpus, encoder, folder / "run", steps)]
+    said = json.loads(run("estimate", *given, "--json")[0])
+    _, resident = run("prime", *given)
+    lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    seconds = [line["volatile"]["seconds"] for line in lines[1:]]  # FLOPs are counted in the first
+    return {
+        "shape": [shape.episodes, shape.sentences, shape.length, shape.steps],
+        "seconds": {"said": said["seconds_per_step"], "took": statistics.fmean(seconds)},
+        "memory": {"said": said["peak_mib"], "took": resident},
+        "subwords": said["subwords_per_step"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--shapes", default="0,1,2,3")
+    given = parser.parse_args()
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        encoder = Path(folder) / "encoder"
+        pretrain(
+            PretrainConfig(layers=6, hidden=384, heads=12, steps=2, threads=1), "synthetic:", encoder, lambda *_: None
+        )
+        for index in given.shapes.split(","):
+            found.append(compare(SHAPES[int(index)], encoder, Path(folder) / index, given.steps))
+            print(found[-1], flush=True)
+    result = {"command": " ".join(["python", *sys.argv]), "machine": machine("cpu"), "found": found}
+    (RESULTS / "estimate.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    text = [
+        "# What `metaprime estimate` says, and what runs take",
+        "",
+        f"`{result['command']}`: 6 layers x 384, {given.steps} meta-steps each; {result['machine']['device']}, 1 thread.",
+        "",
+        "| (T, B, L, n) | seconds per meta-step: said | took | ratio | peak memory, MiB: said | took | ratio |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for one in found:
+        cells = [f"{one[key]['said']:.{n}f} | {one[key]['took']:.{n}f}" for key, n in (("seconds", 2), ("memory", 0))]
+        ratios = [one[key]["said"] / one[key]["took"] for key in ("seconds", "memory")]
+        shape = ", ".join(map(str, one["shape"]))
+        text.append(f"| ({shape}) | {cells[0]} | {ratios[0]:.2f} | {cells[1]} | {ratios[1]:.2f} |")
+    (RESULTS / "estimate.md").write_text("\n".join([*text, ""]), encoding="utf-8")
+    print("\n".join(text))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""python benchmarks/run_share.py CONFIG.yaml [key=value ...]: where the time of a real priming run goes.
+
+Primes as `metaprime prime` does, with a clock around the meta-step (inner loop, query pass, gradients), the outer step, drawing
+and padding of episodes, and checkpoints. Also how many sentences per second are scored. Results:
+benchmarks/results/run_share.json and .md.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from meta_step import RESULTS
+from timing import machine
+
+import metaprime.loops.adapting as adapting
+import metaprime.loops.prime as priming
+from metaprime.config import load_config, override
+from metaprime.loops.build import build_task, priming_rows
+from metaprime.loops.transfer_start import open_source
+from metaprime.meta import LEARNERS
+
+took: dict[str, float] = defaultdict(float)
+
+
+def timed(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, its seconds added to `took`."""
+
+    def run(*given: Any, **named: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return work(*given, **named)
+        finally:
+            took[name] += time.perf_counter() - began
+
+    return run
+
+
+def main() -> None:
+    file, *overrides = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as folder:
+        config = override(load_config(file, overrides), f"run.output={folder}/run")
+        name = config.learner.name
+        LEARNERS[name] = replace(LEARNERS[name], step=timed("meta-step", LEARNERS[name].step))
+        adapting.meta_batch = timed("episodes drawn, padded, moved", adapting.meta_batch)
+        for part, attribute in (("outer step", "outer_step"), ("checkpoints", "save_state"), ("held-out", "_validate")):
+            setattr(priming, attribute, timed(part, getattr(priming, attribute)))
+        priming._open = timed("start: encoder, data, checks", priming._open)
+        priming._loop = timed("loop", priming._loop)
+        began = time.perf_counter()
+        priming.prime(config, quiet=True)
+        whole = time.perf_counter() - began
+        task = build_task(config, open_source(override(config, "transfer.encoder=primed")).encoder)
+        rows = priming_rows(config, task)[config.data.languages[0]][:2000]
+        began = time.perf_counter()
+        task.score(rows, [list(row.sentence.tags) for row in rows])
+        scored = len(rows) / (time.perf_counter() - began)
+    loop = took.pop("loop") - took["held-out"]
+    model = took["meta-step"] + took["outer step"]
+    result = {
+        "command": " ".join(["python", *sys.argv]),
+        "machine": machine("cpu"),
+        "steps": config.outer.steps,
+        "seconds": {**took, "loop": loop, "whole": whole},
+        "outside": (loop - model) / loop,
+        "outside_with_start": (whole - took["held-out"] - model) / (whole - took["held-out"]),
+        "sentences_scored_per_second": scored,
+    }
+    (RESULTS / "run_share.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    text = [
+        "# Where the time of a priming run goes",
+        "",
+        f"`{result['command']}`: {config.outer.steps} meta-steps; {result['machine']['device']}, 1 thread.",
+        "",
+        "| | seconds |",
+        "|---|---:|",
+        *(f"| {part} | {seconds:.2f} |" for part, seconds in result["seconds"].items()),
+        "",
+        f"Outside meta-step and outer step: {100 * result['outside']:.1f} % of the loop, "
+        f"{100 * result['outside_with_start']:.1f} % of the whole run (validation apart). Scoring: {scored:.0f} sentences per "
+        "second, of 2000.",
+        "",
+    ]
+    (RESULTS / "run_share.md").write_text("\n".join(text), encoding="utf-8")
+    print("\n".join(text))
+
+
+if __name__ == "__main__":
+    main()
