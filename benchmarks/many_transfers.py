@@ -23,6 +23,7 @@ from torch import nn
 from metaprime.config import TransferConfig
 from metaprime.data.encoding import collate
 from metaprime.loops.finetune import fine_tune
+from metaprime.loops.room import CPU_SUBWORDS
 from metaprime.loops.tune_together import PASS, Tuning, tune_together
 from metaprime.streams import stream
 from metaprime.tasks.task import Task
@@ -119,7 +120,8 @@ def as_markdown(result: Mapping[str, Any]) -> str:
     lines += [
         "",
         f"The last column is what a pass costs beside its sub-words. `transfer` reckons with {PASS} (`tune_together.PASS`), and "
-        "trains together where that is more than what padding to the longest of all adds.",
+        "trains together where that is more than what padding to the longest of all adds, and passes have no more than "
+        f"{CPU_SUBWORDS} sub-words (`room.CPU_SUBWORDS`).",
         "",
     ]
     return "\n".join(lines)

@@ -138,6 +138,8 @@ def as_markdown(result: Mapping[str, Any]) -> str:
         "## Time, as a ratio to what metaprime picks",
         "",
         *_table(header, shapes, "of_auto", {AUTO}),
+        f"Faster than that beyond a tie (the quartiles lie below 1): {_faster(shapes)}.",
+        "",
         "## Seconds",
         "",
         *_table(header, shapes, "seconds", set()),
@@ -154,7 +156,20 @@ def as_markdown(result: Mapping[str, Any]) -> str:
         f"Versions: {', '.join(f'{name} {version}' for name, version in known.items())}.",
         "",
     ]
+    if size["hidden"] < 768:
+        text += ["The same with 12 layers x 768 on a GPU: not measured.", ""]
     return "\n".join(text)
+
+
+def _faster(shapes: list[Mapping[str, Any]]) -> str:
+    """Contenders and shapes."""
+    found = [
+        f"{name} at ({', '.join(map(str, one['shape']))})"
+        for one in shapes
+        for name, ratio in one["of_auto"].items()
+        if name != FLOOR and ratio["high"] < 1
+    ]
+    return ", ".join(found) or "none"
 
 
 def _table(header: list[str], shapes: list[Mapping[str, Any]], key: str, without: set[str]) -> list[str]:

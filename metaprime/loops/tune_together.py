@@ -17,6 +17,7 @@ from metaprime.config import TransferConfig
 from metaprime.data.episodes import stacked
 from metaprime.loops.compute import Spent, counted, reckoned, subwords
 from metaprime.loops.finetune import FineTuned, add_gradients, batches_of, check_losses, fine_tune, project, to_device
+from metaprime.loops.room import CPU_SUBWORDS
 from metaprime.loops.schedule import warmup_decay
 from metaprime.models.primable import PrimableModel, functional_loss
 from metaprime.peft.weights import CHANGE
@@ -88,7 +89,9 @@ def at_once(runs: Sequence[Run]) -> list[Sequence[Run]]:
 
 
 def _less_work(model: PrimableModel, settings: TransferConfig, runs: Sequence[Tuning]) -> bool:
-    """Fewer passes, but each run's batches are padded to the longest of all: on a CPU that may cost more than it saves."""
+    """Fewer passes, but each run's batches are padded to the longest of all: on a CPU that may cost more than it saves, and
+    large passes save nothing.
+    """
     if next(model.parameters()).device.type != "cpu":
         return True
     lengths = []
@@ -98,8 +101,8 @@ def _less_work(model: PrimableModel, settings: TransferConfig, runs: Sequence[Tu
         lengths.append([max(windows[index] for index in chosen) for chosen in batches])
     size = min(settings.batch, len(runs[0].rows))
     alone = sum(PASS + size * length for own in lengths for length in own)
-    longest: list[int] = [max(of_all) for of_all in zip(*lengths, strict=True)]
-    return sum(PASS + size * len(runs) * length for length in longest) < alone
+    passes: list[int] = [size * len(runs) * max(of_all) for of_all in zip(*lengths, strict=True)]
+    return sum(passes) <= CPU_SUBWORDS * len(passes) and sum(PASS + subwords for subwords in passes) < alone
 
 
 def tune_together(

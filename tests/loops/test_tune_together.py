@@ -78,6 +78,11 @@ def test_runs_share_passes_where_that_is_less_work(bench: Bench, monkeypatch: py
     model, _, _, runs = bench
     monkeypatch.setattr(together, "PASS", 1000)
     assert go_together(model, SETTINGS, runs)
+    monkeypatch.setattr(
+        together, "CPU_SUBWORDS", 3 * 4 * 4
+    )  # three runs of four sentences of no more than four sub-words
+    assert not go_together(model, SETTINGS, runs)
+    monkeypatch.undo()
     monkeypatch.setattr(together, "PASS", 0)
     assert not go_together(model, SETTINGS, runs)
 
