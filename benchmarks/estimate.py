@@ -62,17 +62,23 @@ def overrides(shape: Shape, corpus: Path, encoder: Path, output: Path, steps: in
     ]
 
 
+WATCHED = """import sys
+from metaprime.cli import app
+try:
+    app(sys.argv[1:])
+finally:
+    print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")), file=sys.stderr)
+"""
+"""The command, then the most memory its own process had: what `wait4` says begins at that of the process that started it."""
+
+
 def run(*arguments: str) -> tuple[str, float]:
     """Standard output of the command, and the most memory it had (MiB)."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "metaprime", *arguments], stdout=subprocess.PIPE, text=True, env=environment
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, *arguments], capture_output=True, text=True, env=environment, check=True
     )
-    assert process.stdout
-    said = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0, arguments
-    return said, usage.ru_maxrss / 1024
+    return done.stdout, int(done.stderr.strip().splitlines()[-1].split()[1]) / 1024
 
 
 def compare(shape: Shape, encoder: Path, folder: Path, steps: int) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -54,15 +53,21 @@ def peak(what: str) -> dict[str, float]:
         flat = {name: tensor.flatten(0, 1) for name, tensor in problem.batch.query.items()}
         work = lambda: torch.autograd.grad(problem.plain(flat), list(problem.plain.parameters()))  # noqa: E731
         passes = 1
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _status("VmRSS")
     for _ in range(PASSES // passes):
         work()
-    resident = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    resident = _status("VmHWM") - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         work()
     events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
     changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
     return {"allocated": float(np.cumsum(changes).max()) / 2**20, "resident": resident}
+
+
+def _status(key: str) -> float:
+    """MiB, of this process alone."""
+    with open("/proc/self/status", encoding="utf-8") as lines:
+        return int(next(line for line in lines if line.startswith(key)).split()[1]) / 1024
 
 
 def memory(rounds: int) -> dict[str, dict[str, float]]:
@@ -85,7 +90,7 @@ def as_markdown(result: Mapping[str, Any]) -> str:
     lines = [
         "# How a meta-step grows",
         "",
-        f"`{result['command']}`: 6 layers x 384, Pfeiffer adapters of 48, float32, first order, all episodes in one pass; "
+        f"`{result['command']}`: 6 layers x 384, Pfeiffer adapters of 48, float32, first order, as metaprime picks; "
         f"{result['machine']['device']}, {result['machine']['threads']} thread(s). Base (T, B, L, n) = ({base}).",
         "",
         "| | seconds at 1, 2, 4, 8 times the base | exponent |",

@@ -148,7 +148,7 @@ def as_markdown(result: Mapping[str, Any]) -> str:
     text += [f"{name} does not run: {error}" for name, error in errors.items()]
     known = {**result["machine"]["versions"], **result["peers"]}
     apart = [(name, error) for one in shapes for name, error in one["gradient_error"].items()]
-    worst, rough = (max(error for name, error in apart if (name == BFLOAT16) == low) for low in (False, True))
+    worst, rough = (max((e for name, e in apart if (name == BFLOAT16) == low), default=0.0) for low in (False, True))
     text += [
         f"All of them give the same outer gradient, to {worst:.0e} of its norm ({rough:.0e} in bfloat16), but learn2learn's MAML "
         "class, whose inner loop cannot leave the encoder out.",

@@ -52,7 +52,13 @@ def main() -> None:
         for part, attribute in (("outer step", "outer_step"), ("checkpoints", "save_state"), ("held-out", "_validate")):
             setattr(priming, attribute, timed(part, getattr(priming, attribute)))
         priming._open = timed("start: encoder, data, checks", priming._open)
-        priming._loop = timed("loop", priming._loop)
+        loop_itself = priming._loop
+
+        def begun(*given: Any) -> None:
+            took["meta-step"] = 0.0  # those of the checks before belong to the start
+            loop_itself(*given)
+
+        priming._loop = timed("loop", begun)
         began = time.perf_counter()
         priming.prime(config, quiet=True)
         whole = time.perf_counter() - began

@@ -160,18 +160,15 @@ def estimate(
     overrides: Overrides = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else.")] = False,
 ) -> None:
-    """Say what priming would take of time and memory on this machine, from a few of its meta-steps. Keeps nothing."""
+    """Say what priming would take of time and memory here, from a few of its meta-steps; only an embedded encoder is kept."""
     import json
 
     from metaprime.config import load_config
     from metaprime.loops.estimate import estimate as run
 
     found = run(load_config(config, overrides or []))
-    if as_json:
-        typer.echo(json.dumps(found.as_json(), indent=2))
-        return
-    for line in found.lines():
-        typer.echo(line)
+    for line in [json.dumps(found.as_json(), indent=2)] if as_json else found.lines():
+        _say(line)
 
 
 @app.command()

@@ -11,9 +11,9 @@ from metaprime.config import Config
 from metaprime.types import Row
 
 Facts = dict[str, dict[str, Any]]
-"""By part (`config`, `versions`, `weights`, `sentences`), what a result depends on, as JSON."""
+"""By part (`config`, `versions`, `weights`, `sentences`, `memory`), what a result depends on, as JSON."""
 
-PARTS = {"config": "", "versions": "version of ", "weights": "weights of ", "sentences": "sentences of "}
+PARTS = {"config": "", "versions": "version of ", "weights": "weights of ", "sentences": "sentences of ", "memory": ""}
 """How a change of each part is introduced; a part that was not recorded is not compared."""
 
 PLACES = ("run.output", "run.cache")

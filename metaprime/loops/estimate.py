@@ -7,8 +7,10 @@ import statistics
 import sys
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from accelerate import Accelerator
 
@@ -19,14 +21,13 @@ from metaprime.loops.carrying import carry, rules_of
 from metaprime.loops.compute import subwords
 from metaprime.loops.outer import outer_step
 from metaprime.loops.room import available
-from metaprime.meta.inner import at_a_time
 from metaprime.models.primable import functional_loss
-from metaprime.types import MetaBatch
 
 LOOKED_AT, TIMED = 100, 3
 """Meta-steps whose episodes are drawn, evenly over the run; and those of middling size among them that are timed."""
 
 MIB = 2**20
+STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,7 @@ class Estimate:
         seconds_per_step: in the mean over the run, validation apart.
         subwords_per_step: likewise, padding included; `largest` of a single one.
         peak_mib: the most memory of the process: on a CPU all that is resident, on a GPU what torch's tensors take.
-        free_mib: what else this machine could give.
-        together: episodes adapted at a time, in a meta-step of middling size.
+        limit_mib: what it may take on this machine as it is now.
     """
 
     device: str
@@ -49,8 +49,7 @@ class Estimate:
     subwords_per_step: float
     largest: int
     peak_mib: float
-    free_mib: float
-    together: int
+    limit_mib: float
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -59,11 +58,11 @@ class Estimate:
         """For people."""
         minutes = self.steps * self.seconds_per_step / 60
         return [
-            f"device: {self.device}, {self.together} episodes at a time",
+            f"device: {self.device}",
             f"a meta-step: {self.seconds_per_step:.3f} seconds, {self.subwords_per_step:.0f} sub-words "
             f"(the largest: {self.largest})",
             f"all {self.steps}: {minutes:.1f} minutes, validation apart",
-            f"peak memory: {self.peak_mib:.0f} MiB; {self.free_mib:.0f} MiB are free beside it",
+            f"peak memory: {self.peak_mib:.0f} MiB of {self.limit_mib:.0f} that it may take",
         ]
 
 
@@ -76,9 +75,9 @@ def estimate(config: Config) -> Estimate:
     torch.set_num_threads(config.run.threads)
     accelerator = Accelerator()
     run = assemble(config, accelerator)
+    limit = (available(accelerator) / MIB) + _taken(accelerator)
     steps = sorted({place * config.outer.steps // LOOKED_AT for place in range(LOOKED_AT)})
-    batches = {step: _drawn(run, step) for step in steps}
-    sizes = {step: subwords(*batch.support, batch.query) for step, batch in batches.items()}
+    sizes = {step: _subwords(run, step) for step in steps}
     by_size = sorted(steps, key=lambda step: sizes[step])
     middle = len(by_size) // 2
     middling = by_size[max(0, middle - TIMED // 2) :][:TIMED]
@@ -92,13 +91,15 @@ def estimate(config: Config) -> Estimate:
         subwords_per_step=mean,
         largest=sizes[by_size[-1]],
         peak_mib=_peak(accelerator),
-        free_mib=available(accelerator) / MIB,
-        together=min(at_a_time(batches[middling[0]], run.settings), len(batches[middling[0]].indices)),
+        limit_mib=limit,
     )
 
 
-def _drawn(run: Run, step: int) -> MetaBatch:
-    return run.episodes.meta_batch(step, range(run.config.episodes.per_step), run.task.collate, run.task.corrupt)
+def _subwords(run: Run, step: int) -> int:
+    """Of all processes' episodes of one meta-step."""
+    every = range(run.config.episodes.per_step)
+    batch = run.episodes.meta_batch(step, every, run.task.collate, run.task.corrupt)
+    return subwords(*batch.support, batch.query)
 
 
 def _take(run: Run, step: int) -> float:
@@ -108,11 +109,28 @@ def _take(run: Run, step: int) -> float:
     outcome, _ = adapted(run, loss, step)
     outer_step(run.outer, step, outcome, run.episodes.languages_of(step))
     carry(run.model, outcome, rules_of(run.config))
-    return time.perf_counter() - began  # the outer step has asked for a number: the device is done
+    if run.accelerator.device.type == "cuda":
+        torch.cuda.synchronize(run.accelerator.device)
+    return time.perf_counter() - began
 
 
 def _peak(accelerator: Accelerator) -> float:
+    """MiB."""
     if accelerator.device.type == "cuda":
         return torch.cuda.max_memory_allocated(accelerator.device) / MIB
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MIB
+    if STATUS.is_file():  # the process's own: the kernel's other count goes over from the one that started it
+        return _status("VmHWM")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (MIB if sys.platform == "darwin" else 1024)
+
+
+def _taken(accelerator: Accelerator) -> float:
+    """MiB now."""
+    if accelerator.device.type == "cuda":
+        return torch.cuda.memory_allocated(accelerator.device) / MIB
+    return psutil.Process().memory_info().rss / MIB
+
+
+def _status(key: str) -> float:
+    """An amount of memory in Linux' account of this process, MiB."""
+    lines = STATUS.read_text(encoding="utf-8").splitlines()
+    return int(next(line for line in lines if line.startswith(f"{key}:")).split()[1]) / 1024

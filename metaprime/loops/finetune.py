@@ -27,12 +27,14 @@ from metaprime.types import NOISE, Batch, Loss, MetaprimeError, Params, Row, mov
 EVALUATION_BATCH = 64
 """Windows at once."""
 
+CHECKED_EVERY = 20
+"""Steps after which the losses are looked at: to ask for a number is to wait for the device."""
+
 
 @dataclass(frozen=True)
 class FineTuned:
     """Trained values by parameter name, the steps they took, the training loss at each (nats), the FLOPs of all steps gone
-    through, of which those kept may be fewer (None where they were not asked for), the seconds it took, and how many
-    fine-tunings shared its passes.
+    through, of which those kept may be fewer (None where they were not asked for), and its share of the seconds.
     """
 
     values: Params
@@ -40,7 +42,6 @@ class FineTuned:
     losses: list[float]
     flops: float | None
     seconds: float
-    at_once: int = 1
 
 
 def fine_tune(
@@ -94,13 +95,15 @@ def fine_tune(
         optimizer.step()
         project(model, values, (step + 1) / settings.steps)
         losses.append(found.detach())
+        if (step + 1) % CHECKED_EVERY == 0:
+            check_losses(torch.stack(losses).tolist(), language, lr)
         if development and ((step + 1) % settings.evaluate_every == 0 or step + 1 == settings.steps):
             candidate = {name: value.detach().clone() for name, value in values.items()}
             project(model, candidate, 1.0)  # what is scored is what would be stored
             score = f1(evaluate(model, task, {**frozen, **candidate}, development)[0])
             if best is None or score > best[0]:
                 best = (score, step + 1, candidate)
-    each = torch.stack(losses).tolist()  # all at once: asking for a number waits for the device
+    each = torch.stack(losses).tolist()
     check_losses(each, language, lr)
     kept = best[2] if best else {name: value.detach() for name, value in values.items()}
     trained = reckoned(spent)

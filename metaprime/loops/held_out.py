@@ -41,7 +41,7 @@ class HeldOut:
             given = (self.model, self.task, backbone, self.settings, primed)
             runs.append(tuning(*given, rows, self.seed, language, self.moves_backbone))
         scores = {}
-        for run, tuned in zip(runs, tune(self.model, self.task, backbone, runs, self.settings, lr), strict=True):
+        for run, tuned in tune(self.model, self.task, backbone, runs, self.settings, lr):
             values, scored = {**backbone, **tuned.values}, self.rows[run.language][1]
             scores[run.language] = f1(evaluate(self.model, self.task, values, scored)[0])
         return scores

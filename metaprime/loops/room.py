@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,6 +25,18 @@ CPU_SUBWORDS = 1024
 """Sub-words of a pass beyond which a CPU gains nothing by more of them, and loses its caches: see benchmarks/notes.md."""
 
 CGROUP = Path("/sys/fs/cgroup")
+CGROUP_FILES = (
+    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    (
+        "memory/memory.limit_in_bytes",
+        "memory/memory.usage_in_bytes",
+        "memory/memory.stat",
+        "total_inactive_file",
+    ),
+)
+"""Limit, what is taken, and what of that are files, in version 2 and in version 1."""
+
+log = logging.getLogger(__name__)
 
 
 def available(accelerator: Accelerator) -> int:
@@ -33,11 +46,13 @@ def available(accelerator: Accelerator) -> int:
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + kept
     free = int(psutil.virtual_memory().available)
-    try:  # a container's limit is often lower than the machine's
-        limit, used = ((CGROUP / f"memory.{name}").read_text().strip() for name in ("max", "current"))
-        free = min(free, int(limit) - int(used)) if limit != "max" else free
-    except (OSError, ValueError):
-        pass  # no such limit here
+    for limit, used, stat, cached in CGROUP_FILES:  # a container's limit is often lower than the machine's
+        try:
+            most, taken = (int((CGROUP / name).read_text()) for name in (limit, used))
+            lines = dict(line.split() for line in (CGROUP / stat).read_text().splitlines())
+        except (OSError, ValueError):
+            continue  # no such limit here: no file, or "max"
+        free = min(free, most - taken + int(lines.get(cached, 0)))  # files that were read are given up for the asking
     return max(0, free) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
@@ -84,13 +99,19 @@ def kept_for_backward(
     return sum(seen.values()) + own
 
 
-def fitted(settings: Settings, each: int, learned: int, accelerator: Accelerator) -> Settings:
-    """The settings with as many episodes at a time as there is room for, and on a CPU as gain anything.
+def fitted(settings: Settings, each: int, learned: int, episodes: int, accelerator: Accelerator) -> Settings:
+    """The settings with as many episodes at a time as there is room for, with a notice if that is not all, and on a CPU as pay.
 
     Args:
         each: bytes of one episode (`kept_for_backward`).
         learned: bytes of all that the outer step moves: AdamW keeps two more of it, a gradient and a sum of them another two.
+        episodes: T.
     """
-    room = SHARE * available(accelerator) - 4 * learned
+    room = max(1, int((SHARE * available(accelerator) - 4 * learned) // max(1, each)))
+    if room < episodes and accelerator.is_main_process:
+        log.warning(
+            "inner.task_chunk: auto: memory has room for %d of %d episodes at a time (%d MiB each, of the longest sentences)",
+            *(room, episodes, each // 2**20),
+        )
     on_cpu = accelerator.device.type == "cpu"
-    return replace(settings, chunk=max(1, int(room // max(1, each))), subwords=CPU_SUBWORDS if on_cpu else None)
+    return replace(settings, chunk=room if room < episodes else None, subwords=CPU_SUBWORDS if on_cpu else None)

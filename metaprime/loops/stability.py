@@ -44,7 +44,7 @@ class LeavingOut:
         count = self.settings.leave_out
         moves_backbone = any(name.startswith("backbone.") for name in tuned)
         runs = [self._without(rows, place, moves_backbone) for place in range(count)]
-        found = tune(self.model, self.task, self.backbone, runs, self.settings, self.lr)
+        found = [tuned for _, tuned in tune(self.model, self.task, self.backbone, runs, self.settings, self.lr)]
         inside = [self._loss(tuned, rows[place]) for place in range(count)]
         outside = [self._loss(one.values, row) for one, row in zip(found, rows[:count], strict=True)]
         distances = [abs(one - other) for one, other in zip(inside, outside, strict=True)]

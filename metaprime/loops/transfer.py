@@ -28,7 +28,7 @@ from metaprime.loops.stability import LeavingOut
 from metaprime.loops.stopping import Stopping
 from metaprime.loops.transfer_record import RECORD, Cell, digest_of, facts_of, is_done, known_rates, label, save_cell
 from metaprime.loops.transfer_start import Source, check_start, method_config, open_source
-from metaprime.loops.tune_together import at_once, go_together, tune
+from metaprime.loops.tune_together import Tuning, groups_of, tune
 from metaprime.models.encoder import Encoder, weights_hash
 from metaprime.models.primable import PrimableModel, partition
 from metaprime.peft import METHODS, MethodConfig
@@ -102,63 +102,78 @@ def _transfer(
     rates = {} if force or overwrite else known_rates(root, cells, todo)
     accelerator.wait_for_everyone()  # every process has the same list before the first one adds to what is done
     left = set(todo)
-    groups = [group for group in _groups(cells) if left.intersection(group)]
-    mine = groups[accelerator.process_index :: accelerator.num_processes]
-    count = sum(len(left.intersection(group)) for group in mine)
+    count = -(-len(todo) // accelerator.num_processes)
     with Display("transfer", count, accelerator.is_main_process and not quiet) as display:
-        bench: Bench | None = None
         done = 0
-        for group in mine:
+        for bench, runs in _share(config, cells, left, source, tasks, rows, accelerator):
             stop.check()
-            method, shots = group[0].method, group[0].shots
-            task, own = tasks[method], rows[method]
-            if (method, shots) not in rates:  # only now: a run that is stopped loses one choice, not all
-                wanted = [many for many in settings.shots if (method, many) not in rates]
-                rates |= choose_rates(config, source, task, accelerator.device, (method,), wanted)
-            if bench is None or bench.name != method:
-                bench = make_bench(config, source, task, method, own[group[0].language][0], accelerator.device)
-            lr = rates[method, shots]
-            for cell, tuned in _tuned(config, group, left, bench, source, task, own, lr):
-                stop.check()
+            task, own, shots = tasks[bench.name], rows[bench.name], next(iter(runs)).shots
+            if (bench.name, shots) not in rates:  # only now: a run that is stopped loses one choice, not all
+                wanted = [many for many in settings.shots if (bench.name, many) not in rates]
+                rates |= choose_rates(config, source, task, accelerator.device, (bench.name,), wanted)
+            lr, cell_of = rates[bench.name, shots], {id(run): cell for cell, run in runs.items()}
+            for run, tuned in tune(bench.model, task, bench.backbone, [*runs.values()], settings, lr, count=True):
+                if (cell := cell_of[id(run)]) not in left:
+                    continue  # it was there, and ran for its neighbours' sake
                 found, folder = facts[cell.language], root / cell.folder
-                record = _finish(config, cell, bench, source, task, tuned, own[cell.language], lr, found, folder)
+                beside = [other.folder for other in runs if other is not cell]
+                record = _finish(
+                    config, cell, bench, source, task, tuned, beside, own[cell.language], lr, found, folder
+                )
                 done += 1
                 display.show(done, f"{cell.folder} F1 {record['scores']['lenient']['overall']['f1']:.1f}")
     accelerator.wait_for_everyone()
     return [read_record(root / cell.folder / RECORD) for cell in cells]
 
 
-def _groups(cells: Sequence[Cell]) -> list[Sequence[Cell]]:
-    """The cells of one method and K, as many as may be trained in one pass. Which are done, or whose they are, plays no part:
-    a cell has the same neighbours, and so the same last bits, in a run that was gone on with or is shared by processes.
-    """
-    of_each: dict[tuple[str, int], list[Cell]] = {}
-    for cell in cells:
-        of_each.setdefault((cell.method, cell.shots), []).append(cell)
-    return [group for alike in of_each.values() for group in at_once(alike)]
-
-
-def _tuned(
+def _share(
     config: Config,
-    group: Sequence[Cell],
+    cells: Sequence[Cell],
     left: set[Cell],
-    bench: Bench,
     source: Source,
-    task: Task,
-    rows: Rows,
-    lr: float,
-) -> Iterator[tuple[Cell, FineTuned]]:
-    """Those cells of the group that are `left`, fine-tuned."""
+    tasks: dict[str, Task],
+    rows: dict[str, Rows],
+    accelerator: Accelerator,
+) -> Iterator[tuple[Bench, dict[Cell, Tuning]]]:
+    """This process's groups among those in which something is `left` to do, dealt one by one, with the bench for each."""
+    bench: Bench | None = None
+    dealt = 0
+    for (method, _), alike in _by_method(cells).items():
+        if not left.intersection(alike):
+            continue
+        task, own = tasks[method], rows[method]
+        if bench is None or bench.name != method:
+            bench = make_bench(config, source, task, method, own[alike[0].language][0], accelerator.device)
+        for runs in _groups(config, alike, bench, source, task, own):
+            if left.intersection(runs):
+                dealt += 1
+                if (dealt - 1) % accelerator.num_processes == accelerator.process_index:
+                    yield bench, runs
+
+
+def _by_method(cells: Sequence[Cell]) -> dict[tuple[str, int], list[Cell]]:
+    """The cells of each method and K, in their order."""
+    found: dict[tuple[str, int], list[Cell]] = {}
+    for cell in cells:
+        found.setdefault((cell.method, cell.shots), []).append(cell)
+    return found
+
+
+def _groups(
+    config: Config, cells: Sequence[Cell], bench: Bench, source: Source, task: Task, rows: Rows
+) -> list[dict[Cell, Tuning]]:
+    """The cells of one method and K with their fine-tunings, those together that are trained in one pass. Which are done, or
+    whose they are, plays no part: a cell has the same neighbours, and so the same last bits, in a run that was gone on with or is
+    shared by processes.
+    """
     given = (bench.model, task, bench.backbone, config.transfer, source.primed)
     moves_backbone = METHODS[bench.method.method].moves_backbone
-    runs = {}
-    for cell in group:
+    runs = []
+    for cell in cells:
         shots = sample(rows[cell.language][0], cell.shots, cell.seed, cell.language)
-        runs[cell] = tuning(*given, shots, cell.seed, cell.language, moves_backbone)
-    if not go_together(bench.model, config.transfer, list(runs.values())):
-        runs = {cell: run for cell, run in runs.items() if cell in left}
-    found = tune(bench.model, task, bench.backbone, list(runs.values()), config.transfer, lr, count=True)
-    yield from ((cell, tuned) for cell, tuned in zip(runs, found, strict=True) if cell in left)
+        runs.append(tuning(*given, shots, cell.seed, cell.language, moves_backbone))
+    rest = iter(cells)
+    return [{next(rest): run for run in group} for group in groups_of(bench.model, config.transfer, runs)]
 
 
 def _readings(config: Config, encoder: Encoder) -> tuple[dict[str, Task], dict[str, Rows]]:
@@ -211,6 +226,7 @@ def _finish(
     source: Source,
     task: Task,
     tuned: FineTuned,
+    beside: list[str],
     rows: tuple[list[Row], list[Row]],
     lr: float,
     facts: Facts,
@@ -243,7 +259,7 @@ def _finish(
             "steps": tuned.steps,
             "lr": lr,
             "sentences": cell.shots,
-            "at_once": tuned.at_once,
+            "beside": beside,
             "last_loss": tuned.losses[-1],
             "flops": tuned.flops,
         },

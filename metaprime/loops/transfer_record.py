@@ -30,8 +30,8 @@ from metaprime.types import MetaprimeError, Params, Row
 
 RECORD = "record.json"
 ASKED = ("methods", "shots", "seeds", "encoder")
-"""Keys of the section `transfer` that say which cells are asked for, or where the encoder is: no record depends on them, for
-weights say which encoder, adapter and head it is.
+"""Keys of the section `transfer` that say which cells are asked for, or where the encoder is: no record depends on them (but its
+last bits on those it was trained beside, which it names), for weights say which encoder, adapter and head it is.
 """
 
 READ_BY = ("attention", "precision", "sites")

@@ -6,10 +6,10 @@ on each number by itself, so that one optimizer over the stack is E optimizers; 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 
@@ -24,13 +24,15 @@ from metaprime.peft.weights import CHANGE
 from metaprime.tasks.task import Task
 from metaprime.types import Params, Row, movable
 
-Run = TypeVar("Run")
-
 AT_ONCE = 8
 """Runs that share a pass at most."""
 
 PASS = 32
 """What a small pass over a CPU costs beside its sub-words, in sub-words: see `benchmarks/many_transfers.py`."""
+
+
+GPU_SUBWORDS = 8192
+"""Of a pass elsewhere, for the sake of memory."""
 
 
 @dataclass(frozen=True)
@@ -52,27 +54,44 @@ def tune(
     lr: float,
     *,
     count: bool = False,
-) -> Iterator[FineTuned]:
-    """What each run comes to, in turn: `at_once` many trained in one pass where they `go_together`, else one by one, each when
-    it is asked for. With `count` FLOPs are counted.
+) -> Iterator[tuple[Tuning, FineTuned]]:
+    """What each run comes to, group by group (`groups_of`), each group trained when its first is asked for. With `count` FLOPs
+    are counted.
 
     Raises:
-        MetaprimeError: the loss of one is not finite; names its language.
+        MetaprimeError: the loss of one is not finite; names its language. Its group's others come before.
     """
-    for some in at_once(runs):
-        if go_together(model, settings, some):
-            yield from tune_together(model, task, backbone, some, settings, lr, count=count)
-            continue
-        for run in some:
+    for group in groups_of(model, settings, runs):
+        if len(group) == 1:
+            (run,) = group
             given = (run.rows, settings, lr, run.seed, run.language)
-            yield fine_tune(model, task, backbone, run.start(), *given, count=count)
+            yield run, fine_tune(model, task, backbone, run.start(), *given, count=count)
+            continue
+        found = tune_together(model, task, backbone, group, settings, lr, count=count)
+        pairs = list(zip(group, found, strict=True))
+        sound = [all(math.isfinite(loss) for loss in tuned.losses) for _, tuned in pairs]
+        yield from (pair for pair, well in zip(pairs, sound, strict=True) if well)
+        for run, tuned in pairs:
+            check_losses(tuned.losses, run.language, lr)
+
+
+def groups_of(model: PrimableModel, settings: TransferConfig, runs: Sequence[Tuning]) -> list[Sequence[Tuning]]:
+    """Neighbours that are trained in one pass, as many of them as `go_together`; by itself what does not.
+
+    A function of all the runs and of nothing else: which of them are done already must not be asked here.
+    """
+    groups: list[Sequence[Tuning]] = []
+    first = 0
+    while first < len(runs):
+        sizes = range(min(AT_ONCE, len(runs) - first), 1, -1)
+        size = next((size for size in sizes if go_together(model, settings, runs[first : first + size])), 1)
+        groups.append(runs[first : first + size])
+        first += size
+    return groups
 
 
 def go_together(model: PrimableModel, settings: TransferConfig, runs: Sequence[Tuning]) -> bool:
-    """Whether these runs can share a pass, adapters over a frozen encoder for a fixed number of steps, and take less time so.
-
-    It depends on nothing but what the runs are, so that one that is gone on with is the run it was.
-    """
+    """Whether these runs can share a pass, adapters over a frozen encoder for a fixed number of steps, and take less time so."""
     alike = len({min(settings.batch, len(run.rows)) for run in runs}) == 1
     if len(runs) < 2 or not alike or settings.stop != "fixed" or not len(model.adapter):
         return False
@@ -80,28 +99,23 @@ def go_together(model: PrimableModel, settings: TransferConfig, runs: Sequence[T
         not model.per_episode or model.noisy or CHANGE in model.adapter
     ):  # that takes weights of the encoder's size for each
         return False
-    return _less_work(model, settings, runs)
+    return _pays(model, settings, runs)
 
 
-def at_once(runs: Sequence[Run]) -> list[Sequence[Run]]:
-    """Runs in their order, as many together as may share a pass."""
-    return [runs[first : first + AT_ONCE] for first in range(0, len(runs), AT_ONCE)]
-
-
-def _less_work(model: PrimableModel, settings: TransferConfig, runs: Sequence[Tuning]) -> bool:
+def _pays(model: PrimableModel, settings: TransferConfig, runs: Sequence[Tuning]) -> bool:
     """Fewer passes, but each run's batches are padded to the longest of all: on a CPU that may cost more than it saves, and
-    large passes save nothing.
+    large passes save nothing; elsewhere they take memory.
     """
-    if next(model.parameters()).device.type != "cpu":
-        return True
     lengths = []
     for run in runs:
         windows = [max(len(window.input_ids) for window in row.windows) for row in run.rows]
         batches = batches_of(len(windows), settings, run.seed, run.language)
         lengths.append([max(windows[index] for index in chosen) for chosen in batches])
     size = min(settings.batch, len(runs[0].rows))
-    alone = sum(PASS + size * length for own in lengths for length in own)
     passes: list[int] = [size * len(runs) * max(of_all) for of_all in zip(*lengths, strict=True)]
+    if next(model.parameters()).device.type != "cpu":
+        return max(passes) <= GPU_SUBWORDS
+    alone = sum(PASS + size * length for own in lengths for length in own)
     return sum(passes) <= CPU_SUBWORDS * len(passes) and sum(PASS + subwords for subwords in passes) < alone
 
 
@@ -115,11 +129,7 @@ def tune_together(
     *,
     count: bool = False,
 ) -> list[FineTuned]:
-    """Each run's outcome; an equal share of the FLOPs and of the seconds is each one's.
-
-    Raises:
-        MetaprimeError: the loss of one is not finite; names its language.
-    """
+    """Each run's outcome, be its loss finite or not; an equal share of the FLOPs and of the seconds is each one's."""
     began = time.perf_counter()
     starts = [run.start() for run in runs]
     begun = {name: torch.stack([start[name] for start in starts]) for name in starts[0]}
@@ -146,8 +156,6 @@ def tune_together(
         optimizer.step()
         project(model, values, (step + 1) / settings.steps)
     each_E = torch.stack(losses).T.tolist()
-    for run, own in zip(runs, each_E, strict=True):
-        check_losses(own, run.language, lr)
     whole, seconds = reckoned(spent), (time.perf_counter() - began) / len(runs)
     return [
         FineTuned(
@@ -156,7 +164,6 @@ def tune_together(
             losses=own,
             flops=None if whole is None else whole / len(runs),
             seconds=seconds,
-            at_once=len(runs),
         )
         for place, own in enumerate(each_E)
     ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch._dynamo.exc import BackendCompilerFailed, TorchDynamoException
+from torch._dynamo.exc import BackendCompilerFailed, FailOnRecompileLimitHit, TorchDynamoException
 
 from metaprime.meta.learner import MetaStep, Outcome, Settings
 from metaprime.types import Loss, MetaBatch, MetaprimeError, Params
@@ -18,7 +18,8 @@ BACKEND = "inductor"
 
 
 def compiled(step: MetaStep) -> MetaStep:
-    """The same meta-step, compiled when it is first called, for any number of windows and any length.
+    """The same meta-step, compiled when it is first called, for any number of windows and any length; as many episodes at a time
+    as `Settings.chunk` says, since each other number would be another program.
 
     Raises:
         MetaprimeError: when called, if torch cannot compile it whole.
@@ -35,8 +36,8 @@ def compiled(step: MetaStep) -> MetaStep:
         )  # or each set of languages would be compiled for
         try:
             with torch._dynamo.config.patch(trace_autograd_ops=True):
-                found = traced(loss, backbone, start, nameless, settings)
-        except (TorchDynamoException, BackendCompilerFailed) as error:
+                found = traced(loss, backbone, start, nameless, replace(settings, subwords=None))
+        except (TorchDynamoException, BackendCompilerFailed, FailOnRecompileLimitHit) as error:
             reason = str(error).strip().splitlines()[0]
             raise MetaprimeError(
                 f"inner.compile: torch cannot compile this meta-step ({reason}): set it to false"

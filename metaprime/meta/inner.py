@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import reduce
 from typing import TypeAlias
 
 import torch
@@ -46,8 +45,10 @@ def in_chunks(
     size = at_a_time(batch, settings)
     chunks = [slice(first, first + size) for first in range(0, len(batch.indices), size)]
     with attention_kernels(settings, batch.query["labels"].device):
-        parts = (step(loss, backbone, _cut(start, chunk), _episodes(batch, chunk), settings) for chunk in chunks)
-        return reduce(plus, parts)
+        total = step(loss, backbone, _cut(start, chunks[0]), _episodes(batch, chunks[0]), settings)
+        for chunk in chunks[1:]:
+            total = plus(total, step(loss, backbone, _cut(start, chunk), _episodes(batch, chunk), settings))
+    return total
 
 
 def at_a_time(batch: MetaBatch, settings: Settings) -> int:

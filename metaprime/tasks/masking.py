@@ -1,7 +1,7 @@
 """Masked words: the text of the sentences without their tags, every so often a sub-word hidden, to be guessed.
 
 What an encoder was pre-trained by, gone on with: is it the tags that priming needs, or only the text? Logits are over the
-whole vocabulary at every position: with a large one, `inner.task_chunk: 1` keeps memory at one episode's.
+whole vocabulary at every position: which `inner.task_chunk: auto` reckons with.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from metaprime.loops.assemble import assemble
 from metaprime.loops.carrying import rules_of, starting_values
 from metaprime.loops.prime import prime
 from metaprime.meta import LEARNERS, compiled
+from metaprime.meta.inner import at_a_time
 from metaprime.models.primable import functional_loss
 from metaprime.types import MetaprimeError
 
@@ -49,20 +50,23 @@ def test_it_is_the_meta_step_and_is_compiled_once(
     method: str, changes: dict[str, object], tiny: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compiled, "BACKEND", "aot_eager")
-    config = tiny(tmp_path / "run", f"peft={{method: {method}}}", "inner.steps=2", "inner.task_chunk=null")
+    config = tiny(tmp_path / "run", f"peft={{method: {method}}}", "inner.steps=2")
     run = assemble(config, Accelerator())
-    settings = replace(run.settings, **changes)  # type: ignore[arg-type]
+    drawn = [meta_batch(run, step) for step in range(4)]
+    each = sorted(max(tensors["labels"][0].numel() for tensors in (*batch.support, batch.query)) for batch in drawn)
+    settings = replace(run.settings, **{"subwords": 2 * each[1], **changes})  # type: ignore[arg-type]  # not always all episodes
     loss, plain = functional_loss(run.model, run.task.measure), LEARNERS["peft_maml"].step
     fast = compiled.compiled(plain)
-    shapes = set()
-    for step in range(4):
-        batch = meta_batch(run, step)
+    shapes, sizes = set(), set()
+    for step, batch in enumerate(drawn):
         start = starting_values(run.model, run.state, rules_of(config), 0, step, batch.indices)
         found, expected = (each(loss, run.state.backbone, start, batch, settings) for each in (fast, plain))
         for part in ("gradients", "mean_fast", "last_fast", "query_loss", "support_loss"):
             torch.testing.assert_close(getattr(found, part), getattr(expected, part), rtol=1e-5, atol=1e-6)
+        sizes.add(at_a_time(batch, settings))
         shapes.add(tuple(tuple(tensors["labels"].shape) for tensors in (*batch.support, batch.query)))
     assert len(shapes) > 2
+    assert len(sizes) > 1
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
 
@@ -93,7 +97,7 @@ def test_what_goes_by_vmap_or_one_by_one_is_refused(tiny: MakeConfig, tmp_path: 
 
 @pytest.mark.slow
 def test_a_run_with_the_real_backend_goes_as_without(tiny: MakeConfig, tmp_path: Path) -> None:
-    quick = ("inner.steps=1", "outer.steps=3", "outer.validate_every=0", "inner.task_chunk=null")
+    quick = ("inner.steps=1", "outer.steps=3", "outer.validate_every=0")
     lines = {}
     for name, more in (("plain", ()), ("compiled", ("inner.compile=true",))):
         config = tiny(tmp_path / name, *quick, *more)

@@ -16,6 +16,13 @@ from metaprime.loops.estimate import estimate
 from metaprime.loops.prime import prime
 
 MakeConfig = Callable[..., Config]
+WATCHED = """import sys
+from metaprime import load_config, prime
+from metaprime.loops.estimate import _status
+prime(load_config(sys.argv[1]), quiet=True)
+print(round(1024 * _status("VmHWM")))
+"""
+"""A priming run, then the most memory that it had itself, in KiB."""
 
 
 def test_sub_words_are_those_of_the_run_and_nothing_is_written(tiny: MakeConfig, tmp_path: Path) -> None:
@@ -28,9 +35,8 @@ def test_sub_words_are_those_of_the_run_and_nothing_is_written(tiny: MakeConfig,
     assert found.subwords_per_step == pytest.approx(fmean(subwords))
     assert found.largest == max(subwords)
     assert (found.steps, found.device) == (6, "cpu")
-    assert found.together == config.episodes.per_step
-    assert found.seconds_per_step > 0
-    assert found.peak_mib > 50
+    assert 0 < found.seconds_per_step < 60
+    assert found.peak_mib < found.limit_mib
 
 
 def test_the_command_prints_it(tiny: MakeConfig, tmp_path: Path) -> None:
@@ -38,7 +44,9 @@ def test_the_command_prints_it(tiny: MakeConfig, tmp_path: Path) -> None:
     file.write_text(dump_config(tiny(tmp_path / "run", "outer.steps=4")))
     command = [sys.executable, "-m", "metaprime", "estimate", str(file)]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert said.splitlines()[0].startswith("device: cpu, ")
+    assert said.splitlines()[0].startswith("device: cpu")
     assert "all 4: " in said
     parts = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout)
     assert parts["steps"] == 4
+    run = subprocess.run([sys.executable, "-c", WATCHED, str(file)], capture_output=True, text=True, check=True)
+    assert parts["peak_mib"] == pytest.approx(int(run.stdout.split()[-1]) / 1024, rel=0.2)

@@ -37,12 +37,17 @@ def kept(run: Run, steps: int = 0, **changes: object) -> int:
     return kept_for_backward(run.meta_step, loss, run.state, start, batch, replace(run.settings, **changes))  # type: ignore[arg-type]
 
 
-def test_memory_and_on_a_cpu_sub_words_say_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_and_on_a_cpu_sub_words_say_how_many(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(room, "available", lambda _: 1000)
     on_cpu = Accelerator()
-    assert fitted(SETTINGS, 100, 50, on_cpu).chunk == 6  # 0.8 x 1000 - 4 x 50 leaves room for six
-    assert fitted(SETTINGS, 5000, 50, on_cpu).chunk == 1  # one at least: it may be wrong
-    assert fitted(SETTINGS, 100, 50, on_cpu).subwords == CPU_SUBWORDS
+    assert fitted(SETTINGS, 100, 50, 8, on_cpu).chunk == 6  # 0.8 x 1000 - 4 x 50 leaves room for six
+    assert "memory has room for 6 of 8 episodes at a time" in caplog.text
+    assert fitted(SETTINGS, 5000, 50, 8, on_cpu).chunk == 1  # one at least: it may be wrong
+    caplog.clear()
+    assert fitted(SETTINGS, 100, 50, 6, on_cpu) == replace(SETTINGS, chunk=None, subwords=CPU_SUBWORDS)
+    assert not caplog.text
 
 
 def test_no_pass_has_more_sub_words_than_help_but_one_episode(tiny: MakeConfig, tmp_path: Path) -> None:
@@ -83,8 +88,18 @@ def test_a_limit_of_the_container_counts(tmp_path: Path, monkeypatch: pytest.Mon
     assert free > 2**20
     (tmp_path / "memory.max").write_text("5000\n")
     (tmp_path / "memory.current").write_text("2000\n")
-    assert available(Accelerator()) == 3000
+    (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 1200\n")
+    assert available(Accelerator()) == 4200  # what was read from files is given up for the asking
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # processes of a launch share the machine
-    assert available(Accelerator()) == 1500
+    assert available(Accelerator()) == 2100
     (tmp_path / "memory.max").write_text("max\n")
     assert available(Accelerator()) > 2**19
+    old = tmp_path / "memory"
+    old.mkdir()
+    for name, text in (
+        ("limit_in_bytes", "900"),
+        ("usage_in_bytes", "800"),
+        ("stat", "cache 7\ntotal_inactive_file 100"),
+    ):
+        (old / f"memory.{name}").write_text(text)
+    assert available(Accelerator()) == 100

@@ -234,27 +234,38 @@ def test_runs_that_shared_their_passes_end_as_they_do_alone(
     config, records = finished
     alone = transfer(override(config, f"run.output={tmp_path / 'alone'}", "transfer.seeds=[1]", "transfer.shots=[8]"))
     beside = [r for r in records if (r["cell"]["shots"], r["cell"]["transfer_seed"]) == (8, 1)]
-    assert {record["training"]["at_once"] for record in alone} == {1}
-    assert {record["training"]["at_once"] for record in beside} == {1, 2}
+    assert not any(record["training"]["beside"] for record in alone)
+    neighbours = {record["cell"]["method"]: record["training"]["beside"] for record in beside}
+    assert neighbours["pfeiffer"] == ["qai-pfeiffer-k8-s0"]
+    assert neighbours["full"] == neighbours["head"] == []
     for one, other in zip(alone, beside, strict=True):
         assert one["digest"] == other["digest"]
         assert one["training"]["last_loss"] == pytest.approx(other["training"]["last_loss"], rel=1e-3)
         assert one["training"]["flops"] == pytest.approx(other["training"]["flops"], rel=0.5)  # of neighbours' padding
 
 
-def test_a_cell_that_is_made_again_is_made_beside_its_neighbours(
-    finished: tuple[Config, list[dict[str, Any]]], tmp_path: Path
+@pytest.mark.parametrize("most", [1024, 3 * 4 * 12])
+def test_cells_that_are_made_again_are_made_beside_their_neighbours(
+    primed_run: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    """To the last bit, whichever of them are there already."""
-    config, _ = finished
-    shutil.copytree(config.run.output, tmp_path / "run")
-    lost = tmp_path / "run" / "transfer" / "primed" / "qai-pfeiffer-k8-s1"
-    shutil.rmtree(lost)
-    transfer(override(config, f"run.output={tmp_path / 'run'}"))
-    kept = Path(config.run.output) / "transfer" / "primed" / lost.name
-    for name in ("predictions.jsonl", "metaprime.safetensors"):
-        assert (lost / name).read_bytes() == (kept / name).read_bytes()
-    assert strip(read_record(lost / "record.json")) == strip(read_record(kept / "record.json"))
+    """To the last bit, whichever are there already; also where all five could not share a pass, but the lost ones could."""
+    monkeypatch.setattr(tune_together, "CPU_SUBWORDS", most)
+    wanted = ("transfer.methods=[pfeiffer]", "transfer.seeds=[0, 1, 2, 3, 4]", "transfer.batch=4", "transfer.lr=0.02")
+    config = elsewhere(primed_run, tmp_path / "run", *wanted)
+    whole = transfer(config)
+    sizes = {len(record["training"]["beside"]) for record in whole}
+    assert sizes == {4} if most == 1024 else max(sizes) < 4
+    again = tmp_path / "again"
+    shutil.copytree(tmp_path / "run", again)
+    lost = ["qai-pfeiffer-k8-s1", "qai-pfeiffer-k8-s3", "qai-pfeiffer-k8-s4"]
+    for name in lost:
+        shutil.rmtree(again / "transfer" / "primed" / name)
+    transfer(override(config, f"run.output={again}"))
+    for name in lost:
+        one, other = (folder / "transfer" / "primed" / name for folder in (tmp_path / "run", again))
+        for file in ("predictions.jsonl", "metaprime.safetensors"):
+            assert (one / file).read_bytes() == (other / file).read_bytes()
+        assert strip(read_record(one / "record.json")) == strip(read_record(other / "record.json"))
 
 
 def test_seeds_draw_other_sentences(finished: tuple[Config, list[dict[str, Any]]]) -> None:

@@ -14,7 +14,7 @@ from metaprime.config import Config, TransferConfig
 from metaprime.loops import tune_together as together
 from metaprime.loops.build import build_model, build_task, priming_rows
 from metaprime.loops.finetune import fine_tune
-from metaprime.loops.tune_together import AT_ONCE, Tuning, go_together, tune, tune_together
+from metaprime.loops.tune_together import AT_ONCE, Tuning, go_together, groups_of, tune, tune_together
 from metaprime.models.encoder import load_encoder
 from metaprime.models.primable import PrimableModel, initial_values, partition
 from metaprime.peft import METHODS
@@ -87,17 +87,26 @@ def test_runs_share_passes_where_that_is_less_work(bench: Bench, monkeypatch: py
     assert not go_together(model, SETTINGS, runs)
 
 
-def test_more_than_may_share_a_pass_go_in_groups(bench: Bench) -> None:
+def test_as_many_neighbours_as_may_share_a_pass_do(bench: Bench) -> None:
     model, task, backbone, runs = bench
-    many = [runs[place % 3] for place in range(AT_ONCE + 3)]
+    many = [replace(runs[place % 3]) for place in range(AT_ONCE + 3)]
     settings = SETTINGS.model_copy(update={"steps": 1})
+    assert [len(group) for group in groups_of(model, settings, many)] == [AT_ONCE, 3]
     found = list(tune(model, task, backbone, many, settings, 1e-2, count=True))
-    assert [one.at_once for one in found] == [AT_ONCE] * AT_ONCE + [3] * 3
-    assert {one.steps for one in found} == {1}
-    assert all(one.flops for one in found)
-    for one, expected in zip(found, [*one_by_one(bench, settings)] * 4, strict=False):
-        for name, value in one.values.items():
+    assert [id(run) for run, _ in found] == [id(run) for run in many]
+    assert all(tuned.flops and tuned.steps == 1 for _, tuned in found)
+    for (_, tuned), expected in zip(found, [*one_by_one(bench, settings)] * 4, strict=False):
+        for name, value in tuned.values.items():
             torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-4)
+
+
+def test_groups_are_as_large_as_a_pass_may_be(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _, _, runs = bench
+    alike = [replace(runs[0], rows=runs[0].rows[:4]) for _ in range(7)]
+    length = max(len(window.input_ids) for row in alike[0].rows for window in row.windows)
+    for most, sizes in ((7, [7]), (3, [3, 3, 1]), (2, [2, 2, 2, 1]), (1, [1] * 7)):
+        monkeypatch.setattr(together, "CPU_SUBWORDS", most * 4 * length)
+        assert [len(group) for group in groups_of(model, SETTINGS, alike)] == sizes
 
 
 def test_flops_of_all_are_those_of_each(bench: Bench) -> None:
@@ -111,9 +120,11 @@ def test_flops_of_all_are_those_of_each(bench: Bench) -> None:
     assert [one.flops for one in found] == [pytest.approx(alone.flops)] * 3
 
 
-def test_a_loss_that_is_not_finite_names_its_language(bench: Bench) -> None:
+def test_a_loss_that_is_not_finite_names_its_language_after_the_others(bench: Bench) -> None:
     model, task, backbone, runs = bench
     broken = {name: torch.full_like(value, torch.nan) for name, value in runs[1].start().items()}
     runs = [runs[0], replace(runs[1], start=lambda: broken), runs[2]]
+    found = tune(model, task, backbone, runs, SETTINGS, 1e-2)
+    assert [next(found)[0].language for _ in range(2)] == ["qaa", "qaf"]
     with pytest.raises(MetaprimeError, match="language 'qab': the loss is nan at step 1"):
-        tune_together(model, task, backbone, runs, SETTINGS, 1e-2)
+        next(found)
