@@ -23,8 +23,11 @@ from metaprime.loops.outer import outer_step
 from metaprime.loops.room import available
 from metaprime.models.primable import functional_loss
 
-LOOKED_AT, TIMED = 100, 3
-"""Meta-steps whose episodes are drawn, evenly over the run; and those of middling size among them that are timed."""
+LOOKED_AT = 100
+"""Meta-steps whose episodes are drawn, evenly over the run."""
+
+TIMED, LEAST, ENOUGH_S = 9, 3, 10.0
+"""Of these, so many of middling size are timed, or as few as that once it has taken so many seconds."""
 
 MIB = 2**20
 STATUS = Path("/proc/self/status")
@@ -82,7 +85,11 @@ def estimate(config: Config) -> Estimate:
     middle = len(by_size) // 2
     middling = by_size[max(0, middle - TIMED // 2) :][:TIMED]
     _take(run, by_size[-1])  # the most memory, and whatever is done once
-    each = [_take(run, step) / sizes[step] for step in middling]
+    each: list[float] = []
+    began = time.perf_counter()
+    for step in middling:
+        if len(each) < LEAST or time.perf_counter() - began < ENOUGH_S:
+            each.append(_take(run, step) / sizes[step])
     mean = statistics.fmean(sizes.values())
     return Estimate(
         device=torch.cuda.get_device_name() if accelerator.device.type == "cuda" else accelerator.device.type,

@@ -38,7 +38,7 @@ def compiled(step: MetaStep) -> MetaStep:
             with torch._dynamo.config.patch(trace_autograd_ops=True):
                 found = traced(loss, backbone, start, nameless, replace(settings, subwords=None))
         except (TorchDynamoException, BackendCompilerFailed, FailOnRecompileLimitHit) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = " ".join(line.strip() for line in str(error).splitlines()[:2])
             raise MetaprimeError(
                 f"inner.compile: torch cannot compile this meta-step ({reason}): set it to false"
             ) from error

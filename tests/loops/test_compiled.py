@@ -96,6 +96,7 @@ def test_what_goes_by_vmap_or_one_by_one_is_refused(tiny: MakeConfig, tmp_path: 
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's own, while it compiles
 def test_a_run_with_the_real_backend_goes_as_without(tiny: MakeConfig, tmp_path: Path) -> None:
     quick = ("inner.steps=1", "outer.steps=3", "outer.validate_every=0")
     lines = {}
