@@ -23,10 +23,12 @@ test-all: $(READY)
 	$(MAKE) --no-print-directory lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-# Beside every peer, about half an hour on an idle machine; the peers are installed without what they would change.
+# Beside every peer, about an hour on an idle machine; the peers are installed without what they would change.
 bench: $(READY) $(LEARN2LEARN) $(PEERS)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/meta_step.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/growth.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/many_transfers.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/estimate.py
 
 $(PEERS): $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps torchopt==0.7.3 optree==0.20.0 graphviz higher==0.2.1

@@ -136,6 +136,13 @@ class EpisodesConfig(Section):
     length_bands: PositiveInt = 1
 
 
+def _chunk(value: Any) -> Any:
+    """One message for all that it may be, where a union gives one for each."""
+    if value in (None, "auto") or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value
+    raise ValueError(f"input should be a number above 0, auto or null, but is {value!r}")
+
+
 class InnerConfig(Section):
     """The inner loop: n = `steps` steps of size alpha = `lr` by plain SGD or by Adam, the gradient of an episode clipped to
     the norm `clip`.
@@ -156,7 +163,7 @@ class InnerConfig(Section):
     learn_rates: bool = False
     order: Literal["first", "second"] = "first"
     batched: bool = True
-    task_chunk: PositiveInt | Literal["auto"] | None = "auto"
+    task_chunk: Annotated[int | Literal["auto"] | None, BeforeValidator(_chunk)] = "auto"
     compile: bool = False
 
 

@@ -88,6 +88,7 @@ def test_a_wrong_type_names_key_and_value(text: str, key: str, value: str) -> No
         ("inner.lr=-0.1", "inner.lr"),
         ("inner.lr=.nan", "inner.lr"),
         ("inner.task_chunk=0", "inner.task_chunk"),
+        ("inner.task_chunk=many", "inner.task_chunk"),
         ("outer.lr=0", "outer.lr"),
         ("outer.steps=0", "outer.steps"),
         ("outer.warmup=1.5", "outer.warmup"),
