@@ -146,12 +146,18 @@ class Episodes:
         def batch(start: int, stop: int) -> Batch:
             return stacked([rows[start:stop] for _, rows in drawn], collate)
 
+        def lengths(start: int, stop: int) -> tuple[int, ...]:
+            return tuple(max(map(_longest, rows[start:stop])) for _, rows in drawn)
+
+        firsts = range(0, split, size)
         return MetaBatch(
             languages=tuple(language for language, _ in drawn),
             indices=tuple(indices),
             total=self.shape.episodes,
-            support=tuple(batch(start, start + size) for start in range(0, split, size)) * repeats,
+            support=tuple(batch(start, start + size) for start in firsts) * repeats,
             query=batch(split, split + self.shape.query),
+            lengths=(*(lengths(start, start + size) for start in firsts),) * repeats
+            + (lengths(split, split + self.shape.query),),
         )
 
 

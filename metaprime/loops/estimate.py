@@ -15,10 +15,9 @@ import torch
 from accelerate import Accelerator
 
 from metaprime.config import Config
-from metaprime.loops.adapting import adapted
+from metaprime.loops.adapting import adapted, worked_on
 from metaprime.loops.assemble import Run, assemble
 from metaprime.loops.carrying import carry, rules_of
-from metaprime.loops.compute import subwords
 from metaprime.loops.outer import outer_step
 from metaprime.loops.room import available
 from metaprime.models.primable import functional_loss
@@ -106,7 +105,7 @@ def _subwords(run: Run, step: int) -> int:
     """Of all processes' episodes of one meta-step."""
     every = range(run.config.episodes.per_step)
     batch = run.episodes.meta_batch(step, every, run.task.collate, run.task.corrupt)
-    return subwords(*batch.support, batch.query)
+    return worked_on(batch, run.settings)
 
 
 def _take(run: Run, step: int) -> float:

@@ -31,9 +31,8 @@ def compiled(step: MetaStep) -> MetaStep:
             for tensor in tensors.values():
                 for dimension in range(1, tensor.dim()):
                     torch._dynamo.maybe_mark_dynamic(tensor, dimension)
-        nameless = replace(
-            batch, languages=("",) * len(batch.languages)
-        )  # or each set of languages would be compiled for
+        # Numbers and names are constants to a compiler: each set of languages, or of lengths, would be another program.
+        nameless = replace(batch, languages=("",) * len(batch.languages), lengths=())
         try:
             with torch._dynamo.config.patch(trace_autograd_ops=True):
                 found = traced(loss, backbone, start, nameless, replace(settings, subwords=None))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import TypeAlias
 
 import torch
@@ -17,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metaprime.meta.choice import with_choices
 from metaprime.meta.learner import Outcome, Settings, grouped, plus
+from metaprime.meta.parts import cut, parts
 from metaprime.meta.ways import Gradient, way_of
 from metaprime.types import IGNORE, Batch, Loss, MetaBatch, MetaprimeError, Params, movable
 
@@ -42,24 +42,12 @@ def in_chunks(
     """A meta-step carried out on as many episodes at a time as the settings say, and added up: memory holds one part's gradients
     and their sum so far, however many parts there are.
     """
-    size = at_a_time(batch, settings)
-    chunks = [slice(first, first + size) for first in range(0, len(batch.indices), size)]
+    (places, first), *others = parts(batch, settings)
     with attention_kernels(settings, batch.query["labels"].device):
-        total = step(loss, backbone, _cut(start, chunks[0]), _episodes(batch, chunks[0]), settings)
-        for chunk in chunks[1:]:
-            total = plus(total, step(loss, backbone, _cut(start, chunk), _episodes(batch, chunk), settings))
+        total = step(loss, backbone, cut(start, places), first, settings)
+        for places, part in others:
+            total = plus(total, step(loss, backbone, cut(start, places), part, settings))
     return total
-
-
-def at_a_time(batch: MetaBatch, settings: Settings) -> int:
-    """Episodes that are adapted together."""
-    if not settings.batched:
-        return 1
-    size = settings.chunk or len(batch.indices)
-    if settings.subwords:
-        each = max(tensors["labels"][0].numel() for tensors in (*batch.support, batch.query))
-        size = min(size, max(1, settings.subwords // each))
-    return size
 
 
 def adapt(
@@ -132,11 +120,14 @@ def outcome(
     """What a chunk of episodes contributes to the whole meta-batch's sums."""
     names = grouped(list(movable(fast)), ("adapter", "head")) if settings.carry else []
     carried = {name: fast[name].detach() for name in names}
-    ends_here = batch.indices[-1] == batch.total - 1
+    last = batch.total - 1
     return Outcome(
         gradients=gradients,
         mean_fast={name: value.sum(0) / batch.total for name, value in carried.items()},
-        last_fast={name: value[-1] if ends_here else torch.zeros_like(value[-1]) for name, value in carried.items()},
+        last_fast={
+            name: value[batch.indices.index(last)] if last in batch.indices else torch.zeros_like(value[-1])
+            for name, value in carried.items()
+        },
         query_loss=_placed(query_T.detach(), batch),
         support_loss=_placed(curve_T2, batch),
     )
@@ -212,20 +203,6 @@ def _spread(size: torch.Tensor | float, like: torch.Tensor) -> torch.Tensor | fl
 
 def _detached(values: Params) -> Params:
     return {name: value.detach() for name, value in values.items()}
-
-
-def _cut(values: Params, chunk: slice) -> Params:
-    return {name: value[chunk] for name, value in values.items()}
-
-
-def _episodes(batch: MetaBatch, chunk: slice) -> MetaBatch:
-    return replace(
-        batch,
-        languages=batch.languages[chunk],
-        indices=batch.indices[chunk],
-        support=tuple(_cut(tensors, chunk) for tensors in batch.support),
-        query=_cut(batch.query, chunk),
-    )
 
 
 def _placed(values: torch.Tensor, batch: MetaBatch) -> torch.Tensor:

@@ -14,7 +14,10 @@ from metaprime.types import IGNORE, Batch, Loss, MetaBatch, Params
 
 def step(loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings: Settings) -> Outcome:
     """Gradient of the mean loss over all sentences of the episodes, support and query alike."""
-    pooled = replace(batch, support=(), query=_pool([*batch.support, batch.query]))
+    lengths = tuple(max(column) for column in zip(*batch.lengths, strict=True))
+    pooled = replace(
+        batch, support=(), query=_pool([*batch.support, batch.query]), lengths=(lengths,) if lengths else ()
+    )
     return episode_gradients(loss, backbone, start, pooled, settings)
 
 

@@ -284,3 +284,16 @@ def test_a_k_shot_sample_nests_and_is_a_function_of_seed_and_language() -> None:
 def test_more_shots_than_sentences_is_refused() -> None:
     with pytest.raises(MetaprimeError, match=r"'aa' has 50 training sentences, transfer\.shots asks for 51"):
         sample(pool("aa", 50), 51, 0, "aa")
+
+
+def test_lengths_are_those_of_the_tensors() -> None:
+    episodes = Episodes(pools(qaa=40, qab=40), SHAPE, 0)
+    batch = whole(episodes, 3)
+    for tensors, lengths in zip((*batch.support, batch.query), batch.lengths, strict=True):
+        assert tensors["attention_mask"].sum(-1).amax(-1).tolist() == list(lengths)
+
+
+def test_one_support_batch_for_every_step_has_its_lengths_for_every_step() -> None:
+    batch = whole(Episodes(pools(qaa=40), replace(SHAPE, same=True), 0), 0)
+    assert len(batch.lengths) == SHAPE.steps + 1
+    assert len(set(batch.lengths[:-1])) == 1

@@ -17,7 +17,7 @@ from metaprime.loops.assemble import assemble
 from metaprime.loops.carrying import rules_of, starting_values
 from metaprime.loops.prime import prime
 from metaprime.meta import LEARNERS, compiled
-from metaprime.meta.inner import at_a_time
+from metaprime.meta.parts import parts
 from metaprime.models.primable import functional_loss
 from metaprime.types import MetaprimeError
 
@@ -63,7 +63,7 @@ def test_it_is_the_meta_step_and_is_compiled_once(
         found, expected = (each(loss, run.state.backbone, start, batch, settings) for each in (fast, plain))
         for part in ("gradients", "mean_fast", "last_fast", "query_loss", "support_loss"):
             torch.testing.assert_close(getattr(found, part), getattr(expected, part), rtol=1e-5, atol=1e-6)
-        sizes.add(at_a_time(batch, settings))
+        sizes.add(len(parts(batch, settings)))
         shapes.add(tuple(tuple(tensors["labels"].shape) for tensors in (*batch.support, batch.query)))
     assert len(shapes) > 2
     assert len(sizes) > 1

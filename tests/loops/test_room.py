@@ -13,12 +13,10 @@ from torch.profiler import ProfilerActivity, profile
 
 from metaprime.config import Config
 from metaprime.loops import room
-from metaprime.loops.adapting import meta_batch
 from metaprime.loops.assemble import Run, assemble
 from metaprime.loops.carrying import rules_of, starting_values
 from metaprime.loops.room import CPU_SUBWORDS, available, fitted, kept_for_backward, longest_episode
 from metaprime.meta import Settings
-from metaprime.meta.inner import at_a_time
 from metaprime.models.primable import functional_loss
 from metaprime.types import Row
 
@@ -48,17 +46,6 @@ def test_memory_and_on_a_cpu_sub_words_say_how_many(
     caplog.clear()
     assert fitted(SETTINGS, 100, 50, 6, on_cpu) == replace(SETTINGS, chunk=None, subwords=CPU_SUBWORDS)
     assert not caplog.text
-
-
-def test_no_pass_has_more_sub_words_than_help_but_one_episode(tiny: MakeConfig, tmp_path: Path) -> None:
-    run = assemble(tiny(tmp_path / "run", "episodes.per_step=4"), Accelerator())
-    batch = meta_batch(run, 0)
-    each = max(tensors["labels"][0].numel() for tensors in (*batch.support, batch.query))
-    for subwords, expected in ((each - 1, 1), (each, 1), (2 * each, 2), (3 * each + 1, 3)):
-        assert at_a_time(batch, replace(SETTINGS, subwords=subwords)) == expected
-    assert at_a_time(batch, replace(SETTINGS, subwords=3 * each, chunk=2)) == 2
-    assert at_a_time(batch, SETTINGS) == 4
-    assert at_a_time(batch, replace(SETTINGS, batched=False)) == 1
 
 
 def test_what_an_episode_keeps_is_what_is_allocated_for_it(tiny: MakeConfig, tmp_path: Path) -> None:
