@@ -9,6 +9,7 @@ Shape suffixes: B windows, L sub-words.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -165,7 +166,7 @@ def _spans(lengths: np.ndarray[tuple[int], np.dtype[np.int32]], room: int, overl
 def _windows(
     sentence: Sentence, pieces: Pieces, spans: list[tuple[int, int]], subwords: Subwords, labels: LabelSet
 ) -> tuple[Window, ...]:
-    edges = np.concatenate([[0], np.cumsum(pieces.lengths)]).tolist()
+    edges = [0, *itertools.accumulate(pieces.lengths.tolist())]
     owners = _owners(edges, spans)
     made = []
     for number, (first, end) in enumerate(spans):
@@ -182,6 +183,8 @@ def _windows(
 
 def _owners(edges: list[int], spans: list[tuple[int, int]]) -> list[int]:
     """For each word the window where its first sub-word is farthest from an edge; the sentence's own ends are none."""
+    if len(spans) == 1:  # as most have
+        return [0] * (len(edges) - 1)
     owners, distances = [0] * (len(edges) - 1), [-1.0] * (len(edges) - 1)
     for number, (first, end) in enumerate(spans):
         left = -np.inf if first == 0 else edges[first]

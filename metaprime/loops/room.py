@@ -79,9 +79,16 @@ def bytes_of(values: Params) -> int:
 def kept_for_backward(
     meta_step: MetaStep, loss: Loss, state: State, start: Params, batch: MetaBatch, settings: Settings
 ) -> int:
-    """Bytes that one episode's passes leave for the backward pass, weights apart, and what a learner that moves theta copies."""
+    """Bytes that one episode's passes leave for the backward pass, weights apart, and what a learner that moves theta copies.
+
+    Without inner steps one of the query's windows is asked for all: what each leaves is the same, as all are padded alike.
+    """
     seen: dict[int, int] = {}
-    weights = {value.untyped_storage().data_ptr() for value in state.backbone.values()}
+    weights = {value.untyped_storage().data_ptr() for value in (*state.backbone.values(), *start.values())}
+    windows = 1
+    if not batch.support:
+        windows = batch.query["labels"].shape[1]
+        batch = replace(batch, query={name: value[:, :1] for name, value in batch.query.items()})
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
@@ -96,7 +103,7 @@ def kept_for_backward(
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         meta_step(loss, state.backbone, start, batch, replace(settings, batched=False, outer=outer))
     own = bytes_of(state.backbone) * (2 + len(batch.support)) if "backbone" in settings.inner else 0
-    return sum(seen.values()) + own
+    return windows * sum(seen.values()) + own
 
 
 def fitted(settings: Settings, each: int, learned: int, episodes: int, accelerator: Accelerator) -> Settings:
