@@ -23,7 +23,7 @@ test-all: $(READY)
 	$(MAKE) --no-print-directory lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-# Beside every peer, about an hour on an idle machine; the peers are installed without what they would change.
+# Beside every peer, an hour and a half on an idle machine; the peers are installed without what they would change.
 bench: $(READY) $(LEARN2LEARN) $(PEERS)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/meta_step.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/growth.py

@@ -1,9 +1,9 @@
-"""python benchmarks/meta_step.py [--rounds 9] [--shapes 0,1,2,3] [--compiled]: a first-order meta-step, ours beside every peer.
+"""python benchmarks/meta_step.py [--rounds 9] [--shapes 0,1,2,3] [--eager]: a first-order meta-step, ours beside every peer.
 
 Times are ratios to the bare work, the "floor": n passes with gradients of one shared phi and head and one pass with the
 encoder's, over the same padded sub-words in one batch, which no way of adapting T episodes can do without. There is no optimizer
-step on either side. Before anything is timed, each contender's outer gradient is compared with ours. With `--compiled` ours is
-compiled too, which takes many minutes for each shape. Results: benchmarks/results/meta_step.json, .md and .png.
+step on either side. Before anything is timed, each contender's outer gradient is compared with ours. Compiling ours takes minutes
+for each shape; `--eager` leaves that out. Results: benchmarks/results/meta_step.json, .md and .png.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import importlib.metadata
 import json
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,7 @@ CONTENDERS: dict[str, Callable[[Problem], Step]] = {
     "ours, vmapped": ours(**{**AS_PICKED, "together": False}),
     AUTO: ours(**AS_PICKED),
     BFLOAT16: in_bfloat16,
+    COMPILED: ours(compile=True, **AS_PICKED),
     **PEERS,
 }
 
@@ -93,11 +95,13 @@ def compare(shape: Shape, size: Size, rounds: int, device: str) -> dict[str, Any
     """One shape: seconds and ratios of each contender; an error in words where one does not run."""
     problem = make_problem(shape, size, device)
     reference = ours(batched=False)(problem)()[1]
-    works, errors, apart = {}, {}, {}
+    works, errors, apart, first = {}, {}, {}, {}
     for name, make in CONTENDERS.items():
         try:
             step = make(problem)
+            began = time.perf_counter()
             gradient = step()[1]
+            first[name] = time.perf_counter() - began
         except Exception as error:  # whatever stops a peer is its result
             errors[name] = f"{type(error).__name__}: {error}".splitlines()[0]
             continue
@@ -114,6 +118,7 @@ def compare(shape: Shape, size: Size, rounds: int, device: str) -> dict[str, Any
         "seconds": {name: vars(quartiles(seconds)) for name, seconds in took.items()},
         "to_floor": {name: vars(found) for name, found in ratios.items()},
         "of_auto": {name: vars(quartiles(np.array(took[name]) / np.array(took[AUTO]))) for name in took},
+        "first_call": first,
         "gradient_error": apart,
         "errors": errors,
         "rounds": rounds,
@@ -144,6 +149,14 @@ def as_markdown(result: Mapping[str, Any]) -> str:
         "",
         *_table(header, shapes, "seconds", set()),
     ]
+    compiling = [
+        f"{seconds:.0f} at ({', '.join(map(str, one['shape']))})"
+        for one in shapes
+        for name, seconds in one["first_call"].items()
+        if name == COMPILED
+    ]
+    if compiling:
+        text += [f"Seconds to compile, one shape after another: {', '.join(compiling)}.", ""]
     errors = {name: error for one in shapes for name, error in one["errors"].items()}
     text += [f"{name} does not run: {error}" for name, error in errors.items()]
     known = {**result["machine"]["versions"], **result["peers"]}
@@ -210,10 +223,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--shapes", default="0,1,2,3")
     parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--compiled", action="store_true")
+    parser.add_argument("--eager", action="store_true")
     given = parser.parse_args()
-    if given.compiled:
-        CONTENDERS[COMPILED] = ours(compile=True, **AS_PICKED)
+    if given.eager:
+        del CONTENDERS[COMPILED]
     torch.set_num_threads(given.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     size = Size(12, 768, 12) if device == "cuda" else Size()
