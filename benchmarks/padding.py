@@ -2,7 +2,8 @@
 
 SOURCE as in a config, for example parquet:data/wikiann; ENCODER a folder, whose tokenizer cuts the words. The share of positions
 that are padding, of support batches and of all, for episodes of the default shape: support sentences as they were drawn, sorted
-within the episode before they are split into inner steps (what metaprime does), and drawn from length bands beside it. Results:
+within the episode before they are split into inner steps (what metaprime does), and drawn from length bands beside it; each with
+all T episodes stacked, and in the passes that are carried out on a CPU (`meta/parts.py`). Results:
 benchmarks/results/padding.json and .md.
 """
 
@@ -21,10 +22,16 @@ from timing import machine
 from metaprime.config import load_config
 from metaprime.data.episodes import Episodes, EpisodeShape
 from metaprime.loops.build import build_task, priming_rows
+from metaprime.loops.room import CPU_SUBWORDS
+from metaprime.meta import Settings
+from metaprime.meta.parts import parts
 from metaprime.models.encoder import load_encoder
 from metaprime.types import Batch, Row
 
 STEPS, BANDS = 300, (1, 4, 8)
+ON_A_CPU = Settings(inner_lr=0.1, subwords=CPU_SUBWORDS)
+COLUMNS = {"alone": "alone", "support": "support", "all": "all", "passes_support": "support", "passes_all": "all"}
+"""What each share is relative to, in the order as drawn: there were no parts."""
 
 
 class Unsorted(Episodes):
@@ -46,6 +53,7 @@ def measure(kind: type[Episodes], pools: dict[str, list[Row]], shape: EpisodeSha
     drawn = [episodes.meta_batch(step, range(shape.episodes), collate) for step in range(STEPS)]
     seconds = time.perf_counter() - began
     support = [tensors for batch in drawn for tensors in batch.support]
+    carried_out = [part for batch in drawn for _, part in parts(batch, ON_A_CPU)]
     size, alone = shape.support, []
     for step in range(STEPS):
         for index in range(shape.episodes):
@@ -55,12 +63,14 @@ def measure(kind: type[Episodes], pools: dict[str, list[Row]], shape: EpisodeSha
         "alone": padding(alone),
         "support": padding(support),
         "all": padding([*support, *(batch.query for batch in drawn)]),
+        "passes_support": padding([tensors for part in carried_out for tensors in part.support]),
+        "passes_all": padding([tensors for part in carried_out for tensors in (*part.support, part.query)]),
         "episodes_per_second": STEPS * shape.episodes / seconds,
     }
 
 
 def _line(name: str, one: dict[str, float], plain: dict[str, float]) -> str:
-    shares = [f"{100 * one[key]:.1f} % ({one[key] / plain[key]:.2f})" for key in ("alone", "support", "all")]
+    shares = [f"{100 * one[key]:.1f} % ({one[key] / plain[of]:.2f})" for key, of in COLUMNS.items()]
     return f"| {name} | {' | '.join(shares)} | {one['episodes_per_second']:.0f} |"
 
 
@@ -102,11 +112,11 @@ def main() -> None:
         "",
         f"`{result['command']}`: {STEPS} meta-steps of {shape.episodes} episodes, {shape.steps} support batches of "
         f"{shape.support} sentences and {shape.query} query sentences each. Shares of positions that are padding, in brackets "
-        "relative to the order as drawn.",
+        "relative to the order as drawn, stacked.",
         "",
-        "| support sentences | an episode's support batches, by themselves | stacked over a meta-step's episodes | all batches | "
-        "episodes drawn and padded per second |",
-        "|---|---:|---:|---:|---:|",
+        "| support sentences | an episode's support batches, by themselves | stacked over a meta-step's episodes | all batches, "
+        "stacked | support, as carried out on a CPU | all, as carried out | episodes drawn and padded per second |",
+        "|---|---:|---:|---:|---:|---:|---:|",
         *(_line(name, one, plain) for name, one in found.items()),
         "",
     ]
