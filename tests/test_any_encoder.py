@@ -219,7 +219,7 @@ def stubborn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 def test_what_cannot_be_batched_is_looped_with_one_notice(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         folder = prime(make("bert", "learner.name=maml"), quiet=True)
-    notices = [record.getMessage() for record in caplog.records if record.name == "metaprime.loops.assemble"]
+    notices = [record.getMessage() for record in caplog.records if record.name == "metaprime.loops.batching"]
     assert len(notices) == 1
     assert "BertModel cannot adapt episodes together (" in notices[0]
     assert "as with inner.batched=false" in notices[0]

@@ -11,7 +11,8 @@ from metaprime.loops.carrying import rules_of, starting_values
 from metaprime.loops.compute import Spent, counted, of_all, subwords
 from metaprime.loops.finetune import noise_keys, to_device
 from metaprime.loops.outer import summed
-from metaprime.meta import LEARNERS, Outcome, Settings
+from metaprime.meta import LEARNERS, Outcome
+from metaprime.meta.multitask import pooled
 from metaprime.meta.parts import parts
 from metaprime.types import NOISE, Loss, MetaBatch
 
@@ -24,13 +25,14 @@ def adapted(run: Run, loss: Loss, step: int, *, count: bool = False) -> tuple[Ou
     outcome, flops = counted(count, run.plain_step if count else run.meta_step, *given)
     if count and run.plain_step is not run.meta_step:  # what is compiled cannot be counted: that was beside it
         outcome = run.meta_step(*given)
-    spent = of_all(Spent(worked_on(batch, run.settings), flops), run.accelerator)
+    spent = of_all(Spent(worked_on(run, batch), flops), run.accelerator)
     return summed(outcome, run.accelerator), spent
 
 
-def worked_on(batch: MetaBatch, settings: Settings) -> int:
+def worked_on(run: Run, batch: MetaBatch) -> int:
     """Sub-words that the encoder works on in a meta-step, padding included."""
-    return sum(subwords(*part.support, part.query) for _, part in parts(batch, settings))
+    passes = batch if LEARNERS[run.config.learner.name].adapts else pooled(batch)
+    return sum(subwords(*part.support, part.query) for _, part in parts(passes, run.settings))
 
 
 def meta_batch(run: Run, step: int) -> MetaBatch:

@@ -14,7 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from metaprime.config import Config, override
-from metaprime.loops.assemble import Run, assemble, why_not_batched
+from metaprime.loops.assemble import Run, assemble
+from metaprime.loops.batching import why_not_batched
 from metaprime.loops.carrying import rules_of, starting_values
 from metaprime.loops.finetune import to_device
 from metaprime.loops.gradient_checks import (

@@ -105,7 +105,7 @@ def _subwords(run: Run, step: int) -> int:
     """Of all processes' episodes of one meta-step."""
     every = range(run.config.episodes.per_step)
     batch = run.episodes.meta_batch(step, every, run.task.collate, run.task.corrupt)
-    return worked_on(batch, run.settings)
+    return worked_on(run, batch)
 
 
 def _take(run: Run, step: int) -> float:

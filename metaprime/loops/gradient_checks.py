@@ -100,7 +100,7 @@ def against_differences(bench: Bench) -> Iterator[Check]:
     what = bench.orders[second_order]
     if what == "displacement":
         what, plain = "one inner step", replace(bench.settings, optimizer="sgd", clip=None)
-        bench = replace(bench, batch=replace(bench.batch, support=()), settings=plain)
+        bench = replace(bench, batch=replace(bench.batch, support=(), lengths=bench.batch.lengths[-1:]), settings=plain)
     gradients = bench.gradients(second_order=second_order)
     groups = _groups(gradients)
     for group in bench.settings.outer:

@@ -14,11 +14,14 @@ from metaprime.types import IGNORE, Batch, Loss, MetaBatch, Params
 
 def step(loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings: Settings) -> Outcome:
     """Gradient of the mean loss over all sentences of the episodes, support and query alike."""
+    return episode_gradients(loss, backbone, start, pooled(batch), settings)
+
+
+def pooled(batch: MetaBatch) -> MetaBatch:
+    """All sentences of each episode as its query."""
     lengths = tuple(max(column) for column in zip(*batch.lengths, strict=True))
-    pooled = replace(
-        batch, support=(), query=_pool([*batch.support, batch.query]), lengths=(lengths,) if lengths else ()
-    )
-    return episode_gradients(loss, backbone, start, pooled, settings)
+    query = _pool([*batch.support, batch.query])
+    return replace(batch, support=(), query=query, lengths=(lengths,) if lengths else ())
 
 
 def _pool(batches: list[Batch]) -> Batch:

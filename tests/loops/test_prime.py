@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import math
 import os
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from safetensors.torch import load_file
 from metaprime.config import Config, OuterConfig, dump_config, load_config, override
 from metaprime.loops import adapting
 from metaprime.loops import prime as module
+from metaprime.loops.assemble import Run
 from metaprime.loops.checkpoint import newest_checkpoint
 from metaprime.loops.compute import Spent, reckoned
 from metaprime.loops.guards import Diverged, Guards
@@ -29,6 +29,7 @@ from metaprime.loops.prime import prime
 from metaprime.loops.transfer import transfer
 from metaprime.meta import Outcome
 from metaprime.models.encoder import load_encoder
+from metaprime.models.primable import PrimableModel
 from metaprime.types import MetaBatch, MetaprimeError, Params
 
 MakeConfig = Callable[..., Config]
@@ -119,19 +120,34 @@ def test_one_line_of_metrics_for_each_step(primed_run: Config) -> None:
     assert [line["lr"] for line in lines] == pytest.approx([1e-3, 0.75e-3, 0.5e-3, 0.25e-3])
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param((), id="in parts"),
+        pytest.param(("inner.task_chunk=1",), id="one by one"),
+        pytest.param(("learner.name=multitask", "outer.head=reset"), id="pooled"),
+    ],
+)
 def test_a_line_says_how_many_positions_went_through_the_encoder(
-    tiny: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    changes: tuple[str, ...], tiny: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected, honest = [], adapting._moved
+    seen: list[int] = []
+    drawn, forward = adapting.meta_batch, PrimableModel.forward
 
-    def watched(batch: MetaBatch, device: torch.device) -> MetaBatch:
-        expected.append(sum(math.prod(tensors["labels"].shape) for tensors in (*batch.support, batch.query)))
-        return honest(batch, device)
+    def begun(run: Run, step: int) -> MetaBatch:
+        seen.append(0)
+        return drawn(run, step)
 
-    monkeypatch.setattr(adapting, "_moved", watched)
-    prime(tiny(tmp_path / "run", *QUICK))
-    assert [line["subwords"] for line in metrics(tmp_path / "run")] == expected
-    assert len(set(expected)) == 2
+    def watched(model: PrimableModel, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        if seen:  # checks go before the first step
+            seen[-1] += input_ids.numel()
+        return forward(model, input_ids, attention_mask)
+
+    monkeypatch.setattr(adapting, "meta_batch", begun)
+    monkeypatch.setattr(PrimableModel, "forward", watched)
+    prime(tiny(tmp_path / "run", *QUICK, *changes, "episodes.per_step=4", "encoder.attention=eager"))
+    assert [line["subwords"] for line in metrics(tmp_path / "run")] == seen
+    assert len(set(seen)) == len(seen) == 2
 
 
 def test_provenance_says_where_the_weights_come_from(primed_run: Config) -> None:
@@ -225,8 +241,8 @@ def test_looped_and_batched_inner_loops_prime_alike(tiny: MakeConfig, tmp_path: 
 def test_looped_and_batched_inner_loops_cost_alike(tiny: MakeConfig, tmp_path: Path, order: str) -> None:
     lines = []
     for flag in ("true", "false"):
-        # Whichever attention kernel the one takes, the other would take another.
-        changes = (f"inner.batched={flag}", f"inner.order={order}", "encoder.attention=eager")
+        # Whichever attention kernel the one takes, the other would take another; and several share their padding.
+        changes = (f"inner.batched={flag}", "inner.task_chunk=1", f"inner.order={order}", "encoder.attention=eager")
         prime(tiny(tmp_path / flag, *QUICK, *changes))
         lines.append(metrics(tmp_path / flag)[0])
     assert lines[0]["subwords"] == lines[1]["subwords"]

@@ -23,7 +23,8 @@ from metaprime.data.episodes import Episodes, EpisodeShape
 from metaprime.data.labels import LabelSet
 from metaprime.data.subwords import Subwords
 from metaprime.interop import learn2learn
-from metaprime.loops.assemble import SILENTLY_WRONG, assemble
+from metaprime.loops.assemble import assemble
+from metaprime.loops.batching import SILENTLY_WRONG
 from metaprime.loops.build import build_model
 from metaprime.loops.carrying import starting_values
 from metaprime.loops.prime import prime
