@@ -28,8 +28,8 @@ class Settings:
         batched: adapt episodes together; otherwise one after another.
         together: of `batched`: in one pass whose modules and loss take a leading T; otherwise by `torch.func.vmap`.
         chunk: at most this many episodes together, which bounds memory; None: all.
-        subwords: at most so many episodes together that a batch of theirs has no more than this many, padding included, but one
-            at least; None: any number.
+        subwords: of `batched`: episodes go together in the parts that take least time (`parts`), none with a batch of more
+            than this many, padding included, but for an episode by itself; None: neighbours, however long.
         outer: which of `backbone`, `adapter`, `head` and `rates` receive an outer gradient.
         carry: whether adapted values are wanted.
         choose: what of an episode is chosen by its support sentences, before the first step.
