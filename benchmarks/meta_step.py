@@ -79,7 +79,7 @@ CONTENDERS: dict[str, Callable[[Problem], Step]] = {
     "ours, vmapped": ours(**{**AS_PICKED, "together": False}),
     AUTO: ours(**AS_PICKED),
     BFLOAT16: in_bfloat16,
-    COMPILED: ours(compile=True, **AS_PICKED),
+    COMPILED: ours(compile=True, together=True),
     **PEERS,
 }
 
@@ -205,8 +205,9 @@ def plot(result: Mapping[str, Any], file: Path) -> None:
     names = [name for name in CONTENDERS if name != FLOOR]
     for place, name in enumerate(names):
         found = [(at, one["to_floor"][name]) for at, one in enumerate(result["shapes"]) if name in one["to_floor"]]
-        x = [at + (place - len(names) / 2) * 0.1 for at, _ in found]
-        axes.bar(x, [one["middle"] for _, one in found], width=0.09, label=name)
+        width = 0.8 / len(names)
+        x = [at + (place - len(names) / 2) * width for at, _ in found]
+        axes.bar(x, [one["middle"] for _, one in found], width=0.9 * width, label=name)
     axes.axhline(1, color="black", linewidth=0.8)
     axes.set_xticks(
         range(len(result["shapes"])), [f"({', '.join(map(str, one['shape']))})" for one in result["shapes"]]

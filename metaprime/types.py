@@ -124,7 +124,7 @@ class MetaBatch:
     """T episodes of one meta-step, stacked: each tensor of `support[s]` and `query` is (T, B, L).
 
     `indices` are the episodes' numbers within the whole meta-batch of `total` episodes: a process that holds a slice
-    of it knows which, so that its sums divide by the whole. `lengths` are the sub-words of each episode's longest sentence,
+    of it knows which, so that its sums divide by the whole. `lengths` are the sub-words of each episode's longest window,
     (T,) for each inner step and for the query, as numbers, which no device need be asked for; empty: not known.
     """
 

@@ -21,6 +21,7 @@ from torch import nn
 from metaprime.meta import MetaStep, Outcome, Settings
 from metaprime.meta.inner import attention_kernels
 from metaprime.meta.learner import grouped
+from metaprime.meta.parts import parts
 from metaprime.types import Batch, Loss, MetaBatch, MetaprimeError, Params, movable
 
 LEARNERS_HERE = ("peft_maml", "inner_peft", "maml", "anil")
@@ -90,11 +91,12 @@ def step(loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings
     gradients: Params = {}
     query_T, support_T2 = like.new_zeros(batch.total), like.new_zeros(batch.total, 2)
     with attention_kernels(replace(settings, batched=False), like.device):
-        for place, index in enumerate(batch.indices):
-            support = [_episode(tensors, place) for tensors in batch.support]
+        for (place,), part in parts(batch, replace(settings, batched=False)):
+            (index,) = part.indices
+            support = [_episode(tensors, 0) for tensors in part.support]
             holder = _Holder(loss, backbone, _episode(start, place))
             clone, curve = _adapt(holder, support, settings)
-            query = clone(_episode(batch.query, place))
+            query = clone(_episode(part.query, 0))
             # First order: the gradient at the clone's own tensors is the one at phi'; for theta it is the one at theta.
             moved = (holder if settings.second_order else clone).values(grouped(holder.names, settings.outer))
             found = torch.autograd.grad(query / batch.total, list(moved.values()))

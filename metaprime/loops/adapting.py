@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -12,7 +13,6 @@ from metaprime.loops.compute import Spent, counted, of_all, subwords
 from metaprime.loops.finetune import noise_keys, to_device
 from metaprime.loops.outer import summed
 from metaprime.meta import LEARNERS, Outcome
-from metaprime.meta.multitask import pooled
 from metaprime.meta.parts import parts
 from metaprime.types import NOISE, Loss, MetaBatch
 
@@ -30,16 +30,21 @@ def adapted(run: Run, loss: Loss, step: int, *, count: bool = False) -> tuple[Ou
 
 
 def worked_on(run: Run, batch: MetaBatch) -> int:
-    """Sub-words that the encoder works on in a meta-step, padding included."""
-    passes = batch if LEARNERS[run.config.learner.name].adapts else pooled(batch)
+    """Sub-words that the encoder works on in the inner loop and the query pass, padding included."""
+    passes = LEARNERS[run.config.learner.name].passes(batch)
     return sum(subwords(*part.support, part.query) for _, part in parts(passes, run.settings))
 
 
 def meta_batch(run: Run, step: int) -> MetaBatch:
     """This process's share of a meta-step's episodes, on its device."""
     mine = range(run.accelerator.process_index, run.config.episodes.per_step, run.accelerator.num_processes)
-    drawn = run.episodes.meta_batch(step, mine, run.task.collate, run.task.corrupt)
-    return _noised(_moved(drawn, run.accelerator.device), run, step)
+    return _noised(_moved(drawn(run, step, mine), run.accelerator.device), run, step)
+
+
+def drawn(run: Run, step: int, indices: Sequence[int]) -> MetaBatch:
+    """Some episodes of a meta-step; to a compiler their lengths would be constants, so that it is not told them."""
+    batch = run.episodes.meta_batch(step, indices, run.task.collate, run.task.corrupt)
+    return replace(batch, lengths=()) if run.config.inner.compile else batch
 
 
 def _moved(batch: MetaBatch, device: torch.device) -> MetaBatch:

@@ -130,7 +130,9 @@ def assemble(config: Config, accelerator: Accelerator) -> Run:
         steps = config.inner.steps if pooled else int(settings.choose is not None)
         longest = longest_episode(primed, pools, episodes.shape, steps, accelerator.device)
         each = kept_for_backward(plain, loss, state, one, longest, settings)
-        settings = fitted(settings, each, bytes_of(outer.learning), shape.per_step, accelerator)
+        settings = fitted(settings, each + bytes_of(one), bytes_of(outer.learning), shape.per_step, accelerator)
+    if config.inner.compile:  # parts of other sizes would be other programs
+        settings = replace(settings, subwords=None)
     return Run(
         config, accelerator, encoder, primed, episodes, model, state, outer, settings, meta_step, plain, held_out
     )

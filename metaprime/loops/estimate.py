@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 
 from metaprime.config import Config
-from metaprime.loops.adapting import adapted, worked_on
+from metaprime.loops.adapting import adapted, drawn, worked_on
 from metaprime.loops.assemble import Run, assemble
 from metaprime.loops.carrying import carry, rules_of
 from metaprime.loops.outer import outer_step
@@ -102,10 +102,8 @@ def estimate(config: Config) -> Estimate:
 
 
 def _subwords(run: Run, step: int) -> int:
-    """Of all processes' episodes of one meta-step."""
-    every = range(run.config.episodes.per_step)
-    batch = run.episodes.meta_batch(step, every, run.task.collate, run.task.corrupt)
-    return worked_on(run, batch)
+    """Of all episodes of one meta-step, as one process would go about them."""
+    return worked_on(run, drawn(run, step, range(run.config.episodes.per_step)))
 
 
 def _take(run: Run, step: int) -> float:

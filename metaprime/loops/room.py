@@ -81,29 +81,36 @@ def kept_for_backward(
 ) -> int:
     """Bytes that one episode's passes leave for the backward pass, weights apart, and what a learner that moves theta copies.
 
-    Without inner steps one of the query's windows is asked for all: what each leaves is the same, as all are padded alike.
+    Without inner steps one and two of the query's windows tell for all: they are padded alike, so that each leaves the same.
     """
-    seen: dict[int, int] = {}
     weights = {value.untyped_storage().data_ptr() for value in (*state.backbone.values(), *start.values())}
-    windows = 1
-    if not batch.support:
-        windows = batch.query["labels"].shape[1]
-        batch = replace(batch, query={name: value[:, :1] for name, value in batch.query.items()})
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            seen[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    start = {
-        name: value for name, value in start.items() if not name.startswith("rates.")
-    }  # numbers, and of all n steps
+    # Rates are no values of the model, and there are some for all n steps.
+    begun = {name: value for name, value in start.items() if not name.startswith("rates.")}
     outer = tuple(group for group in settings.outer if group != "rates")
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        meta_step(loss, state.backbone, start, batch, replace(settings, batched=False, outer=outer))
-    own = bytes_of(state.backbone) * (2 + len(batch.support)) if "backbone" in settings.inner else 0
-    return windows * sum(seen.values()) + own
+
+    def left(batch: MetaBatch) -> int:
+        seen: dict[int, int] = {}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in weights:
+                seen[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            meta_step(loss, state.backbone, begun, batch, replace(settings, batched=False, outer=outer))
+        return sum(seen.values())
+
+    windows = batch.query["labels"].shape[1]
+    if batch.support or windows == 1:
+        total = left(batch)
+    else:
+        one, two = (
+            left(replace(batch, query={name: value[:, :count] for name, value in batch.query.items()}))
+            for count in (1, 2)
+        )
+        total = one + (windows - 1) * (two - one)
+    return total + (bytes_of(state.backbone) * (2 + len(batch.support)) if "backbone" in settings.inner else 0)
 
 
 def fitted(settings: Settings, each: int, learned: int, episodes: int, accelerator: Accelerator) -> Settings:

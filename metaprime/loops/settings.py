@@ -39,7 +39,7 @@ def settings_of(config: Config, model: PrimableModel, state: State) -> Settings:
         clip=config.inner.clip,
         micro=config.inner.micro_batch,
         second_order=config.inner.order == "second",
-        batched=config.inner.batched,
+        batched=config.inner.batched and config.learner.backend == "torch",
         together="backbone" not in learner.inner and model.per_episode,
         chunk=None if config.inner.task_chunk == "auto" else config.inner.task_chunk,
         outer=tuple(learned),

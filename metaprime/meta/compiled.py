@@ -31,7 +31,7 @@ def compiled(step: MetaStep) -> MetaStep:
             for tensor in tensors.values():
                 for dimension in range(1, tensor.dim()):
                     torch._dynamo.maybe_mark_dynamic(tensor, dimension)
-        # Numbers and names are constants to a compiler: each set of languages, or of lengths, would be another program.
+        # Names and numbers are constants to a compiler: each set of languages, or of lengths, would be another program.
         nameless = replace(batch, languages=("",) * len(batch.languages), lengths=())
         try:
             with torch._dynamo.config.patch(trace_autograd_ops=True):

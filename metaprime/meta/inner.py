@@ -120,14 +120,11 @@ def outcome(
     """What a chunk of episodes contributes to the whole meta-batch's sums."""
     names = grouped(list(movable(fast)), ("adapter", "head")) if settings.carry else []
     carried = {name: fast[name].detach() for name in names}
-    last = batch.total - 1
+    ends_here = batch.indices[-1] == batch.total - 1
     return Outcome(
         gradients=gradients,
         mean_fast={name: value.sum(0) / batch.total for name, value in carried.items()},
-        last_fast={
-            name: value[batch.indices.index(last)] if last in batch.indices else torch.zeros_like(value[-1])
-            for name, value in carried.items()
-        },
+        last_fast={name: value[-1] if ends_here else torch.zeros_like(value[-1]) for name, value in carried.items()},
         query_loss=_placed(query_T.detach(), batch),
         support_loss=_placed(curve_T2, batch),
     )

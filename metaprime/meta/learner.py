@@ -88,6 +88,7 @@ class Learner:
         outer: what its outer step always moves. To this a learner with an inner loop adds phi and head where
             `outer.adapter` and `outer.head` say `meta`; one without moves exactly these.
         second_order: whether it can differentiate through its inner loop.
+        passes: a meta-batch as it works through it: as it is, or an episode's batches as one.
         reads_tags: whether it learns from the sentences' tags; otherwise from their masked text, with the encoder's own
             masked-word head.
     """
@@ -97,6 +98,7 @@ class Learner:
     inner: tuple[str, ...] = ()
     outer: tuple[str, ...] = ("backbone",)
     second_order: bool = True
+    passes: Callable[[MetaBatch], MetaBatch] = lambda batch: batch
     reads_tags: bool = True
 
     @property

@@ -35,4 +35,9 @@ def _pool(batches: list[Batch]) -> Batch:
     return {name: torch.cat([widened(batch, name) for batch in batches], dim=1) for name in padding}
 
 
-LEARNER = Learner(step=step, formula="theta, head <- theta, head - beta dL/d(theta, head)", outer=("backbone", "head"))
+LEARNER = Learner(
+    step=step,
+    formula="theta, head <- theta, head - beta dL/d(theta, head)",
+    outer=("backbone", "head"),
+    passes=pooled,
+)

@@ -4,6 +4,11 @@ Transfer from what it learned (`transfer.start_adapter: primed`), or see what is
 """
 
 from metaprime.meta.learner import Learner
-from metaprime.meta.multitask import step
+from metaprime.meta.multitask import pooled, step
 
-LEARNER = Learner(step=step, formula="phi, head <- phi, head - beta dL/d(phi, head)", outer=("adapter", "head"))
+LEARNER = Learner(
+    step=step,
+    formula="phi, head <- phi, head - beta dL/d(phi, head)",
+    outer=("adapter", "head"),
+    passes=pooled,
+)

@@ -1,4 +1,4 @@
-"""Which of a meta-batch's episodes are adapted together: one part after another, each padded only to its own longest sentences.
+"""Which of a meta-batch's episodes are adapted together: one part after another, each padded only to its own longest windows.
 
 A pass costs something before its first sub-word, so that few large parts are good; an episode of short sentences that shares its
 passes with one of long ones works through their padding, so that parts of like lengths are. The parts are those with the least
@@ -23,11 +23,11 @@ def parts(batch: MetaBatch, settings: Settings) -> list[tuple[list[int], MetaBat
 
 
 def cut(values: Params, places: Sequence[int]) -> Params:
-    """The values of some episodes; neighbours' without a copy."""
+    """The values of some episodes; neighbours', and those that are the same for all, without a copy."""
     first, last = places[0], places[-1] + 1
     if list(places) == list(range(first, last)):
         return {name: value[first:last] for name, value in values.items()}
-    return {name: value[list(places)] for name, value in values.items()}
+    return {name: value[list(places)] if value.stride(0) else value[: len(places)] for name, value in values.items()}
 
 
 def _places(batch: MetaBatch, settings: Settings) -> list[list[int]]:
@@ -42,12 +42,15 @@ def _places(batch: MetaBatch, settings: Settings) -> list[list[int]]:
     ]  # of the first episodes in that order: what they take, and the parts
     for end in range(1, episodes + 1):
         found = []
-        for first in range(max(0, end - most), end):
-            part = order[first:end]
-            passes = [len(part) * max(column) for column in zip(*(sizes[place] for place in part), strict=True)]
-            if len(part) == 1 or max(passes) <= settings.subwords:
-                taken, before = best[first]
-                found.append((taken + sum(passes) + PASS * len(passes), [*before, sorted(part)]))
+        longest = sizes[order[end - 1]]
+        for count in range(1, min(most, end) + 1):
+            longest = list(map(max, longest, sizes[order[end - count]]))
+            passes = [count * size for size in longest]
+            if count > 1 and max(passes) > settings.subwords:
+                break  # with more it would be more still
+            taken, before = best[end - count]
+            part = sorted(order[end - count : end])
+            found.append((taken + sum(passes) + PASS * len(passes), [*before, part]))
         best.append(min(found, key=lambda one: one[0]))
     return best[-1][1]
 

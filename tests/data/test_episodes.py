@@ -186,15 +186,17 @@ def _fits(lengths_TNB: np.ndarray, order: tuple[int, ...]) -> bool:
 
 
 def test_long_sentences_are_drawn_whole_and_neighbours_filled_up() -> None:
+    more = [row("aa more", number).windows[0] for number in (3, 4)]
     rows = [
-        replace(short, windows=short.windows * (1 + number % 3)) for number, short in enumerate(pool("aa", 30))
-    ]  # one to three windows each
+        replace(short, windows=(*short.windows, *more[: number % 3])) for number, short in enumerate(pool("aa", 30))
+    ]  # one to three windows each, of which the first is not always the longest
     episodes = Episodes({"aa": rows}, SHAPE, 2)
     filled = 0
     for step in range(5):
         batch = whole(episodes, step)
         drawn = [episodes.draw(step, index)[1] for index in range(4)]
-        for tensors, part in zip((*batch.support, batch.query), PARTS, strict=True):
+        for tensors, part, lengths in zip((*batch.support, batch.query), PARTS, batch.lengths, strict=True):
+            assert tensors["attention_mask"].sum(-1).amax(-1).tolist() == list(lengths)
             counts = [sum(len(r.windows) for r in one[part]) for one in drawn]
             assert tensors["labels"].shape[:2] == (4, max(counts))
             for place, one in enumerate(drawn):

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 
 from metaprime.config import Config
-from metaprime.loops.adapting import meta_batch
+from metaprime.loops.adapting import meta_batch, worked_on
 from metaprime.loops.assemble import assemble
 from metaprime.loops.carrying import rules_of, starting_values
 from metaprime.loops.prime import prime
@@ -68,6 +68,15 @@ def test_it_is_the_meta_step_and_is_compiled_once(
     assert len(shapes) > 2
     assert len(sizes) > 1
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+def test_what_is_compiled_works_on_all_that_is_stacked(tiny: MakeConfig, tmp_path: Path) -> None:
+    run = assemble(tiny(tmp_path / "run", "inner.compile=true", "episodes.per_step=4"), Accelerator())
+    batch = meta_batch(run, 0)
+    stacked = sum(tensors["labels"].numel() for tensors in (*batch.support, batch.query))
+    assert worked_on(run, batch) == stacked
+    plain = assemble(tiny(tmp_path / "plain", "inner.batched=false", "episodes.per_step=4"), Accelerator())
+    assert worked_on(plain, meta_batch(plain, 0)) < stacked
 
 
 def test_what_cannot_be_compiled_says_so(tiny: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

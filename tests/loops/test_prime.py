@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from metaprime.config import Config, OuterConfig, dump_config, load_config, override
-from metaprime.loops import adapting
+from metaprime.loops import adapting, room
 from metaprime.loops import prime as module
 from metaprime.loops.assemble import Run
 from metaprime.loops.checkpoint import newest_checkpoint
@@ -34,6 +34,10 @@ from metaprime.types import MetaBatch, MetaprimeError, Params
 
 MakeConfig = Callable[..., Config]
 RULES = ("reset", "keep", "carry_one", "carry_mean", "meta")
+needs_learn2learn = pytest.mark.skipif(
+    importlib.util.find_spec("learn2learn") is None and not os.environ.get("METAPRIME_REQUIRE_LEARN2LEARN"),
+    reason="learn2learn is not installed: `make learn2learn` does it",
+)
 QUICK = ("outer.validate_every=0", "outer.steps=2")
 
 
@@ -124,6 +128,7 @@ def test_one_line_of_metrics_for_each_step(primed_run: Config) -> None:
     "changes",
     [
         pytest.param((), id="in parts"),
+        pytest.param(("learner.backend=learn2learn",), id="learn2learn", marks=needs_learn2learn),
         pytest.param(("inner.task_chunk=1",), id="one by one"),
         pytest.param(("learner.name=multitask", "outer.head=reset"), id="pooled"),
     ],
@@ -131,16 +136,20 @@ def test_one_line_of_metrics_for_each_step(primed_run: Config) -> None:
 def test_a_line_says_how_many_positions_went_through_the_encoder(
     changes: tuple[str, ...], tiny: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(room, "CPU_SUBWORDS", 100)
     seen: list[int] = []
+    passes: list[int] = []
     drawn, forward = adapting.meta_batch, PrimableModel.forward
 
     def begun(run: Run, step: int) -> MetaBatch:
         seen.append(0)
+        passes.append(0)
         return drawn(run, step)
 
     def watched(model: PrimableModel, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         if seen:  # checks go before the first step
             seen[-1] += input_ids.numel()
+            passes[-1] += 1
         return forward(model, input_ids, attention_mask)
 
     monkeypatch.setattr(adapting, "meta_batch", begun)
@@ -148,6 +157,7 @@ def test_a_line_says_how_many_positions_went_through_the_encoder(
     prime(tiny(tmp_path / "run", *QUICK, *changes, "episodes.per_step=4", "encoder.attention=eager"))
     assert [line["subwords"] for line in metrics(tmp_path / "run")] == seen
     assert len(set(seen)) == len(seen) == 2
+    assert max(passes) > (1 if "learner.name=multitask" in changes else 3)  # more parts than one
 
 
 def test_provenance_says_where_the_weights_come_from(primed_run: Config) -> None:
@@ -274,12 +284,6 @@ def distance(one: Path, other: Path) -> float:
         assert ours.keys() == theirs.keys()
         worst = max([worst, *(float((ours[key] - theirs[key]).abs().max()) for key in ours)])
     return worst
-
-
-needs_learn2learn = pytest.mark.skipif(
-    importlib.util.find_spec("learn2learn") is None and not os.environ.get("METAPRIME_REQUIRE_LEARN2LEARN"),
-    reason="learn2learn is not installed: `make learn2learn` does it",
-)
 
 
 @needs_learn2learn

@@ -48,12 +48,22 @@ def test_memory_and_on_a_cpu_sub_words_say_how_many(
     assert not caplog.text
 
 
-def test_what_an_episode_keeps_is_what_is_allocated_for_it(tiny: MakeConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param((), id="pfeiffer"),
+        # One vector of all weights that may change, however many windows there are.
+        pytest.param(("peft={method: random_mask}", "outer.adapter=reset"), id="random-mask"),
+    ],
+)
+def test_what_an_episode_keeps_is_what_is_allocated_for_it(
+    changes: tuple[str, ...], tiny: MakeConfig, tmp_path: Path
+) -> None:
     """Against torch's own account of the memory that a forward pass has taken when it ends."""
-    run = assemble(tiny(tmp_path / "run"), Accelerator())
+    run = assemble(tiny(tmp_path / "run", *changes), Accelerator())
     loss = functional_loss(run.model, run.task.measure)
     start = starting_values(run.model, run.state, rules_of(run.config), 0, 0, (0,))
-    values = {name: value[0].requires_grad_() for name, value in start.items()}
+    values = {name: value[0].requires_grad_(value.is_floating_point()) for name, value in start.items()}
     batch = longest_episode(run.task, rows_of(run), run.episodes.shape, 0, torch.device("cpu"))
     query = {name: tensor[0] for name, tensor in batch.query.items()}
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:

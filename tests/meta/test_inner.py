@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from metaprime.meta.inner import episode_gradients
 from metaprime.meta.learner import Outcome, Settings
+from metaprime.meta.parts import parts as parts_of
 from metaprime.types import Batch, Loss, MetaBatch, MetaprimeError, Params
 
 T, STEPS, INNER_LR = 3, 3, 0.5
@@ -167,6 +168,17 @@ def test_batched_is_looped(toy: Toy, loss: Loss, second_order: bool, chunk: int 
     settings = replace(FIRST, second_order=second_order, chunk=chunk)
     looped = episode_gradients(loss, theta(toy), starts(toy), episodes(), replace(settings, batched=False))
     assert_equal(episode_gradients(loss, theta(toy), starts(toy), episodes(), settings), looped)
+
+
+@pytest.mark.parametrize("second_order", [False, True])
+def test_episodes_of_like_lengths_go_together_each_from_its_own_start(toy: Toy, loss: Loss, second_order: bool) -> None:
+    batch, start = episodes(), starts(toy)
+    lengths = ((90, 2, 90),) * (STEPS + 1)
+    settings = replace(FIRST, second_order=second_order, subwords=10**6)
+    found = [places for places, _ in parts_of(replace(batch, lengths=lengths), settings)]
+    assert found == [[1], [0, 2]]
+    looped = episode_gradients(loss, theta(toy), start, batch, replace(settings, batched=False))
+    assert_equal(episode_gradients(loss, theta(toy), start, replace(batch, lengths=lengths), settings), looped)
 
 
 @pytest.mark.parametrize("parts", [((0,), (1, 2)), ((0, 2), (1,)), ((2,), (1,), (0,))])

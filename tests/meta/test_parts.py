@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from metaprime.meta import Settings
 from metaprime.meta.parts import PASS, parts
-from metaprime.types import IGNORE, Batch, MetaBatch
+from metaprime.types import IGNORE, NOISE, Batch, MetaBatch
 
-B, SETTINGS = 3, Settings(inner_lr=0.1)
+SENTENCES, SETTINGS = (3, 3, 5), Settings(inner_lr=0.1)
+"""Of both support batches and of the query."""
 LENGTHS = st.lists(st.tuples(*(st.integers(1, 90),) * 3), min_size=1, max_size=6)
 
 
@@ -23,18 +24,23 @@ def made(lengths: list[tuple[int, ...]]) -> MetaBatch:
     """Episodes of two support batches and a query, whose longest sentences are of these lengths."""
     columns = tuple(zip(*lengths, strict=True))
 
-    def batch(own: tuple[int, ...]) -> Batch:
-        reach = torch.tensor([[[length], *(([length - 1],) * (B - 1))] for length in own])
+    def batch(own: tuple[int, ...], sentences: int) -> Batch:
+        reach = torch.tensor([[[length], *(([length - 1],) * (sentences - 1))] for length in own])
         mask = (torch.arange(max(own)) < reach).long()
-        return {"input_ids": 7 * mask, "attention_mask": mask, "labels": torch.where(mask.bool(), 1, IGNORE)}
+        keys = torch.arange(len(own) * sentences).view(len(own), sentences)
+        labels = torch.where(mask.bool(), 1, IGNORE)
+        return {"input_ids": 7 * mask, "attention_mask": mask, "labels": labels, NOISE: keys}
 
     count = len(lengths)
-    *support, query = (batch(column) for column in columns)
+    *support, query = (batch(*each) for each in zip(columns, SENTENCES, strict=True))
     return MetaBatch(("qaa",) * count, tuple(range(count)), count, tuple(support), query, columns)
 
 
 def passes(lengths: list[tuple[int, ...]], part: list[int]) -> list[int]:
-    return [len(part) * B * max(lengths[place][column] for place in part) for column in range(3)]
+    return [
+        len(part) * sentences * max(lengths[place][column] for place in part)
+        for column, sentences in enumerate(SENTENCES)
+    ]
 
 
 def cost(lengths: list[tuple[int, ...]], cuts: list[list[int]]) -> int:
@@ -57,7 +63,7 @@ def test_no_cut_of_the_episodes_by_length_is_cheaper(
     for part in found:
         assert len(part) <= (chunk or len(lengths))
         assert len(part) == 1 or max(passes(lengths, part)) <= subwords
-    order = sorted(range(len(lengths)), key=lambda place: sum(lengths[place]))
+    order = sorted(range(len(lengths)), key=lambda place: sum(passes(lengths, [place])))
     allowed = (
         cost(lengths, cuts)
         for cuts in every_cut(order)
@@ -78,11 +84,12 @@ def test_a_part_holds_its_episodes_and_no_padding_that_none_of_them_has(
         seen += places
         assert part.indices == tuple(places)
         assert part.total == len(lengths)
-        together = zip((*whole.support, whole.query), (*part.support, part.query), part.lengths, strict=True)
-        for before, after, longest in together:
-            assert after["input_ids"].shape == (len(places), B, max(longest))
-            for name, tensor in after.items():
-                assert torch.equal(tensor, before[name][places, :, : max(longest)])
+        batches = (*whole.support, whole.query), (*part.support, part.query)
+        for before, after, longest, sentences in zip(*batches, part.lengths, SENTENCES, strict=True):
+            assert after["input_ids"].shape == (len(places), sentences, max(longest))
+            assert torch.equal(after[NOISE], before[NOISE][places])
+            for name in ("input_ids", "attention_mask", "labels"):
+                assert torch.equal(after[name], before[name][places, :, : max(longest)])
             assert after["attention_mask"].sum() == before["attention_mask"][places].sum()
     assert sorted(seen) == list(range(len(lengths)))
 
