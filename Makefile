@@ -8,7 +8,7 @@ PEERS := $(VENV)/.peers
 
 AUDIT := .venv-audit
 
-.PHONY: demo test test-all bench lint learn2learn audit clean
+.PHONY: demo test test-all bench bench-data lint learn2learn audit clean
 
 demo: $(READY)
 	$(BIN)/metaprime demo recipes/configs/demo.yaml
@@ -29,6 +29,15 @@ bench: $(READY) $(LEARN2LEARN) $(PEERS)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/growth.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/many_transfers.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/estimate.py
+
+# On sentences and an encoder of your own: what a start costs, how much is padding, where a run's time goes. For example
+# make bench-data SOURCE=parquet:data/wikiann LANGUAGES=de,en,es,nl ENCODER=DIR
+comma := ,
+bench-data: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/start.py $(SOURCE) $(LANGUAGES) $(ENCODER)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/padding.py $(SOURCE) $(ENCODER) $(subst $(comma), ,$(LANGUAGES))
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/run_share.py recipes/configs/minilm_wikiann.yaml encoder.name=$(ENCODER) \
+		data.source=$(SOURCE) data.languages=[$(LANGUAGES)] outer.steps=150
 
 $(PEERS): $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps torchopt==0.7.3 optree==0.20.0 graphviz higher==0.2.1
