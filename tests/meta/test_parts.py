@@ -6,18 +6,17 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from metaprime.meta import Settings
 from metaprime.meta.parts import PASS, parts
+from metaprime.streams import stream
 from metaprime.types import IGNORE, NOISE, Batch, MetaBatch
 
 SENTENCES, SETTINGS = (3, 3, 5), Settings(inner_lr=0.1)
 """Of both support batches and of the query."""
-LENGTHS = st.lists(st.tuples(*(st.integers(1, 90),) * 3), min_size=1, max_size=6)
 
 
 def made(lengths: list[tuple[int, ...]]) -> MetaBatch:
@@ -54,10 +53,17 @@ def every_cut(order: list[int]) -> Iterator[list[list[int]]]:
             yield [order[first:last] for first, last in itertools.pairwise((0, *ends, len(order)))]
 
 
-@given(LENGTHS, st.integers(1, 2000), st.none() | st.integers(1, 4))
-def test_no_cut_of_the_episodes_by_length_is_cheaper(
-    lengths: list[tuple[int, ...]], subwords: int, chunk: int | None
-) -> None:
+def drawn(seed: int) -> tuple[list[tuple[int, ...]], int, int | None, np.random.Generator]:
+    """One to six episodes' lengths, a limit of sub-words, and one of episodes or none."""
+    draw = stream(seed, "parts")
+    longest = int(draw.integers(2, 91))
+    lengths = [tuple(map(int, draw.integers(1, longest, 3))) for _ in range(int(draw.integers(1, 7)))]
+    return lengths, int(draw.integers(1, 2000)), [None, 1, 2, 3, 4][int(draw.integers(5))], draw
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_no_cut_of_the_episodes_by_length_is_cheaper(seed: int) -> None:
+    lengths, subwords, chunk, _ = drawn(seed)
     found = [places for places, _ in parts(made(lengths), replace(SETTINGS, subwords=subwords, chunk=chunk))]
     assert sorted(place for part in found for place in part) == list(range(len(lengths)))
     for part in found:
@@ -74,13 +80,13 @@ def test_no_cut_of_the_episodes_by_length_is_cheaper(
     assert cost(lengths, found) == min(allowed)
 
 
-@given(LENGTHS, st.none() | st.integers(1, 2000), st.none() | st.integers(1, 4), st.booleans())
-def test_a_part_holds_its_episodes_and_no_padding_that_none_of_them_has(
-    lengths: list[tuple[int, ...]], subwords: int | None, chunk: int | None, batched: bool
-) -> None:
+@pytest.mark.parametrize("seed", range(60))
+def test_a_part_holds_its_episodes_and_no_padding_that_none_of_them_has(seed: int) -> None:
+    lengths, subwords, chunk, draw = drawn(seed)
+    limit, batched = [None, subwords][int(draw.integers(2))], bool(draw.integers(4))
     whole = made(lengths)
     seen = []
-    for places, part in parts(whole, replace(SETTINGS, subwords=subwords, chunk=chunk, batched=batched)):
+    for places, part in parts(whole, replace(SETTINGS, subwords=limit, chunk=chunk, batched=batched)):
         seen += places
         assert part.indices == tuple(places)
         assert part.total == len(lengths)
