@@ -1,0 +1,69 @@
+"""python benchmarks/by_itself.py later|now|loss: changes of the engine that other changes hid, each measured by itself.
+
+`later` and `now`: episodes one by one at (4, 4, 16, 5), gradients kept until the end or added up as they come: the most resident
+memory, MiB above the start's, and seconds. `loss`: the losses of T episodes by T calls, as a ratio to
+`torch.func.vmap`. Prints; see notes.md.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import meta_step
+import torch
+from growth import _status
+from problem import Size, make_problem
+from timing import in_turn, quartiles
+
+from metaprime.meta import inner
+from metaprime.meta.learner import Outcome
+from metaprime.models import primable
+from metaprime.types import Batch, Loss, MetaBatch, Params
+
+ROUNDS = 9
+
+
+def added_later(
+    step: inner.ChunkStep, loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings: inner.Settings
+) -> Outcome:
+    """`in_chunks` that keeps every part's gradients."""
+    found = [
+        step(loss, backbone, inner.cut(start, places), part, settings) for places, part in inner.parts(batch, settings)
+    ]
+    total = found[0]
+    for one in found[1:]:
+        total = inner.plus(total, one)
+    return total
+
+
+def by_vmap(model: primable.PrimableModel, measure: object) -> Loss:
+    """`functional_loss` with the T losses of a pass vmapped."""
+    shared = primable._shares_parameters(model)
+
+    def loss(backbone: Params, fast: Params, batch: Batch) -> torch.Tensor:
+        labels = batch["labels"]
+        inputs = tuple(batch[name].flatten(0, -2) for name in ("input_ids", "attention_mask"))
+        logits = torch.func.functional_call(model, {**backbone, **fast}, inputs, tie_weights=shared)
+        return torch.func.vmap(measure)(logits.unflatten(0, labels.shape[:2]), labels)
+
+    return loss
+
+
+def main(what: str) -> None:
+    torch.set_num_threads(1)
+    problem = make_problem(meta_step.SHAPES[0], Size())
+    if what == "loss":
+        calls = meta_step.ours(**meta_step.AS_PICKED)(problem)
+        meta_step.functional_loss = by_vmap
+        took = in_turn({"calls": calls, "vmap": meta_step.ours(**meta_step.AS_PICKED)(problem)}, ROUNDS)
+        print(quartiles([one / other for one, other in zip(*took.values(), strict=True)]))
+        return
+    if what == "later":
+        inner.in_chunks = added_later
+    before = _status("VmHWM")
+    took = in_turn({what: meta_step.ours(batched=False)(problem)}, ROUNDS)
+    print(f"{_status('VmHWM') - before:.0f} MiB, {quartiles(took[what])} seconds")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
