@@ -34,6 +34,7 @@ bench: $(READY) $(LEARN2LEARN) $(PEERS)
 # make bench-data SOURCE=parquet:data/wikiann LANGUAGES=de,en,es,nl ENCODER=DIR
 comma := ,
 bench-data: $(READY)
+	$(if $(and $(SOURCE),$(LANGUAGES),$(ENCODER)),,$(error bench-data needs SOURCE=, LANGUAGES= and ENCODER=, as in the Makefile))
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/start.py $(SOURCE) $(LANGUAGES) $(ENCODER)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/padding.py $(SOURCE) $(ENCODER) $(subst $(comma), ,$(LANGUAGES))
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/run_share.py recipes/configs/minilm_wikiann.yaml encoder.name=$(ENCODER) \

@@ -7,7 +7,7 @@ memory, MiB above the start's, and seconds. `loss`: the losses of T episodes by 
 
 from __future__ import annotations
 
-import sys
+import argparse
 
 import meta_step
 import torch
@@ -66,4 +66,6 @@ def main(what: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("later", "now", "loss"))
+    main(parser.parse_args().what)

@@ -7,6 +7,7 @@ turn in one process), then starts real priming runs in fresh processes and takes
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -112,4 +113,8 @@ def as_markdown(result: dict[str, object]) -> str:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source")
+    parser.add_argument("languages", help="de,en,es")
+    parser.add_argument("encoder")
+    main(*vars(parser.parse_args()).values())

@@ -124,7 +124,7 @@ def assemble(config: Config, accelerator: Accelerator) -> Run:
                 "adapted by torch.func.vmap or one after another, which torch cannot compile for every length: set it to false"
             )
         meta_step = compiled(plain)
-    if config.inner.task_chunk == "auto" and settings.batched and config.learner.backend == "torch":
+    if config.inner.task_chunk == "auto" and settings.batched:
         loss, one = functional_loss(model, primed.measure), starting_values(model, state, rules_of(config), 0, 0, (0,))
         pooled = settings.second_order or not learner.adapts  # all passes leave something behind, or are one
         steps = config.inner.steps if pooled else int(settings.choose is not None)

@@ -39,7 +39,7 @@ def looped_if_need_be(
     settings: Settings,
 ) -> Settings:
     """The settings, with episodes one after another where they cannot go together, and a notice that says why."""
-    if not settings.batched or config.learner.backend != "torch":
+    if not settings.batched:
         return settings
     if model.noisy and LEARNERS[config.learner.name].adapts:
         reason = f"peft.method {config.peft.method} draws in training, for each episode by itself"

@@ -37,9 +37,8 @@ def _places(batch: MetaBatch, settings: Settings) -> list[list[int]]:
         return [list(range(first, min(first + most, episodes))) for first in range(0, episodes, most)]
     sizes = _sizes(batch)
     order = sorted(range(episodes), key=lambda place: sum(sizes[place]))
-    best: list[tuple[int, list[list[int]]]] = [
-        (0, [])
-    ]  # of the first episodes in that order: what they take, and the parts
+    # Of the first 0, 1, 2 ... episodes in that order: what they take, and their parts.
+    best: list[tuple[int, list[list[int]]]] = [(0, [])]
     for end in range(1, episodes + 1):
         found = []
         longest = sizes[order[end - 1]]
