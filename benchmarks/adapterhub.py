@@ -24,20 +24,20 @@ from torch import nn
 from torch.func import functional_call
 from transformers import AutoConfig, AutoModel
 
-from metaprime.config import PretrainConfig
-from metaprime.data import synthetic
-from metaprime.data.encoding import Lengths
-from metaprime.data.labels import LabelSet
+from metaprime.build.model import build_model
+from metaprime.build.pretrain import make_tokenizer
+from metaprime.config.sections import PretrainConfig
+from metaprime.data.readers import synthetic
 from metaprime.data.subwords import Subwords
-from metaprime.evaluation.tables import markdown
 from metaprime.interop.adapterhub import save_for_adapterhub
-from metaprime.loops.build import build_model
-from metaprime.loops.pretrain import make_tokenizer
 from metaprime.models.encoder import load_encoder
-from metaprime.models.primable import PrimableModel, partition
+from metaprime.models.task_model import PrimableModel, partition
 from metaprime.peft import METHODS
-from metaprime.streams import torch_stream
-from metaprime.tasks.tagging import tagging
+from metaprime.reports.wording import markdown
+from metaprime.rng import torch_stream
+from metaprime.tasks.tagging.labels import LabelSet
+from metaprime.tasks.tagging.task import tagging
+from metaprime.tasks.tagging.windows import Lengths
 
 RESULT = Path(__file__).parent / "results" / "adapterhub.md"
 SHAPE = {

@@ -17,7 +17,7 @@ from timing import in_turn, quartiles
 
 from metaprime.meta import inner
 from metaprime.meta.learner import Outcome
-from metaprime.models import primable
+from metaprime.models import task_model
 from metaprime.types import Batch, Loss, MetaBatch, Params
 
 ROUNDS = 9
@@ -36,9 +36,9 @@ def added_later(
     return total
 
 
-def by_vmap(model: primable.PrimableModel, measure: object) -> Loss:
+def by_vmap(model: task_model.PrimableModel, measure: object) -> Loss:
     """`functional_loss` with the T losses of a pass vmapped."""
-    shared = primable._shares_parameters(model)
+    shared = task_model._shares_parameters(model)
 
     def loss(backbone: Params, fast: Params, batch: Batch) -> torch.Tensor:
         labels = batch["labels"]

@@ -20,9 +20,9 @@ from meta_step import RESULTS, SHAPES
 from problem import Shape
 from timing import machine
 
-from metaprime.config import PretrainConfig
-from metaprime.data import synthetic
-from metaprime.loops.pretrain import pretrain
+from metaprime.build.pretrain import pretrain
+from metaprime.config.sections import PretrainConfig
+from metaprime.data.readers import synthetic
 
 LANGUAGES, SENTENCES = ("qaa", "qab", "qaf", "qag"), 400
 

@@ -20,14 +20,13 @@ from problem import TAGS, VOCABULARY, Problem, Shape, Size, make_problem, measur
 from timing import Quartiles, in_turn, machine, quartiles
 from torch import nn
 
-from metaprime.config import TransferConfig
-from metaprime.data.encoding import collate
-from metaprime.loops.finetune import fine_tune
-from metaprime.loops.room import CPU_SUBWORDS
-from metaprime.loops.tune_together import PASS, Tuning, tune_together
-from metaprime.streams import stream
+from metaprime.config.sections import TransferConfig
+from metaprime.data.rows import Row, Sentence, Window, collate
+from metaprime.meta.chunks import CPU_SUBWORDS
+from metaprime.rng import stream
 from metaprime.tasks.task import Task
-from metaprime.types import Row, Sentence, Window
+from metaprime.transfers.finetune import fine_tune
+from metaprime.transfers.stacked import PASS, Tuning, tune_together
 
 SHAPES = ((4, 16), (4, 32), (8, 32), (16, 32), (16, 64))
 """B sentences of L sub-words."""

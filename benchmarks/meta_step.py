@@ -23,10 +23,10 @@ from peers import PEERS, Step, floor
 from problem import INNER_LR, Problem, Shape, Size, make_problem, measure
 from timing import Quartiles, in_turn, machine, quartiles
 
-from metaprime.loops.room import CPU_SUBWORDS
 from metaprime.meta import LEARNERS, Settings
+from metaprime.meta.chunks import CPU_SUBWORDS
 from metaprime.meta.compiled import compiled
-from metaprime.models.primable import functional_loss
+from metaprime.models.task_model import functional_loss
 from metaprime.types import Params
 
 SHAPES = (Shape(4, 4, 16, 5), Shape(4, 8, 32, 5), Shape(8, 4, 32, 5), Shape(8, 16, 64, 1))

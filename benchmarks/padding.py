@@ -19,14 +19,14 @@ from typing import Any
 from meta_step import RESULTS
 from timing import machine
 
-from metaprime.config import load_config
+from metaprime.build.data import build_task, priming_rows
+from metaprime.config.loading import load_config
 from metaprime.data.episodes import Episodes, EpisodeShape
-from metaprime.loops.build import build_task, priming_rows
-from metaprime.loops.room import CPU_SUBWORDS
+from metaprime.data.rows import Row
 from metaprime.meta import Settings
-from metaprime.meta.parts import parts
+from metaprime.meta.chunks import CPU_SUBWORDS, parts
 from metaprime.models.encoder import load_encoder
-from metaprime.types import Batch, Row
+from metaprime.types import Batch
 
 STEPS, BANDS = 300, (1, 4, 8)
 ON_A_CPU = Settings(inner_lr=0.1, subwords=CPU_SUBWORDS)

@@ -15,11 +15,11 @@ from torch import nn
 from transformers import BertConfig, BertModel
 
 from metaprime.models.attention import register
-from metaprime.models.primable import PrimableModel
 from metaprime.models.sites import BERT, resolve
+from metaprime.models.task_model import PrimableModel
 from metaprime.peft import METHODS
-from metaprime.streams import torch_stream
-from metaprime.tasks.tagging import TagHead
+from metaprime.rng import torch_stream
+from metaprime.tasks.tagging.task import TagHead
 from metaprime.types import IGNORE, Batch, MetaBatch, Params
 
 TAGS, BOTTLENECK, INNER_LR, VOCABULARY = 7, 48, 0.1, 30522

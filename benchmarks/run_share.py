@@ -19,12 +19,12 @@ from typing import Any
 from meta_step import RESULTS
 from timing import machine
 
-import metaprime.loops.adapting as adapting
-import metaprime.loops.prime as priming
-from metaprime.config import load_config, override
-from metaprime.loops.build import build_task, priming_rows
-from metaprime.loops.transfer_start import open_source
+import metaprime.priming.prime as priming
+import metaprime.priming.step as adapting
+from metaprime.build.data import build_task, priming_rows
+from metaprime.config.loading import load_config, override
 from metaprime.meta import LEARNERS
+from metaprime.transfers.start import open_source
 
 took: dict[str, float] = defaultdict(float)
 

@@ -19,13 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
-from metaprime.config import load_config
-from metaprime.data.corpora import read
-from metaprime.data.encoding import Lengths, encode
-from metaprime.data.labels import LabelSet
+from metaprime.config.loading import load_config
 from metaprime.data.subwords import Subwords
-from metaprime.loops.run_directory import versions
 from metaprime.models.encoder import load_tokenizer
+from metaprime.runs.provenance import versions
+from metaprime.tasks.tagging.labels import LabelSet
+from metaprime.tasks.tagging.reading import read
+from metaprime.tasks.tagging.windows import Lengths, encode
 
 ROUNDS = 5
 RESULTS = Path(__file__).parent / "results"

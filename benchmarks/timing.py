@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from metaprime.loops.run_directory import versions
+from metaprime.runs.provenance import versions
 
 Work = Callable[[], Any]
 

@@ -23,10 +23,11 @@ from typing import Any, NamedTuple
 import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
 import pyarrow.parquet as pq  # type: ignore[import-untyped, unused-ignore]
 
-from metaprime.data import conll, layout
-from metaprime.data.problems import settle
-from metaprime.data.schemes import parts, repair, scheme
-from metaprime.types import MetaprimeError, Sentence
+from metaprime.data.readers import conll, folders
+from metaprime.data.reading import settle
+from metaprime.data.rows import Sentence
+from metaprime.tasks.tagging.schemes import parts, repair, scheme
+from metaprime.types import MetaprimeError
 
 
 class Source(NamedTuple):
@@ -69,16 +70,16 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def tree(root: str) -> list[Source]:
     """Every CoNLL file of a `<language>/<split>.<extension>` tree."""
     return [
-        Source(layout.locate(root, language, split, conll.EXTENSIONS), language, split)
+        Source(folders.locate(root, language, split, conll.EXTENSIONS), language, split)
         for language in conll.languages(root)
-        for split in layout.splits(root, language, conll.EXTENSIONS)
+        for split in folders.splits(root, language, conll.EXTENSIONS)
     ]
 
 
 def convert(sources: Sequence[Source], out: Path) -> None:
     """Parse everything, write everything aside, then move it into place, the manifest last."""
     for source in sources:
-        layout.check_names(source.language, source.split)
+        folders.check_names(source.language, source.split)
     parsed = [settle(conll.parse(source.path), "repair") for source in sources]
     manifest = read_manifest(out / "manifest.json")
     out.mkdir(parents=True, exist_ok=True)

@@ -10,9 +10,9 @@ import torch
 import yaml
 from transformers import BertConfig, BertModel
 
-from metaprime.evaluation.tables import markdown
 from metaprime.models.sites import BERT, resolve
 from metaprime.peft import METHODS, Method
+from metaprime.reports.wording import markdown
 
 
 def page() -> str:

@@ -11,25 +11,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from metaprime.config import Config, load_config
-    from metaprime.loops.ablate import ablate
-    from metaprime.loops.demo import demo
-    from metaprime.loops.predict import predict
-    from metaprime.loops.prime import prime
-    from metaprime.loops.transfer import transfer
+    from metaprime.config.loading import load_config
+    from metaprime.config.sections import Config
+    from metaprime.priming.prime import prime
+    from metaprime.suite.ablate import ablate
+    from metaprime.suite.demo import demo
+    from metaprime.transfers.predict import predict
+    from metaprime.transfers.transfer import transfer
     from metaprime.types import MetaprimeError
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Config": "metaprime.config",
+    "Config": "metaprime.config.sections",
     "MetaprimeError": "metaprime.types",
-    "ablate": "metaprime.loops.ablate",
-    "demo": "metaprime.loops.demo",
-    "load_config": "metaprime.config",
-    "predict": "metaprime.loops.predict",
-    "prime": "metaprime.loops.prime",
-    "transfer": "metaprime.loops.transfer",
+    "ablate": "metaprime.suite.ablate",
+    "demo": "metaprime.suite.demo",
+    "load_config": "metaprime.config.loading",
+    "predict": "metaprime.transfers.predict",
+    "prime": "metaprime.priming.prime",
+    "transfer": "metaprime.transfers.transfer",
 }
 
 __all__ = ["Config", "MetaprimeError", "__version__", "ablate", "demo", "load_config", "predict", "prime", "transfer"]

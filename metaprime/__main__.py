@@ -1,6 +1,6 @@
 """`python -m metaprime`, and what `accelerate launch -m metaprime` runs."""
 
-from metaprime.cli import main
+from metaprime.cli.app import main
 
 if __name__ == "__main__":
     main()

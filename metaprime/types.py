@@ -82,43 +82,6 @@ class Drawn(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Sentence:
-    """One sentence as its corpus gives it, tags mapped and in IOB2. `origin` is `file:line`, for messages."""
-
-    words: tuple[str, ...]
-    tags: tuple[str, ...]
-    origin: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A stretch of an encoded sentence, as much as the encoder takes at once.
-
-    Attributes:
-        input_ids: L sub-word ids with the tokenizer's special tokens.
-        words: the words it answers for, by their number in the sentence. Windows overlap, but each word is answered for
-            by one: where it is farthest from an edge.
-        starts: the position of the first sub-word of each of these words in `input_ids`.
-        labels: L label ids, IGNORE wherever none of these words starts.
-    """
-
-    input_ids: tuple[int, ...]
-    words: tuple[int, ...]
-    starts: tuple[int, ...]
-    labels: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One encoded sentence: its windows, one unless it is long. A word without sub-words, or cut away, is in none of
-    them; gold tags are always scored whole, so that it counts as missed.
-    """
-
-    windows: tuple[Window, ...]
-    sentence: Sentence
-
-
 @dataclass(frozen=True)
 class MetaBatch:
     """T episodes of one meta-step, stacked: each tensor of `support[s]` and `query` is (T, B, L).

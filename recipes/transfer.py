@@ -2,7 +2,7 @@
 
 import sys
 
-from metaprime.cli import main
+from metaprime.cli.app import main
 
 if __name__ == "__main__":
     sys.argv.insert(1, "transfer")

@@ -5,60 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, processors
-from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, PreTrainedTokenizerFast
+from toy_config import TINY, MakeConfig, Parts
+from toy_encoders import ROBERTAS, make_toy, numbered_as_roberta
+from transformers import PreTrainedTokenizerFast
 
-from metaprime.config import PretrainConfig
-from metaprime.data import synthetic
-from metaprime.loops.pretrain import make_tokenizer
-from metaprime.streams import torch_stream
-
-ROBERTAS = ("roberta", "xlm-roberta", "camembert", "mpnet")
-"""Their padding id is 1, and positions count from the one after it."""
-SHAPE = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "max_position_embeddings": 130,
-    "initializer_range": 0.2,
-    "hidden_dropout_prob": 0.1,
-    "attention_probs_dropout_prob": 0.1,
-}
-OWN_SHAPE: dict[str, dict[str, Any]] = {
-    "electra": {"embedding_size": 16},
-    "distilbert": {
-        "dim": 32,
-        "n_layers": 2,
-        "n_heads": 4,
-        "hidden_dim": 64,
-        "max_position_embeddings": 130,
-        "initializer_range": 0.2,
-    },
-    "deberta-v2": {  # as mDeBERTa-v3 has it
-        "relative_attention": True,
-        "position_buckets": 8,
-        "norm_rel_ebd": "layer_norm",
-        "share_att_key": True,
-        "pos_att_type": "p2c|c2p",
-        "position_biased_input": False,
-        "type_vocab_size": 0,
-    },
-    "modernbert": {  # its second layer sees four words to each side
-        "local_attention": 8,
-        "initializer_cutoff_factor": 3.0,
-        **{f"{name}_token_id": number for name, number in (("bos", 2), ("cls", 2), ("sep", 3), ("eos", 3))},
-    },
-    "eurobert": {"num_key_value_heads": 2, "bos_token_id": 2, "eos_token_id": 3, "mask_token_id": 4},
-    "albert": {"embedding_size": 16},  # this and the following have no row: `encoder.sites` must say
-    "rembert": {"input_embedding_size": 16, "output_embedding_size": 16},
-    "mpnet": {},
-}
-"""What an architecture's toy has besides SHAPE, or instead of it where it calls the sizes by other names."""
+from metaprime.build.data import build_task, priming_rows
+from metaprime.build.model import build_model
+from metaprime.build.pretrain import make_tokenizer
+from metaprime.config.loading import load_config
+from metaprime.config.sections import Config, PretrainConfig
+from metaprime.data.readers import synthetic
+from metaprime.models.encoder import load_encoder
+from metaprime.models.task_model import partition
+from metaprime.priming.prime import prime
+from metaprime.priming.starts import draw_initial
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -106,46 +69,30 @@ def toy_bert(toy_encoder: Callable[[str], Path]) -> Path:
     return toy_encoder("bert")
 
 
-def numbered_as_roberta(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
-    """The same pieces with RoBERTa's and XLM-R's first numbers: padding is 1, and positions count from 2."""
-    first = ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]")
-    pieces = [*first, *sorted(set(tokenizer.get_vocab()) - set(first))]
-    renumbered = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
-    renumbered.pre_tokenizer = tokenizer.backend_tokenizer.pre_tokenizer
-    renumbered.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B [SEP]",
-        special_tokens=[("[CLS]", 0), ("[SEP]", 2)],
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=renumbered,
-        model_max_length=512,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-    )
+@pytest.fixture(scope="session")
+def tiny(toy_encoder: Callable[[str], Path]) -> MakeConfig:
+    """`tiny(output, "inner.steps=1", ...)`: a config that primes a toy in half a second."""
+
+    def make(output: Path, *overrides: str) -> Config:
+        return load_config(None, [*TINY, f"encoder.name={toy_encoder('bert')}", f"run.output={output}", *overrides])
+
+    return make
 
 
-def make_toy(
-    model_type: str, folder: Path, tokenizer: PreTrainedTokenizerFast, speaks: bool = False, **changes: Any
-) -> Path:
-    own = OWN_SHAPE.get(model_type, {})
-    shape = own if "dim" in own else SHAPE | own
-    config = AutoConfig.for_model(
-        model_type, **{"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id, **shape, **changes}
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        module = (AutoModelForMaskedLM if speaks else AutoModel).from_config(config)
-    with torch.no_grad():
-        for (
-            name,
-            parameter,
-        ) in module.named_parameters():  # some architectures start parts at zero, which hides mistakes
-            if not parameter.any():
-                parameter.copy_(0.1 * torch.randn(parameter.shape, generator=torch_stream(0, name)))
-    module.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+@pytest.fixture(scope="session")
+def primed_run(tiny: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """The config of a finished run; its output is not to be changed."""
+    config = tiny(tmp_path_factory.mktemp("primed") / "run")
+    prime(config)
+    return config
+
+
+@pytest.fixture
+def parts(tiny: MakeConfig, tmp_path: Path) -> Parts:
+    config = tiny(tmp_path / "unused")
+    encoder = load_encoder(config.encoder.name)
+    task = build_task(config, encoder)
+    rows = priming_rows(config, task)["qaa"]
+    model = build_model(encoder, task, config.peft, rows)
+    draw_initial(model, 0, 0.1)
+    return Parts(config, task, model, partition(model, encoder.layout.unused), rows)

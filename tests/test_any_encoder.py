@@ -16,15 +16,17 @@ import yaml
 from accelerate import Accelerator
 from transformers.models.bert.modeling_bert import BertEmbeddings
 
-from metaprime.config import Config, load_config
-from metaprime.loops import assemble as assembling
-from metaprime.loops.assemble import assemble
-from metaprime.loops.predict import predict
-from metaprime.loops.prime import prime
-from metaprime.loops.transfer import transfer
+from metaprime.build import encoder as opening
+from metaprime.config.loading import load_config
+from metaprime.config.sections import Config
 from metaprime.meta import LEARNERS
 from metaprime.models.encoder import load_encoder
 from metaprime.peft import METHODS
+from metaprime.priming import setup
+from metaprime.priming.prime import prime
+from metaprime.priming.setup import assemble
+from metaprime.transfers.predict import predict
+from metaprime.transfers.transfer import transfer
 from metaprime.types import MetaprimeError
 
 BERT_LIKE = {
@@ -190,7 +192,7 @@ def test_remote_code_is_asked_for_by_its_key(make: Make) -> None:
         raise MetaprimeError("seen")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assembling, "load_encoder", spy)
+        patch.setattr(opening, "load_encoder", spy)
         for trusted in ("false", "true"):
             with pytest.raises(MetaprimeError, match="seen"):
                 assemble(make("bert", f"encoder.trust_remote_code={trusted}"), Accelerator())
@@ -219,7 +221,7 @@ def stubborn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 def test_what_cannot_be_batched_is_looped_with_one_notice(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         folder = prime(make("bert", "learner.name=maml"), quiet=True)
-    notices = [record.getMessage() for record in caplog.records if record.name == "metaprime.loops.batching"]
+    notices = [record.getMessage() for record in caplog.records if record.name == "metaprime.priming.batching"]
     assert len(notices) == 1
     assert "BertModel cannot adapt episodes together (" in notices[0]
     assert "as with inner.batched=false" in notices[0]
@@ -252,6 +254,6 @@ def test_other_errors_are_not_taken_for_it(make: Make, monkeypatch: pytest.Monke
     def broken(*args: Any) -> Any:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setitem(assembling.BACKENDS, "torch", lambda learner: broken)
+    monkeypatch.setitem(setup.BACKENDS, "torch", lambda learner: broken)
     with pytest.raises(RuntimeError, match="out of memory"):
         assemble(make("bert"), Accelerator())

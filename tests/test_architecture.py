@@ -11,26 +11,74 @@ from pathlib import Path
 
 import pytest
 
+import metaprime
+
 ROOT = Path(__file__).parents[1]
-GROUND = {"types", "streams", "files", "yaml_files", "per_episode", "noise"}
-INNER = {"data", "models", "peft", "meta", "evaluation"}
-MAY_IMPORT: dict[str, set[str]] = {
+
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("types", "rng", "nn", "optim", "files"),
+    ("data", "models", "peft", "meta", "stats"),
+    ("tasks",),
+    ("config", "interop"),
+    ("runs",),
+    ("build", "reports"),
+    ("transfers",),
+    ("priming",),
+    ("suite", "preflight"),
+    ("cli", "__init__", "__main__"),
+)
+"""Lowest first. A room imports rooms of lower floors only, never one beside it."""
+
+GROUND: dict[str, set[str]] = {
     "types": set(),
-    "streams": set(),
-    "per_episode": set(),
-    "noise": set(),
+    "rng": set(),
     "files": {"types"},
-    "yaml_files": {"types"},
-    **dict.fromkeys(INNER, GROUND),
-    "tasks": GROUND | INNER,
-    "config": GROUND | INNER | {"tasks"},
-    "interop": GROUND | INNER | {"tasks", "config"},
-    "loops": GROUND | INNER | {"tasks", "config", "interop"},
+    "optim": {"types"},
+    "nn": {"types", "rng"},
 }
-MAY_IMPORT |= {outer: {*MAY_IMPORT, "cli", "__init__"} for outer in ("cli", "__init__", "__main__")}
-OUTSIDE_THE_PACKAGE = {"recipes", "tests", "benchmarks", "data_scripts"}
+"""The ground floor's files have arrows of their own."""
+
+TOP = ("cli", "__init__", "__main__")
+"""The package's doors may import one another."""
+
+WITHIN: dict[str, tuple[str, ...]] = {
+    "meta": (
+        *("learner", "compiled", "execution", "selection", "chunks", "inner_optimizers", "maml", "multitask"),
+        *("reptile", "learners", "__init__"),
+    ),
+    "runs": (
+        *("__init__", "artifact", "checkpoint", "flops", "provenance", "lock", "log", "records", "results"),
+        *("stopping", "folder"),
+    ),
+    "reports": (
+        *("__init__", "compute", "figures", "read", "wording", "curves", "scores", "sentences", "summary"),
+        *("document", "formats", "score_tables", "sections", "write"),
+    ),
+    "transfers": (
+        *("__init__", "evaluate", "export", "head_only", "predict", "finetune", "stacked", "start", "held_out"),
+        *("stability", "rates", "record", "transfer"),
+    ),
+    "priming": (
+        *("__init__", "starts", "guards", "memory", "batching", "settings", "outer", "setup", "metrics", "state"),
+        *("step", "prime"),
+    ),
+    "suite": (*("__init__", "workers", "cells", "spec", "results", "order", "record", "forecast", "ablate", "demo"),),
+}
+"""In these rooms a file imports only files that stand before it."""
+
+ONLY: dict[str, set[str]] = {"meta": {"torch"}, "stats": {"numpy", "scipy"}}
+"""Packages, besides the standard library, that a room may import."""
+
+NEVER: dict[str, set[str]] = {"reports": {"torch", "transformers"}, "config": {"transformers"}}
+"""Packages that a room must not import."""
+
+LAUNCHED = {"runs", "build", "transfers", "priming", "suite", "preflight"}
+"""Rooms that know of several processes: only they import accelerate."""
+
+OUTSIDE_THE_PACKAGE = {"recipes", "tests", "benchmarks", "data_scripts", "findings"}
+
 TAG = re.compile(r"(?<![A-Za-z0-9])[BI]-")
-MAY_KNOW_TAGS = ("tasks/tagging.py", "data/", "evaluation/metrics.py")
+MAY_KNOW_TAGS = ("tasks/tagging/", "data/readers/")
 
 
 def package_sources() -> dict[str, str]:
@@ -39,8 +87,21 @@ def package_sources() -> dict[str, str]:
     return {str(file.relative_to(package)): file.read_text("utf-8") for file in sorted(package.rglob("*.py"))}
 
 
+def may_import() -> dict[str, set[str]]:
+    """Room -> rooms that it may import."""
+    allowed: dict[str, set[str]] = {}
+    below: set[str] = set()
+    for floor in FLOORS:
+        allowed |= {room: set(below) for room in floor}
+        below |= set(floor)
+    return allowed | GROUND | dict.fromkeys(TOP, below)
+
+
+MAY_IMPORT = may_import()
+
+
 def room_of(file: str) -> str:
-    """`data/conll.py` -> data, `cli.py` -> cli, `data/__init__.py` -> data, `__init__.py` -> __init__."""
+    """`data/readers/conll.py` -> data, `rng.py` -> rng, `data/__init__.py` -> data, `__init__.py` -> __init__."""
     return file.split("/")[0].removesuffix(".py")
 
 
@@ -64,6 +125,17 @@ def imported(file: str, tree: ast.AST) -> Iterator[str]:
         yield from imported(file, node)
 
 
+def wrong_within(file: str, target: list[str]) -> bool:
+    """Whether a file of a room with an order imports one that does not stand before it."""
+    room, *path = file.removesuffix(".py").split("/")
+    if room not in WITHIN or not path:
+        return False
+    order = WITHIN[room]
+    own = path[0]
+    other = target[0] if target and target[0] in order else "__init__"
+    return own not in order or (other != own and order.index(other) > order.index(own))
+
+
 def wrong_arrows(sources: Mapping[str, str]) -> list[str]:
     """One line for each import that no arrow allows."""
     wrong = []
@@ -76,12 +148,13 @@ def wrong_arrows(sources: Mapping[str, str]) -> list[str]:
             top, *rest = name.split(".")
             if top == "metaprime":
                 target = rest[0] if rest and rest[0] in MAY_IMPORT else "__init__"
-                bad = target != room and target not in MAY_IMPORT[room]
+                bad = wrong_within(file, rest[1:]) if target == room else target not in MAY_IMPORT[room]
             else:
                 bad = (
                     top in OUTSIDE_THE_PACKAGE
-                    or (top == "accelerate" and room != "loops")
-                    or (room == "meta" and top != "torch" and top not in sys.stdlib_module_names)
+                    or (top == "accelerate" and room not in LAUNCHED)
+                    or top in NEVER.get(room, ())
+                    or (room in ONLY and top not in ONLY[room] and top not in sys.stdlib_module_names)
                 )
             if bad:
                 wrong.append(f"{file}: imports {name}")
@@ -109,10 +182,17 @@ def test_every_file_is_in_a_room_and_every_import_follows_an_arrow() -> None:
     assert wrong_arrows(sources) == []
 
 
+@pytest.mark.parametrize("room", WITHIN)
+def test_an_order_names_every_file_of_its_room(room: str) -> None:
+    files = {file.removeprefix(f"{room}/").removesuffix(".py") for file in package_sources() if room_of(file) == room}
+    assert set(WITHIN[room]) == files
+    assert len(WITHIN[room]) == len(files)
+
+
 def test_the_rooms_are_really_read() -> None:
     seen = {(room_of(f), n) for f, s in package_sources().items() for n in imported(f, ast.parse(s))}
-    assert ("loops", "accelerate.Accelerator") in seen
-    assert ("cli", "metaprime.loops.prime.prime") in seen  # inside a function
+    assert ("priming", "accelerate.Accelerator") in seen
+    assert ("cli", "metaprime.priming.prime.prime") in seen  # inside a function
     assert ("types", "torch") not in seen  # under TYPE_CHECKING
 
 
@@ -127,38 +207,72 @@ def test_the_rooms_are_really_read() -> None:
         ("data/episodes.py", "import importlib\nx = importlib.import_module('metaprime.models')"),
         ("data/episodes.py", "from metaprime import prime"),
         ("peft/lora.py", "from metaprime.models.sites import resolve"),
-        ("meta/inner.py", "import numpy as np"),
-        ("meta/inner.py", "from transformers import AutoModel"),
-        ("meta/inner.py", "from metaprime.config import Config"),
-        ("tasks/tagging.py", "from metaprime.loops import build"),
-        ("tasks/tagging.py", "from metaprime.config import Config"),
+        ("meta/maml.py", "import numpy as np"),
+        ("meta/maml.py", "from transformers import AutoModel"),
+        ("meta/maml.py", "from metaprime.config.sections import Config"),
+        ("stats/intervals.py", "import torch"),
+        ("stats/intervals.py", "import pandas"),
+        ("tasks/tagging/task.py", "from metaprime.build import data"),
+        ("tasks/tagging/task.py", "from metaprime.config.sections import Config"),
         ("models/encoder.py", "from accelerate import Accelerator"),
-        ("cli.py", "import accelerate.utils"),
-        ("config.py", "import metaprime.interop.learn2learn"),
-        ("interop/learn2learn.py", "from metaprime.loops.prime import prime"),
-        ("loops/prime.py", "from metaprime.cli import app"),
-        ("loops/prime.py", "from recipes import prime"),
-        ("loops/prime.py", "import benchmarks.speed"),
-        ("loops/prime.py", "from tests.conftest import make_toy"),
-        ("evaluation/tables.py", "from data_scripts import conll_to_parquet"),
-        ("streams.py", "from metaprime.types import Params"),
+        ("cli/app.py", "import accelerate.utils"),
+        ("config/sections.py", "import metaprime.interop.learn2learn"),
+        ("config/sections.py", "from metaprime.runs import folder"),
+        ("interop/learn2learn.py", "from metaprime.priming.prime import prime"),
+        ("interop/learn2learn.py", "from metaprime.config.sections import Config"),
+        ("runs/folder.py", "from metaprime.build.model import build_model"),
+        ("build/model.py", "from metaprime.reports.read import read_suite"),
+        ("build/model.py", "from metaprime.transfers.start import open_source"),
+        ("reports/read.py", "from metaprime.build.data import build_task"),
+        ("reports/read.py", "import torch"),
+        ("reports/read.py", "from metaprime.transfers.record import Cell"),
+        ("transfers/transfer.py", "from metaprime.priming.prime import prime"),
+        ("priming/prime.py", "from metaprime.suite.ablate import ablate"),
+        ("suite/ablate.py", "from metaprime.preflight.cost import estimate"),
+        ("preflight/cost.py", "from metaprime.suite.ablate import ablate"),
+        ("priming/prime.py", "from metaprime.cli import app"),
+        ("priming/prime.py", "from recipes import prime"),
+        ("priming/prime.py", "import benchmarks.speed"),
+        ("priming/prime.py", "from tests.conftest import make_toy"),
+        ("reports/wording.py", "from data_scripts import conll_to_parquet"),
+        ("rng.py", "from metaprime.types import Params"),
         ("attic/old.py", ""),
     ],
 )
-def test_a_wrong_arrow_is_found(file: str, source: str) -> None:
+def test_a_wrong_arrow_between_rooms_is_found(file: str, source: str) -> None:
     assert len(wrong_arrows({**package_sources(), file: source})) == 1
 
 
 @pytest.mark.parametrize(
     ("file", "source"),
     [
-        ("meta/inner.py", "import math\nfrom torch import nn\nfrom metaprime.meta.learner import Learner"),
+        ("priming/starts.py", "from metaprime.priming.prime import prime"),
+        ("priming/setup.py", "from metaprime.priming import step"),
+        ("priming/new.py", "from metaprime.priming.prime import prime"),
+        ("transfers/finetune.py", "from metaprime.transfers.transfer import transfer"),
+        ("transfers/start.py", "from .record import Cell"),
+        ("suite/spec.py", "from metaprime.suite.ablate import ablate"),
+        ("runs/provenance.py", "def late():\n    from metaprime.runs.folder import open_output"),
+        ("reports/read.py", "from metaprime.reports.write import write_report"),
+        ("meta/learner.py", "from metaprime.meta.maml import adapt"),
+        ("meta/learner.py", "from metaprime.meta import LEARNERS"),
+    ],
+)
+def test_a_wrong_arrow_inside_a_room_is_found(file: str, source: str) -> None:
+    assert len(wrong_arrows({**package_sources(), file: source})) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("meta/maml.py", "import math\nfrom torch import nn\nfrom metaprime.meta.learner import Learner"),
         (
             "data/new.py",
             "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from metaprime.models import encoder",
         ),
-        ("loops/new.py", "import accelerate\nfrom metaprime.interop import learn2learn"),
-        ("__main__.py", "from metaprime.cli import main"),
+        ("priming/prime.py", "import accelerate\nfrom metaprime.interop import learn2learn"),
+        ("priming/prime.py", "from metaprime.priming.setup import assemble"),
+        ("__main__.py", "from metaprime.cli.app import main"),
     ],
 )
 def test_a_right_arrow_is_not(file: str, source: str) -> None:
@@ -171,15 +285,15 @@ def test_tags_are_known_in_their_own_files_only() -> None:
 
 @pytest.mark.parametrize("source", ['x = "B-"', 'x = f"I-{name}"', 'x = tag == "B-PER"'])
 def test_a_tag_elsewhere_is_found(source: str) -> None:
-    assert len(tag_literals({"loops/build.py": source})) == 1
-    assert tag_literals({"tasks/tagging.py": source, "data/labels.py": source}) == []
+    assert len(tag_literals({"build/model.py": source})) == 1
+    assert tag_literals({"tasks/tagging/task.py": source, "data/readers/conll.py": source}) == []
 
 
 def test_help_needs_neither_torch_nor_transformers() -> None:
     probe = (
         "import sys; sys.argv = ['metaprime', '--help']\n"
-        "import metaprime.cli\n"
-        "try:\n    metaprime.cli.main()\n"
+        "import metaprime.cli.app\n"
+        "try:\n    metaprime.cli.app.main()\n"
         "except SystemExit as stop:\n    code = stop.code\n"
         "heavy = {'torch', 'transformers', 'accelerate', 'numpy'} & set(sys.modules)\n"
         "sys.exit(f'{code} {heavy}' if code or heavy else 0)"
@@ -188,3 +302,8 @@ def test_help_needs_neither_torch_nor_transformers() -> None:
     assert done.returncode == 0, done.stderr
     assert "prime" in done.stdout
     assert "transfer" in done.stdout
+
+
+def test_no_public_name_is_that_of_a_room() -> None:
+    """The import system binds a room to its name in the package, over whatever `metaprime` offers under that name."""
+    assert set(metaprime.__all__) & set(MAY_IMPORT) == set()

@@ -27,7 +27,7 @@ from metaprime import MetaprimeError, load_config, prime, transfer
 
 SERVER = """
 import json, os, resource, signal, sys
-import metaprime.cli, metaprime.loops.prime, metaprime.loops.transfer
+import metaprime.cli.app, metaprime.priming.prime, metaprime.transfers.transfer
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
@@ -55,7 +55,7 @@ def child(order):
     touches = arm(order["root"], order["at"])
     sys.argv = ["metaprime", *order["words"]]
     try:
-        metaprime.cli.main()
+        metaprime.cli.app.main()
     except SystemExit as stop:
         code = stop.code or 0
     sys.stdout.flush()

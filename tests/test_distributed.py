@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import load_file
 
 from metaprime import load_config, prime, transfer
-from metaprime.evaluation.records import read_record
 from metaprime.models.encoder import load_encoder
+from metaprime.runs.records import read_record
 
 SMOKE = Path(__file__).parents[1] / "recipes/configs/smoke.yaml"
 
@@ -36,12 +36,12 @@ import sys
 from pathlib import Path
 from accelerate import Accelerator
 from safetensors.torch import save_file
-from metaprime.config import load_config
-from metaprime.loops.assemble import assemble
-from metaprime.loops.carrying import rules_of, starting_values
-from metaprime.loops.outer import summed
-from metaprime.loops.prime import prime
-from metaprime.models.primable import functional_loss
+from metaprime.config.loading import load_config
+from metaprime.priming.setup import assemble
+from metaprime.priming.starts import rules_of, starting_values
+from metaprime.priming.step import summed
+from metaprime.priming.prime import prime
+from metaprime.models.task_model import functional_loss
 
 folder, *overrides = sys.argv[1:]
 config, accelerator = load_config(None, overrides), Accelerator()

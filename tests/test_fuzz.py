@@ -22,11 +22,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from metaprime.config import Config, dump_config, load_config
-from metaprime.data import corpora
-from metaprime.data.labels import LabelSet
-from metaprime.data.problems import Policy, Reading, settle
-from metaprime.data.schemes import repair
+from metaprime.config.loading import dump_config, load_config
+from metaprime.config.sections import Config
+from metaprime.data import sources
+from metaprime.data.reading import Policy, Reading, settle
+from metaprime.tasks.tagging.labels import LabelSet
+from metaprime.tasks.tagging.reading import examine, read
+from metaprime.tasks.tagging.schemes import repair
 from metaprime.types import MetaprimeError
 
 LABELS = LabelSet(("PER", "ORG", "LOC"), {"MISC": "O"})
@@ -192,7 +194,7 @@ def place(folder: Path, name: str, data: bytes) -> str:
 def checked(source: str, counted: int, policies: tuple[Policy, ...] = get_args(Policy)) -> Reading:
     """Reads under every policy: every sentence counted is given or reported, and what is given is sound."""
     for invalid in policies:
-        reading = corpora.examine(source, "xx", "train", LABELS, invalid, ["O", "B-PER", "I-PER"])
+        reading = examine(source, "xx", "train", LABELS, invalid, ["O", "B-PER", "I-PER"])
         assert len(reading.sentences) + sum(problem.dropped for problem in reading.problems) == counted
         for sentence in reading.sentences:
             assert len(sentence.words) == len(sentence.tags) > 0
@@ -228,7 +230,7 @@ def test_conll(tmp_path: Path, number: int) -> None:
     data, given = conll(random.Random(f"conll {number}"))
     reading = checked(place(tmp_path, "train.conll", data), count_conll(data))
     if given is not None:
-        raw = corpora.CORPORA["conll"].read(str(tmp_path), "xx", "train")
+        raw = sources.CORPORA["conll"].read(str(tmp_path), "xx", "train")
         assert [list(zip(s.words, s.tags, strict=True)) for s in raw.sentences] == given
         assert [p for p in raw.problems if p.dropped] == []
         assert len(reading.sentences) <= len(given)
@@ -283,8 +285,8 @@ def test_parquet(tmp_path: Path, number: int) -> None:
     parquet(draw, path)
     if draw.random() < 0.8:
         path.write_bytes(damaged(draw, path.read_bytes()))
-    value_or_message(lambda: corpora.examine(source, "xx", "train", LABELS))
-    value_or_message(lambda: corpora.read(source, "xx", "train", LABELS, "drop"))
+    value_or_message(lambda: examine(source, "xx", "train", LABELS))
+    value_or_message(lambda: read(source, "xx", "train", LABELS, "drop"))
 
 
 ODD = (

@@ -15,22 +15,23 @@ from torch import nn
 from torch.func import functional_call
 from transformers import AutoModel
 
-from metaprime.data import synthetic
-from metaprime.data.encoding import Lengths
-from metaprime.data.labels import LabelSet
+from metaprime.build.model import build_model
+from metaprime.data.readers import synthetic
+from metaprime.data.rows import Row
 from metaprime.data.subwords import Subwords
-from metaprime.loops.build import build_model
-from metaprime.loops.carrying import starting_values
 from metaprime.meta import LEARNERS, Settings
 from metaprime.models.encoder import Encoder, load_encoder, save_encoder
-from metaprime.models.primable import PrimableModel, functional_loss, partition
-from metaprime.models.selfcheck import check_injection, probe
+from metaprime.models.injection_check import check_injection, probe
 from metaprime.models.sites import LAYOUTS
+from metaprime.models.task_model import PrimableModel, functional_loss, partition
 from metaprime.peft import METHODS
-from metaprime.streams import torch_stream
-from metaprime.tasks.tagging import tagging
+from metaprime.priming.starts import starting_values
+from metaprime.rng import torch_stream
+from metaprime.tasks.tagging.labels import LabelSet
+from metaprime.tasks.tagging.task import tagging
+from metaprime.tasks.tagging.windows import Lengths
 from metaprime.tasks.task import Task
-from metaprime.types import Batch, MetaBatch, Params, Row, movable
+from metaprime.types import Batch, MetaBatch, Params, movable
 
 ATTENTION = ("eager", "sdpa")
 WITHOUT_BIASES = {("modernbert", "bitfit"), ("eurobert", "bitfit")}

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from metaprime.data.corpora import languages, read
-from metaprime.data.encoding import Lengths, answered
 from metaprime.data.episodes import Episodes, EpisodeShape
-from metaprime.data.labels import LabelSet
+from metaprime.data.sources import languages
 from metaprime.data.subwords import Subwords
-from metaprime.loops.check_data import check_data
-from metaprime.tasks.tagging import tagging
+from metaprime.preflight.corpus import check_data
+from metaprime.tasks.tagging.labels import LabelSet
+from metaprime.tasks.tagging.reading import read
+from metaprime.tasks.tagging.task import tagging
+from metaprime.tasks.tagging.windows import Lengths, answered
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 CORPORA = ("wikiann", "wikineural", "masakhaner2")

@@ -14,11 +14,11 @@ import torch
 from transformers import BertConfig, BertModel
 
 from metaprime import load_config, prime, transfer
-from metaprime.config import METHODS, OWN_METHOD, Config
-from metaprime.data import synthetic
-from metaprime.loops.ablate import ablate
-from metaprime.loops.suite import read_plan
+from metaprime.config.sections import METHODS, OWN_METHOD, Config
+from metaprime.data.readers import synthetic
 from metaprime.models.sites import BERT, resolve
+from metaprime.suite.ablate import ablate
+from metaprime.suite.spec import read_plan
 
 ROOT = Path(__file__).parents[1]
 YAMLS = sorted((ROOT / "recipes").rglob("*.yaml"))

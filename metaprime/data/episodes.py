@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from metaprime.data.encoding import blank
-from metaprime.streams import stream, torch_stream
-from metaprime.types import Batch, MetaBatch, MetaprimeError, Row
+from metaprime.data.rows import Row, blank
+from metaprime.rng import stream, torch_stream
+from metaprime.types import Batch, MetaBatch, MetaprimeError
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ import tokenizers
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from metaprime.types import MetaprimeError, Sentence
+from metaprime.data.rows import Sentence
+from metaprime.types import MetaprimeError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -19,8 +19,8 @@ from metaprime.files import save_tensors, write_json
 from metaprime.models.encoder import Encoder
 from metaprime.peft import MethodConfig
 from metaprime.peft.bottleneck import DesignConfig
-from metaprime.peft.composed import ComposedConfig
 from metaprime.peft.lora import TermsConfig
+from metaprime.peft.mam import ComposedConfig
 from metaprime.peft.method import under
 from metaprime.peft.prefix import PrefixConfig
 from metaprime.types import MetaprimeError, Params

@@ -18,11 +18,11 @@ from transformers import AutoModelForTokenClassification, PreTrainedModel
 
 from metaprime.models.encoder import Encoder, quiet
 from metaprime.models.sites import Layout, resolve
-from metaprime.peft import MethodConfig, hf
-from metaprime.peft.hf import HfConfig
+from metaprime.peft import MethodConfig, hf_peft
+from metaprime.peft.hf_peft import HfConfig
 from metaprime.peft.ia3 import Ia3Config
+from metaprime.peft.injection import FUSED
 from metaprime.peft.lora import TermsConfig
-from metaprime.peft.method import FUSED
 from metaprime.peft.prefix import PrefixConfig
 from metaprime.peft.prompt import PromptConfig
 from metaprime.types import MetaprimeError, Params
@@ -175,8 +175,8 @@ def _prefix(peft: Any, method: Any, layout: Layout, encoder: Encoder) -> Plan:
 
 
 def _own(peft: Any, method: Any, layout: Layout, encoder: Encoder) -> Plan:
-    adapter = hf.inject(resolve(copy.deepcopy(encoder.module), layout), method)
-    config = hf.peft_config(method, [path.replace(":", ".") for path in adapter], task_type="TOKEN_CLS")
+    adapter = hf_peft.inject(resolve(copy.deepcopy(encoder.module), layout), method)
+    config = hf_peft.peft_config(method, [path.replace(":", ".") for path in adapter], task_type="TOKEN_CLS")
 
     def tensors(wrapped: Any, layers: Sequence[str], values: Params) -> Tensors:
         base = wrapped.get_base_model()

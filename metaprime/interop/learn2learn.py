@@ -19,9 +19,9 @@ import torch
 from torch import nn
 
 from metaprime.meta import MetaStep, Outcome, Settings
-from metaprime.meta.inner import attention_kernels
+from metaprime.meta.chunks import parts
+from metaprime.meta.execution import attention_kernels
 from metaprime.meta.learner import grouped
-from metaprime.meta.parts import parts
 from metaprime.types import Batch, Loss, MetaBatch, MetaprimeError, Params, movable
 
 LEARNERS_HERE = ("peft_maml", "inner_peft", "maml", "anil")

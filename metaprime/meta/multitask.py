@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
-from metaprime.meta.inner import episode_gradients
 from metaprime.meta.learner import Learner, Outcome, Settings
+from metaprime.meta.maml import episode_gradients
 from metaprime.types import IGNORE, Batch, Loss, MetaBatch, Params
 
 

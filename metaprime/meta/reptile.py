@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import torch
 
-from metaprime.meta.choice import with_choices
-from metaprime.meta.inner import adapt, in_chunks, outcome, split
+from metaprime.meta.chunks import in_chunks
 from metaprime.meta.learner import GROUPS, Learner, Outcome, Settings, grouped
+from metaprime.meta.maml import adapt, outcome, split
+from metaprime.meta.selection import with_choices
 from metaprime.types import Loss, MetaBatch, Params, movable
 
 

@@ -25,7 +25,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from metaprime.models import attention, disentangled
+from metaprime.models import attention, deberta
 from metaprime.models.sites import Layout, layout_of, resolve
 from metaprime.types import MetaprimeError, Params
 
@@ -76,7 +76,7 @@ def load_encoder(
     sites = resolve(module, layout)
     if layout.disentangled:
         for layer in sites.layers:
-            disentangled.bind(layer.attention, attention.FUNCTIONS[implementation])
+            deberta.bind(layer.attention, attention.FUNCTIONS[implementation])
     module.eval()
     return Encoder(module, tokenizer, layout, name, weights_hash(dict(module.state_dict())))
 

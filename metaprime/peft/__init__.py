@@ -1,7 +1,8 @@
 """What phi is. A new method is one file with a METHOD, or a few lines in its family's file, and one line here."""
 
-from metaprime.peft import bitfit, bottleneck, full, head, heads, hf, ia3, lora, mam, prefix, prompt, pruned, sparse
+from metaprime.peft import bitfit, bottleneck, hf_peft, ia3, lora, mam, multihead, no_adapter, prefix, prompt
 from metaprime.peft.method import Method, MethodConfig
+from metaprime.peft.sparse import pruned, selected
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -9,27 +10,27 @@ METHODS: dict[str, Method] = {
         bottleneck.PFEIFFER,
         prefix.METHOD,
         lora.LORA,
-        head.METHOD,
-        full.METHOD,
+        no_adapter.HEAD,
+        no_adapter.FULL,
         bottleneck.HOULSBY,
         bottleneck.PARALLEL,
         bottleneck.SCALED_PARALLEL,
         bottleneck.PARALLEL_ATTENTION,
-        heads.METHOD,
+        multihead.METHOD,
         lora.FFN_LORA,
         mam.METHOD,
         prompt.METHOD,
         ia3.METHOD,
         bitfit.METHOD,
-        sparse.RANDOM,
-        sparse.MAGNITUDE,
-        sparse.SAM,
-        sparse.FISHER,
+        selected.RANDOM,
+        selected.MAGNITUDE,
+        selected.SAM,
+        selected.FISHER,
         pruned.CHILD,
         pruned.DIFF,
         pruned.MIXOUT,
         bottleneck.BOTTLENECK,
-        hf.METHOD,
+        hf_peft.METHOD,
     )
 }
 

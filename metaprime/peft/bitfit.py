@@ -13,8 +13,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from metaprime.nn import along
 from metaprime.peft.method import Method, MethodConfig
-from metaprime.per_episode import along
 from metaprime.types import MetaprimeError, Params, Sites
 
 

@@ -23,9 +23,10 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import nn
 
-from metaprime.noise import Noise
-from metaprime.peft.method import Dropout, Method, MethodConfig, add_between, add_to_output, dropped, kaiming_uniform
-from metaprime.per_episode import along, linear
+from metaprime.nn import along, dropped, kaiming_uniform, linear
+from metaprime.peft.injection import add_between, add_to_output
+from metaprime.peft.method import Dropout, Method, MethodConfig
+from metaprime.rng import Noise
 from metaprime.types import LayerSites, Params, Sites
 
 At = tuple[Literal["attention", "ffn"], ...]

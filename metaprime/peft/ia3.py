@@ -13,8 +13,9 @@ from typing import Literal
 import torch
 from torch import nn
 
-from metaprime.peft.method import Method, MethodConfig, rows_of
-from metaprime.per_episode import along
+from metaprime.nn import along
+from metaprime.peft.injection import rows_of
+from metaprime.peft.method import Method, MethodConfig
 from metaprime.types import Params, Sites
 
 

@@ -13,9 +13,10 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import nn
 
-from metaprime.noise import Noise
-from metaprime.peft.method import Dropout, Method, MethodConfig, add_to_output, dropped, kaiming_uniform, rows_of
-from metaprime.per_episode import linear
+from metaprime.nn import dropped, kaiming_uniform, linear
+from metaprime.peft.injection import add_to_output, rows_of
+from metaprime.peft.method import Dropout, Method, MethodConfig
+from metaprime.rng import Noise
 from metaprime.types import Params, Sites
 
 Site = Literal["query", "key", "value", "attention_out", "ffn_in", "ffn_out"]

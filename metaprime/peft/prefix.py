@@ -18,8 +18,8 @@ from pydantic import PositiveInt
 from torch import nn
 from torch.func import functional_call
 
-from metaprime.peft.method import Method, MethodConfig, kaiming_uniform, under
-from metaprime.per_episode import linear
+from metaprime.nn import kaiming_uniform, linear
+from metaprime.peft.method import Method, MethodConfig, under
 from metaprime.types import PREFIX_SLOT, MetaprimeError, Params, Sites
 
 PAST = "past_key_values_length"

@@ -12,8 +12,8 @@ import torch
 from pydantic import PositiveInt
 from torch import nn
 
+from metaprime.nn import for_each
 from metaprime.peft.method import Method, MethodConfig
-from metaprime.per_episode import for_each
 from metaprime.types import Params, Sites
 
 

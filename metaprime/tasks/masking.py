@@ -14,8 +14,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from metaprime.data.rows import Row, Window
 from metaprime.tasks.task import Task
-from metaprime.types import IGNORE, MetaprimeError, Row, Window
+from metaprime.types import IGNORE, MetaprimeError
 
 SHARE, HIDDEN, SWAPPED = 0.15, 0.8, 0.1
 """Devlin et al. 2019 (1810.04805), section 3.1: 15 % of the sub-words are guessed; of them 80 % read [MASK], 10 % random ones."""

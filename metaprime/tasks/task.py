@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from metaprime.types import Batch, Row, Sentence
+from metaprime.data.rows import Row, Sentence
+from metaprime.types import Batch
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from metaprime.data.encoding import collate
 from metaprime.data.episodes import Episodes, EpisodeShape, sample
-from metaprime.types import IGNORE, Batch, MetaBatch, MetaprimeError, Row, Sentence, Window
+from metaprime.data.rows import Row, Sentence, Window, collate
+from metaprime.types import IGNORE, Batch, MetaBatch, MetaprimeError
 
 SHAPE = EpisodeShape(episodes=4, support=2, steps=3, query=4, tau=0.0)
 PARTS = [*(slice(first, first + 2) for first in (0, 2, 4)), slice(6, 10)]

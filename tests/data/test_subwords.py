@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from transformers import CanineTokenizer, PreTrainedTokenizerFast
 
-from metaprime.data import subwords, synthetic
+from metaprime.data import subwords
+from metaprime.data.readers import synthetic
+from metaprime.data.rows import Sentence
 from metaprime.data.subwords import Pieces, Subwords, cache_folder
-from metaprime.types import MetaprimeError, Sentence
+from metaprime.types import MetaprimeError
 
 SENTENCES = synthetic.read("", "qaa", "train")[:80]
 SENTENCES[3] = Sentence(("\u200b", "a", "\u200b"), ("O",) * 3)  # words without sub-words, also at the ends

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from metaprime.data import conll, parquet
+from metaprime.data.readers import conll, parquet
 
 ROOT = Path(__file__).parents[2]
 TEXT = "Ada\tB-PER\nLovelace\tI-PER\nnaps\tO\n\nBerlin\tB-LOC\n"

@@ -15,17 +15,17 @@ from safetensors.torch import load_file, save_file
 from torch.func import functional_call
 from transformers import AutoModelForTokenClassification
 
-from metaprime.data import synthetic
-from metaprime.data.encoding import Lengths
-from metaprime.data.labels import LabelSet
+from metaprime.build.model import build_model
+from metaprime.data.readers import synthetic
 from metaprime.data.subwords import Subwords
 from metaprime.interop.hf_peft import PLANS, save_as_peft
-from metaprime.loops.build import build_model
 from metaprime.models.encoder import Encoder, load_encoder
-from metaprime.models.primable import PrimableModel, partition
+from metaprime.models.task_model import PrimableModel, partition
 from metaprime.peft import METHODS, MethodConfig
-from metaprime.streams import torch_stream
-from metaprime.tasks.tagging import tagging
+from metaprime.rng import torch_stream
+from metaprime.tasks.tagging.labels import LabelSet
+from metaprime.tasks.tagging.task import tagging
+from metaprime.tasks.tagging.windows import Lengths
 from metaprime.types import MetaprimeError, Params
 
 peft = pytest.importorskip("peft")

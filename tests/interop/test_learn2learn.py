@@ -16,21 +16,21 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from metaprime.data import synthetic
-from metaprime.data.encoding import Lengths
+from metaprime.build.model import build_model
 from metaprime.data.episodes import Episodes, EpisodeShape
-from metaprime.data.labels import LabelSet
+from metaprime.data.readers import synthetic
 from metaprime.data.subwords import Subwords
 from metaprime.interop import learn2learn
-from metaprime.loops.build import build_model
-from metaprime.loops.carrying import starting_values
 from metaprime.meta import LEARNERS, Settings
-from metaprime.meta.inner import episode_gradients
+from metaprime.meta.maml import episode_gradients
 from metaprime.models.encoder import load_encoder
-from metaprime.models.primable import PrimableModel, functional_loss, partition
+from metaprime.models.task_model import PrimableModel, functional_loss, partition
 from metaprime.peft import METHODS
-from metaprime.streams import torch_stream
-from metaprime.tasks.tagging import tagging
+from metaprime.priming.starts import starting_values
+from metaprime.rng import torch_stream
+from metaprime.tasks.tagging.labels import LabelSet
+from metaprime.tasks.tagging.task import tagging
+from metaprime.tasks.tagging.windows import Lengths
 from metaprime.types import Loss, MetaBatch, MetaprimeError, Params
 
 T = 2

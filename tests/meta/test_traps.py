@@ -16,26 +16,27 @@ from torch import nn
 from torch.func import grad, vmap
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from metaprime.config import Config, load_config
-from metaprime.data import synthetic
-from metaprime.data.encoding import Lengths
+from metaprime.build.model import build_model
+from metaprime.config.loading import load_config
+from metaprime.config.sections import Config
 from metaprime.data.episodes import Episodes, EpisodeShape
-from metaprime.data.labels import LabelSet
+from metaprime.data.readers import synthetic
 from metaprime.data.subwords import Subwords
 from metaprime.interop import learn2learn
-from metaprime.loops.assemble import assemble
-from metaprime.loops.batching import SILENTLY_WRONG
-from metaprime.loops.build import build_model
-from metaprime.loops.carrying import starting_values
-from metaprime.loops.prime import prime
 from metaprime.meta import LEARNERS, Settings
-from metaprime.meta.inner import adapt
 from metaprime.meta.learner import GROUPS
+from metaprime.meta.maml import adapt
 from metaprime.models.encoder import load_encoder
-from metaprime.models.primable import PrimableModel, functional_loss, partition
+from metaprime.models.task_model import PrimableModel, functional_loss, partition
 from metaprime.peft import METHODS
-from metaprime.streams import torch_stream
-from metaprime.tasks.tagging import tagging
+from metaprime.priming.batching import SILENTLY_WRONG
+from metaprime.priming.prime import prime
+from metaprime.priming.setup import assemble
+from metaprime.priming.starts import starting_values
+from metaprime.rng import torch_stream
+from metaprime.tasks.tagging.labels import LabelSet
+from metaprime.tasks.tagging.task import tagging
+from metaprime.tasks.tagging.windows import Lengths
 from metaprime.types import IGNORE, Batch, Loss, MetaBatch, MetaprimeError, Params
 
 T = 2

@@ -12,17 +12,17 @@ from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AutoModel, PreTrainedModel
 
-from metaprime.data import synthetic
-from metaprime.data.encoding import Lengths
-from metaprime.data.labels import LabelSet
+from metaprime.build.model import build_model
+from metaprime.data.readers import synthetic
 from metaprime.data.subwords import Subwords
-from metaprime.loops.build import build_model
 from metaprime.models import attention
 from metaprime.models.encoder import load_encoder
-from metaprime.models.primable import PrimableModel, partition
+from metaprime.models.task_model import PrimableModel, partition
 from metaprime.peft import METHODS
-from metaprime.streams import torch_stream
-from metaprime.tasks.tagging import tagging
+from metaprime.rng import torch_stream
+from metaprime.tasks.tagging.labels import LabelSet
+from metaprime.tasks.tagging.task import tagging
+from metaprime.tasks.tagging.windows import Lengths
 from metaprime.types import PREFIX_SLOT, Params
 
 IMPLEMENTATIONS = ("sdpa", "eager")

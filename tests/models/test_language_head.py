@@ -13,9 +13,9 @@ from transformers import AutoModelForMaskedLM
 
 from metaprime.models.encoder import load_encoder
 from metaprime.models.language_head import load_language_head
-from metaprime.models.primable import PrimableModel, assign, initial_values, partition
 from metaprime.models.sites import LAYOUTS
-from metaprime.streams import torch_stream
+from metaprime.models.task_model import PrimableModel, assign, initial_values, partition
+from metaprime.rng import torch_stream
 
 
 @pytest.mark.parametrize("architecture", LAYOUTS)

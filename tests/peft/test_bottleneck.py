@@ -17,7 +17,7 @@ from transformers import AutoModel
 from metaprime.models.encoder import load_encoder
 from metaprime.models.sites import LAYOUTS, resolve
 from metaprime.peft import bottleneck
-from metaprime.streams import torch_stream
+from metaprime.rng import torch_stream
 
 
 def dense(phi: dict[str, torch.Tensor], u: torch.Tensor, scale: float) -> torch.Tensor:

@@ -13,7 +13,7 @@ from transformers import AutoModel, PreTrainedModel
 from metaprime.models.encoder import load_encoder
 from metaprime.models.sites import BERT, LAYOUTS, Layout, resolve
 from metaprime.peft import lora
-from metaprime.streams import torch_stream
+from metaprime.rng import torch_stream
 
 EVERY_SITE = ("query", "key", "value", "attention_out", "ffn_in", "ffn_out")
 PATHS = {name: getattr(BERT, name) for name in EVERY_SITE}

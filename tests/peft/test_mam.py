@@ -9,7 +9,7 @@ import torch
 from dense_bert import Changes, bert, hidden, randomised
 from transformers import AutoModel
 
-from metaprime.config import load_config
+from metaprime.config.loading import load_config
 from metaprime.models.encoder import load_encoder
 from metaprime.models.sites import resolve
 from metaprime.peft import METHODS, mam

@@ -12,12 +12,12 @@ from transformers import AutoModel, DynamicCache
 from transformers.models.modernbert.modeling_modernbert import apply_rotary_pos_emb
 
 from metaprime.models.encoder import load_encoder
-from metaprime.models.primable import PrimableModel
-from metaprime.models.selfcheck import takes_episodes
+from metaprime.models.injection_check import takes_episodes
 from metaprime.models.sites import resolve
+from metaprime.models.task_model import PrimableModel
 from metaprime.peft import prefix
-from metaprime.streams import torch_stream
-from metaprime.tasks.tagging import TagHead
+from metaprime.rng import torch_stream
+from metaprime.tasks.tagging.task import TagHead
 
 LENGTH, HEADS, WIDTH = 5, 4, 8
 

@@ -9,12 +9,13 @@ import pytest
 import torch
 from dense_bert import IDS, hidden, randomised
 
-from metaprime.config import load_config
-from metaprime.loops.build import build_task
+from metaprime.build.data import build_task
+from metaprime.config.loading import load_config
+from metaprime.data.rows import Sentence
 from metaprime.models.encoder import load_encoder
 from metaprime.models.sites import LAYOUTS, resolve
 from metaprime.peft import prompt
-from metaprime.types import MetaprimeError, Sentence
+from metaprime.types import MetaprimeError
 
 
 @pytest.mark.parametrize("model_type", LAYOUTS)

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from metaprime.data import synthetic
-from metaprime.data.encoding import Lengths
 from metaprime.data.episodes import Episodes, EpisodeShape
-from metaprime.data.labels import LabelSet
+from metaprime.data.readers import synthetic
 from metaprime.data.subwords import Subwords
 from metaprime.tasks.masking import masked, masking
-from metaprime.tasks.tagging import TagHead, tagging
+from metaprime.tasks.tagging.labels import LabelSet
+from metaprime.tasks.tagging.task import TagHead, tagging
+from metaprime.tasks.tagging.windows import Lengths
 from metaprime.tasks.task import Task
 from metaprime.types import IGNORE, MetaprimeError
 

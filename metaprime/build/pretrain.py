@@ -1,0 +1,132 @@
+"""The embedded encoder: a small BERT and its WordPiece vocabulary, learned on synthetic text by masking words.
+
+It stands where mBERT or XLM-R stand for real work: an encoder that has read every language and been told of no tag.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+
+from metaprime.config.sections import PretrainConfig
+from metaprime.data.readers import synthetic
+from metaprime.data.rows import Sentence
+from metaprime.files import write_json, written_aside
+from metaprime.models.encoder import save_encoder
+from metaprime.optim import warmup_decay
+from metaprime.rng import stream, torch_stream
+from metaprime.tasks.masking import masked
+from metaprime.types import IGNORE, MetaprimeError
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+RECORD = "pretrain.json"
+
+
+def pretrain(config: PretrainConfig, source: str, folder: Path, report: Callable[[int, int, float], None]) -> Path:
+    """Makes the encoder at `folder`, or finds it there whole and made by the same config.
+
+    Args:
+        config: its size and training.
+        source: `synthetic:` or `synthetic:SEED`.
+        folder: where the Hugging Face files go.
+        report: called with (steps done, steps, masked-word loss in nats).
+
+    Raises:
+        MetaprimeError: the folder holds something else.
+    """
+    root = source.partition(":")[2]
+    wanted = {"pretrain": config.model_dump(mode="json"), "source": source}
+    if (folder / RECORD).is_file() and json.loads((folder / RECORD).read_text(encoding="utf-8")) == wanted:
+        return folder
+    if folder.exists() and any(folder.iterdir()):
+        raise MetaprimeError(
+            f"{folder} holds another encoder or other files: the embedded encoder of this config needs that place; choose "
+            "another run.output, or remove the folder"
+        )
+    texts = [s for name in synthetic.LANGUAGES for s in synthetic.read(root, name, "train")]
+    tokenizer = make_tokenizer(texts, config)
+    torch.manual_seed(config.seed)
+    model = BertForMaskedLM(
+        BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=config.hidden,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            intermediate_size=4 * config.hidden,
+            max_position_embeddings=512,
+            pad_token_id=0,
+            initializer_range=0.06,
+        )
+    ).eval()  # no dropout: the text is never seen often enough to be learned by heart
+    special_S, words = torch.arange(len(SPECIAL)), (len(SPECIAL), len(tokenizer))
+    blocks_NL = _blocks(texts, tokenizer, config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.01)
+    for step in range(config.steps):
+        rows = stream(config.seed, "pretrain batch", step).choice(len(blocks_NL), size=config.batch)
+        ids_BL = blocks_NL[torch.from_numpy(rows)]
+        draw = torch_stream(config.seed, "mask", step)
+        inputs_BL, labels_BL = masked(ids_BL, special_S, SPECIAL.index("[MASK]"), words, draw)
+        hidden_BLD = model.bert(input_ids=inputs_BL, attention_mask=(ids_BL != 0).long()).last_hidden_state
+        asked_BL = labels_BL != IGNORE  # logits over the vocabulary are the dear part: only where they are asked for
+        loss = torch.nn.functional.cross_entropy(model.cls(hidden_BLD[asked_BL]), labels_BL[asked_BL])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = config.lr * warmup_decay(step, config.steps, 0.1)
+        optimizer.step()
+        report(step + 1, config.steps, loss.item())
+    with written_aside(folder) as aside:
+        save_encoder(model, tokenizer, aside)
+        write_json(aside / RECORD, wanted)
+    return folder
+
+
+def make_tokenizer(texts: list[Sentence], config: PretrainConfig) -> PreTrainedTokenizerFast:
+    """A WordPiece tokenizer learned on the texts, with BERT's special tokens first in the vocabulary."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=config.vocabulary, special_tokens=list(SPECIAL), continuing_subword_prefix="##", show_progress=False
+    )
+    tokenizer.train_from_iterator((" ".join(sentence.words) for sentence in texts), trainer)
+    # The trainer numbers the pieces differently in every process; numbered by name, equal texts give equal tokenizers.
+    pieces = [*SPECIAL, *sorted(set(tokenizer.get_vocab()) - set(SPECIAL))]
+    tokenizer.model = models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B [SEP]",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=512,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    )
+
+
+def _blocks(texts: list[Sentence], tokenizer: PreTrainedTokenizerFast, config: PretrainConfig) -> torch.Tensor:
+    """Neighbouring sentences of one language packed to `length` sub-words, zero-padded: (N, L) int64."""
+    encoded = tokenizer([" ".join(sentence.words) for sentence in texts], add_special_tokens=False)["input_ids"]
+    blocks: list[list[int]] = []
+    block: list[int] = [2]
+    for ids in encoded:
+        if len(block) + len(ids) + 1 > config.length and len(block) > 1:
+            blocks.append(block)
+            block = [2]
+        block += [*ids[: config.length - 2], 3]
+    blocks.append(block)
+    padded = np.zeros((len(blocks), config.length), dtype=np.int64)
+    for row, ids in zip(padded, blocks, strict=True):
+        row[: len(ids)] = ids
+    return torch.from_numpy(padded)

@@ -1,0 +1,187 @@
+"""The command line. Heavy imports stand inside the commands, so that `--help` answers at once.
+
+Exit codes: 0 done; 2 a mistake the user can mend (one message on stderr, no traceback); 143 and 130 stopped in order by
+SIGTERM and SIGINT; 75 stopped in order because the time of `--max-time` was up.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metaprime.cli import inspect
+from metaprime.cli.options import ConfigFile, MaxTime, Overrides, Overwrite, Resume, TrustRemoteCode, first_process, say
+from metaprime.types import MetaprimeError
+
+app = typer.Typer(
+    help="Prime a multilingual encoder for parameter-efficient fine-tuning, then fine-tune and score it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command()
+def prime(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --resume: although config, data, encoder or versions changed.")
+    ] = False,
+    max_time: MaxTime = None,
+) -> None:
+    """Move the backbone so that fine-tuning adapters on it works better; save it as a plain Hugging Face model."""
+    from metaprime.config.loading import load_config
+    from metaprime.priming.prime import prime as run
+    from metaprime.runs.stopping import seconds_of
+
+    loaded, seconds = load_config(config, overrides or []), seconds_of(max_time)
+    folder = run(loaded, resume=resume, overwrite=overwrite, force=force, max_seconds=seconds)
+    say(f"primed encoder: {folder}")
+
+
+@app.command()
+def transfer(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    overwrite: Overwrite = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Keep finished cells although settings, data, encoder or versions changed.")
+    ] = False,
+    max_time: MaxTime = None,
+) -> None:
+    """Fine-tune the frozen encoder on K sentences of each target language and score it on the test split."""
+    from rich.console import Console
+
+    from metaprime.config.loading import load_config
+    from metaprime.reports.wording import TRANSFER_HEADER, terminal, transfer_rows
+    from metaprime.runs.stopping import seconds_of
+    from metaprime.transfers.transfer import transfer as run
+
+    loaded, seconds = load_config(config, overrides or []), seconds_of(max_time)
+    records = run(loaded, overwrite=overwrite, force=force, max_seconds=seconds)
+    if first_process():
+        Console().print(terminal(f"{loaded.transfer.encoder}: F1", TRANSFER_HEADER, transfer_rows(records)))
+        say(f"records: {Path(loaded.run.output) / 'transfer'}")
+
+
+@app.command()
+def predict(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A transfer cell's folder, or a primed folder.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="One sentence.")],
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Tag one sentence: a line `word<TAB>tag` for each word."""
+    from metaprime.transfers.predict import predict as run
+
+    for word, tag in run(folder, text, trust_remote_code):
+        typer.echo(f"{word}\t{tag}")
+
+
+@app.command()
+def demo(
+    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG.yaml]", show_default=False)] = None,
+    overrides: Overrides = None,
+    arms: Annotated[str, typer.Option(help="Arms, separated by commas, or `all`.")] = "none,multitask,shuffled,meta",
+    seeds: Annotated[str, typer.Option(help="Priming seeds, FIRST-LAST.")] = "0-4",
+    jobs: Annotated[int, typer.Option(help="Processes at once.", min=1)] = 2,
+    overwrite: Overwrite = False,
+) -> None:
+    """Synthetic languages, no priming against three ways of priming, transfer to languages never primed on, a table."""
+    from metaprime.config.loading import load_config
+    from metaprime.suite.demo import ARMS
+    from metaprime.suite.demo import demo as run
+
+    chosen = list(ARMS) if arms == "all" else arms.split(",")
+    run(load_config(config, overrides or []), arms=chosen, seeds=_seeds(seeds), jobs=jobs, overwrite=overwrite)
+
+
+@app.command()
+def ablate(
+    suite: Annotated[Path, typer.Argument(metavar="SUITE.yaml", show_default=False)],
+    overrides: Overrides = None,
+    setting: Annotated[
+        str | None, typer.Option(help="One of the suite's settings; the first, if not given.", show_default=False)
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would run, and for how long; run nothing.")
+    ] = False,
+    jobs: Annotated[int, typer.Option(help="Processes at once.", min=1)] = 2,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Although a suite of this name was begun otherwise. Cells are kept.")
+    ] = False,
+) -> None:
+    """Run a suite of arms: prime each with each seed, transfer, compare. Exit code 1: cells failed, the others are done."""
+    from metaprime.suite.ablate import ablate as run
+    from metaprime.suite.forecast import forecast
+
+    changes = overrides or []
+    if dry_run:
+        for line in forecast(suite, changes, setting=setting, jobs=jobs, overwrite=overwrite).lines(jobs):
+            typer.echo(line)
+        return
+    results = run(suite, changes, setting=setting, jobs=jobs, overwrite=overwrite)
+    say(f"results: {Path(results['config']['run']['output']) / results['name']}")
+    for failure in results["failed"]:
+        typer.echo(f"failed: arm {failure['arm']}, seed {failure['seed']}: {failure['error']}", err=True)
+    raise typer.Exit(1 if results["failed"] else 0)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What `metaprime ablate` left: holds results.json.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write; DIR, if not given.", show_default=False)] = None,
+) -> None:
+    """Write a suite's report.html, .md, .tex and .csv: scores, contrasts, curves, errors, and what is missing."""
+    from metaprime.reports.write import write_report
+
+    for file in write_report(folder, out):
+        say(str(file))
+
+
+app.command()(inspect.doctor)
+app.command()(inspect.estimate)
+app.add_typer(inspect.data, name="data")
+app.add_typer(inspect.peft, name="peft")
+
+
+def main() -> None:
+    """Entry point: runs the command, turns a user's mistake into a message and exit code 2."""
+    level = logging.WARNING if first_process() else logging.ERROR  # of a launch the first process speaks for all
+    logging.basicConfig(format="notice: %(message)s", level=level, stream=sys.stderr)
+    try:
+        app(standalone_mode=True)
+    except MetaprimeError as error:
+        for line in str(error).splitlines():
+            typer.echo(f"error: {line}", err=True)
+        _end(2)
+    except SystemExit as stop:
+        _end(stop.code)
+
+
+def _end(code: int | str | None) -> None:
+    """Under `accelerate launch` the process group is closed first: left open, it aborts at interpreter exit."""
+    if "torch.distributed" in sys.modules:
+        import torch.distributed
+
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+    sys.exit(code)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    first, _, last = text.partition("-")
+    try:
+        seeds = tuple(range(int(first), int(last or first) + 1))
+    except ValueError:
+        seeds = ()
+    if not seeds:
+        raise MetaprimeError(f"--seeds {text!r} must read FIRST-LAST, for example 0-4")
+    return seeds

@@ -1,0 +1,152 @@
+"""Commands that look at something before a run: doctor, estimate, data, peft."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metaprime.cli.options import ConfigFile, Overrides, TrustRemoteCode, say
+from metaprime.types import MetaprimeError
+
+
+def doctor(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    gradients: Annotated[
+        bool, typer.Option("--gradients", help="Meta-gradients against differences, torch.optim, learn2learn.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else.")] = False,
+) -> None:
+    """Prove the gradients of a config on its own encoder and a few of its sentences. Exit code 1: something is wrong."""
+    import json
+
+    from metaprime.config.loading import load_config
+
+    if not gradients:
+        raise MetaprimeError("metaprime doctor: say what to examine: --gradients")
+    from metaprime.preflight.gradients import HEADER, examine_gradients, table_rows
+
+    report = examine_gradients(load_config(config, overrides or []))
+    if as_json:
+        typer.echo(json.dumps(report.as_json(), ensure_ascii=False, indent=2))
+    else:
+        from rich.console import Console
+
+        from metaprime.reports.wording import terminal
+
+        Console().print(terminal(f"gradients of {report.learner}", HEADER, table_rows(report)))
+        for line in (report.encoder, report.setting, report.precision):
+            typer.echo(line)
+    raise typer.Exit(0 if report.passed else 1)
+
+
+def estimate(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else.")] = False,
+) -> None:
+    """Say what priming would take of time and memory here, from a few of its meta-steps; only an embedded encoder is kept."""
+    import json
+
+    from metaprime.config.loading import load_config
+    from metaprime.preflight.cost import estimate as run
+
+    found = run(load_config(config, overrides or []))
+    for line in [json.dumps(found.as_json(), indent=2)] if as_json else found.lines():
+        say(line)
+
+
+data = typer.Typer(help="Look at corpora before they are used.", no_args_is_help=True)
+
+
+@data.command()
+def check(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="For example conll:DIR, or a CONFIG.yaml.")],
+    overrides: Overrides = None,
+    encoder: Annotated[str | None, typer.Option(help="Folder or hub id whose tokenizer cuts the words.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else.")] = False,
+) -> None:
+    """Count and compare every split of a source, or every split a config reads. Exit code 1: there are problems."""
+    import json
+
+    from metaprime.preflight.corpus import HEADER, check_data, finding_lines, table_rows
+
+    report = check_data(source, overrides or [], encoder=encoder)
+    if as_json:
+        typer.echo(json.dumps(report.as_json(), ensure_ascii=False, indent=2))
+    else:
+        from rich.console import Console
+
+        from metaprime.reports.wording import terminal
+
+        Console().print(terminal(source, HEADER, table_rows(report)))
+        for line in finding_lines(report):
+            typer.echo(line)
+    raise typer.Exit(0 if report.clean else 1)
+
+
+peft = typer.Typer(help="Look at the methods of parameter-efficient fine-tuning.", no_args_is_help=True)
+
+
+@peft.command("list")
+def list_methods(
+    encoder: Annotated[str | None, typer.Option(help="Folder or hub id: count parameters on it.")] = None,
+    trust_remote_code: TrustRemoteCode = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array on stdout and nothing else.")] = False,
+) -> None:
+    """Every method: name, formula, source; with an encoder, how many parameters it trains and stores, and the tag head's."""
+    import json
+
+    from metaprime.preflight.methods import COUNTS, HEADER, list_rows
+
+    header, rows = (*HEADER, *(COUNTS if encoder else ())), list_rows(encoder, trust_remote_code)
+    if as_json:
+        named = [dict(zip(header, row, strict=True)) for row in rows]
+        typer.echo(json.dumps(named, ensure_ascii=False, indent=2))
+        return
+    from rich.console import Console
+
+    from metaprime.reports.wording import terminal
+
+    Console().print(terminal("", header, rows, left=len(HEADER)))
+
+
+@peft.command("show")
+def show_method(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A method of `metaprime peft list`.")],
+    overrides: Overrides = None,
+    encoder: Annotated[str, typer.Option(help="Folder or hub id.", show_default=False)] = "",
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Where a method sits in an encoder: put in, self-checked, and each of its modules with the encoder's that calls it."""
+    from rich.console import Console
+
+    from metaprime.config.loading import load_config
+    from metaprime.preflight.methods import show
+    from metaprime.reports.wording import terminal
+
+    if not encoder:
+        raise MetaprimeError("metaprime peft show: say in which encoder: --encoder DIR")
+    keys = [f"encoder.name={encoder}", f"encoder.trust_remote_code={trust_remote_code}", "learner.name=multitask"]
+    size, modules = show(load_config(None, [*keys, f"peft.method={name}", *(overrides or [])]))
+    rows = [[m.path, m.site, " ".join(f"{part} {tuple(shape)}" for part, shape in m.shapes.items())] for m in modules]
+    Console().print(terminal("", ("module", "called by", "parameters"), rows, left=3))
+    typer.echo(f"{size.trained:,} parameters trained, {size.stored:,} stored, and {size.head:,} of the tag head")
+    typer.echo("self-check passed: every module called once by its site, every parameter reached by a gradient")
+
+
+@peft.command("export")
+def export_method(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A transfer cell's folder.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that does not exist.")],
+    form: Annotated[str, typer.Option("--format", help="peft or adapterhub.")] = "peft",
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Write adapter and head as others keep them: lora, ffn_lora, ia3 or prompt for Hugging Face's peft; houlsby, pfeiffer,
+    parallel, scaled_parallel, prefix, lora, ffn_lora or mam for AdapterHub.
+    """
+    from metaprime.transfers.export import export as run
+
+    say(f"adapter and head for {form}: {run(folder, out, form, trust_remote_code)}")

@@ -1,0 +1,215 @@
+"""A change of all weights, theta + delta, that training itself makes sparse, or holds near theta.
+
+    child_pruning  after every step only the k largest |delta| stay, the rest is zero again (Fu et al. 2023, as their code has it;
+                   the Child-Tuning of Xu et al. 2021 is `fisher`, or a gradient mask drawn anew at every step)
+    diff_pruning   delta = z w with hard-concrete gates z (Louizos et al. 2018), open with probability sigma(alpha) and priced by
+                   lambda mean sigma(alpha); after a share `burn_in` of the steps the k largest alpha stay open for good, the
+                   others are shut, and w trains on (Guo et al. 2021; the burn-in is that of Fu et al.'s code)
+    mixout         in training each entry of delta is zero with probability p, the others grow by 1 / (1 - p) (Lee et al. 2020)
+
+k is the budget of `sparse`. The first two are stored as what they have become: (indices, delta).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, NonNegativeFloat
+from torch import nn
+
+from metaprime.peft.method import Method, MethodConfig
+from metaprime.peft.sparse.selected import FU, BudgetConfig, RandomMaskConfig, Share, check_budget, largest
+from metaprime.peft.sparse.weights import CHANGE, Weights, change_weights, changeable
+from metaprime.rng import Noise
+from metaprime.types import Params, Sites
+
+STRETCH = (-1.5, 1.5)
+"""Of the hard-concrete gates, before they are cut off at 0 and 1. As it is even, a gate is open with probability sigma(alpha)."""
+SHUT, OPEN = -1e4, 1e4
+"""Alphas at which a gate no longer depends on its noise."""
+
+
+class ChildPruningConfig(BudgetConfig):
+    """All weights move, the largest changes stay."""
+
+    method: Literal["child_pruning"] = "child_pruning"
+
+
+class DiffPruningConfig(BudgetConfig):
+    """`price` is lambda, nats for gates that are all open; alpha starts as `start`, where gates are neither open nor shut;
+    `burn_in` is the share of the steps after which they are fixed.
+    """
+
+    method: Literal["diff_pruning"] = "diff_pruning"
+    start: float = 0.8
+    price: NonNegativeFloat = 1.0
+    burn_in: Share = 0.5
+
+
+class MixoutConfig(MethodConfig):
+    """p = `mixout`, the probability that an entry is theta's own; `embeddings` moves the words' too."""
+
+    method: Literal["mixout"] = "mixout"
+    mixout: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    embeddings: bool = False
+
+
+class Dense(nn.Module):
+    """Delta itself, (m,)."""
+
+    per_episode = True
+
+    def __init__(self, weights: Weights) -> None:
+        super().__init__()
+        self.weights = weights
+        self.delta = nn.Parameter(torch.zeros(weights.total))
+
+    def forward(self) -> torch.Tensor:
+        return self.delta
+
+    def initial(self, generator: torch.Generator) -> Params:
+        return {"delta": torch.zeros(self.delta.shape)}
+
+
+class Mixed(Dense):
+    """Delta with entries left out while it trains."""
+
+    noise: Noise | None
+
+    def __init__(self, weights: Weights, config: MixoutConfig) -> None:
+        super().__init__(weights)
+        self.share, self.noise = config.mixout, None
+
+    def forward(self) -> torch.Tensor:
+        if self.noise is None:
+            return self.delta
+        drawn = self.noise.rand(self.delta.shape).to(self.delta.device)
+        return self.delta * (drawn >= self.share) / (1 - self.share)
+
+
+class Gated(Dense):
+    """w behind gates."""
+
+    noise: Noise | None
+
+    def __init__(self, weights: Weights, config: DiffPruningConfig) -> None:
+        super().__init__(weights)
+        self.start = config.start
+        self.alpha = nn.Parameter(torch.zeros(weights.total))
+        self.noise = None
+
+    def forward(self) -> torch.Tensor:
+        logits: torch.Tensor = self.alpha
+        if self.noise is not None:
+            drawn = self.noise.rand(self.alpha.shape).clamp(1e-6, 1 - 1e-6)
+            logits = logits + drawn.logit().to(logits.device)
+        low, high = STRETCH
+        return self.delta * (low + (high - low) * logits.sigmoid()).clamp(0, 1)
+
+    def initial(self, generator: torch.Generator) -> Params:
+        return {"delta": torch.zeros(self.delta.shape), "alpha": torch.full(self.alpha.shape, self.start)}
+
+
+def _weights(sites: Sites, config: Any) -> Weights:
+    weights = changeable(sites, config.embeddings)
+    if isinstance(config, BudgetConfig):
+        check_budget(weights, config)
+    return weights
+
+
+def _change(sites: Sites, weights: Weights, change: Dense) -> nn.ModuleDict:
+    change_weights(sites, weights, change)
+    return nn.ModuleDict({CHANGE: change})
+
+
+def inject_dense(sites: Sites, config: Any) -> nn.ModuleDict:
+    """A change of every weight."""
+    weights = _weights(sites, config)
+    return _change(sites, weights, Dense(weights))
+
+
+def inject_mixed(sites: Sites, config: Any) -> nn.ModuleDict:
+    """A change of every weight that is partly left out in training."""
+    weights = _weights(sites, config)
+    return _change(sites, weights, Mixed(weights, config))
+
+
+def inject_gated(sites: Sites, config: Any) -> nn.ModuleDict:
+    """A change of every weight behind gates."""
+    weights = _weights(sites, config)
+    return _change(sites, weights, Gated(weights, config))
+
+
+def _weights_of(modules: nn.ModuleDict) -> Weights:
+    weights: Weights = modules[CHANGE].weights  # type: ignore[assignment]  # nn.Module's attributes are any
+    return weights
+
+
+def _at_largest(scores: torch.Tensor, modules: nn.ModuleDict, config: BudgetConfig) -> torch.Tensor:
+    """True at the places of the k largest scores (..., m)."""
+    chosen = largest(scores.detach(), _weights_of(modules), config)
+    return torch.zeros_like(scores, dtype=torch.bool).scatter(-1, chosen, True)
+
+
+def keep_largest(config: Any, modules: nn.ModuleDict, values: Params, done: float) -> Params:
+    """Zero but for the k largest changes."""
+    delta = values[f"{CHANGE}.delta"]
+    return {f"{CHANGE}.delta": delta * _at_largest(delta.abs(), modules, config)}
+
+
+def fix_gates(config: Any, modules: nn.ModuleDict, values: Params, done: float) -> Params:
+    """After the burn-in: the k largest alphas open, the others shut. Once fixed, the same ones are the largest again."""
+    if done < config.burn_in:
+        return {}
+    alpha = values[f"{CHANGE}.alpha"]
+    kept = _at_largest(alpha, modules, config)
+    return {f"{CHANGE}.alpha": torch.where(kept, alpha.new_tensor(OPEN), alpha.new_tensor(SHUT))}
+
+
+def price(config: Any, values: Params) -> torch.Tensor:
+    """Lambda for gates that are all open, (), or for each of T episodes, (T,)."""
+    open_share: torch.Tensor = values[f"{CHANGE}.alpha"].sigmoid().mean(-1)
+    return float(config.price) * open_share
+
+
+def collapse_child(config: Any, modules: nn.ModuleDict, values: Params) -> tuple[MethodConfig, Params]:
+    """The k largest changes, as they stand."""
+    delta = values[f"{CHANGE}.delta"]
+    return _as_sparse(config, largest(delta.abs(), _weights_of(modules), config), delta)
+
+
+def collapse_gated(config: Any, modules: nn.ModuleDict, values: Params) -> tuple[MethodConfig, Params]:
+    """What lies behind the gates that stayed open."""
+    alpha, delta = values[f"{CHANGE}.alpha"], values[f"{CHANGE}.delta"]
+    return _as_sparse(config, largest(alpha, _weights_of(modules), config), delta)
+
+
+def _as_sparse(config: BudgetConfig, indices: torch.Tensor, delta: torch.Tensor) -> tuple[MethodConfig, Params]:
+    stored = RandomMaskConfig(budget=config.budget, scope=config.scope, embeddings=config.embeddings)
+    return stored, {f"{CHANGE}.indices": indices, f"{CHANGE}.delta": delta.gather(-1, indices)}
+
+
+CHILD = Method(
+    ChildPruningConfig,
+    inject_dense,
+    "theta + delta, only the largest |delta| kept after every step",
+    FU,
+    project=keep_largest,
+    collapse=collapse_child,
+)
+DIFF = Method(
+    DiffPruningConfig,
+    inject_gated,
+    "theta + z w, gates z priced, the most open kept",
+    "Guo et al. 2021, arXiv 2012.07463",
+    project=fix_gates,
+    penalty=price,
+    collapse=collapse_gated,
+)
+MIXOUT = Method(
+    MixoutConfig,
+    inject_mixed,
+    "theta + mask delta / (1 - p) in training, theta + delta after",
+    "Lee et al. 2020, arXiv 1909.11299",
+)

@@ -1,0 +1,90 @@
+"""A config's inner loop as `meta.Settings`, and the combinations of method and learner that make no sense."""
+
+from __future__ import annotations
+
+from metaprime.config.sections import Config
+from metaprime.meta import LEARNERS, Settings
+from metaprime.models.task_model import PrimableModel
+from metaprime.priming.starts import rules_of
+from metaprime.types import MetaprimeError, State, movable
+
+
+def settings_of(config: Config, model: PrimableModel, state: State) -> Settings:
+    """How the inner loop runs, before it is known what the encoder and the memory allow.
+
+    Raises:
+        MetaprimeError: the config asks for what the method, the learner or the backend cannot do.
+    """
+    rules = rules_of(config)
+    carries = any(rule.startswith("carry") for rule in rules.values())
+    if carries and config.learner.backend == "learn2learn":
+        raise MetaprimeError(
+            "learner.backend learn2learn gives no adapted values to carry: set outer.adapter and outer.head to reset, keep "
+            "or meta"
+        )
+    _check_method(config, model, state)
+    if config.learner.backend == "learn2learn" and (config.inner.optimizer != "sgd" or config.inner.clip):
+        raise MetaprimeError(
+            "learner.backend learn2learn knows plain SGD alone: use inner.optimizer: sgd without inner.clip, or learner.backend: "
+            "torch"
+        )
+    learner = LEARNERS[config.learner.name]
+    learned = [group for group in learner.outer if group == "backbone"]
+    learned += [group for group, rule in rules.items() if rule == "meta" and getattr(state, group)]
+    learned += ["rates"] if state.rates else []
+    return Settings(
+        inner_lr=config.inner.lr,
+        inner=learner.inner,
+        optimizer=config.inner.optimizer,
+        clip=config.inner.clip,
+        micro=config.inner.micro_batch,
+        second_order=config.inner.order == "second",
+        batched=config.inner.batched and config.learner.backend == "torch",
+        together="backbone" not in learner.inner and model.per_episode,
+        chunk=None if config.inner.task_chunk == "auto" else config.inner.task_chunk,
+        outer=tuple(learned),
+        carry=carries,
+        choose=model.choose,
+        project=model.project,
+    )
+
+
+def _check_method(config: Config, model: PrimableModel, state: State) -> None:
+    """Refuses what a method that chooses, constrains or draws cannot be primed with.
+
+    Raises:
+        MetaprimeError: it is.
+    """
+    name = config.peft.method
+    more = model.choose or model.project or model.noisy or movable(state.adapter).keys() != state.adapter.keys()
+    if config.learner.backend == "learn2learn" and more:
+        raise MetaprimeError(
+            f"peft.method {name}: learn2learn knows gradient steps of parameters, and neither choices nor noise nor constraints: "
+            "use learner.backend: torch"
+        )
+    adapts = LEARNERS[config.learner.name].adapts
+    if (model.project or model.noisy) and not adapts:
+        raise MetaprimeError(
+            f"peft.method {name} draws, or constrains what it moves, in an inner loop, and learner.name {config.learner.name!r} "
+            "has none: use a learner that has, or peft.dropout: 0, or another method"
+        )
+    if model.project and config.inner.learn_rates:
+        raise MetaprimeError(
+            f"inner.learn_rates: peft.method {name} constrains what a step moved, which leaves some rates without effect: set it "
+            "to false"
+        )
+    if model.penalty and config.outer.adapter not in ("reset", "keep"):
+        raise MetaprimeError(
+            f"outer.adapter {config.outer.adapter}: with peft.method {name} an episode ends with its gates fixed, and the next "
+            "cannot begin so: set outer.adapter to reset or keep"
+        )
+    if model.choose and not adapts:
+        raise MetaprimeError(
+            f"peft.method {name} chooses weights by an episode's support sentences, and learner.name {config.learner.name!r} has "
+            "none: use a learner with an inner loop, or another method"
+        )
+    if model.choose and config.outer.adapter != "reset":
+        raise MetaprimeError(
+            f"outer.adapter {config.outer.adapter}: with peft.method {name} every episode moves other weights, so that none of "
+            "its changes can be the next one's start: set outer.adapter to reset"
+        )

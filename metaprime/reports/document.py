@@ -1,0 +1,59 @@
+"""The report's document model: cells, tables, sections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from metaprime.reports.figures import Figure
+from metaprime.reports.sentences import Example
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table, with a second, smaller line."""
+
+    text: str
+    note: str = ""
+    bold: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under a header; the caption says what the numbers are."""
+
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A chapter. `note` opens it; where there is no data it is all there is."""
+
+    key: str
+    title: str
+    note: str = ""
+    tables: tuple[Table, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    examples: tuple[Example, ...] = ()
+    code: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """Title, what the suite is in a few lines, sections, and one row a transfer for the CSV."""
+
+    title: str
+    summary: tuple[str, ...]
+    sections: tuple[Section, ...]
+    runs: tuple[dict[str, Any], ...]
+
+
+def figure_section(key: str, title: str, figure: Figure | None, otherwise: str | None) -> Iterable[Section]:
+    """The figure, or the line that says why there is none; without such a line the section is left out."""
+    if figure:
+        yield Section(key, title, figures=(figure,))
+    elif otherwise:
+        yield Section(key, title, otherwise)

@@ -1,0 +1,255 @@
+"""A suite of runs as it lies on the disk: `results.json` and the records, predictions and metrics it names.
+
+A suite may be half done. What is not there or cannot be read is named in `problems`; the rest is read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+from pydantic import ValidationError
+
+from metaprime.runs.records import Record, headline, read_record
+from metaprime.runs.results import RESULTS, Arm, Entry, Results
+from metaprime.stats.bootstrap import Counts, f1_of_counts
+from metaprime.tasks.tagging.errors import ErrorCounts, count, matches
+from metaprime.types import MetaprimeError
+
+PREDICTIONS = "predictions.jsonl"
+METRICS = "metrics.jsonl"
+
+
+@dataclass(frozen=True, eq=False)
+class Transfer:
+    """One cell that is done. `counts_B3` and `errors` are None where its predictions cannot be read."""
+
+    entry: Entry
+    folder: Path
+    record: Record
+    f1: float
+    counts_B3: Counts | None
+    errors: ErrorCounts | None
+
+
+@dataclass(frozen=True, eq=False)
+class Suite:
+    """Results, every transfer that could be read, metrics of priming by arm and seed, and one line for whatever could not."""
+
+    folder: Path
+    results: Results
+    transfers: tuple[Transfer, ...]
+    metrics: Mapping[str, Mapping[int, Sequence[Mapping[str, Any]]]]
+    problems: tuple[str, ...]
+    control: str | None = field(init=False)
+    """The first arm without priming: what gains are measured against."""
+
+    def __post_init__(self) -> None:
+        unprimed = (name for name, arm in self.results.arms.items() if arm.priming is None)
+        object.__setattr__(self, "control", next(unprimed, None))
+
+    def title(self, arm: str) -> str:
+        return self.results.arms[arm].title if arm in self.results.arms else arm
+
+    def select(self, **wanted: Any) -> list[Transfer]:
+        """Transfers whose entry has all the wanted values."""
+        return [t for t in self.transfers if all(getattr(t.entry, key) == value for key, value in wanted.items())]
+
+    def replicates(self, arm: str, method: str, shots: int) -> dict[int, list[Transfer]]:
+        """The transfers of each seed that has every language: a mean over fewer is another quantity."""
+        found: dict[int, list[Transfer]] = {}
+        for transfer in self.select(arm=arm, method=method, shots=shots):
+            found.setdefault(transfer.entry.seed, []).append(transfer)
+        whole = set(self.results.languages)
+        return {seed: found[seed] for seed in sorted(found) if {t.entry.language for t in found[seed]} == whole}
+
+    def by_seed(self, arm: str, method: str, shots: int) -> dict[int, float]:
+        """Lenient F1, mean over languages, of each complete seed."""
+        replicates = self.replicates(arm, method, shots)
+        return {seed: float(np.mean([t.f1 for t in done])) for seed, done in replicates.items()}
+
+    def missing(self) -> list[tuple[str, int, int, int]]:
+        """(arm, seed, cells there, cells wanted) wherever some are lacking."""
+        lacking = []
+        wanted = len(self.results.languages) * len(self.results.shots) * len(self.results.methods)
+        for arm in self.results.arms:
+            for seed in self.results.seeds:
+                if (there := len(self.select(arm=arm, seed=seed))) < wanted:
+                    lacking.append((arm, seed, there, wanted))
+        return lacking
+
+
+MOVING_EVERYTHING = ("maml", "reptile", "multitask")
+"""Learners that train as full fine-tuning does, whatever the section `peft` says."""
+
+
+def primed_for(arm: Arm, config: Mapping[str, Any]) -> str | None:
+    """The method that an arm's priming simulates; None where nothing is primed."""
+    if arm.priming is None:
+        return None
+    overrides = list(_overrides(arm.set))
+    learner = dict(overrides).get("learner.name", config.get("learner", {}).get("name"))
+    if learner in MOVING_EVERYTHING:
+        return "full"
+    method = config.get("peft", {}).get("method")
+    for key, value in overrides:
+        if key == "peft.method":
+            method = value
+        elif key == "peft" and isinstance(value, dict):
+            method = value.get("method", method)
+    return None if method is None else str(method)
+
+
+def _overrides(given: Any) -> Iterator[tuple[str, Any]]:
+    """Overrides as (dotted key, value), written as a mapping or as `key=value` strings."""
+    if isinstance(given, dict):
+        yield from given.items()
+    for line in given if isinstance(given, list | tuple) else ():
+        key, _, value = str(line).partition("=")
+        yield key, yaml.safe_load(value)
+
+
+def read_suite(folder: Path) -> Suite:
+    """Everything the report needs.
+
+    Raises:
+        MetaprimeError: there is no `results.json`, or it is not one.
+    """
+    file = folder / RESULTS
+    try:
+        results = Results.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise MetaprimeError(
+            f"{file} cannot be read ({error.strerror}): give the output folder of `metaprime ablate`"
+        ) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "the file"
+        raise MetaprimeError(
+            f"{file}: {key}: {first['msg']} ({error.error_count()} in all): run `metaprime ablate` again to write it anew"
+        ) from None
+    transfers: list[Transfer] = []
+    problems: list[str] = []
+    for entry in results.records:
+        try:
+            transfers.append(_read_transfer(folder, entry, problems))
+        except MetaprimeError as error:
+            problems.append(str(error))
+    metrics: dict[str, dict[int, list[dict[str, Any]]]] = {}
+    for arm, folders in results.primings.items():
+        metrics[arm] = {}
+        for seed, path in sorted(folders.items()):
+            try:
+                metrics[arm][seed] = read_metrics(folder / path)
+            except MetaprimeError as error:
+                problems.append(str(error))
+    return Suite(folder, results, tuple(transfers), metrics, tuple(dict.fromkeys(problems)))
+
+
+def _read_transfer(folder: Path, entry: Entry, problems: list[str]) -> Transfer:
+    file = folder / entry.path
+    record = read_record(file)
+    try:
+        f1 = headline(record)
+    except (KeyError, TypeError, ValueError) as error:
+        raise MetaprimeError(f"record {file} has no score ({error!r}): remove it and run the command again") from None
+    if not math.isfinite(f1):
+        raise MetaprimeError(f"record {file}: F1 is {f1}: remove it and run the command again")
+    try:
+        per_sentence = [count(matches(line["gold"], line["predicted"])) for line in read_predictions(file.parent)]
+    except MetaprimeError as error:
+        problems.append(str(error))
+        return Transfer(entry, file.parent, record, f1, None, None)
+    counts_B3 = np.array([(c.correct, c.predicted, c.gold) for c in per_sentence], dtype=np.int64).reshape(-1, 3)
+    if abs(f1_of_counts(counts_B3) - f1) > 0.01:
+        problems.append(
+            f"record {file}: F1 is {f1:.2f}, of {PREDICTIONS} beside it {f1_of_counts(counts_B3):.2f}: they are not of one "
+            "run; remove the folder and run the command again"
+        )
+        return Transfer(entry, file.parent, record, f1, None, None)
+    return Transfer(entry, file.parent, record, f1, counts_B3, sum(per_sentence, ErrorCounts()))
+
+
+def read_predictions(folder: Path) -> list[dict[str, list[str]]]:
+    """Words, gold and predicted tags of every test sentence.
+
+    Raises:
+        MetaprimeError: the file is not there or damaged.
+    """
+    file = folder / PREDICTIONS
+    try:
+        return [_prediction(text, number) for number, text in enumerate(file.read_text("utf-8").splitlines(), 1)]
+    except (OSError, ValueError) as error:
+        raise MetaprimeError(
+            f"predictions {file} cannot be read ({error}): remove {folder} and run the command again"
+        ) from None
+
+
+def _prediction(text: str, number: int) -> dict[str, list[str]]:
+    try:
+        line = json.loads(text)
+        found = {key: [str(item) for item in line[key]] for key in ("words", "gold", "predicted")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"line {number}: {error!r}") from None
+    if len({len(items) for items in found.values()}) != 1:
+        raise ValueError(f"line {number}: words, gold and predicted differ in number")
+    return found
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a priming run's `metrics.jsonl` that are whole: the last one of a run at work may not be.
+
+    Raises:
+        MetaprimeError: the file is not there.
+    """
+    file = folder / METRICS
+    try:
+        texts = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise MetaprimeError(f"{file} cannot be read ({error}): run the command of the suite again") from None
+    lines = []
+    for text in texts:
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and "step" in line:
+            lines.append(line)
+    return lines
+
+
+class TransferCost(NamedTuple):
+    """What one transfer took; nan where it is unknown."""
+
+    passes: float
+    flops: float
+    seconds: float
+
+
+def cost(transfers: Sequence[Transfer]) -> TransferCost:
+    """Sentence passes, FLOPs and seconds of one transfer, each a mean over the records that say."""
+    passes: list[float] = []
+    flops: list[float] = []
+    seconds: list[float] = []
+    for transfer in transfers:
+        record, training = transfer.record, transfer.record["training"]
+        settings, sentences = record.get("config", {}).get("transfer", {}), training.get("sentences")
+        if "steps" in settings and "batch" in settings and sentences:
+            passes.append(settings["steps"] * min(settings["batch"], sentences))
+        if training.get("flops") is not None:
+            flops.append(training["flops"])
+        if "seconds" in record.get("volatile", {}):
+            seconds.append(record["volatile"]["seconds"])
+    return TransferCost(mean_of_known(passes), mean_of_known(flops), mean_of_known(seconds))
+
+
+def mean_of_known(values: Sequence[float]) -> float:
+    """Mean of what is finite; nan if nothing is."""
+    known = [value for value in values if math.isfinite(value)]
+    return sum(known) / len(known) if known else math.nan

@@ -1,0 +1,95 @@
+"""How numbers and intervals read in a report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from metaprime.runs.records import Record, headline, select
+from metaprime.stats.intervals import Interval, t_interval
+
+UNKNOWN = "–"
+
+
+def listed(items: Iterable[Any]) -> str:
+    return ", ".join(map(str, items)) or "none"
+
+
+def number(value: float) -> str:
+    return f"{value:.1f}" if math.isfinite(value) else UNKNOWN
+
+
+def signed(value: float) -> str:
+    """With its sign, and a true minus."""
+    return f"{value:+.1f}".replace("-", "−") if math.isfinite(value) else UNKNOWN
+
+
+def whole(value: float | None) -> str:
+    return UNKNOWN if value is None or not math.isfinite(value) else f"{value:,.0f}"
+
+
+def spread(interval: Interval) -> str:
+    """`mean ± standard deviation`, the mean alone where there is one replicate."""
+    both = math.isfinite(interval.deviation)
+    return f"{number(interval.mean)} ± {number(interval.deviation)}" if both else number(interval.mean)
+
+
+def limits(interval: Interval, sign: bool = False) -> str:
+    """`[low, high]`; nothing where there is no interval."""
+    if not math.isfinite(interval.low):
+        return ""
+    low, high = (signed(end) if sign else number(end) for end in (interval.low, interval.high))
+    return f"[{low}, {high}]"
+
+
+def p_text(p: float) -> str:
+    if not math.isfinite(p):
+        return UNKNOWN
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+Rows = Sequence[Sequence[str]]
+
+
+def markdown(header: Sequence[str], rows: Rows) -> str:
+    """A Markdown table; the first column left-aligned, the others right."""
+    marks = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [header, marks, *rows]) + "\n"
+
+
+def terminal(title: str, header: Sequence[str], rows: Rows, left: int = 1) -> Table:
+    """The same for a terminal, with so many columns left-aligned."""
+    table = Table(title=title)
+    for place, name in enumerate(header):
+        table.add_column(name, justify="left" if place < left else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def with_interval(interval: Interval) -> str:
+    """A contrast: signed mean and its 95 % interval."""
+    if interval.count < 2:
+        return f"{interval.mean:+.1f}"
+    return f"{interval.mean:+.1f} [{interval.low:+.1f}, {interval.high:+.1f}]"
+
+
+TRANSFER_HEADER = ("language", "method", "K", "rate", "lenient F1", "strict F1", "runs")
+
+
+def transfer_rows(records: Sequence[Record]) -> list[list[str]]:
+    """One row for each language, method and K: mean and deviation over seed pairs."""
+    rows = []
+    for language, method, shots in sorted({(c["language"], c["method"], c["shots"]) for c in _cells(records)}):
+        chosen = select(records, language=language, method=method, shots=shots)
+        rates = sorted({record["training"]["lr"] for record in chosen})
+        scores = [spread(t_interval([headline(r, reading) for r in chosen])) for reading in ("lenient", "strict")]
+        rows.append([language, method, str(shots), "/".join(f"{rate:g}" for rate in rates), *scores, str(len(chosen))])
+    return rows
+
+
+def _cells(records: Sequence[Record]) -> list[Record]:
+    return [record["cell"] for record in records]

@@ -1,0 +1,54 @@
+"""Writes a report: one HTML page that needs nothing else, and the same as Markdown, LaTeX and CSV."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from metaprime.files import write_text, writing
+from metaprime.reports.document import Report
+from metaprime.reports.figures import HUES, SIGNS, Figure, dashed, hue, svg
+from metaprime.reports.formats import as_csv, as_latex, as_markdown
+from metaprime.reports.read import read_suite
+from metaprime.reports.sections import gather
+
+
+def write_report(folder: Path, out: Path | None = None) -> list[Path]:
+    """Reads a suite's folder and writes `report.html`, `.md`, `.tex` and `.csv` there, or in `out`.
+
+    Raises:
+        MetaprimeError: no suite there; matplotlib is not installed; `out` cannot be written.
+    """
+    report = gather(read_suite(folder))
+    forms = {"html": as_html(report), "md": as_markdown(report), "tex": as_latex(report), "csv": as_csv(report)}
+    out = out or folder
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    files = [out / f"report.{ending}" for ending in forms]
+    for file, text in zip(files, forms.values(), strict=True):
+        write_text(file, text)
+    return files
+
+
+def as_html(report: Report) -> str:
+    """The page. Its only unescaped part is what matplotlib has drawn.
+
+    Raises:
+        MetaprimeError: matplotlib is not installed.
+    """
+    environment = Environment(
+        loader=PackageLoader("metaprime.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        report=report, drawn=_drawn, hue=hue, dashed=dashed, signs=SIGNS, hues=range(HUES + 1)
+    )
+
+
+def _drawn(figure: Figure) -> list[tuple[str, Markup]]:
+    return [(panel.title, Markup(svg(panel, f"{figure.key}-{place}"))) for place, panel in enumerate(figure.panels)]

@@ -1,0 +1,59 @@
+"""A frozen encoder without adapters says the same of a sentence at every step: for head tuning it is read once.
+
+hidden = read_once(model, task, backbone, rows)
+batch = with_hidden(task.collate(chosen), [hidden[index] for index in ...])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch.func import functional_call
+from torch.nn.utils.rnn import pad_sequence
+
+from metaprime.data.rows import Row, by_length
+from metaprime.models.task_model import PrimableModel
+from metaprime.tasks.task import Task
+from metaprime.types import Batch, Loss, Params
+
+HIDDEN = "hidden_BLD"
+WINDOWS = 64
+"""Read together."""
+
+
+def moves_head_alone(model: PrimableModel, values: Params) -> bool:
+    """Whether training these values leaves the encoder's output as it is."""
+    return not len(model.adapter) and all(name.startswith("head.") for name in values)
+
+
+@torch.no_grad()
+def read_once(model: PrimableModel, task: Task, backbone: Params, rows: Sequence[Row]) -> list[list[torch.Tensor]]:
+    """The encoder's output for each row, by window: (L, D), without padding."""
+    device = next(iter(backbone.values())).device
+    own = {name.removeprefix("backbone."): value for name, value in backbone.items()}
+    hidden: list[list[torch.Tensor]] = [[] for _ in rows]
+    for chosen in by_length(rows, WINDOWS):
+        batch = task.collate([rows[index] for index in chosen])
+        pieces = zip(*(batch[name].to(device).split(WINDOWS) for name in ("input_ids", "attention_mask")), strict=True)
+        read = (functional_call(model.backbone, own, (), {"input_ids": i, "attention_mask": m}) for i, m in pieces)
+        states_LD = (window for output in read for window in output.last_hidden_state)
+        for index in chosen:
+            hidden[index] = [next(states_LD)[: len(window.input_ids)].clone() for window in rows[index].windows]
+    return hidden
+
+
+def with_hidden(batch: Batch, hidden: Sequence[Sequence[torch.Tensor]]) -> Batch:
+    """The batch of some rows, with the hidden states of their windows (B, L, D), zero where the batch is padded."""
+    windows = [states_LD for row in hidden for states_LD in row]
+    return {**batch, HIDDEN: pad_sequence(windows, batch_first=True)}
+
+
+def head_loss(model: PrimableModel, measure: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Loss:
+    """`loss(backbone, values, batch)` of the head alone, over a batch `with_hidden`; the backbone is not read."""
+
+    def loss(_: Params, values: Params, batch: Batch) -> torch.Tensor:
+        own = {name.removeprefix("head."): value for name, value in values.items()}
+        return measure(functional_call(model.head, own, (batch[HIDDEN],)), batch["labels"])
+
+    return loss

@@ -1,0 +1,336 @@
+"""The config: one file, one frozen value, and a message with a remedy for every mistake in it."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from metaprime.config.loading import dump_config, load_config, override
+from metaprime.config.sections import Config
+from metaprime.peft import METHODS
+from metaprime.types import MetaprimeError
+
+EVERY_KIND = {
+    "run": {"output": "runs/x", "seed": 3},
+    "encoder": {"name": "models/mini", "attention": "eager", "pretrain": {"steps": 5}},
+    "data": {
+        "source": "conll:corpus",
+        "languages": ["de", "en"],
+        "validation_languages": [],
+        "label_map": {"MISC": "O"},
+        "shuffle_tags": True,
+    },
+    "episodes": {"tau": 0.5},
+    "peft": {"method": "lora", "rank": 4, "sites": ["query", "ffn_in"]},
+    "inner": {"steps": 3, "task_chunk": 2},
+    "outer": {"clip": None, "adapter_lr": 1e-4},
+    "transfer": {"shots": [5, 10], "lr": [0.1, 0.01], "methods": ["lora", "full"]},
+    "provenance": {"inner.lr": "paper", "peft.rank": "recalled"},
+}
+
+
+def refused(*overrides: str) -> str:
+    with pytest.raises(MetaprimeError) as error:
+        load_config(None, overrides)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("inner.step=3", ["unknown key inner.step", "did you mean steps?"]),
+        ("iner.steps=3", ["unknown key iner", "did you mean inner?"]),
+        ("outer.warm_up=0.1", ["outer.warm_up", "warmup"]),
+        ("encoder.pretrain.lyers=1", ["encoder.pretrain.lyers", "did you mean layers?"]),
+        ("peft.botleneck=3", ["peft.botleneck", "did you mean bottleneck?"]),
+        ("inner.zzzz=3", ["unknown key inner.zzzz", "known here: steps, lr, optimizer, "]),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(text: str, words: list[str]) -> None:
+    message = refused(text)
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("inner.steps=many", "inner.steps", "'many'"),
+        ("inner.steps=2.5", "inner.steps", "2.5"),
+        ("inner.steps.x=3", "inner.steps", "{'x': 3}"),
+        ("inner.lr=[1]", "inner.lr", "[1]"),
+        ("inner.batched=maybe", "inner.batched", "'maybe'"),
+        ("inner.order=third", "inner.order", "'third'"),
+        ("run.output=3", "run.output", "3"),
+        ("data.languages=de", "data.languages", "'de'"),
+        ("data.languages=[no, de]", "data.languages.0", "False"),  # YAML reads Norway's code as a truth value
+        ("data.label_map=[a]", "data.label_map", "['a']"),
+        ("inner=3", "inner", "3"),
+        ("transfer.shots=[a]", "transfer.shots.0", "'a'"),
+        ("outer.head=forget", "outer.head", "'forget'"),
+    ],
+)
+def test_a_wrong_type_names_key_and_value(text: str, key: str, value: str) -> None:
+    message = refused(text)
+    assert message.startswith(f"config: {key}: input should be ")
+    assert message.endswith(f"but is {value}")
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("inner.steps=-1", "inner.steps"),
+        ("inner.lr=0", "inner.lr"),
+        ("inner.lr=-0.1", "inner.lr"),
+        ("inner.lr=.nan", "inner.lr"),
+        ("inner.task_chunk=0", "inner.task_chunk"),
+        ("inner.task_chunk=many", "inner.task_chunk"),
+        ("outer.lr=0", "outer.lr"),
+        ("outer.steps=0", "outer.steps"),
+        ("outer.warmup=1.5", "outer.warmup"),
+        ("outer.clip=0", "outer.clip"),
+        ("outer.checkpoint_every=0", "outer.checkpoint_every"),
+        ("outer.keep_checkpoints=0", "outer.keep_checkpoints"),
+        ("outer.validate_every=-1", "outer.validate_every"),
+        ("episodes.support=0", "episodes.support"),
+        ("episodes.query=0", "episodes.query"),
+        ("episodes.per_step=0", "episodes.per_step"),
+        ("episodes.tau=-1", "episodes.tau"),
+        ("data.max_length=7", "data.max_length"),
+        ("run.seed=-1", "run.seed"),
+        ("run.threads=0", "run.threads"),
+        ("transfer.shots=0", "transfer.shots.0"),
+        ("transfer.lr=[0.1, 0]", "transfer.lr.1"),
+        ("transfer.steps=0", "transfer.steps"),
+        ("transfer.development_share=1", "transfer.development_share"),
+        ("peft.bottleneck=0", "peft.bottleneck"),
+    ],
+)
+def test_zero_and_less_where_they_make_no_sense(text: str, key: str) -> None:
+    assert f"config: {key}: input should be " in refused(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("inner.steps", ["'inner.steps'", "section.key=value"]),
+        ("=3", ["'=3'", "section.key=value"]),
+        ("inner.steps=[1", ["inner.steps=[1", "not YAML"]),
+    ],
+)
+def test_an_override_that_is_none(text: str, words: list[str]) -> None:
+    message = refused(text)
+    assert all(word in message for word in words), message
+
+
+def test_an_override_below_a_value(tmp_path: Path) -> None:
+    file = write(tmp_path, "inner: 3\n")
+    with pytest.raises(MetaprimeError, match="inner is a value, not a section"):
+        load_config(file, ["inner.steps=1"])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("peft.method=lra", ["'lra' is unknown", "did you mean lora?", *METHODS]),
+        ("transfer.methods=[prefx]", ["'prefx' is unknown", "did you mean prefix?"]),
+        ("transfer.methods=prefx", ["'prefx' is unknown", "did you mean prefix?"]),
+        ("learner.name=peft_mamal", ["'peft_mamal' is unknown", "did you mean peft_maml?", "multitask"]),
+        ("learner.backend=higher", ["learner.backend", "'torch' or 'learn2learn'", "'higher'"]),
+        ("peft=3", ["peft", "method"]),
+    ],
+)
+def test_an_unknown_method_or_learner_names_the_known(text: str, words: list[str]) -> None:
+    message = refused(text)
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["inner.steps=0"], ["inner.steps must be at least 1", "peft_maml"]),
+        (["peft.method=full"], ["'full' has no adapter"]),
+        (["data.validation_languages=[qaa]"], ["held out", "qaa", "languages"]),
+        (["data.validation_languages=[qai]"], ["held out", "qai", "target_languages"]),
+        (["encoder.pretrain.hidden=30"], ["hidden (30)", "multiple of heads (4)"]),
+        (["provenance={inner.stps: paper}"], ["provenance", "unknown key inner.stps"]),
+        (["provenance={inner.lr: guessed}"], ["provenance.inner.lr", "'guessed'"]),
+    ],
+)
+def test_what_contradicts_itself(overrides: list[str], words: list[str]) -> None:
+    message = refused(*overrides)
+    assert all(word in message for word in words), message
+
+
+def test_multitask_needs_no_inner_steps_and_no_adapter() -> None:
+    config = load_config(None, ["learner.name=multitask", "inner.steps=0", "peft.method=full"])
+    assert config.inner.steps == 0
+
+
+def test_all_mistakes_are_told_at_once_with_the_file(tmp_path: Path) -> None:
+    file = write(tmp_path, "inner: {lr: 0, step: 3}\nouter: {steps: x}\npeft: {method: lora, bottleneck: 3}\nrum: {}\n")
+    with pytest.raises(MetaprimeError) as error:
+        load_config(file)
+    lines = str(error.value).splitlines()
+    assert len(lines) == 5
+    assert all(line.startswith(f"{file}: ") for line in lines)
+    for key in ("inner.lr", "inner.step;", "outer.steps", "peft.bottleneck", "unknown key rum"):
+        assert sum(key in line for line in lines) == 1, key
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"a: [", "is not YAML"),
+        (b"\xff\xfe: 1", "is not YAML"),
+        (b"- inner\n- outer\n", "must hold keys (run, encoder, data,"),
+        (b"just words", "must hold keys"),
+        (b"", "must hold keys"),
+    ],
+)
+def test_a_file_that_is_no_config(tmp_path: Path, content: bytes, words: str) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_bytes(content)
+    with pytest.raises(MetaprimeError, match=re.escape(words)) as error:
+        load_config(file)
+    assert str(file) in str(error.value)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.yaml", tmp_path):
+        with pytest.raises(MetaprimeError, match=re.escape(f"{path} does not exist")):
+            load_config(path)
+
+
+def test_what_is_dumped_loads_to_the_same(tmp_path: Path) -> None:
+    for values in ({}, EVERY_KIND):
+        config = load_config(write(tmp_path, yaml.safe_dump(values)))
+        again = load_config(write(tmp_path, dump_config(config), "again.yaml"))
+        assert again == config
+        assert again.digest() == config.digest()
+    given = {"method": "lora", "rank": 4, "alpha": 16.0, "sites": ("query", "ffn_in"), "dropout": 0.0}
+    assert config.peft.model_dump() == given
+
+
+def test_overrides_win_over_the_file_and_are_yaml(tmp_path: Path) -> None:
+    file = write(tmp_path, "inner: {steps: 3, lr: 0.1}\n")
+    config = load_config(
+        file, ["inner.steps=7", "data.languages=[qab, qac]", "data.validation_languages=[]", "outer.clip=null"]
+    )
+    assert (config.inner.steps, config.inner.lr) == (7, 0.1)
+    assert config.data.languages == ("qab", "qac")
+    assert config.outer.clip is None
+
+
+def test_one_number_where_several_may_stand() -> None:
+    config = load_config(None, ["transfer.shots=5", "transfer.lr=1e-3", "transfer.seeds=2", "transfer.methods=lora"])
+    settings = config.transfer
+    assert (settings.shots, settings.lr, settings.seeds, settings.methods) == ((5,), (1e-3,), (2,), ("lora",))
+
+
+def test_a_config_cannot_be_changed() -> None:
+    config = load_config()
+    for section, key in ((config, "inner"), (config.inner, "steps"), (config.peft, "bottleneck")):
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(section, key, 1)
+
+
+def test_a_changed_copy_is_validated_anew() -> None:
+    config = load_config()
+    changed = override(config, "inner.steps=2", "run.output=elsewhere")
+    assert (changed.inner.steps, changed.run.output, config.inner.steps) == (2, "elsewhere", 5)
+    with pytest.raises(MetaprimeError, match="did you mean steps"):
+        override(config, "inner.stepz=2")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_each_method_has_its_own_keys(name: str) -> None:
+    learner = ["learner.name=multitask"]  # which any method may stand beside
+    assert type(load_config(None, [*learner, f"peft.method={name}"]).peft) is METHODS[name].config
+    foreign = {key for method in METHODS.values() for key in method.config.model_fields}
+    for key in foreign - set(METHODS[name].config.model_fields):
+        message = refused(*learner, f"peft.method={name}", f"peft.{key}=1")
+        assert f"unknown key peft.{key}; " in message
+        assert f"did you mean {key}?" not in message
+
+
+def leaves(values: dict[str, Any], place: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found = []
+    for key, value in values.items():
+        inside = isinstance(value, dict) and value
+        found += leaves(value, (*place, key)) if inside else [(*place, key)]
+    return found
+
+
+def test_the_digest_sees_every_field() -> None:
+    config = load_config()
+    values = config.model_dump(mode="json")
+    paths = leaves(values)
+    assert len(paths) > 60
+    digests = {config.digest()}
+    for path in paths:
+        # Past validation on purpose: that the content changed is all that matters here.
+        changed: Any = "changed"
+        for depth in range(len(path) - 1, 0, -1):
+            section: Any = config
+            for name in path[:depth]:
+                section = getattr(section, name)
+            changed = section.model_copy(update={path[depth]: changed})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # pydantic says that the type is another
+            digests.add(config.model_copy(update={path[0]: changed}).digest())
+    assert len(digests) == len(paths) + 1
+    assert load_config().digest() == config.digest()
+
+
+def test_the_digest_of_some_sections_sees_these_only() -> None:
+    one, other = load_config(), load_config(None, ["run.seed=1"])
+    assert one.digest() != other.digest()
+    assert one.digest("data", "peft") == other.digest("data", "peft")
+    assert one.digest("run") != other.digest("run")
+
+
+def write(folder: Path, text: str, name: str = "config.yaml") -> Path:
+    (folder / name).write_text(text, encoding="utf-8")
+    return folder / name
+
+
+def test_a_default_config_is_whole() -> None:
+    assert load_config() == Config()
+
+
+def test_a_key_that_stands_twice_is_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "twice.yaml"
+    file.write_text("outer: {steps: 5}\nrun: {seed: 1}\nouter: {lr: 0.1}\n", encoding="utf-8")
+    with pytest.raises(MetaprimeError, match=r"twice\.yaml is not YAML: .*the key 'outer' stands twice"):
+        load_config(file)
+
+
+@pytest.mark.parametrize("key", ["methods", "shots", "seeds", "lr"])
+def test_an_empty_list_is_an_error(key: str) -> None:
+    with pytest.raises(MetaprimeError, match=f"{key} is empty"):
+        load_config(None, [f"transfer.{key}=[]"])
+
+
+def test_targets_are_not_primed_on_unless_their_corpus_is_another() -> None:
+    overlap = ["data.languages=[qai,qaa]", "data.target_languages=[qai]"]
+    with pytest.raises(MetaprimeError, match=r"target_languages must not be primed on, but \['qai'\]"):
+        load_config(None, overlap)
+    assert load_config(None, [*overlap, "data.target_source=conll:elsewhere"]).data.target_languages == ("qai",)
+
+
+def test_the_embedded_encoder_reads_the_languages_it_is_primed_on() -> None:
+    with pytest.raises(MetaprimeError, match="has not read the languages of 'synthetic:7'"):
+        load_config(None, ["data.source=synthetic:7"])
+    assert load_config(None, ["data.source=synthetic:7", "encoder.name=synthetic:7"]).data.source == "synthetic:7"
+
+
+@pytest.mark.parametrize("source", ["synthetic:", "synthetic:7"])
+def test_a_source_that_ends_in_a_colon_is_text_on_the_command_line(source: str) -> None:
+    assert load_config(None, [f"data.source={source}", f"encoder.name={source}"]).data.source == source
+    assert load_config(None, ["data.label_map={MISC: O}"]).data.label_map == {"MISC": "O"}

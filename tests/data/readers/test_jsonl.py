@@ -1,0 +1,76 @@
+"""JSON lines: what is read, and each mistake with its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from metaprime.data.readers import jsonl
+from metaprime.data.reading import Reading
+from metaprime.data.rows import Sentence
+
+GOOD = '{"tokens": ["Ada"], "ner_tags": ["B-PER"]}'
+
+
+def examine(folder: Path, text: str | bytes, name: str = "train.jsonl") -> Reading:
+    path = folder / "de" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return jsonl.read(str(folder), "de", "train")
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "train.json", "de-train.jsonl"])
+def test_lines_are_sentences(tmp_path: Path, name: str) -> None:
+    text = '\ufeff{"id": 7, "tokens": ["a\u2028b", "\u0085"], "ner_tags": ["B-X", "O"]}\r\n \t\r\n{"tags": [3], "tokens": ["c"]}'
+    path = tmp_path / "de" / name
+    assert examine(tmp_path, text, name) == Reading(
+        [
+            Sentence(("a\u2028b", "\u0085"), ("B-X", "O"), f"{path}:line 1"),
+            Sentence(("c",), ("3",), f"{path}:line 3"),
+        ],
+        [],
+        str(path),
+    )
+    assert jsonl.languages(str(tmp_path)) == ["de"]
+
+
+def test_ner_tags_go_before_other_tags(tmp_path: Path) -> None:
+    text = '{"tags": ["NOUN"], "ner_tags": ["O"], "tokens": ["c"]}'
+    assert examine(tmp_path, text).sentences[0].tags == ("O",)
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "text"),
+    [
+        ('{"tokens": ["a"]', "not JSON", "is not JSON (Expecting ',' delimiter"),
+        ("[" * 100_000, "not JSON", "each line needs one object with tokens and ner_tags"),
+        ('{"tokens": ["a"], "tokens": ["b"], "ner_tags": ["O"]}', "not JSON", "the key 'tokens' stands twice"),
+        ('{"tokens": ["a"], "ner_tags": [NaN]}', "not JSON", "NaN is no value of JSON"),
+        ('{"tokens": ["a"], "ner_tags": [-Infinity]}', "not JSON", "-Infinity is no value of JSON"),
+        ('{"tokens": ["a"], "ner_tags": [' + "9" * 5000 + "]}", "not JSON", "is not JSON (Exceeds the limit"),
+        ('{"tokens": ["a\rb"], "ner_tags": ["O"]}', "not JSON", "Invalid control character"),
+        ("[1, 2]", "missing value", "'[1, 2]' has no tokens and ner_tags; each line needs one object with both"),
+        ('{"tokens": ["a"], "labels": ["O"]}', "missing value", "has no tokens and ner_tags"),
+        ('{"tokens": ["a"], "ner_tags": null}', "missing value", "has no tokens and ner_tags"),
+        ('{"tokens": "a", "ner_tags": ["O"]}', "missing value", "tokens is no list of text"),
+        ('{"tokens": [["a"]], "ner_tags": ["O"]}', "missing value", "tokens is no list of text, or holds a null"),
+        ('{"tokens": ["a"], "ner_tags": [true]}', "missing value", "ner_tags is no list of tags, or holds a null"),
+        ('{"tokens": ["a"], "ner_tags": [1.0]}', "missing value", "ner_tags is no list of tags, or holds a null"),
+        ('{"tokens": ["a"], "ner_tags": []}', "lengths differ", "1 tokens but 0 tags; give each token one tag"),
+        ('{"tokens": [], "ner_tags": []}', "row without tokens", "a row without tokens is left out"),
+        ('{"tokens": ["\\ud800"], "ner_tags": ["O"]}', "not UTF-8", "half a surrogate pair in"),
+        ('{"tokens": ["a"], "ner_tags": ["B-\\ud800"]}', "not UTF-8", "half a surrogate pair in"),
+        (b'{"tokens": ["\xe9"], "ner_tags": ["O"]}', "not UTF-8", "byte 0xe9 is not UTF-8; convert the file"),
+    ],
+)
+def test_a_mistake_names_its_line_and_costs_one_sentence(
+    tmp_path: Path, line: str | bytes, kind: str, text: str
+) -> None:
+    raw = line if isinstance(line, bytes) else line.encode()
+    reading = examine(tmp_path, b"\n".join([GOOD.encode(), raw, GOOD.encode()]))
+    assert len(reading.sentences) == 2
+    (problem,) = reading.problems
+    assert (problem.kind, problem.origin, problem.dropped) == (kind, f"{tmp_path / 'de' / 'train.jsonl'}:2", True)
+    assert text in problem.text
+    assert len(problem.text) < 400

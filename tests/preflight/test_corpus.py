@@ -1,0 +1,147 @@
+"""`metaprime data check` on corpora with planted faults, as a function and as the real command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from metaprime.data.readers import synthetic
+from metaprime.preflight.corpus import check_data, finding_lines, table_rows
+from metaprime.types import MetaprimeError
+
+SIZES = {"train": 60, "validation": 20, "test": 20}
+
+
+def corpus(folder: Path, *languages: str) -> Path:
+    """Synthetic sentences as CoNLL files, all texts different."""
+    for language in languages:
+        for split, size in SIZES.items():
+            sentences = {" ".join(s.words): s for s in synthetic.read("", language, split)}
+            for other in SIZES:
+                if other != split:
+                    for twin in synthetic.read("", language, other):
+                        sentences.pop(" ".join(twin.words), None)
+            file = folder / language / f"{split}.conll"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            chosen = list(sentences.values())[:size]
+            text = "\n".join("".join(f"{w}\t{t}\n" for w, t in zip(s.words, s.tags, strict=True)) for s in chosen)
+            file.write_text(text, "utf-8")
+    return folder
+
+
+def kinds(report: object) -> dict[str, tuple[str, str, int]]:
+    return {f.kind: (f.severity, f.where, f.count) for f in report.findings}  # type: ignore[attr-defined]
+
+
+def test_a_clean_source_is_clean(tmp_path: Path) -> None:
+    report = check_data(f"conll:{corpus(tmp_path, 'qaa', 'qaf')}")
+    assert report.clean
+    assert {name: facts["sentences"] for name, facts in report.splits.items()} == {
+        f"{language}/{split}": size for language in ("qaa", "qaf") for split, size in SIZES.items()
+    }
+    assert list(report.splits["qaf/train"]["scripts"]) == ["greek"]
+    assert len(table_rows(report)) == 6
+    assert finding_lines(report)[-1].startswith("6 splits read: 0 fatal, 0 problem")
+
+
+def test_planted_faults_are_found_and_nothing_else(tmp_path: Path) -> None:
+    root = corpus(tmp_path, "qaa", "qab")
+    train, test = root / "qaa" / "train.conll", root / "qaa" / "test.conll"
+    first = train.read_text("utf-8").split("\n\n")[0]
+    test.write_text(test.read_text("utf-8") + "\n" + first + "\n", "utf-8")  # leak
+    train.write_text(train.read_text("utf-8") + "\nword\tO\nname\tI-PER\nother\tO\n\n", "utf-8")  # opens with I-
+    (root / "qab" / "validation.conll").unlink()
+    (root / "qab" / "train.conll").write_text("a\tO\nb\tB-PER\n", "utf-8")
+    report = check_data(f"conll:{root}")
+    assert not report.clean
+    severities = {kind: (severity, where) for kind, (severity, where, _) in kinds(report).items()}
+    assert severities["overlap"][0] == "problem"
+    assert set(severities["overlap"][1].split(" & ")) == {"qaa/train", "qaa/test"}
+    assert severities["invalid tag sequence"] == ("problem", "qaa/train")
+    assert severities["unreadable"] == ("fatal", "qab/validation")
+    assert severities["too small"] == ("fatal", "qab/train")
+    assert set(severities) <= {"overlap", "invalid tag sequence", "unreadable", "too small", "duplicates"}
+    assert [f.severity for f in report.findings] == sorted((f.severity for f in report.findings), key=ORDER.index)
+
+
+ORDER = ("fatal", "problem", "note")
+
+
+def test_labels_are_taken_as_they_are_unless_named(tmp_path: Path) -> None:
+    root = corpus(tmp_path, "qaa")
+    for file in (root / "qaa").iterdir():
+        file.write_text(file.read_text("utf-8").replace("-LOC", "-GPE"), "utf-8")
+    assert "GPE" in check_data(f"conll:{root}").splits["qaa/train"]["entities"]
+    named = check_data(f"conll:{root}", ["data.labels=[PER,ORG,LOC]"])
+    assert kinds(named)["unmapped type"][0] == "problem"
+    mapped = check_data(f"conll:{root}", ["data.labels=[PER,ORG,LOC]", "data.label_map={GPE: LOC}"])
+    assert mapped.clean
+
+
+def test_a_config_is_checked_by_what_it_reads(tmp_path: Path) -> None:
+    root = corpus(tmp_path / "corpus", "qaa", "qab", "qac")
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        f"data: {{source: 'conll:{root}', languages: [qaa], validation_languages: [qab], target_languages: [qac]}}\n"
+        "episodes: {support: 2, query: 4}\ntransfer: {shots: 10}\n",
+        "utf-8",
+    )
+    report = check_data(str(file))
+    assert {name: facts["role"] for name, facts in report.splits.items()} == {
+        "qaa/train": "priming",
+        "qab/train": "held out",
+        "qab/validation": "held out",
+        "qac/train": "target",
+        "qac/test": "target",
+    }
+    assert report.clean
+    first = (root / "qaa" / "train.conll").read_text("utf-8").split("\n\n")[0]
+    test = root / "qac" / "test.conll"
+    test.write_text(test.read_text("utf-8") + "\n" + first + "\n", "utf-8")
+    assert kinds(check_data(str(file)))["overlap"] == ("problem", "qaa/train & qac/test", 1)
+    assert kinds(check_data(str(file), ["transfer.shots=500"]))["too small"][0] == "fatal"
+
+
+def test_a_tokenizer_adds_what_the_encoder_cannot_see(tmp_path: Path, toy_bert: Path) -> None:
+    root = corpus(tmp_path, "qaa")
+    report = check_data(f"conll:{root}", ["data.max_length=12"], encoder=str(toy_bert))
+    facts = report.splits["qaa/train"]
+    assert facts["subwords_per_word"] > 1
+    assert facts["longest_subwords"] > 12
+    assert kinds(report)["long sentences"][0] == "note"
+    assert kinds(check_data(f"conll:{root}", ["data.max_length=12", "data.long=truncate"], encoder=str(toy_bert)))[
+        "entities lost"
+    ][0] == ("problem")
+
+
+@pytest.mark.parametrize("what", ["nowhere:x", "conll:/no/such/folder", "no.yaml"])
+def test_misuse_is_an_error(what: str) -> None:
+    with pytest.raises(MetaprimeError):
+        check_data(what)
+
+
+def test_the_command(tmp_path: Path) -> None:
+    root = corpus(tmp_path, "qaa")
+
+    def command(*words: str) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-m", "metaprime", "data", "check", *words]
+        return subprocess.run(line, capture_output=True, text=True, check=False)
+
+    clean = command(f"conll:{root}")
+    assert clean.returncode == 0, clean.stderr
+    assert "qaa/train" in clean.stdout
+    train = root / "qaa" / "train.conll"
+    train.write_text(train.read_text("utf-8") + "\nname\tI-PER\n\n", "utf-8")
+    found = command(f"conll:{root}", "--json")
+    assert found.returncode == 1
+    content = json.loads(found.stdout)  # nothing else stands there
+    assert content["clean"] is False
+    assert content["splits"]["qaa/train"]["sentences"] == SIZES["train"] + 1
+    missing = command("conll:/no/such/folder")
+    assert missing.returncode == 2
+    assert "error: " in missing.stderr
+    assert "Traceback" not in missing.stderr

@@ -1,0 +1,103 @@
+"""How many episodes at a time: by memory, and on a CPU by the sub-words of a pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch.profiler import ProfilerActivity, profile
+
+from metaprime.config.sections import Config
+from metaprime.data.rows import Row
+from metaprime.meta import Settings
+from metaprime.meta.chunks import CPU_SUBWORDS
+from metaprime.models.task_model import functional_loss
+from metaprime.priming import memory
+from metaprime.priming.memory import available, fitted, kept_for_backward, longest_episode
+from metaprime.priming.setup import Run, assemble
+from metaprime.priming.starts import rules_of, starting_values
+
+MakeConfig = Callable[..., Config]
+SETTINGS = Settings(inner_lr=0.1)
+
+
+def rows_of(run: Run) -> dict[str, list[Row]]:
+    return {name: [row for group in groups for row in group] for name, groups in run.episodes.pools.items()}
+
+
+def kept(run: Run, steps: int = 0, **changes: object) -> int:
+    loss = functional_loss(run.model, run.task.measure)
+    start = starting_values(run.model, run.state, rules_of(run.config), 0, 0, (0,))
+    batch = longest_episode(run.task, rows_of(run), run.episodes.shape, steps, torch.device("cpu"))
+    return kept_for_backward(run.meta_step, loss, run.state, start, batch, replace(run.settings, **changes))  # type: ignore[arg-type]
+
+
+def test_memory_and_on_a_cpu_sub_words_say_how_many(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(memory, "available", lambda _: 1000)
+    on_cpu = Accelerator()
+    assert fitted(SETTINGS, 100, 50, 8, on_cpu).chunk == 6  # 0.8 x 1000 - 4 x 50 leaves room for six
+    assert "memory has room for 6 of 8 episodes at a time" in caplog.text
+    assert fitted(SETTINGS, 5000, 50, 8, on_cpu).chunk == 1  # one at least: it may be wrong
+    caplog.clear()
+    assert fitted(SETTINGS, 100, 50, 6, on_cpu) == replace(SETTINGS, chunk=None, subwords=CPU_SUBWORDS)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param((), id="pfeiffer"),
+        # One vector of all weights that may change, however many windows there are.
+        pytest.param(("peft={method: random_mask}", "outer.adapter=reset"), id="random-mask"),
+    ],
+)
+def test_what_an_episode_keeps_is_what_is_allocated_for_it(
+    changes: tuple[str, ...], tiny: MakeConfig, tmp_path: Path
+) -> None:
+    """Against torch's own account of the memory that a forward pass has taken when it ends."""
+    run = assemble(tiny(tmp_path / "run", *changes), Accelerator())
+    loss = functional_loss(run.model, run.task.measure)
+    start = starting_values(run.model, run.state, rules_of(run.config), 0, 0, (0,))
+    values = {name: value[0].requires_grad_(value.is_floating_point()) for name, value in start.items()}
+    batch = longest_episode(run.task, rows_of(run), run.episodes.shape, 0, torch.device("cpu"))
+    query = {name: tensor[0] for name, tensor in batch.query.items()}
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        ends = loss(run.state.backbone, values, query)
+    taken = sum(event.nbytes() for event in seen.profiler.kineto_results.events() if event.name() == "[memory]")
+    assert ends.requires_grad
+    assert kept(run) == pytest.approx(taken, rel=0.15)
+
+
+def test_second_order_keeps_the_passes_of_all_inner_steps(tiny: MakeConfig, tmp_path: Path) -> None:
+    run = assemble(tiny(tmp_path / "run", "episodes.support=4", "episodes.query=4"), Accelerator())
+    one, three = kept(run), kept(run, steps=3, second_order=True)
+    assert 4 * one < three < 10 * one
+
+
+def test_a_limit_of_the_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    free = available(Accelerator())
+    assert free > 2**20
+    (tmp_path / "memory.max").write_text("5000\n")
+    (tmp_path / "memory.current").write_text("2000\n")
+    (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 1200\n")
+    assert available(Accelerator()) == 4200  # what was read from files is given up for the asking
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # processes of a launch share the machine
+    assert available(Accelerator()) == 2100
+    (tmp_path / "memory.max").write_text("max\n")
+    assert available(Accelerator()) > 2**19
+    old = tmp_path / "memory"
+    old.mkdir()
+    for name, text in (
+        ("limit_in_bytes", "900"),
+        ("usage_in_bytes", "800"),
+        ("stat", "cache 7\ntotal_inactive_file 100"),
+    ):
+        (old / f"memory.{name}").write_text(text)
+    assert available(Accelerator()) == 100

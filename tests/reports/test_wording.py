@@ -1,0 +1,52 @@
+"""Tables: what a row says of several runs."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+from rich.console import Console
+
+from metaprime.reports.wording import TRANSFER_HEADER, markdown, spread, terminal, transfer_rows, with_interval
+from metaprime.stats.intervals import Interval
+
+
+def record(f1: float, language: str = "qaa", method: str = "lora", lr: float = 0.01, seed: int = 0) -> dict[str, Any]:
+    return {
+        "cell": {"language": language, "method": method, "shots": 50, "priming_seed": seed, "transfer_seed": 0},
+        "scores": {"lenient": {"overall": {"f1": f1}}, "strict": {"overall": {"f1": f1 - 10}}},
+        "training": {"lr": lr},
+    }
+
+
+def test_markdown() -> None:
+    assert markdown(["a", "b"], [["x", "1"], ["y", "2"]]) == "| a | b |\n| --- | ---: |\n| x | 1 |\n| y | 2 |\n"
+
+
+def test_terminal_shows_every_cell() -> None:
+    text = io.StringIO()
+    Console(file=text, width=80).print(terminal("scores", ["language", "F1"], [["qaa", "70.0"]]))
+    for part in ("scores", "language", "F1", "qaa", "70.0"):
+        assert part in text.getvalue()
+
+
+def test_one_run_has_no_spread_and_no_interval() -> None:
+    one = Interval(70.04, math.nan, math.nan, math.nan, 1)
+    assert (spread(one), with_interval(one)) == ("70.0", "+70.0")
+
+
+def test_several_have_both() -> None:
+    several = Interval(-1.25, 0.5, -2.0, 0.5, 3)
+    assert (spread(several), with_interval(several)) == ("-1.2 ± 0.5", "-1.2 [-2.0, +0.5]")
+
+
+def test_a_row_for_each_language_and_method() -> None:
+    records = [record(70), record(72, lr=0.003), record(50, method="head"), record(60, language="qab")]
+    assert transfer_rows(records) == [
+        ["qaa", "head", "50", "0.01", "50.0", "40.0", "1"],
+        ["qaa", "lora", "50", "0.003/0.01", "71.0 ± 1.4", "61.0 ± 1.4", "2"],
+        ["qab", "lora", "50", "0.01", "60.0", "50.0", "1"],
+    ]
+    assert all(len(row) == len(TRANSFER_HEADER) for row in transfer_rows(records))
+    assert transfer_rows([]) == []

@@ -1,0 +1,239 @@
+"""Bootstrap intervals against scipy, against all resamples counted out, and where the answer is known."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from metaprime.rng import stream
+from metaprime.stats import bootstrap
+from metaprime.stats.bootstrap import (
+    Counts,
+    Resampled,
+    bootstrap_interval,
+    f1_of_counts,
+    hierarchical_interval,
+    mean_of,
+    resample_sentences,
+    two_way_t_interval,
+    within_interval,
+)
+from metaprime.stats.intervals import t_interval
+
+VALUES = [71.2, 73.9, 70.4, 75.0, 72.2]
+
+
+def corpus(seeds: int, sentences: int, address: str = "counts") -> dict[int, Counts]:
+    """Counts of several seeds on the same sentences."""
+    draws = stream(0, address)
+    gold = draws.integers(4, size=sentences)
+    right = [draws.binomial(gold, 0.5 + 0.05 * seed) for seed in range(seeds)]
+    return {seed: np.stack([r, r + draws.integers(2, size=sentences), gold], axis=1) for seed, r in enumerate(right)}
+
+
+def test_percentile_is_that_of_all_resamples() -> None:
+    every = np.array(list(itertools.product(VALUES, repeat=5))).mean(axis=1)
+    found = bootstrap_interval(VALUES)
+    assert (found.low, found.high) == pytest.approx(np.quantile(every, [0.025, 0.975]), abs=0.1)
+    assert (found.mean, found.deviation, found.count) == pytest.approx((72.54, np.std(VALUES, ddof=1), 5))
+
+
+def test_bca_is_that_of_all_resamples() -> None:
+    every, x = np.array(list(itertools.product(VALUES, repeat=5))).mean(axis=1), np.array(VALUES)
+    bias = stats.norm.ppf(((every < x.mean()).mean() + (every <= x.mean()).mean()) / 2)
+    influence = x - x.mean()  # of the jackknife, up to a factor that cancels
+    acceleration = (influence**3).sum() / (6 * (influence**2).sum() ** 1.5)
+    shifted = bias + stats.norm.ppf([0.025, 0.975])
+    expected = np.quantile(every, stats.norm.cdf(bias + shifted / (1 - acceleration * shifted)))
+    found = bootstrap_interval(VALUES, method="bca")
+    assert (found.low, found.high) == pytest.approx(expected, abs=0.1)
+    assert found.low > bootstrap_interval(VALUES).low  # the values lean to the right
+
+
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+def test_agrees_with_scipy_and_with_itself(method: Any) -> None:
+    values = stream(0, "values").gamma(2, size=40).tolist()
+    theirs = stats.bootstrap((values,), np.mean, method=method, random_state=stream(1, "theirs")).confidence_interval
+    found = bootstrap_interval(values, method=method)
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=0.02)
+    assert bootstrap_interval(values, method=method) == found
+    assert bootstrap_interval(values, method=method, seed=1) != found
+    assert bootstrap_interval(values, 0.8, method=method).low > found.low
+
+
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+def test_few_or_equal_replicates(method: Any) -> None:
+    one = bootstrap_interval([70.0], method=method)
+    assert (one.mean, one.count, math.isnan(one.low), math.isnan(one.high)) == (70.0, 1, True, True)
+    equal = bootstrap_interval([0.1, 0.1, 0.1], method=method)  # whose mean is not quite 0.1
+    assert (equal.low, equal.mean, equal.high) == pytest.approx((0.1, 0.1, 0.1))
+    with pytest.raises(ValueError, match="no replicates"):
+        bootstrap_interval([], method=method)
+
+
+def test_f1_of_counts() -> None:
+    assert f1_of_counts(np.array([[1, 2, 1], [1, 1, 3]])) == pytest.approx(200 * 2 / (3 + 4))
+    assert f1_of_counts(np.array([[2, 2, 2]], dtype=np.uint8)) == 100
+    assert f1_of_counts(np.array([[0, 0, 0]])) == f1_of_counts(np.array([[0, 0, 3]])) == 0
+
+
+def test_scores_are_f1_on_the_same_draws_for_every_seed() -> None:
+    counts = corpus(3, 50)
+    found = resample_sentences({8: counts[2], 1: counts[0], 5: counts[2]}, resamples=20)
+    assert found.seeds == (1, 5, 8)
+    assert found.observed_R == pytest.approx([f1_of_counts(counts[place]) for place in (0, 2, 2)])
+    assert found.scores_NR.shape == (20, 3)
+    assert (found.scores_NR[:, 1] == found.scores_NR[:, 2]).all()
+    assert len(np.unique(found.scores_NR[:, 0])) > 15
+
+
+def test_within_is_scipys_bootstrap_of_sentences() -> None:
+    counts = corpus(1, 200)
+
+    def f1(*columns: Any, axis: int) -> Any:
+        right, predicted, gold = (column.sum(axis=axis) for column in columns)
+        return 200 * right / (predicted + gold)
+
+    theirs = stats.bootstrap(tuple(counts[0].T), f1, paired=True, method="percentile", random_state=stream(1, "theirs"))
+    found = within_interval(resample_sentences(counts, resamples=5000))
+    expected = theirs.confidence_interval
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.2)
+    assert (found.mean, found.count) == (f1_of_counts(counts[0]), 1)
+
+
+def test_a_difference_is_paired_by_seed_and_by_sentence() -> None:
+    counts = corpus(4, 80)
+    one, other = resample_sentences({0: counts[0], 1: counts[1]}), resample_sentences({1: counts[3], 2: counts[2]})
+    difference = one - other
+    assert difference.seeds == (1,)
+    assert difference.observed_R == pytest.approx([f1_of_counts(counts[1]) - f1_of_counts(counts[3])])
+    assert (difference.scores_NR[:, 0] == one.scores_NR[:, 1] - other.scores_NR[:, 0]).all()
+    nothing = within_interval(one - one)
+    assert (nothing.mean, nothing.deviation, nothing.low, nothing.high) == (0, 0, 0, 0)
+
+
+def test_what_is_not_scored_alike_is_not_paired() -> None:
+    counts, elsewhere = corpus(2, 50), corpus(2, 50, "elsewhere")
+    one = resample_sentences(counts)
+    for other in (
+        resample_sentences(elsewhere),
+        resample_sentences(counts, seed=1),
+        resample_sentences(counts, resamples=9),
+    ):
+        with pytest.raises(ValueError, match="same sentences"):
+            one - other
+    with pytest.raises(ValueError, match="share no seed"):
+        one - resample_sentences({7: counts[0]})
+
+
+def test_a_mean_over_languages() -> None:
+    parts = [resample_sentences(corpus(3, size, f"language {size}")) for size in (40, 60)]
+    mean = mean_of(parts)
+    assert mean.observed_R == pytest.approx((parts[0].observed_R + parts[1].observed_R) / 2)
+    assert mean.scores_NR == pytest.approx((parts[0].scores_NR + parts[1].scores_NR) / 2)
+    assert not (mean - mean).scores_NR.any()
+    with pytest.raises(ValueError, match="same sentences"):
+        mean - parts[0]
+    with pytest.raises(ValueError, match="same seeds"):
+        mean_of([parts[0], resample_sentences(corpus(2, 60))])
+    with pytest.raises(ValueError, match="same seeds"):
+        mean_of([])
+
+
+def test_where_only_seeds_differ() -> None:
+    """Every sentence of a seed counts the same: nothing is left to the sentences."""
+    scores = resample_sentences({r: np.tile([r, 10, 10], (30, 1)) for r in (5, 6, 8, 9)}, resamples=4000)
+    assert scores.observed_R.tolist() == [50, 60, 80, 90]
+    assert two_way_t_interval(scores) == t_interval([50, 60, 80, 90])
+    found, expected = hierarchical_interval(scores), bootstrap_interval([50, 60, 80, 90])
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1.5)
+    within = within_interval(scores)
+    assert (within.low, within.mean, within.high) == (70, 70, 70)
+
+
+def test_where_only_sentences_differ() -> None:
+    """All seeds predict the same: nothing is left to the seeds."""
+    scores = resample_sentences(dict.fromkeys(range(4), corpus(1, 100)[0]))
+    assert hierarchical_interval(scores) == within_interval(scores)
+    found = two_way_t_interval(scores)
+    assert found.high - found.mean == pytest.approx(stats.norm.ppf(0.975) * scores.scores_NR[:, 0].std(ddof=1))
+    nothing = two_way_t_interval(scores - scores)
+    assert (nothing.low, nothing.mean, nothing.high) == (0, 0, 0)
+
+
+def test_two_way_by_hand() -> None:
+    """Seeds at 70, 72, 74: variance 4, so 4/3 of the mean's. Resampled, each pair of seeds has covariance 2 or so."""
+    luck_N = stream(0, "luck").normal(0, math.sqrt(2), size=200_000)
+    own_NR = stream(0, "own luck").normal(0, 3, size=(200_000, 3))
+    found = two_way_t_interval(Resampled((0, 1, 2), np.array([70.0, 72.0, 74.0]), luck_N[:, None] + own_NR, ""))
+    variance = 4 / 3 + 2
+    freedom = variance**2 / ((4 / 3) ** 2 / 2)  # that of the sentences is taken as known
+    assert found.high - found.mean == pytest.approx(stats.t.ppf(0.975, freedom) * math.sqrt(variance), rel=0.01)
+    assert (found.mean, found.deviation, found.count) == (72, 2, 3)
+    opposite = Resampled((0, 1), np.array([70.0, 72.0]), luck_N[:, None] * np.array([1.0, -1.0]), "")
+    assert two_way_t_interval(opposite) == t_interval([70.0, 72.0])  # chance below zero takes nothing away
+
+
+def test_one_seed_says_nothing_of_seeds() -> None:
+    scores = resample_sentences(corpus(1, 100))
+    for found in (hierarchical_interval(scores), two_way_t_interval(scores)):
+        assert math.isnan(found.low)
+        assert math.isnan(found.high)
+        assert found.mean == pytest.approx(scores.observed_R[0])
+
+
+def test_equal_input_gives_equal_output_and_order_does_not_matter() -> None:
+    counts = corpus(5, 60)
+    one, other = resample_sentences(counts), resample_sentences(dict(reversed(counts.items())))
+    assert (one.scores_NR == other.scores_NR).all()
+    for interval in (within_interval, hierarchical_interval, two_way_t_interval):
+        assert interval(one) == interval(other)
+        assert interval(one, 0.5).low > interval(one).low
+    assert hierarchical_interval(one, seed=1) != hierarchical_interval(one)
+
+
+def test_a_large_test_set_is_drawn_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = corpus(2, 300)
+    whole = within_interval(resample_sentences(counts))
+    for chunk in (1, 2000):
+        monkeypatch.setattr(bootstrap, "CHUNK", chunk)
+        found = resample_sentences(counts)
+        assert found.scores_NR.shape == (1000, 2)
+        assert (within_interval(found).low, within_interval(found).high) == pytest.approx(
+            (whole.low, whole.high), abs=0.5
+        )
+    perfect = resample_sentences({0: np.ones((300, 3), dtype=int)}, resamples=7)
+    assert (perfect.scores_NR == 100).all()
+
+
+def test_a_thousand_resamples_of_five_seeds_and_a_thousand_sentences_take_a_second() -> None:
+    counts = corpus(5, 1000)
+    began = time.process_time()
+    hierarchical_interval(resample_sentences(counts))
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({}, "no replicates"),
+        ({0: np.zeros((0, 3), dtype=int)}, "at least one"),
+        ({0: np.zeros((5, 2), dtype=int)}, "sentences x 3"),
+        ({0: np.zeros(3, dtype=int)}, "sentences x 3"),
+        ({0: np.zeros((5, 3))}, "whole numbers"),
+        ({0: np.array([[-1, 0, 0]])}, "none negative"),
+        ({0: np.array([[2, 1, 2]])}, "right <= predicted"),
+        ({0: np.array([[2, 2, 1]])}, "right <= gold"),
+        ({0: np.array([[1, 1, 1]]), 1: np.array([[1, 1, 2]])}, "not scored on the same sentences"),
+        ({0: np.array([[1, 1, 1]]), 1: np.array([[1, 1, 1], [0, 0, 0]])}, "not scored on the same sentences"),
+    ],
+)
+def test_what_is_no_count_is_refused(counts: dict[int, Counts], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        resample_sentences(counts)

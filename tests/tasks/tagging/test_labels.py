@@ -1,0 +1,148 @@
+"""Labels: ids, mapping by name, repair to IOB2, and messages that say where and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from metaprime.data.reading import Policy, Reading
+from metaprime.data.rows import Sentence
+from metaprime.tasks.tagging.labels import LabelSet, labelled, where
+from metaprime.types import MetaprimeError
+
+LABELS = LabelSet(("PER", "ORG", "LOC"), {"MISC": "O", "GPE": "LOC"})
+
+
+def sentence(*tags: str, origin: str = "de/train.conll:40") -> Sentence:
+    return Sentence(tuple(f"w{index}" for index in range(len(tags))), tags, origin)
+
+
+def test_a_tags_place_is_its_id() -> None:
+    assert LABELS.tags == ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
+    assert [LABELS.index(tag) for tag in LABELS.tags] == list(range(7))
+    with pytest.raises(MetaprimeError, match=r"'B-GPE' is none of .*add its type to data\.labels"):
+        LABELS.index("B-GPE")
+
+
+def apply(*tags: str, invalid: Policy = "repair", labels: LabelSet | None = LABELS) -> Reading:
+    return labelled(Reading([sentence(*tags)], place="de/train.conll"), labels, invalid)
+
+
+def tags_of(reading: Reading) -> list[tuple[str, ...]]:
+    return [sentence.tags for sentence in reading.sentences]
+
+
+def test_types_map_by_name_with_their_prefixes() -> None:
+    found = apply("B-GPE", "I-GPE", "B-MISC", "I-MISC", "O", "B-PER")
+    assert found.sentences == [replace(sentence(*"012345"), tags=("B-LOC", "I-LOC", "O", "O", "O", "B-PER"))]
+    assert found.problems == []
+
+
+def test_mapping_is_one_step_and_may_rename_a_known_type() -> None:
+    swapped = LabelSet(("PER", "ORG"), {"PER": "ORG", "ORG": "PER"})
+    assert tags_of(apply("B-PER", "B-ORG", labels=swapped)) == [("B-ORG", "B-PER")]
+
+
+def test_without_labels_every_type_is_taken() -> None:
+    assert tags_of(apply("B-GPE", "I-GPE", "O", "S-DATE", labels=None)) == [("B-GPE", "I-GPE", "O", "B-DATE")]
+
+
+def test_neighbours_of_different_types_stay_two_entities_when_their_types_become_one() -> None:
+    assert tags_of(apply("B-LOC", "B-GPE", "I-GPE")) == [("B-LOC", "B-LOC", "I-LOC")]
+    assert tags_of(apply("B-LOC", "I-GPE")) == [("B-LOC", "B-LOC")]
+
+
+def test_a_sequence_within_a_dropped_type_is_nobodys_problem() -> None:
+    found = apply("B-PER", "I-MISC", "I-PER", invalid="error")
+    assert [problem.origin for problem in found.problems] == ["de/train.conll:42"]
+    assert apply("B-PER", "I-MISC").problems == []
+
+
+def test_an_invalid_sequence_is_mended_or_costs_the_sentence() -> None:
+    for invalid, tags, dropped in (
+        ("repair", [("B-PER", "O", "B-LOC")], False),
+        ("drop", [], True),
+        ("error", [], True),
+    ):
+        found = apply("B-PER", "O", "I-LOC", invalid=invalid)
+        assert tags_of(found) == tags
+        assert [(p.kind, p.origin, p.dropped) for p in found.problems] == [
+            ("invalid tag sequence", "de/train.conll:42", dropped)
+        ]
+
+
+def test_of_several_problems_in_a_sentence_one_costs_it() -> None:
+    found = apply("B-PER", "I-LOC", "DATE", "B-DATE")
+    assert [(p.kind, p.dropped) for p in found.problems] == [
+        ("unknown tag", True),
+        ("unmapped type", False),
+        ("invalid tag sequence", False),
+    ]
+
+
+def test_a_scheme_is_named_once_and_costs_nothing() -> None:
+    text = Reading([sentence("I-PER", "B-PER"), sentence("O", "I-LOC")], place="x.conll")
+    found = labelled(text, LABELS, "error")
+    assert tags_of(found) == [("B-PER", "B-PER"), ("O", "B-LOC")]
+    assert [(p.kind, p.origin, p.text, p.dropped) for p in found.problems] == [
+        ("other scheme", "x.conll", "tags are in IOB1, converted to IOB2", False)
+    ]
+
+
+def test_an_unknown_type_names_its_line_and_the_remedy() -> None:
+    found = apply("O", "O", "B-DATE")
+    assert [(p.origin, p.text) for p in found.problems] == [
+        (
+            "de/train.conll:42",
+            "type 'DATE' is neither in data.labels ['PER', 'ORG', 'LOC'] nor in data.label_map; "
+            "add e.g. data.label_map: {DATE: O}",
+        )
+    ]
+
+
+def test_a_type_called_o_is_not_outside_unless_somebody_says_so() -> None:
+    assert [p.kind for p in apply("B-O", "O").problems] == ["unmapped type"]
+    assert tags_of(apply("B-O", "O", labels=LabelSet(("PER",), {"O": "O"}))) == [("O", "O")]
+
+
+@pytest.mark.parametrize("tag", ["PER", "b-PER", "B-", "-", "", "o", "X-PER", "B_PER"])
+def test_what_is_no_tag_is_refused(tag: str) -> None:
+    found = apply("O", tag)
+    assert [(p.kind, p.origin) for p in found.problems] == [("unknown tag", "de/train.conll:41")]
+    assert "is neither O nor PREFIX-TYPE such as B-PER; correct it" in found.problems[0].text
+
+
+def test_numbers_mean_what_tag_names_says() -> None:
+    numbers = Reading([sentence("1", "2", "0"), sentence("3", "-1")], place="x")
+    found = labelled(numbers, LABELS, "repair", ["O", "B-PER", "I-PER"])
+    assert tags_of(found) == [("B-PER", "I-PER", "O")]
+    assert [p.text for p in found.problems] == [
+        f"tag '{number}', but data.tag_names names 0 to 2; list the tags in their order, e.g. "
+        "data.tag_names: [O, B-PER, I-PER]"
+        for number in (3, -1)
+    ]
+    assert "tag '1', but nothing says what numbers mean" in labelled(numbers, LABELS, "repair").problems[0].text
+
+
+def test_where_reads_well_for_every_origin() -> None:
+    assert where(sentence(origin="C:/a:b/x.txt:7"), 2) == "C:/a:b/x.txt:9"
+    assert where(sentence(origin="de/x.parquet:row 7"), 2) == "de/x.parquet:row 7, word 3"
+    assert where(sentence(origin=""), 0) == "sentence, word 1"
+
+
+@pytest.mark.parametrize(
+    ("types", "mapping", "message"),
+    [
+        ((), {}, r"data\.labels is empty; list the entity types"),
+        (("PER", "PER"), {}, r"data\.labels names 'PER' twice; keep one"),
+        (("PER", "O"), {}, r"data\.labels: 'O' is no entity type; list types"),
+        (("PER", ""), {}, r"data\.labels: '' is no entity type"),
+        (("PER SON",), {}, r"data\.labels: 'PER SON' is no entity type"),
+        (("PER",), {"GPE": "LOC"}, r"maps 'GPE' to 'LOC', which is neither in data\.labels \['PER'\] nor O; choose"),
+        (("PER",), {"O": "PER"}, r"data\.label_map maps 'O'.*remove that key"),
+    ],
+)
+def test_a_wrong_label_set_is_refused(types: tuple[str, ...], mapping: dict[str, str], message: str) -> None:
+    with pytest.raises(MetaprimeError, match=message):
+        LabelSet(types, mapping)

@@ -1,0 +1,176 @@
+"""Sources: schemes, paths that are not there, labels applied with one notice."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from metaprime.data import sources
+from metaprime.data.rows import Sentence
+from metaprime.tasks.tagging.labels import LabelSet
+from metaprime.tasks.tagging.reading import examine, read
+from metaprime.types import MetaprimeError
+
+LABELS = LabelSet(("PER", "ORG", "LOC"), {"MISC": "O"})
+ALL = LabelSet(("PER", "ORG", "LOC", "MISC", "DATE"))
+DATA = Path(__file__).parents[2].parent / "shared" / "data"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for language in ("de", "nl"):
+        (tmp_path / "corpus" / language).mkdir(parents=True)
+        (tmp_path / "corpus" / language / "train.conll").write_text("Ada I-PER\nnaps O\n\nhere O\nAix I-LOC\n", "utf-8")
+    return tmp_path / "corpus"
+
+
+def test_labels_are_applied_and_the_scheme_told_once(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = root / "de" / "train.conll"
+    with caplog.at_level(logging.WARNING):
+        sentences = read(f"conll:{root}", "de", "train", LABELS)
+    assert sentences == [
+        Sentence(("Ada", "naps"), ("B-PER", "O"), f"{path}:1"),
+        Sentence(("here", "Aix"), ("O", "B-LOC"), f"{path}:4"),
+    ]
+    assert caplog.messages == [f"{path}: tags are in IO, converted to IOB2"]
+
+
+def test_another_scheme_is_converted_with_a_notice(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = root / "de" / "test.conll"
+    path.write_text("here O\nAda S-PER\n", "utf-8")
+    with caplog.at_level(logging.WARNING):
+        assert read(f"conll:{root}", "de", "test", LABELS)[0].tags == ("O", "B-PER")
+    assert caplog.messages == [f"{path}: tags are in a scheme with the prefixes S, converted to IOB2"]
+
+
+def test_valid_tags_are_no_news(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (root / "de" / "test.conll").write_text("Ada B-PER\nX B-MISC\nY I-MISC\n", "utf-8")
+    with caplog.at_level(logging.WARNING):
+        assert read(f"conll:{root}", "de", "test", LABELS)[0].tags == ("B-PER", "O", "O")
+    assert caplog.messages == []
+
+
+def test_an_unknown_type_names_its_line(root: Path) -> None:
+    (root / "de" / "test.conll").write_text("here O\n\nin O\n1871 B-DATE\n", "utf-8")
+    with pytest.raises(MetaprimeError, match=r"test\.conll:4: type 'DATE' is neither.*label_map: \{DATE: O\}"):
+        read(f"conll:{root}", "de", "test", LABELS)
+
+
+MISTAKES = """Ada B-PER
+naps O
+
+in O
+Aix I-LOC
+
+1871 B-DATE
+
+what
+"""
+
+
+def test_the_same_file_under_each_policy(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source, path = f"conll:{root}", root / "de" / "test.conll"
+    path.write_text(MISTAKES, "utf-8")
+    for invalid, refused in (("repair", (7, 9)), ("error", (5, 7, 9))):
+        with pytest.raises(MetaprimeError) as error:
+            read(source, "de", "test", LABELS, invalid)
+        assert [f"{path}:{line}: " in str(error.value) for line in (5, 7, 9)] == [line in refused for line in (5, 7, 9)]
+        reading = examine(source, "de", "test", LABELS, invalid)
+        assert sorted(p.origin for p in reading.problems) == [f"{path}:{line}" for line in (5, 7, 9)]
+        assert sum(p.dropped for p in reading.problems) + len(reading.sentences) == 4
+    assert caplog.messages == []
+    with caplog.at_level(logging.WARNING):
+        assert [s.words for s in read(source, "de", "test", LABELS, "drop")] == [("Ada", "naps")]
+    (message,) = caplog.messages
+    assert message.startswith(
+        f"{path}: 1 x malformed line, 1 x invalid tag sequence, 1 x unmapped type: 3 of 4 sentences"
+    )
+
+
+def test_numbers_are_named_by_the_config_in_every_format(root: Path) -> None:
+    (root / "de" / "test.conll").write_text("Ada 1\nnaps 0\n", "utf-8")
+    (root / "de" / "test.jsonl").write_text('{"tokens": ["Ada", "naps"], "tags": [1, 0]}\n', "utf-8")
+    columns = {"tokens": [["Ada", "naps"]], "ner_tags": [[1, 0]]}
+    pq.write_table(pa.table(columns), root / "de" / "test.parquet")
+    for scheme in ("conll", "jsonl", "parquet"):
+        (found,) = read(f"{scheme}:{root}", "de", "test", LABELS, tag_names=["O", "B-PER"])
+        assert found.tags == ("B-PER", "O")
+        with pytest.raises(MetaprimeError, match=r"tag '1', but nothing says what numbers mean; .*data\.tag_names: \["):
+            read(f"{scheme}:{root}", "de", "test", LABELS)
+
+
+def test_a_split_without_a_sentence_is_refused(root: Path) -> None:
+    (root / "de" / "test.conll").write_text("\n", "utf-8")
+    assert examine(f"conll:{root}", "de", "test", LABELS).sentences == []
+    with pytest.raises(MetaprimeError, match=r"test\.conll: no sentence in it; give a file"):
+        read(f"conll:{root}", "de", "test", LABELS)
+
+
+@pytest.mark.parametrize("source", ["conl:data", "conll", "", ":x", "C:/data"])
+def test_an_unknown_scheme_lists_the_known(source: str) -> None:
+    with pytest.raises(MetaprimeError) as error:
+        read(source, "de", "train", LABELS)
+    assert f"data.source {source!r}" in str(error.value)
+    assert "write one of synthetic:, parquet:, conll:, jsonl:, hub:" in str(error.value)
+    assert ("did you mean conll:?" in str(error.value)) == source.startswith("conl")
+
+
+def test_the_empty_root_is_refused() -> None:
+    with pytest.raises(MetaprimeError, match="the source names no folder; write it after the colon"):
+        sources.languages("conll:")
+
+
+def test_what_is_not_there_is_listed(root: Path) -> None:
+    with pytest.raises(
+        MetaprimeError, match=r"corpsu: no such folder \(.*: corpus\); correct the path in data\.source"
+    ):
+        read(f"conll:{root.parent / 'corpsu'}", "de", "train", LABELS)
+    with pytest.raises(MetaprimeError, match=r"fr: no such language; .*corpus has de, nl; use one"):
+        read(f"conll:{root}", "fr", "train", LABELS)
+    with pytest.raises(MetaprimeError, match=r"dev\.conll: no such split; the folder has train\.conll; use one of"):
+        read(f"conll:{root}", "de", "dev", LABELS)
+    with pytest.raises(MetaprimeError, match=r"train\.parquet: no such split; the folder has nothing of the kind"):
+        read(f"parquet:{root}", "de", "train", LABELS)
+
+
+@pytest.mark.parametrize("scheme", ["conll", "parquet", "jsonl", "hub"])
+@pytest.mark.parametrize("name", ["..", "../corpus/de", "de/../nl", "/etc", "a\\b", "", "."])
+def test_names_stay_inside_the_corpus(root: Path, scheme: str, name: str) -> None:
+    with pytest.raises(MetaprimeError, match=r"language '.*' is not a plain name; give one without path separators"):
+        read(f"{scheme}:{root}", name, "train", LABELS)
+    with pytest.raises(MetaprimeError, match=r"split '.*' is not a plain name; give one without path separators"):
+        read(f"{scheme}:{root}", "de", name, LABELS)
+
+
+def test_languages_of_a_source(root: Path) -> None:
+    assert sources.languages(f"conll:{root}") == ["de", "nl"]
+    assert len(sources.languages("synthetic:")) > 1
+
+
+def test_synthetic_text_comes_through_the_same_door() -> None:
+    language = sources.languages("synthetic:")[0]
+    sentences = read("synthetic:", language, "validation", LABELS)
+    assert (
+        {"O", "B-PER", "B-ORG", "B-LOC"} <= {tag for sentence in sentences for tag in sentence.tags} <= set(LABELS.tags)
+    )
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"needs the real data in {DATA}")
+@pytest.mark.parametrize(
+    "split", ["dev", pytest.param("train", marks=pytest.mark.slow), pytest.param("test", marks=pytest.mark.slow)]
+)
+def test_every_real_language_is_read_and_every_row_accounted_for(split: str) -> None:
+    read = []
+    for corpus in ("wikiann", "wikineural", "masakhaner2"):
+        source = f"parquet:{DATA / corpus}"
+        for language in sources.languages(source):
+            reading = examine(source, language, split, ALL)
+            rows = pq.read_metadata(reading.place).num_rows
+            assert len(reading.sentences) == rows > 400
+            assert {p.kind for p in reading.problems} <= {"invalid tag sequence"}
+            read.append(language)
+    assert len(read) == len(set(read)) == 23

@@ -1,0 +1,109 @@
+"""From a sentence as it is typed to a tag for each word."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from metaprime.config.loading import override
+from metaprime.config.sections import Config
+from metaprime.data.readers import synthetic
+from metaprime.transfers.predict import predict, split_words
+from metaprime.transfers.transfer import transfer
+from metaprime.types import MetaprimeError
+
+TAGS = {"O", *(f"{place}-{kind}" for place in "BI" for kind in ("PER", "ORG", "LOC"))}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Ada naps.", ["Ada", "naps", "."]),
+        ("  Ada\tnaps\n", ["Ada", "naps"]),
+        ('"Ada" (b. 1815), naps!?', ['"', "Ada", '"', "(", "b", ".", "1815", ")", ",", "naps", "!", "?"]),
+        ("O'Neill well-known 3.14", ["O'Neill", "well-known", "3.14"]),
+        ("...", [".", ".", "."]),
+        ("€5 «да»", ["€", "5", "«", "да", "»"]),
+        ("वह हिन्दी में पढ़ती है।", ["वह", "हिन्दी", "में", "पढ़ती", "है", "।"]),
+        ("مُحَمَّدٌ، هنا؟", ["مُحَمَّدٌ", "،", "هنا", "؟"]),
+        ("กรุงเทพฯ ที่", ["กรุงเทพฯ", "ที่"]),
+        ("e\u0301te\u0301.", ["e\u0301te\u0301", "."]),
+        ("東京。", ["東京", "。"]),
+        ("", []),
+        (" \n", []),
+    ],
+)
+def test_words_are_split_at_space_and_punctuation_in_every_script(text: str, words: list[str]) -> None:
+    assert split_words(text) == words
+    assert "".join(words) == "".join(text.split())
+
+
+@pytest.fixture(scope="module")
+def cells(primed_run: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the finished run with three transfer cells."""
+    output = tmp_path_factory.mktemp("predict") / "run"
+    shutil.copytree(primed_run.run.output, output)
+    settings = ("transfer.steps=150", "transfer.batch=16", "transfer.shots=60")
+    for methods, rate in (("[pfeiffer, head]", 0.03), ("full", 0.001)):
+        chosen = (f"run.output={output}", f"transfer.methods={methods}", f"transfer.lr={rate}", *settings)
+        transfer(override(primed_run, *chosen))
+    return output / "transfer" / "primed"
+
+
+@pytest.mark.parametrize("method", ["pfeiffer", "head", "full"])
+def test_a_cell_tags_text_as_it_tagged_its_test_split(cells: Path, method: str) -> None:
+    cell = cells / f"qai-{method}-k60-s0"
+    lines = [json.loads(line) for line in (cell / "predictions.jsonl").read_text("utf-8").splitlines()]
+    assert len(lines) == 20
+    assert any(tag != "O" for line in lines for tag in line["predicted"])  # or the comparison would say little
+    for line in lines[:6]:
+        assert predict(cell, " ".join(line["words"])) == list(zip(line["words"], line["predicted"], strict=True))
+
+
+def test_a_run_may_be_moved_as_a_whole(cells: Path, tmp_path: Path) -> None:
+    text = " ".join(synthetic.read("", "qai", "test")[0].words)
+    for method in ("pfeiffer", "full"):
+        expected = predict(cells / f"qai-{method}-k60-s0", text)
+        shutil.rmtree(tmp_path / "elsewhere", ignore_errors=True)
+        shutil.copytree(cells.parents[1], tmp_path / "elsewhere")
+        assert predict(tmp_path / "elsewhere" / "transfer" / "primed" / f"qai-{method}-k60-s0", text) == expected
+
+
+def test_a_primed_folder_tags_too(primed_run: Config) -> None:
+    found = predict(Path(primed_run.run.output) / "primed", "Ada naps.")
+    assert [word for word, _ in found] == ["Ada", "naps", "."]
+    assert {tag for _, tag in found} <= TAGS
+
+
+def test_a_folder_that_is_not_ours_is_refused(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(MetaprimeError, match=r"holds no metaprime\.json: give a folder"):
+            predict(folder, "Ada naps.")
+
+
+def test_text_without_a_word_is_refused(primed_run: Config) -> None:
+    with pytest.raises(MetaprimeError, match="no word in the text"):
+        predict(Path(primed_run.run.output) / "primed", "  ")
+
+
+def test_an_encoder_that_changed_is_refused(cells: Path, tmp_path: Path) -> None:
+    shutil.copytree(cells.parents[1], tmp_path / "run")
+    cell = tmp_path / "run" / "transfer" / "primed"
+    # The frozen methods belong to the primed encoder, which is now another one.
+    shutil.copy(cell / "qai-full-k60-s0" / "encoder" / "model.safetensors", tmp_path / "run" / "primed")
+    with pytest.raises(
+        MetaprimeError, match=r"has weights .*, adapter and head were trained on .*: restore that encoder"
+    ):
+        predict(cell / "qai-head-k60-s0", "Ada naps.")
+
+
+@pytest.mark.parametrize("name", ["metaprime.json", "metaprime.safetensors"])
+def test_a_damaged_folder_is_named(cells: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(cells / "qai-head-k60-s0", tmp_path / "cell")
+    file = tmp_path / "cell" / name
+    file.write_bytes(file.read_bytes()[:40])
+    with pytest.raises(MetaprimeError, match=r"cell: .* is damaged"):
+        predict(tmp_path / "cell", "Ada naps.")
