@@ -31,7 +31,7 @@ from metaprime.data.readers import synthetic
 from metaprime.data.subwords import Subwords
 from metaprime.interop.adapterhub import save_for_adapterhub
 from metaprime.models.encoder import load_encoder
-from metaprime.models.task_model import PrimableModel, partition
+from metaprime.models.task_model import TaskModel, partition
 from metaprime.peft import METHODS
 from metaprime.reports.wording import markdown
 from metaprime.rng import torch_stream
@@ -103,7 +103,7 @@ def difference(
     if done.returncode:
         raise SystemExit(f"{model_type} {method} {settings}: {done.stderr[-2000:]}")
     theirs = load_file(folder / "out")["logits"][mask.bool()]
-    bare = PrimableModel(encoder.module, nn.ModuleDict(), model.head).eval()
+    bare = TaskModel(encoder.module, nn.ModuleDict(), model.head).eval()
     heads = {name: value for name, value in values.items() if name.startswith("head.")}
     with torch.no_grad():
         ours = functional_call(model, values, tuple(inputs.values()))[mask.bool()]

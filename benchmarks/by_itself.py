@@ -18,13 +18,13 @@ from timing import in_turn, quartiles
 from metaprime.meta import inner
 from metaprime.meta.learner import Outcome
 from metaprime.models import task_model
-from metaprime.types import Batch, Loss, MetaBatch, Params
+from metaprime.types import Batch, Episodes, Loss, Params
 
 ROUNDS = 9
 
 
 def added_later(
-    step: inner.ChunkStep, loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings: inner.Settings
+    step: inner.ChunkStep, loss: Loss, backbone: Params, start: Params, batch: Episodes, settings: inner.Settings
 ) -> Outcome:
     """`in_chunks` that keeps every part's gradients."""
     found = [
@@ -36,7 +36,7 @@ def added_later(
     return total
 
 
-def by_vmap(model: task_model.PrimableModel, measure: object) -> Loss:
+def by_vmap(model: task_model.TaskModel, measure: object) -> Loss:
     """`functional_loss` with the T losses of a pass vmapped."""
     shared = task_model._shares_parameters(model)
 

@@ -26,7 +26,7 @@ from metaprime.meta.chunks import CPU_SUBWORDS
 from metaprime.rng import stream
 from metaprime.tasks.task import Task
 from metaprime.transfers.finetune import fine_tune
-from metaprime.transfers.stacked import PASS, Tuning, tune_together
+from metaprime.transfers.stacked import PASS, KShotRun, train_stacked
 
 SHAPES = ((4, 16), (4, 32), (8, 32), (16, 32), (16, 64))
 """B sentences of L sub-words."""
@@ -70,7 +70,7 @@ def compare(problem: Problem, runs: int, sentences_each: int, length: int, round
     settings, task = TransferConfig(steps=STEPS, batch=sentences_each), make_task()
     start = {name: value[0] for name, value in problem.start.items()}
     tunings = [
-        Tuning(sentences(2 * sentences_each, length, seed), seed, "", lambda: dict(start)) for seed in range(runs)
+        KShotRun(sentences(2 * sentences_each, length, seed), seed, "", lambda: dict(start)) for seed in range(runs)
     ]
     given = (problem.ours, task, problem.backbone)
 
@@ -80,7 +80,7 @@ def compare(problem: Problem, runs: int, sentences_each: int, length: int, round
 
     works: dict[str, Callable[[], Any]] = {
         "alone": alone,
-        "together": lambda: tune_together(*given, tunings, settings, 1e-3),
+        "together": lambda: train_stacked(*given, tunings, settings, 1e-3),
     }
     took = {name: np.array(seconds) for name, seconds in in_turn(works, rounds).items()}
     return {

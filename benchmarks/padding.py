@@ -21,7 +21,7 @@ from timing import machine
 
 from metaprime.build.data import build_task, priming_rows
 from metaprime.config.loading import load_config
-from metaprime.data.episodes import Episodes, EpisodeShape
+from metaprime.data.episodes import EpisodeSampler, EpisodeShape
 from metaprime.data.rows import Row
 from metaprime.meta import Settings
 from metaprime.meta.chunks import CPU_SUBWORDS, parts
@@ -34,7 +34,7 @@ COLUMNS = {"alone": "alone", "support": "support", "all": "all", "passes_support
 """What each share is relative to, in the order as drawn: there were no parts."""
 
 
-class Unsorted(Episodes):
+class Unsorted(EpisodeSampler):
     """Support sentences in the order in which they were drawn."""
 
     def _by_length(self, support: list[Row], step: int) -> list[Row]:
@@ -47,7 +47,9 @@ def padding(batches: list[Batch]) -> float:
     return 1 - sum(int(batch["attention_mask"].sum()) for batch in batches) / positions
 
 
-def measure(kind: type[Episodes], pools: dict[str, list[Row]], shape: EpisodeShape, collate: Any) -> dict[str, float]:
+def measure(
+    kind: type[EpisodeSampler], pools: dict[str, list[Row]], shape: EpisodeShape, collate: Any
+) -> dict[str, float]:
     episodes = kind(pools, shape, 0)
     began = time.perf_counter()
     drawn = [episodes.meta_batch(step, range(shape.episodes), collate) for step in range(STEPS)]
@@ -96,8 +98,10 @@ def main() -> None:
     pools = priming_rows(config, task)
     own = config.episodes
     shape = EpisodeShape(own.per_step, own.support, config.inner.steps, own.query, own.tau)
-    kinds: dict[str, tuple[type[Episodes], int]] = {"as drawn": (Unsorted, 1)}
-    kinds |= {"sorted within the episode" + (f", {n} length bands" if n > 1 else ""): (Episodes, n) for n in BANDS}
+    kinds: dict[str, tuple[type[EpisodeSampler], int]] = {"as drawn": (Unsorted, 1)}
+    kinds |= {
+        "sorted within the episode" + (f", {n} length bands" if n > 1 else ""): (EpisodeSampler, n) for n in BANDS
+    }
     found = {}
     for name, (kind, bands) in kinds.items():
         banded = EpisodeShape(**{**vars(shape), "bands": bands})

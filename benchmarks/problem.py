@@ -16,11 +16,11 @@ from transformers import BertConfig, BertModel
 
 from metaprime.models.attention import register
 from metaprime.models.sites import BERT, resolve
-from metaprime.models.task_model import PrimableModel
+from metaprime.models.task_model import TaskModel
 from metaprime.peft import METHODS
 from metaprime.rng import torch_stream
 from metaprime.tasks.tagging.task import TagHead
-from metaprime.types import IGNORE, Batch, MetaBatch, Params
+from metaprime.types import IGNORE, Batch, Episodes, Params
 
 TAGS, BOTTLENECK, INNER_LR, VOCABULARY = 7, 48, 0.1, 30522
 
@@ -94,10 +94,10 @@ class Problem:
     """One shape's episodes, our model and the plain one of the same values."""
 
     shape: Shape
-    ours: PrimableModel
+    ours: TaskModel
     backbone: Params
     start: Params
-    batch: MetaBatch
+    batch: Episodes
     plain: Plain
 
     def plain_names(self, ours: Params) -> Params:
@@ -131,7 +131,7 @@ def make_problem(shape: Shape, size: Size, device: str = "cpu") -> Problem:
     layout = BERT.model_copy(update={"unused": ()})
     method = METHODS["pfeiffer"]
     adapter = method.inject(resolve(encoder, layout), method.config(bottleneck=BOTTLENECK))
-    model = PrimableModel(encoder, adapter, TagHead(size.hidden, TAGS)).eval().to(device)
+    model = TaskModel(encoder, adapter, TagHead(size.hidden, TAGS)).eval().to(device)
     model.per_episode = True
     draw = torch_stream(0, "start")
     own = dict(model.named_parameters())
@@ -147,7 +147,7 @@ def make_problem(shape: Shape, size: Size, device: str = "cpu") -> Problem:
     return Problem(shape, model, backbone, start, make_batch(shape, device), plain)
 
 
-def make_batch(shape: Shape, device: str = "cpu") -> MetaBatch:
+def make_batch(shape: Shape, device: str = "cpu") -> Episodes:
     """Every batch has one sentence of full length; the others are at least half as long."""
     draw = torch_stream(0, "episodes", str(shape))
 
@@ -163,7 +163,7 @@ def make_batch(shape: Shape, device: str = "cpu") -> MetaBatch:
 
     support = tuple(batch() for _ in range(shape.steps))
     episodes = tuple(range(shape.episodes))
-    return MetaBatch(("",) * shape.episodes, episodes, shape.episodes, support, batch())
+    return Episodes(("",) * shape.episodes, episodes, shape.episodes, support, batch())
 
 
 @torch.no_grad()

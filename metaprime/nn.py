@@ -13,7 +13,7 @@ import torch
 from metaprime.rng import Noise
 
 
-class NotPerEpisode(RuntimeError):
+class NotOnePass(RuntimeError):
     """An input that is not one of each sentence, such as a table of positions, cannot meet weights of each episode."""
 
 
@@ -22,7 +22,7 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
     if weight.dim() == 2:
         return torch.nn.functional.linear(x, weight, bias)
     if len(x) % len(weight):
-        raise NotPerEpisode(f"an input of {len(x)} rows for {len(weight)} episodes")
+        raise NotOnePass(f"an input of {len(x)} rows for {len(weight)} episodes")
     x_TNi = x.reshape(len(weight), -1, x.shape[-1])
     y_TNo = torch.bmm(x_TNi, weight.mT) if bias is None else torch.baddbmm(bias[:, None], x_TNi, weight.mT)
     return y_TNo.view(*x.shape[:-1], -1)
@@ -35,12 +35,12 @@ def for_each(value: torch.Tensor, dims: int, sentences: int) -> torch.Tensor:
     return value.repeat_interleave(sentences // len(value), dim=0)
 
 
-def along(value: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+def broadcast_like(value: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """A vector (D,), or one for each of T episodes, (T, D), in the shape that meets x (T * B, ..., D) element by element."""
     if value.dim() == 1:
         return value
     if len(x) % len(value):
-        raise NotPerEpisode(f"an input of {len(x)} rows for {len(value)} episodes")
+        raise NotOnePass(f"an input of {len(x)} rows for {len(value)} episodes")
     repeated = value.repeat_interleave(len(x) // len(value), dim=0)
     return repeated.view(len(x), *(1 for _ in x.shape[1:-1]), -1)
 
@@ -51,7 +51,7 @@ def rows(table: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.embedding(ids, table)
     episodes, length, width = table.shape
     if len(ids) % episodes:
-        raise NotPerEpisode(f"an input of {len(ids)} rows for {episodes} episodes")
+        raise NotOnePass(f"an input of {len(ids)} rows for {episodes} episodes")
     first = torch.arange(episodes, device=ids.device).repeat_interleave(len(ids) // episodes) * length
     return torch.nn.functional.embedding(ids + first[:, None], table.reshape(episodes * length, width))
 

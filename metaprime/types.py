@@ -39,7 +39,7 @@ Loss: TypeAlias = "Callable[[Params, Params, Batch], torch.Tensor]"
 Gradients: TypeAlias = "Callable[[Sequence[str]], Iterable[Params]]"
 """From names in the backbone to the loss's gradients there, batch after batch."""
 
-Choose: TypeAlias = "Callable[[Params, Gradients], Params]"
+Select: TypeAlias = "Callable[[Params, Gradients], Params]"
 """From the backbone, and its gradients on some batches, to the choices that are made by them."""
 
 Project: TypeAlias = "Callable[[Params, float], Params]"
@@ -68,7 +68,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-def movable(values: Params) -> Params:
+def trainable(values: Params) -> Params:
     """The values that training can move: those that are no whole numbers."""
     return {name: value for name, value in values.items() if value.is_floating_point()}
 
@@ -83,7 +83,7 @@ class Drawn(Protocol):
 
 
 @dataclass(frozen=True)
-class MetaBatch:
+class Episodes:
     """T episodes of one meta-step, stacked: each tensor of `support[s]` and `query` is (T, B, L).
 
     `indices` are the episodes' numbers within the whole meta-batch of `total` episodes: a process that holds a slice

@@ -23,7 +23,7 @@ from metaprime.meta import LEARNERS, Settings
 from metaprime.models.encoder import Encoder, load_encoder, save_encoder
 from metaprime.models.injection_check import check_injection, probe
 from metaprime.models.sites import LAYOUTS
-from metaprime.models.task_model import PrimableModel, functional_loss, partition
+from metaprime.models.task_model import TaskModel, functional_loss, partition
 from metaprime.peft import METHODS
 from metaprime.priming.starts import starting_values
 from metaprime.rng import torch_stream
@@ -31,7 +31,7 @@ from metaprime.tasks.tagging.labels import LabelSet
 from metaprime.tasks.tagging.task import tagging
 from metaprime.tasks.tagging.windows import Lengths
 from metaprime.tasks.task import Task
-from metaprime.types import Batch, MetaBatch, Params, movable
+from metaprime.types import Batch, Episodes, Params, trainable
 
 ATTENTION = ("eager", "sdpa")
 WITHOUT_BIASES = {("modernbert", "bitfit"), ("eurobert", "bitfit")}
@@ -71,12 +71,12 @@ class Bench:
     task: Task
     rows: list[Row]
     method: str
-    model: PrimableModel
+    model: TaskModel
 
     def random(self) -> Params:
         """Values for phi and head, none at a special point such as zero."""
         state, draw = partition(self.model), torch_stream(0, "random")
-        values = movable({**state.adapter, **state.head})
+        values = trainable({**state.adapter, **state.head})
         size = 0.1 if self.method in IN_THE_WEIGHTS else 0.3  # of every weight at once it is much
         return {k: size * torch.randn(v.shape, generator=draw) for k, v in values.items()}
 
@@ -123,7 +123,7 @@ def test_the_matrix_is_whole() -> None:
 def test_it_starts_as_the_bare_encoder_where_promised_and_nowhere_else(bench: Bench) -> None:
     config, batch = METHODS[bench.method].config(), bench.task.collate(bench.rows)
     bare = probe(
-        PrimableModel(
+        TaskModel(
             bench.encoder.module, nn.ModuleDict(), bench.task.new_head(32, bench.encoder.module.get_input_embeddings())
         ).eval(),
         batch,
@@ -174,7 +174,7 @@ def test_batched_is_looped_and_reaches_every_parameter(in_doubles: Bench) -> Non
     state = partition(bench.model, bench.encoder.layout.unused)
     start = starting_values(bench.model, state, {"adapter": "keep", "head": "keep"}, seed=0, step=0, indices=range(T))
     draw = torch_stream(0, "start")
-    start |= {n: v.double() + 0.2 * torch.randn(v.shape, generator=draw) for n, v in movable(start).items()}
+    start |= {n: v.double() + 0.2 * torch.randn(v.shape, generator=draw) for n, v in trainable(start).items()}
     loss, step = functional_loss(bench.model, bench.task.measure), LEARNERS["peft_maml"].step
     looped, vmapped, together = (
         step(loss, state.backbone, start, batch, replace(SETTINGS, **way))
@@ -185,13 +185,13 @@ def test_batched_is_looped_and_reaches_every_parameter(in_doubles: Bench) -> Non
     for part in ("gradients", "last_fast", "mean_fast", "query_loss", "support_loss"):
         for batched in (vmapped, together):
             torch.testing.assert_close(getattr(batched, part), getattr(looped, part), rtol=1e-7, atol=1e-7)
-    assert set(looped.gradients) == {*state.backbone, *movable(start)}
+    assert set(looped.gradients) == {*state.backbone, *trainable(start)}
     assert not [name for name, gradient in looped.gradients.items() if not gradient.any()]
     left_out = set(partition(bench.model).backbone) - set(state.backbone)
     assert all(name.startswith("backbone.pooler.") for name in left_out)
 
 
-def meta_batch(bench: Bench) -> MetaBatch:
+def meta_batch(bench: Bench) -> Episodes:
     """T episodes with two inner steps, of sentences of different lengths."""
 
     def stacked(first: int) -> Batch:
@@ -200,7 +200,7 @@ def meta_batch(bench: Bench) -> MetaBatch:
 
     support, query = (stacked(0), stacked(4)), stacked(8)
     assert len({int(n) for tensors in (*support, query) for n in tensors["attention_mask"].sum(-1).flatten()}) > 3
-    return MetaBatch(("qaa",) * T, tuple(range(T)), T, support, query)
+    return Episodes(("qaa",) * T, tuple(range(T)), T, support, query)
 
 
 def test_it_is_saved_to_the_last_bit(bench: Bench, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from metaprime.data.episodes import Episodes, EpisodeShape
+from metaprime.data.episodes import EpisodeSampler, EpisodeShape
 from metaprime.data.sources import languages
 from metaprime.data.subwords import Subwords
 from metaprime.preflight.corpus import check_data
@@ -49,7 +49,7 @@ def test_every_language_makes_episodes(corpus: str, toy_tokenizer: PreTrainedTok
         owned = [len(window.words) for row in rows for window in row.windows]
         assert sum(owned) == sum(len(answered(row)) for row in rows)
     for name, rows in pools.items():
-        episodes = Episodes({name: rows}, EpisodeShape(2, 4, 3, 8, 0.0), 0)
+        episodes = EpisodeSampler({name: rows}, EpisodeShape(2, 4, 3, 8, 0.0), 0)
         batch = episodes.meta_batch(0, (0, 1), task.collate)
         assert batch.languages == (name, name)
         assert len(batch.support) == 3

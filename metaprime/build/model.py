@@ -11,16 +11,16 @@ from torch import nn
 
 from metaprime.data.rows import Row
 from metaprime.models.encoder import Encoder
-from metaprime.models.injection_check import check_injection, probe, takes_episodes
+from metaprime.models.injection_check import check_injection, probe, supports_one_pass
 from metaprime.models.sites import resolve
-from metaprime.models.task_model import PrimableModel
+from metaprime.models.task_model import TaskModel
 from metaprime.peft import METHODS, Method, MethodConfig
 from metaprime.peft.method import under
 from metaprime.tasks.task import Task
 from metaprime.types import Gradients, Params
 
 
-def build_model(encoder: Encoder, task: Task, method: MethodConfig, example: Sequence[Row]) -> PrimableModel:
+def build_model(encoder: Encoder, task: Task, method: MethodConfig, example: Sequence[Row]) -> TaskModel:
     """A copy of the encoder with phi injected and a head, self-checked on a few rows.
 
     Raises:
@@ -30,17 +30,17 @@ def build_model(encoder: Encoder, task: Task, method: MethodConfig, example: Seq
     sites = resolve(module, encoder.layout)
     head = task.new_head(sites.hidden, cast(nn.Embedding, module.get_input_embeddings()))
     batch = task.collate(example[:4])
-    bare = probe(PrimableModel(module, nn.ModuleDict(), head).eval(), batch)
-    model = PrimableModel(module, METHODS[method.method].inject(sites, method), head).eval()
+    bare = probe(TaskModel(module, nn.ModuleDict(), head).eval(), batch)
+    model = TaskModel(module, METHODS[method.method].inject(sites, method), head).eval()
     _bind(model, METHODS[method.method], method)
     check_injection(model, batch, bare, method.identity)
     with torch.no_grad():
-        model.per_episode = takes_episodes(model, batch)
+        model.per_episode = supports_one_pass(model, batch)
     model.autocast = encoder.autocast  # only now: the checks are of exact equality
     return model
 
 
-def _bind(model: PrimableModel, method: Method, config: MethodConfig) -> None:
+def _bind(model: TaskModel, method: Method, config: MethodConfig) -> None:
     """The method's functions of local names, as the model's of full ones."""
 
     def full(values: Params) -> Params:

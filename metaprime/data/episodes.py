@@ -16,7 +16,7 @@ import torch
 
 from metaprime.data.rows import Row, blank
 from metaprime.rng import stream, torch_stream
-from metaprime.types import Batch, MetaBatch, MetaprimeError
+from metaprime.types import Batch, Episodes, MetaprimeError
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class EpisodeShape:
         return self.support * self.batches + self.query
 
 
-class Episodes:
+class EpisodeSampler:
     """Draws the meta-batches of a run from per-language pools of rows."""
 
     def __init__(self, pools: Mapping[str, Sequence[Row]], shape: EpisodeShape, seed: int) -> None:
@@ -129,7 +129,7 @@ class Episodes:
         indices: Sequence[int],
         collate: Callable[[Sequence[Row]], Batch],
         corrupt: Callable[[Sequence[Row], torch.Generator], list[Row]] | None = None,
-    ) -> MetaBatch:
+    ) -> Episodes:
         """The episodes `indices` of one meta-step, stacked; `corrupt` changes the rows of an episode by a draw of its own,
         `collate` pads B windows to the longest.
 
@@ -150,7 +150,7 @@ class Episodes:
             return tuple(max(map(_longest, rows[start:stop])) for _, rows in drawn)
 
         firsts = range(0, split, size)
-        return MetaBatch(
+        return Episodes(
             languages=tuple(language for language, _ in drawn),
             indices=tuple(indices),
             total=self.shape.episodes,

@@ -21,8 +21,8 @@ from torch import nn
 from metaprime.meta import MetaStep, Outcome, Settings
 from metaprime.meta.chunks import parts
 from metaprime.meta.execution import attention_kernels
-from metaprime.meta.learner import grouped
-from metaprime.types import Batch, Loss, MetaBatch, MetaprimeError, Params, movable
+from metaprime.meta.learner import in_groups
+from metaprime.types import Batch, Episodes, Loss, MetaprimeError, Params, trainable
 
 LEARNERS_HERE = ("peft_maml", "inner_peft", "maml", "anil")
 
@@ -68,7 +68,7 @@ class _Holder(nn.Module):
         return self.loss(self.values(self.backbone_names), self.values(self.fast_names), batch)
 
 
-def step(loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings: Settings) -> Outcome:
+def step(loss: Loss, backbone: Params, start: Params, batch: Episodes, settings: Settings) -> Outcome:
     """`meta.inner.episode_gradients` in learn2learn's words, one episode at a time.
 
     Raises:
@@ -82,7 +82,7 @@ def step(loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings
         raise MetaprimeError(
             "learner.backend learn2learn computes plain SGD: set inner.optimizer to sgd and inner.clip to null"
         )
-    if settings.choose or settings.project or movable(start).keys() != start.keys():
+    if settings.choose or settings.project or trainable(start).keys() != start.keys():
         raise MetaprimeError(
             "learner.backend learn2learn clones parameters and nothing else: a PEFT method that chooses which weights move needs "
             "learner.backend: torch"
@@ -98,7 +98,7 @@ def step(loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings
             clone, curve = _adapt(holder, support, settings)
             query = clone(_episode(part.query, 0))
             # First order: the gradient at the clone's own tensors is the one at phi'; for theta it is the one at theta.
-            moved = (holder if settings.second_order else clone).values(grouped(holder.names, settings.outer))
+            moved = (holder if settings.second_order else clone).values(in_groups(holder.names, settings.outer))
             found = torch.autograd.grad(query / batch.total, list(moved.values()))
             for name, gradient in zip(moved, found, strict=True):
                 gradients[name] = gradients[name] + gradient if name in gradients else gradient
@@ -112,7 +112,7 @@ def _adapt(holder: _Holder, support: list[Batch], settings: Settings) -> tuple[_
     clone, curve = clone_module(holder), []
     for batch in support:
         loss = clone(batch)
-        fast = clone.values(grouped(clone.names, settings.inner))
+        fast = clone.values(in_groups(clone.names, settings.inner))
         found = torch.autograd.grad(loss, list(fast.values()), create_graph=settings.second_order)
         gradients = dict(zip(fast, found, strict=True))
         clone = maml_update(clone, settings.inner_lr, [gradients.get(name) for name in clone.names])

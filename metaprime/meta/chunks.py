@@ -13,13 +13,13 @@ from typing import TypeAlias
 
 from metaprime.meta.execution import attention_kernels
 from metaprime.meta.learner import Outcome, Settings, plus
-from metaprime.types import Batch, Loss, MetaBatch, Params
+from metaprime.types import Batch, Episodes, Loss, Params
 
 PASS = 64
 """Sub-words that a pass, forward and backward, takes the time of before its first: see benchmarks/notes.md."""
 
 
-def parts(batch: MetaBatch, settings: Settings) -> list[tuple[list[int], MetaBatch]]:
+def parts(batch: Episodes, settings: Settings) -> list[tuple[list[int], Episodes]]:
     """The episodes' places in `batch` and the part that they make up, whose tensors are as long as its own lengths."""
     return [(places, _part(batch, places)) for places in _places(batch, settings)]
 
@@ -32,7 +32,7 @@ def cut(values: Params, places: Sequence[int]) -> Params:
     return {name: value[list(places)] if value.stride(0) else value[: len(places)] for name, value in values.items()}
 
 
-def _places(batch: MetaBatch, settings: Settings) -> list[list[int]]:
+def _places(batch: Episodes, settings: Settings) -> list[list[int]]:
     episodes = len(batch.indices)
     most = settings.chunk or episodes if settings.batched else 1
     if settings.subwords is None or most == 1:
@@ -56,7 +56,7 @@ def _places(batch: MetaBatch, settings: Settings) -> list[list[int]]:
     return best[-1][1]
 
 
-def _sizes(batch: MetaBatch) -> list[list[int]]:
+def _sizes(batch: Episodes) -> list[list[int]]:
     """Sub-words of each episode's batches, padded to the longest of each batch by itself."""
     tensors = [one["labels"] for one in (*batch.support, batch.query)]
     lengths = batch.lengths or tuple((labels.shape[-1],) * len(labels) for labels in tensors)
@@ -66,7 +66,7 @@ def _sizes(batch: MetaBatch) -> list[list[int]]:
     ]
 
 
-def _part(batch: MetaBatch, places: Sequence[int]) -> MetaBatch:
+def _part(batch: Episodes, places: Sequence[int]) -> Episodes:
     lengths = tuple(tuple(row[place] for place in places) for row in batch.lengths)
     longest: list[int] | list[None] = [max(row) for row in lengths] or [None] * (len(batch.support) + 1)
 
@@ -85,11 +85,11 @@ def _part(batch: MetaBatch, places: Sequence[int]) -> MetaBatch:
     )
 
 
-ChunkStep: TypeAlias = Callable[[Loss, Params, Params, MetaBatch, Settings], Outcome]
+ChunkStep: TypeAlias = Callable[[Loss, Params, Params, Episodes, Settings], Outcome]
 
 
 def in_chunks(
-    step: ChunkStep, loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings: Settings
+    step: ChunkStep, loss: Loss, backbone: Params, start: Params, batch: Episodes, settings: Settings
 ) -> Outcome:
     """A meta-step carried out on as many episodes at a time as the settings say, and added up: memory holds one part's gradients
     and their sum so far, however many parts there are.

@@ -12,7 +12,7 @@ import torch
 from torch._dynamo.exc import BackendCompilerFailed, FailOnRecompileLimitHit, TorchDynamoException
 
 from metaprime.meta.learner import MetaStep, Outcome, Settings
-from metaprime.types import Loss, MetaBatch, MetaprimeError, Params
+from metaprime.types import Episodes, Loss, MetaprimeError, Params
 
 BACKEND = "inductor"
 
@@ -26,7 +26,7 @@ def compiled(step: MetaStep) -> MetaStep:
     """
     traced = torch.compile(step, fullgraph=True, backend=BACKEND)
 
-    def run(loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings: Settings) -> Outcome:
+    def run(loss: Loss, backbone: Params, start: Params, batch: Episodes, settings: Settings) -> Outcome:
         for tensors in (*batch.support, batch.query):
             for tensor in tensors.values():
                 for dimension in range(1, tensor.dim()):

@@ -39,10 +39,10 @@ def way_of(loss: Loss, settings: Settings) -> Way:
     """The way that the settings say."""
     if not settings.batched:
         return looped(loss, settings.second_order)
-    return in_one_pass(loss, settings.second_order) if settings.together else vmapped(loss)
+    return one_pass(loss, settings.second_order) if settings.together else vmapped(loss)
 
 
-def in_one_pass(loss: Loss, differentiable: bool) -> Way:
+def one_pass(loss: Loss, differentiable: bool) -> Way:
     """For a loss that takes a leading T itself. `differentiable`: the gradient has a gradient."""
 
     def gradient(backbone: Params, still: Params, moving: Params, batch: Batch) -> tuple[Params, torch.Tensor]:
@@ -75,7 +75,7 @@ def looped(loss: Loss, differentiable: bool) -> Way:
     def single(backbone: Params, fast: Params, batch: Batch) -> torch.Tensor:
         return loss(backbone, _only(fast), _only(batch))[None]
 
-    return in_one_pass(single, differentiable)
+    return one_pass(single, differentiable)
 
 
 def _only(values: Params) -> Params:

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import torch
 
-from metaprime.types import Choose, Loss, MetaBatch, Params, Project
+from metaprime.types import Episodes, Loss, Params, Project, Select
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Settings:
     subwords: int | None = None
     outer: tuple[str, ...] = ("backbone",)
     carry: bool = False
-    choose: Choose | None = None
+    choose: Select | None = None
     project: Project | None = None
 
 
@@ -73,7 +73,7 @@ class Outcome:
 
 GROUPS = ("backbone", "adapter", "head")
 
-MetaStep: TypeAlias = Callable[[Loss, Params, Params, MetaBatch, Settings], Outcome]
+MetaStep: TypeAlias = Callable[[Loss, Params, Params, Episodes, Settings], Outcome]
 """`step(loss, backbone, start, batch, settings)`: `start` holds phi and head with a leading episode dimension."""
 
 
@@ -98,7 +98,7 @@ class Learner:
     inner: tuple[str, ...] = ()
     outer: tuple[str, ...] = ("backbone",)
     second_order: bool = True
-    passes: Callable[[MetaBatch], MetaBatch] = lambda batch: batch
+    passes: Callable[[Episodes], Episodes] = lambda batch: batch
     reads_tags: bool = True
 
     @property
@@ -112,7 +112,7 @@ class Learner:
         return self.adapts or "adapter" in self.outer
 
 
-def grouped(names: Sequence[str], groups: Sequence[str]) -> list[str]:
+def in_groups(names: Sequence[str], groups: Sequence[str]) -> list[str]:
     """The parameter names that belong to one of the groups."""
     return [name for name in names if name.split(".", 1)[0] in groups]
 

@@ -14,12 +14,12 @@ import torch
 from metaprime.meta.chunks import in_chunks
 from metaprime.meta.execution import way_of
 from metaprime.meta.inner_optimizers import adam, clipped, in_pieces, sgd, spread
-from metaprime.meta.learner import Outcome, Settings, grouped
-from metaprime.meta.selection import with_choices
-from metaprime.types import Batch, Loss, MetaBatch, MetaprimeError, Params, movable
+from metaprime.meta.learner import Outcome, Settings, in_groups
+from metaprime.meta.selection import select_weights
+from metaprime.types import Batch, Episodes, Loss, MetaprimeError, Params, trainable
 
 
-def episode_gradients(loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings: Settings) -> Outcome:
+def episode_gradients(loss: Loss, backbone: Params, start: Params, batch: Episodes, settings: Settings) -> Outcome:
     """Adapt on support, differentiate the query loss: the meta-step of every learner of the MAML family.
 
     First order takes what moved as a constant; its outer gradient is then the one at phi' (FOMAML).
@@ -64,14 +64,14 @@ def split(backbone: Params, start: Params, settings: Settings) -> tuple[Params, 
     if "backbone" in settings.inner:
         episodes = len(next(iter(values.values())))
         values |= {name: value.expand(episodes, *value.shape) for name, value in backbone.items()}
-    chosen = set(grouped(list(movable(values)), settings.inner))
+    chosen = set(in_groups(list(trainable(values)), settings.inner))
     moving = {name: value for name, value in values.items() if name in chosen}
     return moving, {name: value for name, value in values.items() if name not in chosen}
 
 
-def _query_gradients(loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings: Settings) -> Outcome:
+def _query_gradients(loss: Loss, backbone: Params, start: Params, batch: Episodes, settings: Settings) -> Outcome:
     theta = {name: value.detach().requires_grad_("backbone" in settings.outer) for name, value in backbone.items()}
-    start = with_choices(loss, backbone, start, batch.support, settings)
+    start = select_weights(loss, backbone, start, batch.support, settings)
     begun = {name: value.detach().requires_grad_(value.is_floating_point()) for name, value in start.items()}
     fast, support = adapt(loss, theta, begun, batch.support, settings)
     if settings.second_order:
@@ -82,7 +82,7 @@ def _query_gradients(loss: Loss, backbone: Params, start: Params, batch: MetaBat
         leaves = {**theta, **begun, **fast}
     shared = {} if "backbone" in settings.inner else theta
     query_T = way_of(loss, settings).losses(shared, fast, batch.query)
-    moved = grouped(list(movable(leaves)), settings.outer)
+    moved = in_groups(list(trainable(leaves)), settings.outer)
     gradients = _gradients(query_T.sum() / batch.total, {name: leaves[name] for name in moved})
     return outcome(
         {name: value if leaves[name] is theta.get(name) else value.sum(0) for name, value in gradients.items()},
@@ -95,10 +95,10 @@ def _query_gradients(loss: Loss, backbone: Params, start: Params, batch: MetaBat
 
 
 def outcome(
-    gradients: Params, fast: Params, query_T: torch.Tensor, curve_T2: torch.Tensor, batch: MetaBatch, settings: Settings
+    gradients: Params, fast: Params, query_T: torch.Tensor, curve_T2: torch.Tensor, batch: Episodes, settings: Settings
 ) -> Outcome:
     """What a chunk of episodes contributes to the whole meta-batch's sums."""
-    names = grouped(list(movable(fast)), ("adapter", "head")) if settings.carry else []
+    names = in_groups(list(trainable(fast)), ("adapter", "head")) if settings.carry else []
     carried = {name: fast[name].detach() for name in names}
     ends_here = batch.indices[-1] == batch.total - 1
     return Outcome(
@@ -125,7 +125,7 @@ def _detached(values: Params) -> Params:
     return {name: value.detach() for name, value in values.items()}
 
 
-def _placed(values: torch.Tensor, batch: MetaBatch) -> torch.Tensor:
+def _placed(values: torch.Tensor, batch: Episodes) -> torch.Tensor:
     """These episodes' values at their places among all T, zeros elsewhere."""
     out = values.new_zeros(batch.total, *values.shape[1:])
     out[list(batch.indices)] = values

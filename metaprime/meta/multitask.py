@@ -9,15 +9,15 @@ import torch.nn.functional as F
 
 from metaprime.meta.learner import Learner, Outcome, Settings
 from metaprime.meta.maml import episode_gradients
-from metaprime.types import IGNORE, Batch, Loss, MetaBatch, Params
+from metaprime.types import IGNORE, Batch, Episodes, Loss, Params
 
 
-def step(loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings: Settings) -> Outcome:
+def step(loss: Loss, backbone: Params, start: Params, batch: Episodes, settings: Settings) -> Outcome:
     """Gradient of the mean loss over all sentences of the episodes, support and query alike."""
     return episode_gradients(loss, backbone, start, pooled(batch), settings)
 
 
-def pooled(batch: MetaBatch) -> MetaBatch:
+def pooled(batch: Episodes) -> Episodes:
     """All sentences of each episode as its query."""
     lengths = tuple(max(column) for column in zip(*batch.lengths, strict=True))
     query = _pool([*batch.support, batch.query])

@@ -11,26 +11,26 @@ from __future__ import annotations
 import torch
 
 from metaprime.meta.chunks import in_chunks
-from metaprime.meta.learner import GROUPS, Learner, Outcome, Settings, grouped
+from metaprime.meta.learner import GROUPS, Learner, Outcome, Settings, in_groups
 from metaprime.meta.maml import adapt, outcome, split
-from metaprime.meta.selection import with_choices
-from metaprime.types import Loss, MetaBatch, Params, movable
+from metaprime.meta.selection import select_weights
+from metaprime.types import Episodes, Loss, Params, trainable
 
 
-def step(loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings: Settings) -> Outcome:
+def step(loss: Loss, backbone: Params, start: Params, batch: Episodes, settings: Settings) -> Outcome:
     """The mean displacement over the meta-batch's T episodes, per unit of inner step."""
     return in_chunks(_displacements, loss, backbone, start, batch, settings)
 
 
-def _displacements(loss: Loss, backbone: Params, start: Params, batch: MetaBatch, settings: Settings) -> Outcome:
+def _displacements(loss: Loss, backbone: Params, start: Params, batch: Episodes, settings: Settings) -> Outcome:
     batches = (*batch.support, batch.query)
-    start = with_choices(loss, backbone, start, batches, settings)
+    start = select_weights(loss, backbone, start, batches, settings)
     fast, losses = adapt(loss, backbone, start, batches, settings)
     before, _ = split(backbone, start, settings)
     travelled = settings.inner_lr * len(batches) * batch.total
     gradients = {
         name: (before[name].detach() - fast[name]).sum(0) / travelled
-        for name in grouped(list(movable(before)), settings.outer)
+        for name in in_groups(list(trainable(before)), settings.outer)
     }
     return outcome(gradients, fast, losses[-1], torch.stack([losses[0], losses[-1]], dim=-1), batch, settings)
 

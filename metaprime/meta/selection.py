@@ -14,7 +14,7 @@ from metaprime.meta.learner import Settings
 from metaprime.types import Batch, Gradients, Loss, Params
 
 
-def with_choices(loss: Loss, backbone: Params, start: Params, support: Sequence[Batch], settings: Settings) -> Params:
+def select_weights(loss: Loss, backbone: Params, start: Params, support: Sequence[Batch], settings: Settings) -> Params:
     """`start` with the choices of each of T episodes in place of those there, if the method chooses."""
     if settings.choose is None:
         return start

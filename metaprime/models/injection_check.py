@@ -8,10 +8,10 @@ from collections.abc import Callable
 import torch
 from torch.func import functional_call
 
-from metaprime.models.task_model import PrimableModel, initial_values, partition
-from metaprime.nn import NotPerEpisode
+from metaprime.models.task_model import TaskModel, initial_values, partition
+from metaprime.nn import NotOnePass
 from metaprime.rng import torch_stream
-from metaprime.types import Batch, MetaprimeError, Params, movable
+from metaprime.types import Batch, MetaprimeError, Params, trainable
 
 DRAWS = 8
 """Of random phi: a single ReLU unit may be shut in one."""
@@ -19,12 +19,12 @@ ROOT = "the encoder"
 """What has no path of its own."""
 
 
-def probe(model: PrimableModel, batch: Batch) -> torch.Tensor:
+def probe(model: TaskModel, batch: Batch) -> torch.Tensor:
     """Logits at the real positions of a batch, under initial phi and one fixed random head: (positions, C)."""
     return _logits(model, _start(model, batch), batch).detach()
 
 
-def check_injection(model: PrimableModel, batch: Batch, bare: torch.Tensor, identity: bool) -> None:
+def check_injection(model: TaskModel, batch: Batch, bare: torch.Tensor, identity: bool) -> None:
     """One batch through the injected model, compared with `bare`, the `probe` of the same encoder before injection.
 
     Every PEFT module must answer to one module of the encoder and be called exactly once whenever that is, which is once
@@ -51,7 +51,7 @@ def check_injection(model: PrimableModel, batch: Batch, bare: torch.Tensor, iden
     if not calls:
         return
     phi = {name: value for name, value in start.items() if name.startswith("adapter.")}
-    unreached = set(movable(phi))
+    unreached = set(trainable(phi))
     for draw in range(DRAWS):
         random = {**start, **_shaken(phi, torch_stream(draw, "self-check noise"))}
         if torch.equal(_logits(model, random, batch), bare):
@@ -62,21 +62,21 @@ def check_injection(model: PrimableModel, batch: Batch, bare: torch.Tensor, iden
     raise MetaprimeError(f"self-check: no gradient reaches {', '.join(sorted(unreached))}")
 
 
-def _reached(model: PrimableModel, values: Params, batch: Batch) -> set[str]:
+def _reached(model: TaskModel, values: Params, batch: Batch) -> set[str]:
     """The names that the output depends on at these values."""
-    moving = {name: value.detach().requires_grad_() for name, value in movable(values).items()}
+    moving = {name: value.detach().requires_grad_() for name, value in trainable(values).items()}
     output = _logits(model, {**values, **moving}, batch).square().sum()
     found = torch.autograd.grad(output, list(moving.values()), materialize_grads=True)
     return {name for name, gradient in zip(moving, found, strict=True) if gradient.any()}
 
 
-def called_at(model: PrimableModel, batch: Batch) -> dict[str, str]:
+def called_at(model: TaskModel, batch: Batch) -> dict[str, str]:
     """The encoder's module that calls each PEFT module, both by path; a model that passed `check_injection` has one each."""
     calls, _ = _count_calls(model, _start(model, batch), batch)
     return {path: next(iter(by)) for path, by in calls.items()}
 
 
-def takes_episodes(model: PrimableModel, batch: Batch) -> bool:
+def supports_one_pass(model: TaskModel, batch: Batch) -> bool:
     """Whether one pass with a leading T gives each of two episodes, of unlike sentences and values, what it gets alone.
 
     Modules must say that they do (`per_episode`); but where they are used is the architecture's affair: DeBERTa's projections
@@ -94,13 +94,13 @@ def takes_episodes(model: PrimableModel, batch: Batch) -> bool:
     both = {name: tensor[: 2 * half] for name, tensor in batch.items()}
     try:
         found = _logits(model, {name: torch.stack([one[name] for one in episodes]) for name in start}, both)
-    except NotPerEpisode:
+    except NotOnePass:
         return False
     alone = torch.cat([_logits(model, values, part) for values, part in zip(episodes, parts, strict=True)])
     return torch.allclose(found, alone, rtol=1e-3, atol=1e-3)
 
 
-def _start(model: PrimableModel, batch: Batch) -> Params:
+def _start(model: TaskModel, batch: Batch) -> Params:
     """Initial phi as drawn, and a head without zeros: a zero head would hide every change."""
     phi = initial_values(model, "adapter", torch_stream(0, "self-check phi"))
     noise = torch_stream(0, "self-check head")
@@ -110,16 +110,16 @@ def _start(model: PrimableModel, batch: Batch) -> Params:
 
 def _shaken(values: Params, noise: torch.Generator) -> Params:
     """The values with noise, choices as they are."""
-    moved = {k: v + 0.2 * torch.randn(v.shape, generator=noise).to(v) for k, v in movable(values).items()}
+    moved = {k: v + 0.2 * torch.randn(v.shape, generator=noise).to(v) for k, v in trainable(values).items()}
     return {**values, **moved}
 
 
-def _logits(model: PrimableModel, fast: Params, batch: Batch) -> torch.Tensor:
+def _logits(model: TaskModel, fast: Params, batch: Batch) -> torch.Tensor:
     logits_BLC: torch.Tensor = functional_call(model, fast, (batch["input_ids"], batch["attention_mask"]))
     return logits_BLC[batch["attention_mask"].bool()]
 
 
-def _count_calls(model: PrimableModel, fast: Params, batch: Batch) -> tuple[dict[str, Counter[str]], Counter[str]]:
+def _count_calls(model: TaskModel, fast: Params, batch: Batch) -> tuple[dict[str, Counter[str]], Counter[str]]:
     """How often each PEFT module is called by each of the encoder's modules, and how often these are called."""
     calls: dict[str, Counter[str]] = {}
     sites: Counter[str] = Counter()

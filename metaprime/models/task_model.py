@@ -11,17 +11,17 @@ from torch import nn
 from torch.func import functional_call
 
 from metaprime.rng import Noise
-from metaprime.types import NOISE, Batch, Choose, Drawn, Loss, MetaprimeError, Params, Project, State
+from metaprime.types import NOISE, Batch, Drawn, Loss, MetaprimeError, Params, Project, Select, State
 
 GROUPS = ("backbone", "adapter", "head", "rates")
 
 
-class PrimableModel(nn.Module):
+class TaskModel(nn.Module):
     """Runs inputs through the (modified) backbone and the head: logits (B, L, C). `rates`, if learned, only travel along.
 
     Attributes:
         autocast: whether matrices are multiplied in bfloat16 (autocast); parameters and logits are as wide as ever.
-        per_episode: whether it is known to take adapter and head with a leading T (`selfcheck.takes_episodes`).
+        per_episode: whether it is known to take adapter and head with a leading T (`selfcheck.supports_one_pass`).
         penalty: what training adds to the loss (nats), as a function of the adapter's values; None: nothing.
         choose, project: of the method (`peft.Method`), over full names.
     """
@@ -29,7 +29,7 @@ class PrimableModel(nn.Module):
     autocast = False
     per_episode = False
     penalty: Callable[[Params], torch.Tensor] | None = None
-    choose: Choose | None = None
+    choose: Select | None = None
     project: Project | None = None
 
     def __init__(self, backbone: nn.Module, adapter: nn.ModuleDict, head: nn.Module) -> None:
@@ -62,7 +62,7 @@ class PrimableModel(nn.Module):
         return logits_BLC
 
 
-def partition(model: PrimableModel, unused: tuple[str, ...] = ()) -> State:
+def partition(model: TaskModel, unused: tuple[str, ...] = ()) -> State:
     """The model's own parameters by group, and the adapter's choices; those under `unused` paths of the backbone are in none."""
     groups: dict[str, Params] = {group: {} for group in GROUPS}
     for name, parameter in (*model.named_parameters(), *model.adapter.named_buffers("adapter")):
@@ -72,7 +72,7 @@ def partition(model: PrimableModel, unused: tuple[str, ...] = ()) -> State:
     return State(**groups)
 
 
-def functional_loss(model: PrimableModel, measure: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Loss:
+def functional_loss(model: TaskModel, measure: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Loss:
     """`loss(backbone, fast, batch)` of a model's forward pass: parameters go in as values, nothing is written.
 
     For a batch (T, B, L), and adapter and head with a leading T, it is (T,), if the model is `per_episode`.
@@ -125,7 +125,7 @@ def _refuse_checkpointing(backbone: nn.Module) -> None:
         )
 
 
-def initial_values(model: PrimableModel, group: str, generator: torch.Generator) -> Params:
+def initial_values(model: TaskModel, group: str, generator: torch.Generator) -> Params:
     """Fresh values for every parameter of `adapter` or `head`, on the CPU, as a pure function of the generator.
 
     Every module that owns parameters there is `types.Drawn`, or within one that answers for it.
@@ -141,7 +141,7 @@ def initial_values(model: PrimableModel, group: str, generator: torch.Generator)
     return values
 
 
-def assign(model: PrimableModel, values: Params) -> None:
+def assign(model: TaskModel, values: Params) -> None:
     """Copies values into the model's parameters and choices of the same names.
 
     Raises:

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from metaprime.nn import along
+from metaprime.nn import broadcast_like
 from metaprime.peft.method import Method, MethodConfig
 from metaprime.types import MetaprimeError, Params, Sites
 
@@ -34,7 +34,7 @@ class Shift(nn.Module):
         self.delta = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + along(self.delta, x)
+        return x + broadcast_like(self.delta, x)
 
     def initial(self, generator: torch.Generator) -> Params:
         return {"delta": torch.zeros(self.delta.shape)}

@@ -23,7 +23,7 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import nn
 
-from metaprime.nn import along, dropped, kaiming_uniform, linear
+from metaprime.nn import broadcast_like, dropped, kaiming_uniform, linear
 from metaprime.peft.injection import add_between, add_to_output
 from metaprime.peft.method import Dropout, Method, MethodConfig
 from metaprime.rng import Noise
@@ -147,17 +147,19 @@ class Bottleneck(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.config.layer_norm == "in":
             # Not the weights of `layer_norm`: torch 2.13 has a wrong second derivative for them under vmap (test_traps.py).
-            x = nn.functional.layer_norm(x, x.shape[-1:]) * along(self.norm_weight, x) + along(self.norm_bias, x)
+            x = nn.functional.layer_norm(x, x.shape[-1:]) * broadcast_like(self.norm_weight, x) + broadcast_like(
+                self.norm_bias, x
+            )
         inner = self.activation(linear(x, self.down_weight, self.down_bias))
         if self.config.dropout:
             inner = dropped(inner, self.config.dropout, self.noise)
         change = linear(inner, self.up_weight, self.up_bias)
-        return change * (along(self.scale, x) if self.config.composition == "learned" else self.config.scale)
+        return change * (broadcast_like(self.scale, x) if self.config.composition == "learned" else self.config.scale)
 
     def compose(self, h: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
         if self.config.composition != "gated":
             return h + change
-        return h + along(self.gate, h) * (change - h)
+        return h + broadcast_like(self.gate, h) * (change - h)
 
     def initial(self, generator: torch.Generator) -> Params:
         (width, rows_in), rows_out = self.down_weight.shape, len(self.up_bias)

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from metaprime.nn import along
+from metaprime.nn import broadcast_like
 from metaprime.peft.injection import rows_of
 from metaprime.peft.method import Method, MethodConfig
 from metaprime.types import Params, Sites
@@ -37,7 +37,7 @@ class Factors(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         factors = nn.functional.pad(self.factors, self.margins, value=1.0) if any(self.margins) else self.factors
-        return x * along(factors, x)
+        return x * broadcast_like(factors, x)
 
     def initial(self, generator: torch.Generator) -> Params:
         return {"factors": torch.ones(self.factors.shape)}

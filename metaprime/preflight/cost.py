@@ -20,7 +20,7 @@ from metaprime.priming.memory import available
 from metaprime.priming.outer import outer_step
 from metaprime.priming.setup import Run, assemble
 from metaprime.priming.starts import carry, rules_of
-from metaprime.priming.step import adapted, drawn, worked_on
+from metaprime.priming.step import adapted, drawn, subwords_processed
 
 LOOKED_AT = 100
 """Meta-steps whose episodes are drawn, evenly over the run."""
@@ -103,7 +103,7 @@ def estimate(config: Config) -> Estimate:
 
 def _subwords(run: Run, step: int) -> int:
     """Of all episodes of one meta-step, as one process would go about them."""
-    return worked_on(run, drawn(run, step, range(run.config.episodes.per_step)))
+    return subwords_processed(run, drawn(run, step, range(run.config.episodes.per_step)))
 
 
 def _take(run: Run, step: int) -> float:

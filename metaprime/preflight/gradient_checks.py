@@ -14,9 +14,9 @@ import torch
 
 from metaprime.interop import learn2learn
 from metaprime.meta import Learner, Outcome, Settings
-from metaprime.meta.learner import GROUPS, grouped
+from metaprime.meta.learner import GROUPS, in_groups
 from metaprime.rng import torch_stream
-from metaprime.types import Batch, Loss, MetaBatch, MetaprimeError, Params, movable
+from metaprime.types import Batch, Episodes, Loss, MetaprimeError, Params, trainable
 
 SIZES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 """Step sizes of the differences, along directions of norm 1. Large ones cross kinks of ReLU, small ones drown in rounding:
@@ -59,7 +59,7 @@ class Bench:
     loss: Loss
     backbone: Params
     start: Params
-    batch: MetaBatch
+    batch: Episodes
     settings: Settings
     differences: float
     equality: float
@@ -185,7 +185,7 @@ def _by_optimizer(bench: Bench, place: int) -> Params:
     settings, batch = bench.settings, bench.batch
     before = {**bench.backbone, **_without_rates(_at(bench.start, place))}
     own = {name: value.detach().clone().requires_grad_(value.is_floating_point()) for name, value in before.items()}
-    moving = [own[name] for name in grouped(list(movable(own)), settings.inner)]
+    moving = [own[name] for name in in_groups(list(trainable(own)), settings.inner)]
     optimizer = torch.optim.SGD(moving, lr=settings.inner_lr)
 
     def backward(tensors: Batch) -> None:
@@ -205,7 +205,7 @@ def _by_optimizer(bench: Bench, place: int) -> Params:
         backward(batch.query)
         return {name: value.grad / batch.total for name, value in own.items() if value.grad is not None}
     travelled = settings.inner_lr * len(steps) * batch.total
-    return {name: (before[name] - value.detach()) / travelled for name, value in movable(own).items()}
+    return {name: (before[name] - value.detach()) / travelled for name, value in trainable(own).items()}
 
 
 def _distance(found: Params, expected: Params) -> float:
@@ -220,7 +220,7 @@ def _distance(found: Params, expected: Params) -> float:
 
 def _groups(values: Params) -> dict[str, Params]:
     names = dict.fromkeys(name.split(".", 1)[0] for name in values)
-    return {group: {name: values[name] for name in grouped(list(values), (group,))} for group in names}
+    return {group: {name: values[name] for name in in_groups(list(values), (group,))} for group in names}
 
 
 def _or_infinite(value: float) -> float:

@@ -13,10 +13,10 @@ from metaprime.config.sections import Config
 from metaprime.data.rows import Row, to_device
 from metaprime.meta import LEARNERS, MetaStep, Settings
 from metaprime.models.encoder import Encoder
-from metaprime.models.task_model import PrimableModel, functional_loss
+from metaprime.models.task_model import TaskModel, functional_loss
 from metaprime.priming.starts import rules_of, starting_values
 from metaprime.tasks.task import Task
-from metaprime.types import MetaBatch, Params, State
+from metaprime.types import Episodes, Params, State
 
 VMAP_ERRORS = ("vmap", "Batching rule")
 """Words of torch for: a tensor asked for its value, a shape that depends on one, an operator without a rule."""
@@ -27,13 +27,13 @@ SILENTLY_WRONG = "under vmap torch's second derivative of a layer norm that the 
 log = logging.getLogger(__name__)
 
 
-def looped_if_need_be(
+def choose_execution(
     config: Config,
     accelerator: Accelerator,
     encoder: Encoder,
     task: Task,
     pools: Mapping[str, Sequence[Row]],
-    model: PrimableModel,
+    model: TaskModel,
     state: State,
     meta_step: MetaStep,
     settings: Settings,
@@ -61,7 +61,7 @@ def looped_if_need_be(
 
 
 def why_not_batched(
-    model: PrimableModel,
+    model: TaskModel,
     task: Task,
     state: State,
     start: Params,
@@ -78,7 +78,7 @@ def why_not_batched(
     collated = task.collate(rows[:2])
     batch = {name: torch.stack([tensor, tensor]) for name, tensor in collated.items()}
     batch = to_device(batch, next(model.parameters()).device)
-    episodes = MetaBatch(("", ""), (0, 1), 2, (batch,), batch)
+    episodes = Episodes(("", ""), (0, 1), 2, (batch,), batch)
     start = {name: value for name, value in start.items() if not name.startswith("rates.")}  # they are of all n steps
     settings = replace(settings, outer=tuple(group for group in settings.outer if group != "rates"))
     try:

@@ -17,7 +17,7 @@ from metaprime.data.rows import Row, to_device
 from metaprime.meta import MetaStep, Settings
 from metaprime.meta.chunks import CPU_SUBWORDS
 from metaprime.tasks.task import Task
-from metaprime.types import Loss, MetaBatch, Params, State
+from metaprime.types import Episodes, Loss, Params, State
 
 SHARE = 0.8
 """Of the memory that is free, what is counted on: allocators keep some for themselves."""
@@ -57,7 +57,7 @@ def available(accelerator: Accelerator) -> int:
 
 def longest_episode(
     task: Task, pools: Mapping[str, Sequence[Row]], shape: EpisodeShape, steps: int, device: torch.device
-) -> MetaBatch:
+) -> Episodes:
     """The most that an episode of so many inner steps can come to; without any, with its largest batch as the query."""
 
     def batch(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
@@ -68,15 +68,15 @@ def longest_episode(
 
     rows = sorted((row for pool in pools.values() for row in pool), key=length, reverse=True)
     support = (batch(rows[: shape.support]),) * steps
-    return MetaBatch(("",), (0,), 1, support, batch(rows[: shape.query if steps else max(shape.query, shape.support)]))
+    return Episodes(("",), (0,), 1, support, batch(rows[: shape.query if steps else max(shape.query, shape.support)]))
 
 
 def bytes_of(values: Params) -> int:
     return sum(value.numel() * value.element_size() for value in values.values())
 
 
-def kept_for_backward(
-    meta_step: MetaStep, loss: Loss, state: State, start: Params, batch: MetaBatch, settings: Settings
+def activation_bytes(
+    meta_step: MetaStep, loss: Loss, state: State, start: Params, batch: Episodes, settings: Settings
 ) -> int:
     """Bytes that one episode's passes leave for the backward pass, weights apart, and what a learner that moves theta copies.
 
@@ -87,7 +87,7 @@ def kept_for_backward(
     begun = {name: value for name, value in start.items() if not name.startswith("rates.")}
     outer = tuple(group for group in settings.outer if group != "rates")
 
-    def left(batch: MetaBatch) -> int:
+    def left(batch: Episodes) -> int:
         seen: dict[int, int] = {}
 
         def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -116,7 +116,7 @@ def fitted(settings: Settings, each: int, learned: int, episodes: int, accelerat
     """The settings with as many episodes at a time as there is room for, with a notice if that is not all, and on a CPU as pay.
 
     Args:
-        each: bytes of one episode (`kept_for_backward`).
+        each: bytes of one episode (`activation_bytes`).
         learned: bytes of all that the outer step moves: AdamW keeps two more of it, a gradient and a sum of them another two.
         episodes: T.
     """

@@ -11,7 +11,7 @@ from metaprime.config.sections import OuterConfig
 from metaprime.meta import Outcome
 from metaprime.optim import warmup_decay
 from metaprime.priming.guards import REMEDY, Diverged, not_finite
-from metaprime.types import Params, State, movable
+from metaprime.types import Params, State, trainable
 
 
 @dataclass
@@ -56,7 +56,7 @@ def make_outer(state: State, config: OuterConfig, groups: tuple[str, ...]) -> Ou
     learning: Params = {}
     parameter_groups = []
     for group in groups:
-        own = movable(getattr(state, group))
+        own = trainable(getattr(state, group))
         learning |= own
         for matrix in (True, False):
             chosen = [value for value in own.values() if (value.dim() > 1) == matrix]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from metaprime.config.sections import Config
 from metaprime.meta import LEARNERS, Settings
-from metaprime.models.task_model import PrimableModel
+from metaprime.models.task_model import TaskModel
 from metaprime.priming.starts import rules_of
-from metaprime.types import MetaprimeError, State, movable
+from metaprime.types import MetaprimeError, State, trainable
 
 
-def settings_of(config: Config, model: PrimableModel, state: State) -> Settings:
+def settings_of(config: Config, model: TaskModel, state: State) -> Settings:
     """How the inner loop runs, before it is known what the encoder and the memory allow.
 
     Raises:
@@ -49,14 +49,14 @@ def settings_of(config: Config, model: PrimableModel, state: State) -> Settings:
     )
 
 
-def _check_method(config: Config, model: PrimableModel, state: State) -> None:
+def _check_method(config: Config, model: TaskModel, state: State) -> None:
     """Refuses what a method that chooses, constrains or draws cannot be primed with.
 
     Raises:
         MetaprimeError: it is.
     """
     name = config.peft.method
-    more = model.choose or model.project or model.noisy or movable(state.adapter).keys() != state.adapter.keys()
+    more = model.choose or model.project or model.noisy or trainable(state.adapter).keys() != state.adapter.keys()
     if config.learner.backend == "learn2learn" and more:
         raise MetaprimeError(
             f"peft.method {name}: learn2learn knows gradient steps of parameters, and neither choices nor noise nor constraints: "

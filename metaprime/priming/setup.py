@@ -11,22 +11,22 @@ from metaprime.build.data import build_task, priming_rows, text_alone
 from metaprime.build.encoder import open_encoder
 from metaprime.build.model import build_model
 from metaprime.config.sections import Config
-from metaprime.data.episodes import Episodes, EpisodeShape
+from metaprime.data.episodes import EpisodeSampler, EpisodeShape
 from metaprime.interop import learn2learn
 from metaprime.meta import LEARNERS, MetaStep, Settings
 from metaprime.meta.compiled import compiled
 from metaprime.models.encoder import Encoder
-from metaprime.models.task_model import PrimableModel, functional_loss, partition
+from metaprime.models.task_model import TaskModel, functional_loss, partition
 from metaprime.peft import METHODS, MethodConfig
-from metaprime.priming.batching import looped_if_need_be
+from metaprime.priming.batching import choose_execution
 from metaprime.priming.guards import Guards
-from metaprime.priming.memory import bytes_of, fitted, kept_for_backward, longest_episode
+from metaprime.priming.memory import activation_bytes, bytes_of, fitted, longest_episode
 from metaprime.priming.outer import Outer, make_outer
 from metaprime.priming.settings import settings_of
 from metaprime.priming.starts import draw_initial, rules_of, starting_values
 from metaprime.tasks.task import Task
-from metaprime.transfers.held_out import HeldOut, make_held_out
-from metaprime.types import MetaprimeError, State, movable
+from metaprime.transfers.held_out import Validation, make_validation
+from metaprime.types import MetaprimeError, State, trainable
 
 BACKENDS: dict[str, Callable[[str], MetaStep]] = {
     "torch": lambda learner: LEARNERS[learner].step,
@@ -44,14 +44,14 @@ class Run:
     accelerator: Accelerator
     encoder: Encoder
     task: Task
-    episodes: Episodes
-    model: PrimableModel
+    episodes: EpisodeSampler
+    model: TaskModel
     state: State
     outer: Outer
     settings: Settings
     meta_step: MetaStep
     plain_step: MetaStep
-    held_out: HeldOut | None
+    held_out: Validation | None
     best: tuple[float, int] | None = None
     guards: Guards = field(default_factory=Guards)
 
@@ -66,7 +66,7 @@ def assemble(config: Config, accelerator: Accelerator) -> Run:
     task = build_task(config, encoder)
     shape = config.episodes
     pools = priming_rows(config, task)
-    episodes = Episodes(
+    episodes = EpisodeSampler(
         pools,
         EpisodeShape(
             shape.per_step,
@@ -101,17 +101,17 @@ def assemble(config: Config, accelerator: Accelerator) -> Run:
                 f"transfer.start_head: learner.name {config.learner.name!r} learns no tag head to start validation from: set "
                 "it to fresh"
             )
-        held_out = make_held_out(config, encoder, task, config.peft, model if injects else None)
+        held_out = make_validation(config, encoder, task, config.peft, model if injects else None)
         held_out.model.to(accelerator.device)
     if config.inner.learn_rates:
         bare = partition(model, encoder.layout.unused)
-        moved = [name for group in learner.inner for name in movable(getattr(bare, group))]
+        moved = [name for group in learner.inner for name in trainable(getattr(bare, group))]
         model.learn_rates(moved, config.inner.steps)
     model.to(accelerator.device)
     draw_initial(model, config.run.seed, config.inner.lr)
     state = partition(model, encoder.layout.unused)
     settings = settings_of(config, model, state)
-    settings = looped_if_need_be(config, accelerator, encoder, primed, pools, model, state, meta_step, settings)
+    settings = choose_execution(config, accelerator, encoder, primed, pools, model, state, meta_step, settings)
     outer = make_outer(state, config.outer, settings.outer)
     plain = meta_step
     if config.inner.compile:
@@ -126,7 +126,7 @@ def assemble(config: Config, accelerator: Accelerator) -> Run:
         pooled = settings.second_order or not learner.adapts  # all passes leave something behind, or are one
         steps = config.inner.steps if pooled else int(settings.choose is not None)
         longest = longest_episode(primed, pools, episodes.shape, steps, accelerator.device)
-        each = kept_for_backward(plain, loss, state, one, longest, settings)
+        each = activation_bytes(plain, loss, state, one, longest, settings)
         settings = fitted(settings, each + bytes_of(one), bytes_of(outer.learning), shape.per_step, accelerator)
     if config.inner.compile:  # parts of other sizes would be other programs
         settings = replace(settings, subwords=None)

@@ -8,7 +8,7 @@ import torch
 
 from metaprime.config.sections import Config
 from metaprime.meta import LEARNERS, Outcome
-from metaprime.models.task_model import PrimableModel, assign, initial_values
+from metaprime.models.task_model import TaskModel, assign, initial_values
 from metaprime.rng import torch_stream
 from metaprime.types import Params, State
 
@@ -21,7 +21,7 @@ def rules_of(config: Config) -> dict[str, str]:
     return {group: "meta" if group in learner.outer else "keep" for group in ("adapter", "head")}
 
 
-def draw_initial(model: PrimableModel, seed: int, inner_lr: float) -> None:
+def draw_initial(model: TaskModel, seed: int, inner_lr: float) -> None:
     """Gives the model's own phi, head and inner rates their first values."""
     for group in ("adapter", "head"):
         assign(model, initial_values(model, group, torch_stream(seed, group)))
@@ -29,7 +29,7 @@ def draw_initial(model: PrimableModel, seed: int, inner_lr: float) -> None:
 
 
 def starting_values(
-    model: PrimableModel, state: State, rules: dict[str, str], seed: int, step: int, indices: Sequence[int]
+    model: TaskModel, state: State, rules: dict[str, str], seed: int, step: int, indices: Sequence[int]
 ) -> Params:
     """Phi and head for each of the episodes, stacked on a leading dimension: a fresh draw each, or the state's."""
     values: Params = {}
@@ -42,7 +42,7 @@ def starting_values(
     return values | {name: value.detach().expand(len(indices)) for name, value in state.rates.items()}
 
 
-def carry(model: PrimableModel, outcome: Outcome, rules: dict[str, str]) -> None:
+def carry(model: TaskModel, outcome: Outcome, rules: dict[str, str]) -> None:
     """Moves the model's phi and head to adapted values where their rule says so."""
     for group, rule in rules.items():
         if rule in ("carry_one", "carry_mean"):

@@ -15,7 +15,7 @@ from metaprime.priming.setup import Run
 from metaprime.priming.starts import rules_of, starting_values
 from metaprime.runs.flops import Spent, counted, of_all, subwords
 from metaprime.transfers.finetune import noise_keys
-from metaprime.types import NOISE, Loss, MetaBatch
+from metaprime.types import NOISE, Episodes, Loss
 
 
 def adapted(run: Run, loss: Loss, step: int, *, count: bool = False) -> tuple[Outcome, Spent]:
@@ -26,34 +26,34 @@ def adapted(run: Run, loss: Loss, step: int, *, count: bool = False) -> tuple[Ou
     outcome, flops = counted(count, run.plain_step if count else run.meta_step, *given)
     if count and run.plain_step is not run.meta_step:  # what is compiled cannot be counted: that was beside it
         outcome = run.meta_step(*given)
-    spent = of_all(Spent(worked_on(run, batch), flops), run.accelerator)
-    return summed(outcome, run.accelerator), spent
+    spent = of_all(Spent(subwords_processed(run, batch), flops), run.accelerator)
+    return sum_over_processes(outcome, run.accelerator), spent
 
 
-def worked_on(run: Run, batch: MetaBatch) -> int:
+def subwords_processed(run: Run, batch: Episodes) -> int:
     """Sub-words that the encoder works on in the inner loop and the query pass, padding included."""
     passes = LEARNERS[run.config.learner.name].passes(batch)
     return sum(subwords(*part.support, part.query) for _, part in parts(passes, run.settings))
 
 
-def meta_batch(run: Run, step: int) -> MetaBatch:
+def meta_batch(run: Run, step: int) -> Episodes:
     """This process's share of a meta-step's episodes, on its device."""
     mine = range(run.accelerator.process_index, run.config.episodes.per_step, run.accelerator.num_processes)
     return _noised(_moved(drawn(run, step, mine), run.accelerator.device), run, step)
 
 
-def drawn(run: Run, step: int, indices: Sequence[int]) -> MetaBatch:
+def drawn(run: Run, step: int, indices: Sequence[int]) -> Episodes:
     """Some episodes of a meta-step; to a compiler their lengths would be constants, so that it is not told them."""
     batch = run.episodes.meta_batch(step, indices, run.task.collate, run.task.corrupt)
     return replace(batch, lengths=()) if run.config.inner.compile else batch
 
 
-def _moved(batch: MetaBatch, device: torch.device) -> MetaBatch:
+def _moved(batch: Episodes, device: torch.device) -> Episodes:
     support = tuple(to_device(tensors, device) for tensors in batch.support)
     return replace(batch, support=support, query=to_device(batch.query, device))
 
 
-def _noised(batch: MetaBatch, run: Run, step: int) -> MetaBatch:
+def _noised(batch: Episodes, run: Run, step: int) -> Episodes:
     """What the inner loop trains on with keys, by episode and inner step, for whatever the method draws in training."""
     if not run.model.noisy:
         return batch
@@ -70,7 +70,7 @@ def _noised(batch: MetaBatch, run: Run, step: int) -> MetaBatch:
     return replace(batch, support=tuple(trained[:steps]), query=trained[steps] if trains_on_query else batch.query)
 
 
-def summed(outcome: Outcome, accelerator: Accelerator) -> Outcome:
+def sum_over_processes(outcome: Outcome, accelerator: Accelerator) -> Outcome:
     """The whole meta-batch's outcome out of each process's part. One flat vector: one message, not hundreds."""
     if accelerator.num_processes == 1:
         return outcome

@@ -77,7 +77,7 @@ def load_artifact(folder: Path) -> Artifact:
         raise MetaprimeError(f"{folder}: {CARD} or {VALUES} is damaged ({error})") from None
 
 
-def learned_groups(artifact: Artifact) -> set[str]:
+def trained_groups(artifact: Artifact) -> set[str]:
     """Which of `adapter` and `head` hold anything but a random draw: priming may have reset or kept them."""
     if artifact.provenance["kind"] == "tuned":
         return {"adapter", "head"}

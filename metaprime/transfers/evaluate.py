@@ -9,7 +9,7 @@ import torch
 from torch.func import functional_call
 
 from metaprime.data.rows import Row, by_length, to_device
-from metaprime.models.task_model import PrimableModel
+from metaprime.models.task_model import TaskModel
 from metaprime.tasks.task import Task
 from metaprime.types import Params
 
@@ -19,7 +19,7 @@ EVALUATION_BATCH = 64
 
 @torch.no_grad()
 def evaluate(
-    model: PrimableModel, task: Task, values: Params, rows: Sequence[Row]
+    model: TaskModel, task: Task, values: Params, rows: Sequence[Row]
 ) -> tuple[dict[str, Any], list[list[str]]]:
     """Scores and predictions (in the order of `rows`) under the given parameter values."""
     predicted: list[list[str]] = [[] for _ in rows]

@@ -7,7 +7,7 @@ from pathlib import Path
 from metaprime.files import written_aside
 from metaprime.interop.adapterhub import save_for_adapterhub
 from metaprime.interop.hf_peft import save_as_peft
-from metaprime.runs.artifact import learned_groups, load_artifact, load_encoder_of
+from metaprime.runs.artifact import load_artifact, load_encoder_of, trained_groups
 from metaprime.types import MetaprimeError
 
 FORMATS = ("peft", "adapterhub")
@@ -25,7 +25,7 @@ def export(folder: str | Path, out: str | Path, form: str = "peft", trust_remote
     artifact, target = load_artifact(Path(folder)), Path(out)
     if target.exists():
         raise MetaprimeError(f"{target} exists: give a folder that does not, or remove it")
-    if missing := {"adapter", "head"} - learned_groups(artifact):
+    if missing := {"adapter", "head"} - trained_groups(artifact):
         raise MetaprimeError(
             f"{folder}: {' and '.join(sorted(missing))} in it are a random draw (outer.adapter or outer.head reset or keep)"
         )

@@ -14,14 +14,14 @@ import torch
 
 from metaprime.config.sections import TransferConfig
 from metaprime.data.rows import Row, to_device
-from metaprime.models.task_model import PrimableModel, functional_loss
+from metaprime.models.task_model import TaskModel, functional_loss
 from metaprime.optim import warmup_decay
 from metaprime.rng import stream
 from metaprime.runs.flops import Spent, counted, reckoned, subwords
 from metaprime.tasks.task import Task
 from metaprime.transfers.evaluate import evaluate, f1
-from metaprime.transfers.head_only import head_loss, moves_head_alone, read_once, with_hidden
-from metaprime.types import NOISE, Batch, Loss, MetaprimeError, Params, movable
+from metaprime.transfers.head_only import encode_once, head_loss, moves_head_alone, with_hidden
+from metaprime.types import NOISE, Batch, Loss, MetaprimeError, Params, trainable
 
 CHECKED_EVERY = 20
 """Steps after which the losses are looked at: to ask for a number is to wait for the device."""
@@ -41,7 +41,7 @@ class FineTuned:
 
 
 def fine_tune(
-    model: PrimableModel,
+    model: TaskModel,
     task: Task,
     backbone: Params,
     start: Params,
@@ -63,14 +63,14 @@ def fine_tune(
     """
     began = time.perf_counter()
     rows, development = set_aside(rows, settings, seed, language)
-    values = {name: value.detach().clone().requires_grad_() for name, value in movable(start).items()}
+    values = {name: value.detach().clone().requires_grad_() for name, value in trainable(start).items()}
     choices = {name: value for name, value in start.items() if name not in values}
     frozen = {name: value.detach() for name, value in backbone.items() if name not in values} | choices
     optimizer = torch.optim.AdamW(values.values(), lr=lr, eps=1e-6, weight_decay=settings.weight_decay, fused=True)
     loss, hidden, spent_reading = functional_loss(model, task.measure), None, None
     if moves_head_alone(model, values):
         loss = head_loss(model, task.measure)
-        hidden, spent_reading = counted(count, read_once, model, task, frozen, rows)
+        hidden, spent_reading = counted(count, encode_once, model, task, frozen, rows)
     device = next(iter(backbone.values())).device
     losses: list[torch.Tensor] = []
     spent: list[Spent] = []
@@ -116,7 +116,7 @@ def noise_keys(batch: Batch, seed: int, *address: str | int) -> Batch:
 
 
 @torch.no_grad()
-def project(model: PrimableModel, values: Params, done: float) -> None:
+def project(model: TaskModel, values: Params, done: float) -> None:
     """Brings values back to where the method allows them to be, in place; `done` is the share of all steps."""
     if model.project:
         for name, value in model.project(values, done).items():

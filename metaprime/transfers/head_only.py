@@ -13,7 +13,7 @@ from torch.func import functional_call
 from torch.nn.utils.rnn import pad_sequence
 
 from metaprime.data.rows import Row, by_length
-from metaprime.models.task_model import PrimableModel
+from metaprime.models.task_model import TaskModel
 from metaprime.tasks.task import Task
 from metaprime.types import Batch, Loss, Params
 
@@ -22,13 +22,13 @@ WINDOWS = 64
 """Read together."""
 
 
-def moves_head_alone(model: PrimableModel, values: Params) -> bool:
+def moves_head_alone(model: TaskModel, values: Params) -> bool:
     """Whether training these values leaves the encoder's output as it is."""
     return not len(model.adapter) and all(name.startswith("head.") for name in values)
 
 
 @torch.no_grad()
-def read_once(model: PrimableModel, task: Task, backbone: Params, rows: Sequence[Row]) -> list[list[torch.Tensor]]:
+def encode_once(model: TaskModel, task: Task, backbone: Params, rows: Sequence[Row]) -> list[list[torch.Tensor]]:
     """The encoder's output for each row, by window: (L, D), without padding."""
     device = next(iter(backbone.values())).device
     own = {name.removeprefix("backbone."): value for name, value in backbone.items()}
@@ -49,7 +49,7 @@ def with_hidden(batch: Batch, hidden: Sequence[Sequence[torch.Tensor]]) -> Batch
     return {**batch, HIDDEN: pad_sequence(windows, batch_first=True)}
 
 
-def head_loss(model: PrimableModel, measure: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Loss:
+def head_loss(model: TaskModel, measure: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Loss:
     """`loss(backbone, values, batch)` of the head alone, over a batch `with_hidden`; the backbone is not read."""
 
     def loss(_: Params, values: Params, batch: Batch) -> torch.Tensor:

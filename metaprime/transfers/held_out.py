@@ -13,7 +13,7 @@ from metaprime.config.sections import Config, TransferConfig
 from metaprime.data.episodes import sample
 from metaprime.data.rows import Row
 from metaprime.models.encoder import Encoder
-from metaprime.models.task_model import PrimableModel
+from metaprime.models.task_model import TaskModel
 from metaprime.peft import METHODS, MethodConfig
 from metaprime.tasks.task import Task
 from metaprime.transfers.evaluate import evaluate, f1
@@ -24,10 +24,10 @@ from metaprime.types import Params
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class Validation:
     """The held-out languages' rows and the injected model they are fine-tuned with."""
 
-    model: PrimableModel
+    model: TaskModel
     task: Task
     settings: TransferConfig
     rows: dict[str, tuple[list[Row], list[Row]]]
@@ -58,9 +58,9 @@ class HeldOut:
         return float(whole.item()) / len(names)
 
 
-def make_held_out(
-    config: Config, encoder: Encoder, task: Task, method: MethodConfig, model: PrimableModel | None = None
-) -> HeldOut:
+def make_validation(
+    config: Config, encoder: Encoder, task: Task, method: MethodConfig, model: TaskModel | None = None
+) -> Validation:
     """Reads the languages and, unless a model with this method is at hand, builds one."""
     rows = {language: validation_rows(config, task, language) for language in config.data.validation_languages}
     if model is None:
@@ -68,4 +68,4 @@ def make_held_out(
     for language, (train, _) in rows.items():  # an impossible K is told now, not after the first hundred steps
         sample(train, max(config.transfer.shots), 0, language)
     check_shares(config.transfer)
-    return HeldOut(model, task, config.transfer, rows, config.run.seed, METHODS[method.method].moves_backbone)
+    return Validation(model, task, config.transfer, rows, config.run.seed, METHODS[method.method].moves_backbone)

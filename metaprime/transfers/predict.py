@@ -9,7 +9,7 @@ from metaprime.build.data import task_over
 from metaprime.build.model import build_model
 from metaprime.data.rows import Sentence
 from metaprime.models.task_model import assign
-from metaprime.runs.artifact import learned_groups, load_artifact, load_encoder_of
+from metaprime.runs.artifact import load_artifact, load_encoder_of, trained_groups
 from metaprime.transfers.evaluate import evaluate
 from metaprime.types import MetaprimeError
 
@@ -29,7 +29,7 @@ def predict(folder: str | Path, text: str, trust_remote_code: bool = False) -> l
     if not words:
         raise MetaprimeError("there is no word in the text")
     artifact = load_artifact(Path(folder))
-    if "head" not in learned_groups(artifact):
+    if "head" not in trained_groups(artifact):
         raise MetaprimeError(
             f"{folder}: priming with outer.head reset or keep leaves a random head, which cannot tag: give the folder of a "
             "transfer, or prime with outer.head=meta"

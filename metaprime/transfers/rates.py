@@ -9,7 +9,7 @@ import torch
 from metaprime.config.sections import Config
 from metaprime.models.task_model import partition
 from metaprime.tasks.task import Task
-from metaprime.transfers.held_out import make_held_out
+from metaprime.transfers.held_out import make_validation
 from metaprime.transfers.start import Source, check_start, method_config
 from metaprime.types import MetaprimeError
 
@@ -57,7 +57,7 @@ def try_rates(
     config: Config, source: Source, task: Task, device: torch.device, name: str, many_shots: Sequence[int]
 ) -> dict[int, dict[float, float]]:
     """The mean F1 of the validation languages by K and learning rate, for one method."""
-    held_out = make_held_out(config, source.encoder, task, method_config(config, name))
+    held_out = make_validation(config, source.encoder, task, method_config(config, name))
     backbone = partition(held_out.model.to(device)).backbone
     tried: dict[int, dict[float, float]] = {shots: {} for shots in many_shots}
     for shots in many_shots:

@@ -33,7 +33,7 @@ from metaprime.transfers.evaluate import evaluate
 from metaprime.transfers.finetune import FineTuned
 from metaprime.transfers.stability import LeavingOut
 from metaprime.transfers.start import Bench, Source
-from metaprime.types import MetaprimeError, Params, movable
+from metaprime.types import MetaprimeError, Params, trainable
 
 RECORD = "record.json"
 ASKED = ("methods", "shots", "seeds", "encoder")
@@ -191,7 +191,7 @@ def _stored(bench: Bench, values: Params) -> int:
     """Parameters of the change that fine-tuning left, the head apart: of a sparse one fewer than were trained."""
     moved = sum(value.numel() for name, value in values.items() if name.startswith("backbone."))
     _, phi = METHODS[bench.method.method].collapse(bench.method, bench.model.adapter, under("adapter", values))
-    return moved + sum(value.numel() for value in movable(phi).values())
+    return moved + sum(value.numel() for value in trainable(phi).values())
 
 
 def finish(
@@ -240,7 +240,7 @@ def finish(
         },
         "parameters": {
             "adapter": sum(
-                value.numel() for name, value in movable(tuned.values).items() if not name.startswith("head.")
+                value.numel() for name, value in trainable(tuned.values).items() if not name.startswith("head.")
             ),
             "stored": _stored(bench, tuned.values),
             "head": sum(value.numel() for name, value in tuned.values.items() if name.startswith("head.")),

@@ -14,9 +14,9 @@ from torch.func import functional_call
 
 from metaprime.config.sections import TransferConfig
 from metaprime.data.rows import Row, to_device, unlabelled
-from metaprime.models.task_model import PrimableModel
+from metaprime.models.task_model import TaskModel
 from metaprime.tasks.task import Task
-from metaprime.transfers.stacked import Tuning, tune
+from metaprime.transfers.stacked import KShotRun, tune
 from metaprime.transfers.start import tuning
 from metaprime.types import Params
 
@@ -25,7 +25,7 @@ from metaprime.types import Params
 class LeavingOut:
     """One fine-tuning's ingredients but its sentences, as `fine_tune` takes them."""
 
-    model: PrimableModel
+    model: TaskModel
     task: Task
     backbone: Params
     settings: TransferConfig
@@ -54,7 +54,7 @@ class LeavingOut:
             "change": sum(distances) / count,
         }
 
-    def _without(self, rows: Sequence[Row], place: int, moves_backbone: bool) -> Tuning:
+    def _without(self, rows: Sequence[Row], place: int, moves_backbone: bool) -> KShotRun:
         left = [unlabelled(row) if index == place else row for index, row in enumerate(rows)]
         given = (self.model, self.task, self.backbone, self.settings, self.primed)
         return tuning(*given, left, self.seed, self.language, moves_backbone)

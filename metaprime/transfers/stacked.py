@@ -17,13 +17,13 @@ from metaprime.config.sections import TransferConfig
 from metaprime.data.episodes import stacked
 from metaprime.data.rows import Row, to_device
 from metaprime.meta.chunks import CPU_SUBWORDS, GPU_SUBWORDS
-from metaprime.models.task_model import PrimableModel, functional_loss
+from metaprime.models.task_model import TaskModel, functional_loss
 from metaprime.optim import warmup_decay
 from metaprime.peft.sparse.weights import CHANGE
 from metaprime.runs.flops import Spent, counted, reckoned, subwords
 from metaprime.tasks.task import Task
 from metaprime.transfers.finetune import FineTuned, add_gradients, batches_of, check_losses, fine_tune, project
-from metaprime.types import Params, movable
+from metaprime.types import Params, trainable
 
 AT_ONCE = 8
 """Runs that share a pass at most."""
@@ -33,7 +33,7 @@ PASS = 32
 
 
 @dataclass(frozen=True)
-class Tuning:
+class KShotRun:
     """One of the runs: its sentences, what draws their order, and the adapter and head it starts from, made when asked for."""
 
     rows: Sequence[Row]
@@ -43,15 +43,15 @@ class Tuning:
 
 
 def tune(
-    model: PrimableModel,
+    model: TaskModel,
     task: Task,
     backbone: Params,
-    runs: Sequence[Tuning],
+    runs: Sequence[KShotRun],
     settings: TransferConfig,
     lr: float,
     *,
     count: bool = False,
-) -> Iterator[tuple[Tuning, FineTuned]]:
+) -> Iterator[tuple[KShotRun, FineTuned]]:
     """What each run comes to, group by group (`groups_of`), each group trained when its first is asked for. With `count` FLOPs
     are counted.
 
@@ -64,7 +64,7 @@ def tune(
             given = (run.rows, settings, lr, run.seed, run.language)
             yield run, fine_tune(model, task, backbone, run.start(), *given, count=count)
             continue
-        found = tune_together(model, task, backbone, group, settings, lr, count=count)
+        found = train_stacked(model, task, backbone, group, settings, lr, count=count)
         pairs = list(zip(group, found, strict=True))
         sound = [all(math.isfinite(loss) for loss in tuned.losses) for _, tuned in pairs]
         yield from (pair for pair, well in zip(pairs, sound, strict=True) if well)
@@ -72,12 +72,12 @@ def tune(
             check_losses(tuned.losses, run.language, lr)
 
 
-def groups_of(model: PrimableModel, settings: TransferConfig, runs: Sequence[Tuning]) -> list[Sequence[Tuning]]:
+def groups_of(model: TaskModel, settings: TransferConfig, runs: Sequence[KShotRun]) -> list[Sequence[KShotRun]]:
     """Neighbours that are trained in one pass, as many of them as `go_together`; by itself what does not.
 
     A function of all the runs and of nothing else: which of them are done already must not be asked here.
     """
-    groups: list[Sequence[Tuning]] = []
+    groups: list[Sequence[KShotRun]] = []
     first = 0
     while first < len(runs):
         sizes = range(min(AT_ONCE, len(runs) - first), 1, -1)
@@ -87,7 +87,7 @@ def groups_of(model: PrimableModel, settings: TransferConfig, runs: Sequence[Tun
     return groups
 
 
-def go_together(model: PrimableModel, settings: TransferConfig, runs: Sequence[Tuning]) -> bool:
+def go_together(model: TaskModel, settings: TransferConfig, runs: Sequence[KShotRun]) -> bool:
     """Whether these runs can share a pass, adapters over a frozen encoder for a fixed number of steps, and take less time so."""
     alike = len({min(settings.batch, len(run.rows)) for run in runs}) == 1
     if len(runs) < 2 or not alike or settings.stop != "fixed" or not len(model.adapter):
@@ -99,7 +99,7 @@ def go_together(model: PrimableModel, settings: TransferConfig, runs: Sequence[T
     return _pays(model, settings, runs)
 
 
-def _pays(model: PrimableModel, settings: TransferConfig, runs: Sequence[Tuning]) -> bool:
+def _pays(model: TaskModel, settings: TransferConfig, runs: Sequence[KShotRun]) -> bool:
     """Fewer passes, but each run's batches are padded to the longest of all: on a CPU that may cost more than it saves, and
     large passes save nothing; elsewhere they take memory.
     """
@@ -116,11 +116,11 @@ def _pays(model: PrimableModel, settings: TransferConfig, runs: Sequence[Tuning]
     return sum(passes) <= CPU_SUBWORDS * len(passes) and sum(PASS + subwords for subwords in passes) < alone
 
 
-def tune_together(
-    model: PrimableModel,
+def train_stacked(
+    model: TaskModel,
     task: Task,
     backbone: Params,
-    runs: Sequence[Tuning],
+    runs: Sequence[KShotRun],
     settings: TransferConfig,
     lr: float,
     *,
@@ -130,7 +130,7 @@ def tune_together(
     began = time.perf_counter()
     starts = [run.start() for run in runs]
     begun = {name: torch.stack([start[name] for start in starts]) for name in starts[0]}
-    values = {name: value.requires_grad_() for name, value in movable(begun).items()}
+    values = {name: value.requires_grad_() for name, value in trainable(begun).items()}
     choices = {name: value for name, value in begun.items() if name not in values}
     frozen = {name: value.detach() for name, value in backbone.items()} | choices
     optimizer = torch.optim.AdamW(values.values(), lr=lr, eps=1e-6, weight_decay=settings.weight_decay, fused=True)

@@ -15,14 +15,14 @@ from metaprime.config.sections import OWN_METHOD, Config, TransferConfig
 from metaprime.data.rows import Row, to_device
 from metaprime.meta.selection import backbone_gradients
 from metaprime.models.encoder import Encoder, load_encoder, weights_hash
-from metaprime.models.task_model import PrimableModel, functional_loss, initial_values, partition
+from metaprime.models.task_model import TaskModel, functional_loss, initial_values, partition
 from metaprime.peft import METHODS, MethodConfig
 from metaprime.peft.method import no_modules
 from metaprime.rng import torch_stream
-from metaprime.runs.artifact import CARD, Artifact, learned_groups, load_artifact, sites_of
+from metaprime.runs.artifact import CARD, Artifact, load_artifact, sites_of, trained_groups
 from metaprime.tasks.task import Task
 from metaprime.transfers.finetune import set_aside
-from metaprime.transfers.stacked import Tuning
+from metaprime.transfers.stacked import KShotRun
 from metaprime.types import MetaprimeError, Params
 
 
@@ -85,7 +85,7 @@ def check_start(config: Config, source: Source, task: Task) -> None:
     if artifact is None:
         return
     for group, start in (("adapter", settings.start_adapter), ("head", settings.start_head)):
-        if start == "primed" and group not in learned_groups(artifact):
+        if start == "primed" and group not in trained_groups(artifact):
             raise MetaprimeError(
                 f"transfer.start_{group}: the encoder was primed with outer.{group} reset or keep, so that the one it comes "
                 f"with is a random draw: prime with outer.{group}=meta, or use start_{group}: fresh"
@@ -105,7 +105,7 @@ def check_start(config: Config, source: Source, task: Task) -> None:
 
 
 def tuning(
-    model: PrimableModel,
+    model: TaskModel,
     task: Task,
     backbone: Params,
     settings: TransferConfig,
@@ -114,18 +114,18 @@ def tuning(
     seed: int,
     language: str,
     moves_backbone: bool,
-) -> Tuning:
+) -> KShotRun:
     """A fine-tuning that starts as `start_values` says, with theta if that is to move too."""
 
     def start() -> Params:
         values = start_values(model, task, backbone, settings, primed, rows, seed, language)
         return values | backbone if moves_backbone else values
 
-    return Tuning(rows, seed, language, start)
+    return KShotRun(rows, seed, language, start)
 
 
 def start_values(
-    model: PrimableModel,
+    model: TaskModel,
     task: Task,
     backbone: Params,
     settings: TransferConfig,
@@ -157,7 +157,7 @@ class Bench:
     """A method's injected model over one encoder, and theta's hash before anything was trained; `name` as cells call it."""
 
     name: str
-    model: PrimableModel
+    model: TaskModel
     method: MethodConfig
     backbone: Params
     frozen: str

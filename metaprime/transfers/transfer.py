@@ -24,7 +24,7 @@ from metaprime.tasks.task import Task
 from metaprime.transfers.finetune import check_shares
 from metaprime.transfers.rates import check_rates, choose_rates
 from metaprime.transfers.record import RECORD, Cell, facts_of, finish, is_done, known_rates, label
-from metaprime.transfers.stacked import Tuning, groups_of, tune
+from metaprime.transfers.stacked import KShotRun, groups_of, tune
 from metaprime.transfers.start import Bench, Source, check_start, make_bench, method_config, open_source, tuning
 from metaprime.types import MetaprimeError
 
@@ -113,7 +113,7 @@ def _share(
     tasks: dict[str, Task],
     rows: dict[str, Rows],
     accelerator: Accelerator,
-) -> Iterator[tuple[Bench, dict[Cell, Tuning]]]:
+) -> Iterator[tuple[Bench, dict[Cell, KShotRun]]]:
     """This process's groups among those in which something is `left` to do, dealt one by one, with the bench for each."""
     bench: Bench | None = None
     dealt = 0
@@ -140,7 +140,7 @@ def _by_method(cells: Sequence[Cell]) -> dict[tuple[str, int], list[Cell]]:
 
 def _groups(
     config: Config, cells: Sequence[Cell], bench: Bench, source: Source, task: Task, rows: Rows
-) -> list[dict[Cell, Tuning]]:
+) -> list[dict[Cell, KShotRun]]:
     """The cells of one method and K with their fine-tunings, those together that are trained in one pass. Which are done, or
     whose they are, plays no part: a cell has the same neighbours, and so the same last bits, in a run that was gone on with or is
     shared by processes.

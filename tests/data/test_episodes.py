@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from metaprime.data.episodes import Episodes, EpisodeShape, sample
+from metaprime.data.episodes import EpisodeSampler, EpisodeShape, sample
 from metaprime.data.rows import Row, Sentence, Window, collate
-from metaprime.types import IGNORE, Batch, MetaBatch, MetaprimeError
+from metaprime.types import IGNORE, Batch, Episodes, MetaprimeError
 
 SHAPE = EpisodeShape(episodes=4, support=2, steps=3, query=4, tau=0.0)
 PARTS = [*(slice(first, first + 2) for first in (0, 2, 4)), slice(6, 10)]
@@ -44,7 +44,7 @@ def padded(rows: list[Row] | tuple[Row, ...]) -> Batch:
     return collate(list(rows), 0)
 
 
-def whole(episodes: Episodes, step: int) -> MetaBatch:
+def whole(episodes: EpisodeSampler, step: int) -> Episodes:
     return episodes.meta_batch(step, range(episodes.shape.episodes), padded)
 
 
@@ -53,14 +53,14 @@ def numbers(batch: Batch) -> list[list[int]]:
     return [[int(ids[0]) for ids in episode] for episode in batch["input_ids"]]
 
 
-def same(one: MetaBatch, other: MetaBatch) -> bool:
+def same(one: Episodes, other: Episodes) -> bool:
     batches = zip((*one.support, one.query), (*other.support, other.query), strict=True)
     return one.languages == other.languages and all(torch.equal(a[k], b[k]) for a, b in batches for k in a)
 
 
 def test_the_same_address_gives_the_same_episode_whatever_was_drawn_before() -> None:
     made = pools(aa=20, bb=30, cc=15)
-    forward, backward = Episodes(made, SHAPE, 7), Episodes(made, SHAPE, 7)
+    forward, backward = EpisodeSampler(made, SHAPE, 7), EpisodeSampler(made, SHAPE, 7)
     ahead = [whole(forward, step) for step in range(6)]
     for step in reversed(range(6)):
         assert same(whole(backward, step), ahead[step])
@@ -69,25 +69,25 @@ def test_the_same_address_gives_the_same_episode_whatever_was_drawn_before() -> 
 
 def test_step_index_and_seed_each_make_another_episode() -> None:
     made = pools(aa=40)
-    episodes = Episodes(made, SHAPE, 7)
+    episodes = EpisodeSampler(made, SHAPE, 7)
     drawn = {
         address: tuple(first_id(r) for r in episodes.draw(*address)[1])
         for address in [(step, index) for step in range(5) for index in range(5)]
     }
     assert len(set(drawn.values())) == len(drawn)
-    assert Episodes(made, SHAPE, 8).draw(0, 0) != episodes.draw(0, 0)
+    assert EpisodeSampler(made, SHAPE, 8).draw(0, 0) != episodes.draw(0, 0)
 
 
 def test_the_order_of_languages_in_the_config_does_not_matter() -> None:
     made = pools(aa=20, bb=30, cc=15)
     turned = dict(reversed(made.items()))
     for step in range(8):
-        assert same(whole(Episodes(made, SHAPE, 0), step), whole(Episodes(turned, SHAPE, 0), step))
+        assert same(whole(EpisodeSampler(made, SHAPE, 0), step), whole(EpisodeSampler(turned, SHAPE, 0), step))
 
 
 @pytest.mark.parametrize("indices", [(0,), (3,), (0, 2), (1, 3), (2, 0)])
 def test_a_process_that_holds_a_slice_sees_the_same_episodes(indices: tuple[int, ...]) -> None:
-    episodes = Episodes(pools(aa=20, bb=30), SHAPE, 3)
+    episodes = EpisodeSampler(pools(aa=20, bb=30), SHAPE, 3)
     for step in range(5):
         everything, mine = whole(episodes, step), episodes.meta_batch(step, indices, padded)
         assert mine.indices == indices
@@ -103,7 +103,7 @@ def test_a_process_that_holds_a_slice_sees_the_same_episodes(indices: tuple[int,
 
 
 def test_shapes_and_no_sentence_twice() -> None:
-    episodes = Episodes(pools(aa=10), SHAPE, 0)  # exactly as many as one episode takes
+    episodes = EpisodeSampler(pools(aa=10), SHAPE, 0)  # exactly as many as one episode takes
     for step in range(10):
         batch = whole(episodes, step)
         assert len(batch.support) == 3
@@ -117,7 +117,7 @@ def test_shapes_and_no_sentence_twice() -> None:
 def test_the_same_support_at_every_step() -> None:
     shape = replace(SHAPE, same=True)
     assert shape.sentences == 6
-    batch = whole(Episodes(pools(aa=6), shape, 0), 3)
+    batch = whole(EpisodeSampler(pools(aa=6), shape, 0), 3)
     first, *others = batch.support
     assert len(others) == 2
     assert all(torch.equal(tensors[name], first[name]) for tensors in others for name in first)
@@ -126,11 +126,11 @@ def test_the_same_support_at_every_step() -> None:
     with pytest.raises(
         MetaprimeError, match=r"one episode takes 6 \(support 2 x 1 \(inner.support: same\) \+ query 4\)"
     ):
-        Episodes(pools(aa=5), shape, 0)
+        EpisodeSampler(pools(aa=5), shape, 0)
 
 
 def test_padded_to_the_longest_of_each_batch_and_no_further() -> None:
-    episodes = Episodes(pools(aa=30, bb=30), SHAPE, 1)
+    episodes = EpisodeSampler(pools(aa=30, bb=30), SHAPE, 1)
     lengths = set()
     for step in range(10):
         batch = whole(episodes, step)
@@ -144,7 +144,7 @@ def test_padded_to_the_longest_of_each_batch_and_no_further() -> None:
 
 
 def test_support_sentences_share_an_inner_step_by_length_in_an_order_the_episodes_share() -> None:
-    episodes = Episodes(pools(aa=30, bb=30), SHAPE, 1)
+    episodes = EpisodeSampler(pools(aa=30, bb=30), SHAPE, 1)
     orders = set()
     for step in range(10):
         drawn = [episodes.draw(step, index)[1] for index in range(4)]
@@ -158,7 +158,7 @@ def test_support_sentences_share_an_inner_step_by_length_in_an_order_the_episode
 def test_a_length_band_keeps_the_distribution_of_sentences_and_puts_like_by_like() -> None:
     """Over many meta-steps every sentence comes as often; within one their lengths are neighbours."""
     shape = replace(SHAPE, bands=2)
-    banded, free = (Episodes(pools(aa=40, bb=40), own, 1) for own in (shape, SHAPE))
+    banded, free = (EpisodeSampler(pools(aa=40, bb=40), own, 1) for own in (shape, SHAPE))
     counts: Counter[int] = Counter()
     spreads: dict[str, list[int]] = {"banded": [], "free": []}
     for step in range(400):
@@ -176,7 +176,7 @@ def test_a_length_band_keeps_the_distribution_of_sentences_and_puts_like_by_like
 
 def test_a_band_that_is_too_small_names_the_language() -> None:
     with pytest.raises(MetaprimeError, match=r"'aa' has 9 different sentences in the smallest of 2 .*length_bands"):
-        Episodes(pools(aa=19, bb=60), replace(SHAPE, bands=2), 1)
+        EpisodeSampler(pools(aa=19, bb=60), replace(SHAPE, bands=2), 1)
 
 
 def _fits(lengths_TNB: np.ndarray, order: tuple[int, ...]) -> bool:
@@ -190,7 +190,7 @@ def test_long_sentences_are_drawn_whole_and_neighbours_filled_up() -> None:
     rows = [
         replace(short, windows=(*short.windows, *more[: number % 3])) for number, short in enumerate(pool("aa", 30))
     ]  # one to three windows each, of which the first is not always the longest
-    episodes = Episodes({"aa": rows}, SHAPE, 2)
+    episodes = EpisodeSampler({"aa": rows}, SHAPE, 2)
     filled = 0
     for step in range(5):
         batch = whole(episodes, step)
@@ -219,7 +219,7 @@ def test_equal_texts_never_stand_on_both_sides() -> None:
     rows = [
         row(write(f"word no{chr(97 + n)}"), 1000 + 10 * n + k) for n in range(10) for k, write in enumerate(spellings)
     ]
-    episodes = Episodes({"aa": rows}, SHAPE, 0)
+    episodes = EpisodeSampler({"aa": rows}, SHAPE, 0)
     served = Counter()
     for step in range(40):
         _, drawn = episodes.draw(step, 0)
@@ -232,7 +232,7 @@ def test_equal_texts_never_stand_on_both_sides() -> None:
 def test_duplicates_do_not_count_as_sentences() -> None:
     rows = [row(f"word {n // 2}", 1000 + n) for n in range(18)]  # nine different ones
     with pytest.raises(MetaprimeError, match="'aa' has 9 different sentences, one episode takes 10"):
-        Episodes({"aa": rows}, SHAPE, 0)
+        EpisodeSampler({"aa": rows}, SHAPE, 0)
 
 
 SIZES = {"aa": 20, "bb": 40, "cc": 140}
@@ -240,7 +240,7 @@ SIZES = {"aa": 20, "bb": 40, "cc": 140}
 
 def chi_square(tau: float, expected: dict[str, float]) -> float:
     shape = EpisodeShape(episodes=4, support=2, steps=3, query=4, tau=tau)
-    episodes = Episodes(pools(**SIZES), shape, 0)
+    episodes = EpisodeSampler(pools(**SIZES), shape, 0)
     counts = Counter(language for step in range(750) for language in episodes.languages_of(step))
     total = sum(expected.values())
     return float(np.sum([(counts[name] - 3000 * p / total) ** 2 / (3000 * p / total) for name, p in expected.items()]))
@@ -261,7 +261,7 @@ def test_languages_are_drawn_by_size_to_the_tau(tau: float, expected: dict[str, 
 
 def test_too_few_sentences_names_language_and_numbers() -> None:
     with pytest.raises(MetaprimeError) as error:
-        Episodes(pools(aa=20, bb=9), SHAPE, 0)
+        EpisodeSampler(pools(aa=20, bb=9), SHAPE, 0)
     message = str(error.value)
     for part in ("'bb'", "9 different sentences", "takes 10", "support 2 x inner.steps 3 + query 4", "episodes.query"):
         assert part in message
@@ -269,7 +269,7 @@ def test_too_few_sentences_names_language_and_numbers() -> None:
 
 def test_no_language_is_refused() -> None:
     with pytest.raises(MetaprimeError, match=r"data\.languages is empty"):
-        Episodes({}, SHAPE, 0)
+        EpisodeSampler({}, SHAPE, 0)
 
 
 def test_a_k_shot_sample_nests_and_is_a_function_of_seed_and_language() -> None:
@@ -289,13 +289,13 @@ def test_more_shots_than_sentences_is_refused() -> None:
 
 
 def test_lengths_are_those_of_the_tensors() -> None:
-    episodes = Episodes(pools(qaa=40, qab=40), SHAPE, 0)
+    episodes = EpisodeSampler(pools(qaa=40, qab=40), SHAPE, 0)
     batch = whole(episodes, 3)
     for tensors, lengths in zip((*batch.support, batch.query), batch.lengths, strict=True):
         assert tensors["attention_mask"].sum(-1).amax(-1).tolist() == list(lengths)
 
 
 def test_one_support_batch_for_every_step_has_its_lengths_for_every_step() -> None:
-    batch = whole(Episodes(pools(qaa=40), replace(SHAPE, same=True), 0), 0)
+    batch = whole(EpisodeSampler(pools(qaa=40), replace(SHAPE, same=True), 0), 0)
     assert len(batch.lengths) == SHAPE.steps + 1
     assert len(set(batch.lengths[:-1])) == 1

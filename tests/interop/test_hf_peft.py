@@ -20,7 +20,7 @@ from metaprime.data.readers import synthetic
 from metaprime.data.subwords import Subwords
 from metaprime.interop.hf_peft import PLANS, save_as_peft
 from metaprime.models.encoder import Encoder, load_encoder
-from metaprime.models.task_model import PrimableModel, partition
+from metaprime.models.task_model import TaskModel, partition
 from metaprime.peft import METHODS, MethodConfig
 from metaprime.rng import torch_stream
 from metaprime.tasks.tagging.labels import LabelSet
@@ -36,7 +36,7 @@ INPUTS = {"input_ids": IDS, "attention_mask": (torch.arange(9) < torch.tensor([[
 EVERY_SITE = ("query", "key", "value", "attention_out", "ffn_in", "ffn_out")
 
 
-def made(folder: Path, method: MethodConfig) -> tuple[Encoder, tuple[str, ...], PrimableModel, Params]:
+def made(folder: Path, method: MethodConfig) -> tuple[Encoder, tuple[str, ...], TaskModel, Params]:
     """An encoder, the tags, a model of both with the method in it, and values for adapter and head, none of them zero."""
     encoder = load_encoder(str(folder))
     task = tagging(LabelSet(("PER", "ORG", "LOC")), Subwords(encoder.tokenizer), Lengths(64))
@@ -47,7 +47,7 @@ def made(folder: Path, method: MethodConfig) -> tuple[Encoder, tuple[str, ...], 
     return encoder, task.labels, model, values
 
 
-def logits(model: PrimableModel, values: Params) -> torch.Tensor:
+def logits(model: TaskModel, values: Params) -> torch.Tensor:
     with torch.no_grad():
         found: torch.Tensor = functional_call(model, values, tuple(INPUTS.values()))
     return found[INPUTS["attention_mask"].bool()]

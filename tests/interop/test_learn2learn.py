@@ -17,21 +17,21 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metaprime.build.model import build_model
-from metaprime.data.episodes import Episodes, EpisodeShape
+from metaprime.data.episodes import EpisodeSampler, EpisodeShape
 from metaprime.data.readers import synthetic
 from metaprime.data.subwords import Subwords
 from metaprime.interop import learn2learn
 from metaprime.meta import LEARNERS, Settings
 from metaprime.meta.maml import episode_gradients
 from metaprime.models.encoder import load_encoder
-from metaprime.models.task_model import PrimableModel, functional_loss, partition
+from metaprime.models.task_model import TaskModel, functional_loss, partition
 from metaprime.peft import METHODS
 from metaprime.priming.starts import starting_values
 from metaprime.rng import torch_stream
 from metaprime.tasks.tagging.labels import LabelSet
 from metaprime.tasks.tagging.task import tagging
 from metaprime.tasks.tagging.windows import Lengths
-from metaprime.types import Loss, MetaBatch, MetaprimeError, Params
+from metaprime.types import Episodes, Loss, MetaprimeError, Params
 
 T = 2
 SETTINGS = Settings(inner_lr=0.1, outer=("backbone", "adapter", "head"))
@@ -46,17 +46,17 @@ def package() -> None:
         pytest.skip("learn2learn is not installed (`make learn2learn` installs it)")
 
 
-def parts(folder: Path, method: str, attention: str) -> tuple[PrimableModel, Loss, MetaBatch]:
+def parts(folder: Path, method: str, attention: str) -> tuple[TaskModel, Loss, Episodes]:
     encoder = load_encoder(str(folder), attention)
     task = tagging(LabelSet(("PER", "ORG", "LOC")), Subwords(encoder.tokenizer), Lengths(64))
     pools = {name: task.encode(synthetic.read("", name, "train")[:30]) for name in ("qaa", "qaf")}
     model = build_model(encoder, task, METHODS[method].config(), pools["qaa"])
     shape = EpisodeShape(episodes=T, support=2, steps=3, query=3, tau=0)
-    batch = Episodes(pools, shape, seed=1).meta_batch(0, range(T), task.collate)
+    batch = EpisodeSampler(pools, shape, seed=1).meta_batch(0, range(T), task.collate)
     return model, functional_loss(model, task.measure), batch
 
 
-def random_start(model: PrimableModel) -> Params:
+def random_start(model: TaskModel) -> Params:
     rules = {"adapter": "reset", "head": "reset"}
     values = starting_values(model, partition(model), rules, seed=0, step=0, indices=range(T))
     draw = torch_stream(0, "start")
@@ -118,7 +118,7 @@ def test_the_learners_and_the_orders_are_not_the_same(toy_bert: Path) -> None:
 def test_a_slice_of_the_meta_batch_lands_at_its_places(toy_bert: Path) -> None:
     model, loss, batch = parts(toy_bert, "lora", "eager")
     theta = partition(model, unused=("pooler.",)).backbone
-    second = MetaBatch(
+    second = Episodes(
         languages=batch.languages[1:],
         indices=(1,),
         total=T,

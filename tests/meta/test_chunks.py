@@ -13,13 +13,13 @@ import torch
 from metaprime.meta import Settings
 from metaprime.meta.chunks import PASS, parts
 from metaprime.rng import stream
-from metaprime.types import IGNORE, NOISE, Batch, MetaBatch
+from metaprime.types import IGNORE, NOISE, Batch, Episodes
 
 SENTENCES, SETTINGS = (3, 3, 5), Settings(inner_lr=0.1)
 """Of both support batches and of the query."""
 
 
-def made(lengths: list[tuple[int, ...]]) -> MetaBatch:
+def made(lengths: list[tuple[int, ...]]) -> Episodes:
     """Episodes of two support batches and a query, whose longest sentences are of these lengths."""
     columns = tuple(zip(*lengths, strict=True))
 
@@ -32,7 +32,7 @@ def made(lengths: list[tuple[int, ...]]) -> MetaBatch:
 
     count = len(lengths)
     *support, query = (batch(*each) for each in zip(columns, SENTENCES, strict=True))
-    return MetaBatch(("qaa",) * count, tuple(range(count)), count, tuple(support), query, columns)
+    return Episodes(("qaa",) * count, tuple(range(count)), count, tuple(support), query, columns)
 
 
 def passes(lengths: list[tuple[int, ...]], part: list[int]) -> list[int]:

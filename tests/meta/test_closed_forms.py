@@ -12,7 +12,7 @@ import torch
 
 from metaprime.meta import LEARNERS, Settings
 from metaprime.meta.learner import GROUPS
-from metaprime.types import Batch, MetaBatch, Params
+from metaprime.types import Batch, Episodes, Params
 
 T, D, STEPS = 3, 4, 3
 
@@ -39,14 +39,14 @@ def start() -> Params:
 
 
 @pytest.fixture
-def batch() -> MetaBatch:
+def batch() -> Episodes:
     """Every step of an episode has the same centre."""
     centre = {"centre": draw(T, 3 * D, seed=4), "labels": torch.zeros(T, 1, 1, dtype=torch.int64)}
-    return MetaBatch(("qaa",) * T, tuple(range(T)), T, (centre,) * STEPS, centre)
+    return Episodes(("qaa",) * T, tuple(range(T)), T, (centre,) * STEPS, centre)
 
 
 @pytest.mark.parametrize("batched", [True, False])
-def test_reptile_goes_the_contracted_way(theta: Params, start: Params, batch: MetaBatch, batched: bool) -> None:
+def test_reptile_goes_the_contracted_way(theta: Params, start: Params, batch: Episodes, batched: bool) -> None:
     alpha = 0.3
     settings = Settings(inner_lr=alpha, inner=GROUPS, outer=GROUPS, carry=True, batched=batched)
     found = LEARNERS["reptile"].step(loss, theta, start, batch, settings)
@@ -64,7 +64,7 @@ def test_reptile_goes_the_contracted_way(theta: Params, start: Params, batch: Me
 
 @pytest.mark.parametrize("batched", [True, False])
 def test_the_gradient_of_a_rate_is_that_of_a_product(
-    theta: Params, start: Params, batch: MetaBatch, batched: bool
+    theta: Params, start: Params, batch: Episodes, batched: bool
 ) -> None:
     """Q = sum over tensors of prod_s (1 - a_s)^2 |x - c|^2 / 2, and theta's own distance, which no rate moves."""
     names = ("adapter.x", "head.x")

@@ -18,7 +18,7 @@ from metaprime.models.task_model import functional_loss
 from metaprime.priming.prime import prime
 from metaprime.priming.setup import assemble
 from metaprime.priming.starts import rules_of, starting_values
-from metaprime.priming.step import meta_batch, worked_on
+from metaprime.priming.step import meta_batch, subwords_processed
 from metaprime.types import MetaprimeError
 
 MakeConfig = Callable[..., Config]
@@ -76,9 +76,9 @@ def test_what_is_compiled_works_on_all_that_is_stacked(tiny: MakeConfig, tmp_pat
     run = assemble(tiny(tmp_path / "run", "inner.compile=true", "episodes.per_step=4"), Accelerator())
     batch = meta_batch(run, 0)
     stacked = sum(tensors["labels"].numel() for tensors in (*batch.support, batch.query))
-    assert worked_on(run, batch) == stacked
+    assert subwords_processed(run, batch) == stacked
     plain = assemble(tiny(tmp_path / "plain", "inner.batched=false", "episodes.per_step=4"), Accelerator())
-    assert worked_on(plain, meta_batch(plain, 0)) < stacked
+    assert subwords_processed(plain, meta_batch(plain, 0)) < stacked
 
 
 def test_what_cannot_be_compiled_says_so(tiny: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ from torch import nn
 from torch.func import functional_call
 
 from metaprime.meta import LEARNERS, Settings
-from metaprime.meta.learner import Outcome, grouped, plus
-from metaprime.types import Batch, MetaBatch, Params
+from metaprime.meta.learner import Outcome, in_groups, plus
+from metaprime.types import Batch, Episodes, Params
 
 T, TAGS, WORDS = 4, 3, 12
 
@@ -55,7 +55,7 @@ def test_twenty_outer_steps_lower_the_query_loss(name: str, second_order: bool) 
     outer = tuple({*learner.outer, "head"})
     settings = Settings(inner_lr=0.5, inner=learner.inner, second_order=second_order, outer=outer)
     optimizer = torch.optim.SGD(model.parameters(), lr=2.0)
-    batches = MetaBatch(("qaa",) * T, tuple(range(T)), T, (batch(3, 1), batch(3, 2)), batch(6, 3))
+    batches = Episodes(("qaa",) * T, tuple(range(T)), T, (batch(3, 1), batch(3, 2)), batch(6, 3))
     curve = []
     for _ in range(21):
         start = {path: value.detach().expand(T, *value.shape) for path, value in fast.items()}
@@ -78,9 +78,9 @@ def test_a_learner_says_what_it_does() -> None:
 
 def test_names_are_grouped_by_their_first_part() -> None:
     names = ["backbone.a", "backbone.head.b", "adapter.0.a", "head.weight", "headless.x"]
-    assert grouped(names, ("head",)) == ["head.weight"]
-    assert grouped(names, ("adapter", "backbone")) == ["backbone.a", "backbone.head.b", "adapter.0.a"]
-    assert grouped(names, ()) == []
+    assert in_groups(names, ("head",)) == ["head.weight"]
+    assert in_groups(names, ("adapter", "backbone")) == ["backbone.a", "backbone.head.b", "adapter.0.a"]
+    assert in_groups(names, ()) == []
 
 
 def test_sums_are_by_name_and_leave_tensors_alone() -> None:

@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from metaprime.meta import LEARNERS, Outcome, Settings
 from metaprime.meta.learner import GROUPS
-from metaprime.types import IGNORE, Batch, Loss, MetaBatch, Params
+from metaprime.types import IGNORE, Batch, Episodes, Loss, Params
 
 T, STEPS, INNER_LR = 3, 3, 0.4
 ADAPTING = {name: learner for name, learner in LEARNERS.items() if learner.adapts}
@@ -68,7 +68,7 @@ def starts(toy: Toy) -> Params:
     return {name: p.detach() + 0.3 * draw(T, *p.shape, seed=50 + place) for place, (name, p) in enumerate(own)}
 
 
-def episodes() -> MetaBatch:
+def episodes() -> Episodes:
     """Support of five windows of three positions, a third of them without a label; query of four."""
 
     def batch(seed: int, windows: int) -> Batch:
@@ -78,7 +78,7 @@ def episodes() -> MetaBatch:
             "labels": labels.masked_fill(draw(T, windows, 3, seed=seed + 2) > 0.5, IGNORE),
         }
 
-    return MetaBatch(
+    return Episodes(
         ("qaa",) * T, tuple(range(T)), T, tuple(batch(100 + 10 * s, 5) for s in range(STEPS)), batch(900, 4)
     )
 
@@ -94,7 +94,7 @@ def settings_of(name: str, **changes: object) -> Settings:
 
 def by_optimizer(
     toy: Toy,
-    batch: MetaBatch,
+    batch: Episodes,
     groups: tuple[str, ...],
     make: Callable[[list[nn.Parameter]], torch.optim.Optimizer] = lambda p: torch.optim.SGD(p, lr=INNER_LR),
     clip: float | None = None,
@@ -118,7 +118,7 @@ def by_optimizer(
     return models
 
 
-def reference(toy: Toy, models: list[Toy], batch: MetaBatch) -> Params:
+def reference(toy: Toy, models: list[Toy], batch: Episodes) -> Params:
     """Gradient of the mean query loss at the adapted copies, by name."""
     for model in models:
         model.zero_grad()
@@ -259,7 +259,7 @@ def test_multitask_peft_trains_adapter_and_head_and_leaves_theta(toy: Toy, loss:
     assert_close(found.gradients, {key: expected[key] for key in starts(toy)})
 
 
-def with_ids(batch: MetaBatch) -> MetaBatch:
+def with_ids(batch: Episodes) -> Episodes:
     """The toy's inputs where the pooling of batches looks for tokens: the number of a position in a table of inputs."""
     parts = [*batch.support, batch.query]
     table = torch.cat([part["x"].reshape(-1, 2) for part in parts])

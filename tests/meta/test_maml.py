@@ -14,7 +14,7 @@ from torch.func import functional_call
 from metaprime.meta.chunks import parts as parts_of
 from metaprime.meta.learner import Outcome, Settings
 from metaprime.meta.maml import episode_gradients
-from metaprime.types import Batch, Loss, MetaBatch, MetaprimeError, Params
+from metaprime.types import Batch, Episodes, Loss, MetaprimeError, Params
 
 T, STEPS, INNER_LR = 3, 3, 0.5
 GROUPS = ("backbone", "adapter", "head")
@@ -71,7 +71,7 @@ def starts(toy: Toy) -> Params:
     return {name: p.detach() + draw(T, *p.shape, seed=50 + place) for place, (name, p) in enumerate(own)}
 
 
-def episodes(count: int = T, steps: int = STEPS) -> MetaBatch:
+def episodes(count: int = T, steps: int = STEPS) -> Episodes:
     def batch(seed: int, sentences: int) -> Batch:
         return {
             "x": draw(count, sentences, 2, seed=seed),
@@ -79,14 +79,14 @@ def episodes(count: int = T, steps: int = STEPS) -> MetaBatch:
         }
 
     support = tuple(batch(100 + 10 * step, 4) for step in range(steps))
-    return MetaBatch(("qaa",) * count, tuple(range(count)), count, support, batch(900, 6))
+    return Episodes(("qaa",) * count, tuple(range(count)), count, support, batch(900, 6))
 
 
 def one(values: Params, place: int) -> Params:
     return {name: value[place] for name, value in values.items()}
 
 
-def by_sgd(toy: Toy, start: Params, batch: MetaBatch) -> tuple[list[Toy], list[torch.Tensor]]:
+def by_sgd(toy: Toy, start: Params, batch: Episodes) -> tuple[list[Toy], list[torch.Tensor]]:
     """The reference: a copy of the model per episode, moved by `torch.optim.SGD`; and the query losses there."""
     models, losses = [], []
     for place in range(len(batch.indices)):
@@ -126,7 +126,7 @@ def test_first_order_is_deepcopy_and_sgd(toy: Toy, loss: Loss, batched: bool) ->
     assert_equal(found, expected)
 
 
-def support_curve(toy: Toy, start: Params, batch: MetaBatch, place: int) -> torch.Tensor:
+def support_curve(toy: Toy, start: Params, batch: Episodes, place: int) -> torch.Tensor:
     """Support loss of the first and of the last inner step, each at the values before the step."""
     before_last = replace(batch, support=batch.support[:-1])
     first = by_sgd(toy, start, replace(batch, support=()))[0][place].measure(one(batch.support[0], place))
@@ -190,7 +190,7 @@ def test_parts_add_up_to_the_whole(toy: Toy, loss: Loss, batched: bool, parts: t
     found = []
     for indices in parts:
         held = list(indices)
-        slice_of_it = MetaBatch(
+        slice_of_it = Episodes(
             languages=("qaa",) * len(held),
             indices=indices,
             total=T,

@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from metaprime.meta import multitask
 from metaprime.meta.learner import Settings
-from metaprime.types import IGNORE, Batch, Loss, MetaBatch, Params
+from metaprime.types import IGNORE, Batch, Episodes, Loss, Params
 
 T, WORDS, TAGS = 2, 9, 3
 SETTINGS = Settings(inner_lr=0.1, outer=("backbone", "head"))
@@ -58,8 +58,8 @@ def batch(sentences: int, length: int, seed: int, padded: int = 0) -> Batch:
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
-def meta_batch() -> MetaBatch:
-    return MetaBatch(("qaa", "qab"), (0, 1), T, (batch(2, 5, 1), batch(2, 8, 2, padded=3)), batch(3, 6, 3, padded=1))
+def meta_batch() -> Episodes:
+    return Episodes(("qaa", "qab"), (0, 1), T, (batch(2, 5, 1), batch(2, 8, 2, padded=3)), batch(3, 6, 3, padded=1))
 
 
 def parameters(model: Tagger) -> tuple[Params, Params]:
@@ -95,7 +95,7 @@ def test_wider_padding_changes_nothing(model: Tagger, loss: Loss) -> None:
     batches = meta_batch()
     fill = {"input_ids": 0, "attention_mask": 0, "labels": IGNORE}
     wider = {name: F.pad(tensor, (0, 7), value=fill[name]) for name, tensor in batches.query.items()}
-    padded = MetaBatch(batches.languages, batches.indices, T, batches.support, wider)
+    padded = Episodes(batches.languages, batches.indices, T, batches.support, wider)
     narrow = multitask.step(loss, *parameters(model), batches, SETTINGS)
     wide = multitask.step(loss, *parameters(model), padded, SETTINGS)
     torch.testing.assert_close(wide.gradients, narrow.gradients, rtol=0, atol=1e-14)

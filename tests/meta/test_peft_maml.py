@@ -13,12 +13,12 @@ import torch
 from transformers.models.modernbert import modeling_modernbert
 
 from metaprime.build.model import build_model
-from metaprime.data.episodes import Episodes, EpisodeShape
+from metaprime.data.episodes import EpisodeSampler, EpisodeShape
 from metaprime.data.readers import synthetic
 from metaprime.data.subwords import Subwords
 from metaprime.meta import LEARNERS, Settings
 from metaprime.models.encoder import load_encoder
-from metaprime.models.task_model import PrimableModel, functional_loss, partition
+from metaprime.models.task_model import TaskModel, functional_loss, partition
 from metaprime.peft import METHODS
 from metaprime.priming.starts import starting_values
 from metaprime.rng import torch_stream
@@ -26,7 +26,7 @@ from metaprime.tasks.tagging.labels import LabelSet
 from metaprime.tasks.tagging.task import tagging
 from metaprime.tasks.tagging.windows import Lengths
 from metaprime.tasks.task import Task
-from metaprime.types import Batch, Loss, MetaBatch, MetaprimeError, Params, movable
+from metaprime.types import Batch, Episodes, Loss, MetaprimeError, Params, trainable
 
 ARCHITECTURES = ("bert", "roberta", "xlm-roberta")
 ADAPTING = [name for name, method in METHODS.items() if not method.moves_backbone]
@@ -36,20 +36,20 @@ SETTINGS = Settings(inner_lr=INNER_LR, outer=("backbone", "adapter", "head"), ca
 
 WAYS = ({}, {"together": True}, {"batched": False})
 
-Builder = Callable[..., tuple[PrimableModel, Task, MetaBatch]]
+Builder = Callable[..., tuple[TaskModel, Task, Episodes]]
 
 
 @pytest.fixture(scope="module")
 def build(toy_encoder: Callable[[str], Path]) -> Builder:
     """A model as the loops make it, its task, and a meta-batch of T episodes with two inner steps."""
 
-    def build(architecture: str, method: str, attention: str = "sdpa") -> tuple[PrimableModel, Task, MetaBatch]:
+    def build(architecture: str, method: str, attention: str = "sdpa") -> tuple[TaskModel, Task, Episodes]:
         encoder = load_encoder(str(toy_encoder(architecture)), attention)
         task = tagging(LabelSet(("PER", "ORG", "LOC")), Subwords(encoder.tokenizer), Lengths(64))
         pools = {name: task.encode(synthetic.read("", name, "train")[:30]) for name in ("qaa", "qaf")}
         model = build_model(encoder, task, METHODS[method].config(), pools["qaa"])
         shape = EpisodeShape(episodes=T, support=2, steps=2, query=3, tau=0)
-        batch = Episodes(pools, shape, seed=1).meta_batch(0, range(T), task.collate)
+        batch = EpisodeSampler(pools, shape, seed=1).meta_batch(0, range(T), task.collate)
         lengths = {
             int(n) for tensors in (*batch.support, batch.query) for n in tensors["attention_mask"].sum(-1).flatten()
         }
@@ -59,16 +59,16 @@ def build(toy_encoder: Callable[[str], Path]) -> Builder:
     return build
 
 
-def random_start(model: PrimableModel) -> Params:
+def random_start(model: TaskModel) -> Params:
     """Phi and head of T episodes, each its own and none at a special point such as zero."""
     values = starting_values(model, partition(model), RESET, seed=0, step=0, indices=range(T))
     draw = torch_stream(0, "start")
     own = next(model.parameters()).dtype
-    moved = movable(values).items()
+    moved = trainable(values).items()
     return {**values, **{k: (v + 0.2 * torch.randn(v.shape, generator=draw)).to(own) for k, v in moved}}
 
 
-def run(model: PrimableModel, task: Task, batch: MetaBatch, settings: Settings, loss: Loss | None = None):
+def run(model: TaskModel, task: Task, batch: Episodes, settings: Settings, loss: Loss | None = None):
     state = partition(model, unused=("pooler.",))
     step = LEARNERS["peft_maml"].step
     return step(loss or functional_loss(model, task.measure), state.backbone, random_start(model), batch, settings)
@@ -112,10 +112,10 @@ def test_first_order_is_sgd_on_a_model_of_its_own(build: Builder, architecture: 
         if "together" in way and not model.per_episode:
             continue
         found = run(model, task, batch, replace(SETTINGS, **way))
-        assert set(found.gradients) == {*theta, *movable(start)}
+        assert set(found.gradients) == {*theta, *trainable(start)}
         for name, gradient in found.gradients.items():
             torch.testing.assert_close(gradient, expected[name], rtol=0, atol=1e-10)
-        for name in movable(start):
+        for name in trainable(start):
             torch.testing.assert_close(found.last_fast[name], adapted[-1][name], rtol=0, atol=1e-10)
             mean = torch.stack([one[name] for one in adapted]).mean(0)
             torch.testing.assert_close(found.mean_fast[name], mean, rtol=0, atol=1e-10)

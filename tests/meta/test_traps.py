@@ -19,7 +19,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from metaprime.build.model import build_model
 from metaprime.config.loading import load_config
 from metaprime.config.sections import Config
-from metaprime.data.episodes import Episodes, EpisodeShape
+from metaprime.data.episodes import EpisodeSampler, EpisodeShape
 from metaprime.data.readers import synthetic
 from metaprime.data.subwords import Subwords
 from metaprime.interop import learn2learn
@@ -27,7 +27,7 @@ from metaprime.meta import LEARNERS, Settings
 from metaprime.meta.learner import GROUPS
 from metaprime.meta.maml import adapt
 from metaprime.models.encoder import load_encoder
-from metaprime.models.task_model import PrimableModel, functional_loss, partition
+from metaprime.models.task_model import TaskModel, functional_loss, partition
 from metaprime.peft import METHODS
 from metaprime.priming.batching import SILENTLY_WRONG
 from metaprime.priming.prime import prime
@@ -37,7 +37,7 @@ from metaprime.rng import torch_stream
 from metaprime.tasks.tagging.labels import LabelSet
 from metaprime.tasks.tagging.task import tagging
 from metaprime.tasks.tagging.windows import Lengths
-from metaprime.types import IGNORE, Batch, Loss, MetaBatch, MetaprimeError, Params
+from metaprime.types import IGNORE, Batch, Episodes, Loss, MetaprimeError, Params
 
 T = 2
 SETTINGS = Settings(inner_lr=0.5, second_order=True, outer=GROUPS)
@@ -57,7 +57,7 @@ TINY = (
     "transfer.test_sentences=8",
 )
 
-Bench = tuple[PrimableModel, Loss, Params, Params, MetaBatch]
+Bench = tuple[TaskModel, Loss, Params, Params, Episodes]
 
 
 def bench(folder: Path, attention: str = "eager") -> Bench:
@@ -67,7 +67,7 @@ def bench(folder: Path, attention: str = "eager") -> Bench:
     pools = {name: task.encode(synthetic.read("", name, "train")[:30]) for name in ("qaa", "qaf")}
     model = build_model(encoder, task, METHODS["pfeiffer"].config(), pools["qaa"]).double()
     shape = EpisodeShape(episodes=T, support=2, steps=3, query=3, tau=0)
-    batch = Episodes(pools, shape, seed=1).meta_batch(0, range(T), task.collate)
+    batch = EpisodeSampler(pools, shape, seed=1).meta_batch(0, range(T), task.collate)
     state = partition(model, encoder.layout.unused)
     drawn = starting_values(model, state, {"adapter": "reset", "head": "reset"}, 0, 0, range(T))
     draw = torch_stream(0, "start")
@@ -166,7 +166,7 @@ def test_a_checkpointed_encoder_is_refused(still: Path) -> None:
     checkpointed(model.backbone)
     for build in (
         lambda: functional_loss(model, F.cross_entropy),
-        lambda: PrimableModel(model.backbone, model.adapter, model.head),
+        lambda: TaskModel(model.backbone, model.adapter, model.head),
     ):
         with pytest.raises(
             MetaprimeError, match=r"BertModel has gradient checkpointing .* out of the encoder's config"
@@ -236,7 +236,7 @@ def test_nothing_is_dropped_while_priming(
     encoder = load_encoder(str(toy_bert)).module
     assert encoder.config.hidden_dropout_prob == encoder.config.attention_probs_dropout_prob == 0.1
     prime(tiny(toy_bert, tmp_path / "run", f"inner.batched={str(batched).lower()}"))
-    assert {"PrimableModel", "BertModel", "Dropout"} < set(modes)
+    assert {"TaskModel", "BertModel", "Dropout"} < set(modes)
     assert set.union(*modes.values()) == {False}
 
 
@@ -317,7 +317,7 @@ def test_their_adapt_moves_the_backbone(toy_bert: Path, their_maml: type[nn.Modu
 class _Tagger(nn.Module):
     """A model whose forward pass is its loss, so that their class can wrap it."""
 
-    def __init__(self, model: PrimableModel) -> None:
+    def __init__(self, model: TaskModel) -> None:
         super().__init__()
         self.model = model
 

@@ -17,7 +17,7 @@ from metaprime.data.readers import synthetic
 from metaprime.data.subwords import Subwords
 from metaprime.models import attention
 from metaprime.models.encoder import load_encoder
-from metaprime.models.task_model import PrimableModel, partition
+from metaprime.models.task_model import TaskModel, partition
 from metaprime.peft import METHODS
 from metaprime.rng import torch_stream
 from metaprime.tasks.tagging.labels import LabelSet
@@ -53,7 +53,7 @@ def test_ours_is_the_stock_attention(toy_bert: Path, padding: int) -> None:
     assert (hidden(ours[0], ids, everything)[:3] - one[:3]).abs().max() > 1e-2  # the mask does matter
 
 
-def injected(folder: Path, method: str, implementation: str) -> tuple[PrimableModel, Params]:
+def injected(folder: Path, method: str, implementation: str) -> tuple[TaskModel, Params]:
     """A model with the method's modules, and random phi and head."""
     encoder = load_encoder(str(folder), implementation)
     task = tagging(LabelSet(("PER", "ORG", "LOC")), Subwords(encoder.tokenizer), Lengths(64))

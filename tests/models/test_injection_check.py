@@ -13,9 +13,9 @@ from metaprime.build.model import build_model
 from metaprime.data.readers import synthetic
 from metaprime.data.subwords import Subwords
 from metaprime.models.encoder import load_encoder
-from metaprime.models.injection_check import check_injection, probe, takes_episodes
+from metaprime.models.injection_check import check_injection, probe, supports_one_pass
 from metaprime.models.sites import resolve
-from metaprime.models.task_model import PrimableModel
+from metaprime.models.task_model import TaskModel
 from metaprime.peft import METHODS
 from metaprime.peft.injection import add_to_output
 from metaprime.rng import torch_stream
@@ -134,9 +134,9 @@ def check(folder: Path, inject: Inject, identity: bool = True) -> None:
     module = load_encoder(str(folder)).module
     head = TagHead(HIDDEN, 3)
     batch = toy_batch()
-    bare = probe(PrimableModel(module, nn.ModuleDict(), head).eval(), batch)
+    bare = probe(TaskModel(module, nn.ModuleDict(), head).eval(), batch)
     adapter = inject(resolve(module, load_encoder(str(folder)).layout))
-    check_injection(PrimableModel(module, adapter, head).eval(), batch, bare, identity)
+    check_injection(TaskModel(module, adapter, head).eval(), batch, bare, identity)
 
 
 def toy_batch() -> Batch:
@@ -178,8 +178,8 @@ def test_a_broken_injection_is_caught(toy_bert: Path, inject: Inject, message: s
 def test_checking_leaves_no_trace(toy_bert: Path) -> None:
     module = load_encoder(str(toy_bert)).module
     head, batch = TagHead(HIDDEN, 3), toy_batch()
-    bare = probe(PrimableModel(module, nn.ModuleDict(), head).eval(), batch)
-    model = PrimableModel(module, sound(resolve(module, load_encoder(str(toy_bert)).layout)), head).eval()
+    bare = probe(TaskModel(module, nn.ModuleDict(), head).eval(), batch)
+    model = TaskModel(module, sound(resolve(module, load_encoder(str(toy_bert)).layout)), head).eval()
     hooks = [len(m._forward_hooks) for m in model.modules()]
     before = [parameter.detach().clone() for parameter in model.parameters()]
     check_injection(model, batch, bare, identity=True)
@@ -212,11 +212,11 @@ def test_whether_episodes_go_in_one_pass_is_found_out(
 ) -> None:
     encoder = load_encoder(str(toy_encoder(architecture)))
     sites = resolve(encoder.module, encoder.layout)
-    model = PrimableModel(encoder.module, METHODS[method].inject(sites, METHODS[method].config()), head(HIDDEN, 7))
+    model = TaskModel(encoder.module, METHODS[method].inject(sites, METHODS[method].config()), head(HIDDEN, 7))
     ids = torch.randint(5, 300, (5, 9), generator=torch_stream(0, "ids"))
     batch = {"input_ids": ids, "attention_mask": (torch.arange(9) < torch.tensor([[9], [5], [7], [9], [3]])).long()}
-    assert takes_episodes(model.eval(), batch) is taken
-    assert not takes_episodes(
+    assert supports_one_pass(model.eval(), batch) is taken
+    assert not supports_one_pass(
         model, {name: tensor[:1] for name, tensor in batch.items()}
     )  # cannot be told by one sentence
 

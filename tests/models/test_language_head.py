@@ -14,7 +14,7 @@ from transformers import AutoModelForMaskedLM
 from metaprime.models.encoder import load_encoder
 from metaprime.models.language_head import load_language_head
 from metaprime.models.sites import LAYOUTS
-from metaprime.models.task_model import PrimableModel, assign, initial_values, partition
+from metaprime.models.task_model import TaskModel, assign, initial_values, partition
 from metaprime.rng import torch_stream
 
 
@@ -23,7 +23,7 @@ def test_logits_are_the_language_models(toy_encoder: Callable[..., Path], archit
     folder = toy_encoder(architecture, speaks=True)
     encoder = load_encoder(str(folder), "eager")
     head = load_language_head(encoder, encoder.module.get_input_embeddings())
-    model = PrimableModel(encoder.module, nn.ModuleDict(), head).eval()
+    model = TaskModel(encoder.module, nn.ModuleDict(), head).eval()
     drawn = initial_values(model, "head", torch_stream(0, "any"))
     state = partition(model)
     assert set(drawn) == set(state.head)
@@ -42,7 +42,7 @@ def test_logits_are_the_language_models(toy_encoder: Callable[..., Path], archit
 def test_the_shared_embedding_moves_both_ends(toy_encoder: Callable[..., Path]) -> None:
     encoder = load_encoder(str(toy_encoder("bert", speaks=True)))
     embedding = encoder.module.get_input_embeddings()
-    model = PrimableModel(encoder.module, nn.ModuleDict(), load_language_head(encoder, embedding)).eval()
+    model = TaskModel(encoder.module, nn.ModuleDict(), load_language_head(encoder, embedding)).eval()
     state = partition(model)
     (name,) = (name for name, value in state.backbone.items() if value is embedding.weight)
     assert not any(value.shape == embedding.weight.shape for value in state.head.values())

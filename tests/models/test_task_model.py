@@ -12,28 +12,28 @@ from metaprime.build.model import build_model
 from metaprime.data.readers import synthetic
 from metaprime.data.subwords import Subwords
 from metaprime.models.encoder import load_encoder
-from metaprime.models.task_model import PrimableModel, assign, functional_loss, initial_values, partition
+from metaprime.models.task_model import TaskModel, assign, functional_loss, initial_values, partition
 from metaprime.peft import METHODS
 from metaprime.rng import torch_stream
 from metaprime.tasks.tagging.labels import LabelSet
 from metaprime.tasks.tagging.task import tagging
 from metaprime.tasks.tagging.windows import Lengths
-from metaprime.types import Batch, MetaprimeError, movable
+from metaprime.types import Batch, MetaprimeError, trainable
 
 
 @pytest.fixture(params=METHODS)
-def model(toy_bert: Path, request: pytest.FixtureRequest) -> PrimableModel:
+def model(toy_bert: Path, request: pytest.FixtureRequest) -> TaskModel:
     return build(toy_bert, request.param)[0]
 
 
-def build(folder: Path, method: str) -> tuple[PrimableModel, Batch]:
+def build(folder: Path, method: str) -> tuple[TaskModel, Batch]:
     encoder = load_encoder(str(folder))
     task = tagging(LabelSet(("PER", "ORG", "LOC")), Subwords(encoder.tokenizer), Lengths(64))
     rows = task.encode(synthetic.read("", "qaa", "train")[:4])
     return build_model(encoder, task, METHODS[method].config(), rows), task.collate(rows)
 
 
-def test_groups_are_disjoint_and_complete(model: PrimableModel) -> None:
+def test_groups_are_disjoint_and_complete(model: TaskModel) -> None:
     state = partition(model)
     groups = [set(state.backbone), set(state.adapter), set(state.head)]
     own = dict([*model.named_parameters(), *model.adapter.named_buffers("adapter")])
@@ -49,7 +49,7 @@ def test_groups_are_disjoint_and_complete(model: PrimableModel) -> None:
     )
 
 
-def test_unused_parameters_belong_to_no_group(model: PrimableModel) -> None:
+def test_unused_parameters_belong_to_no_group(model: TaskModel) -> None:
     whole, state = partition(model), partition(model, unused=("pooler.", "embeddings.word"))
     gone = {
         "backbone.pooler.dense.weight",
@@ -60,7 +60,7 @@ def test_unused_parameters_belong_to_no_group(model: PrimableModel) -> None:
     assert (set(state.adapter), set(state.head)) == (set(whole.adapter), set(whole.head))
 
 
-def test_initial_values_are_a_pure_function_of_the_generator(model: PrimableModel) -> None:
+def test_initial_values_are_a_pure_function_of_the_generator(model: TaskModel) -> None:
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
     for group in ("adapter", "head"):
         own = getattr(partition(model), group)
@@ -73,7 +73,7 @@ def test_initial_values_are_a_pure_function_of_the_generator(model: PrimableMode
         assert all(value.shape == own[name].shape and value.dtype == own[name].dtype for name, value in one.items())
         assert all(torch.equal(value, again[name]) for name, value in one.items())
         if any(name.endswith((".factors", ".delta")) for name in one):  # ones and zeros, whatever the generator
-            assert all(torch.equal(value, other[name]) for name, value in movable(one).items())
+            assert all(torch.equal(value, other[name]) for name, value in trainable(one).items())
             continue
         assert all(any(value.any() for value in drawn.values()) for drawn in (one, other) if drawn)
         assert not any(torch.equal(value, other[name]) for name, value in one.items() if value.any())
@@ -82,7 +82,7 @@ def test_initial_values_are_a_pure_function_of_the_generator(model: PrimableMode
     assert all(torch.equal(value, before[name]) for name, value in model.named_parameters())
 
 
-def test_assigning_copies(model: PrimableModel) -> None:
+def test_assigning_copies(model: TaskModel) -> None:
     values = {name: torch.randn(value.shape) for name, value in partition(model).head.items()}
     parameters = dict(model.named_parameters())
     assign(model, values)

@@ -20,7 +20,7 @@ from metaprime.config.loading import dump_config
 from metaprime.config.sections import Config
 from metaprime.interop import learn2learn
 from metaprime.meta import LEARNERS, Learner, Outcome
-from metaprime.meta.learner import grouped
+from metaprime.meta.learner import in_groups
 from metaprime.preflight import gradients
 from metaprime.preflight.gradient_checks import Check
 from metaprime.preflight.gradients import Report, examine_gradients, table_rows
@@ -51,7 +51,7 @@ def wrong(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Outcome]],
 
 
 def scaled(outcome: Outcome, group: str, by: float) -> Outcome:
-    names = grouped(list(outcome.gradients), (group,))
+    names = in_groups(list(outcome.gradients), (group,))
     return replace(outcome, gradients={**outcome.gradients, **{name: by * outcome.gradients[name] for name in names}})
 
 

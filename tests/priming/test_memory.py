@@ -17,7 +17,7 @@ from metaprime.meta import Settings
 from metaprime.meta.chunks import CPU_SUBWORDS
 from metaprime.models.task_model import functional_loss
 from metaprime.priming import memory
-from metaprime.priming.memory import available, fitted, kept_for_backward, longest_episode
+from metaprime.priming.memory import activation_bytes, available, fitted, longest_episode
 from metaprime.priming.setup import Run, assemble
 from metaprime.priming.starts import rules_of, starting_values
 
@@ -33,7 +33,7 @@ def kept(run: Run, steps: int = 0, **changes: object) -> int:
     loss = functional_loss(run.model, run.task.measure)
     start = starting_values(run.model, run.state, rules_of(run.config), 0, 0, (0,))
     batch = longest_episode(run.task, rows_of(run), run.episodes.shape, steps, torch.device("cpu"))
-    return kept_for_backward(run.meta_step, loss, run.state, start, batch, replace(run.settings, **changes))  # type: ignore[arg-type]
+    return activation_bytes(run.meta_step, loss, run.state, start, batch, replace(run.settings, **changes))  # type: ignore[arg-type]
 
 
 def test_memory_and_on_a_cpu_sub_words_say_how_many(

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from metaprime.config.sections import OuterConfig
 from metaprime.meta import Outcome
 from metaprime.priming.outer import make_outer, outer_step
-from metaprime.priming.step import summed
+from metaprime.priming.step import sum_over_processes
 from metaprime.types import MetaprimeError, Params, State
 
 SHAPES = {
@@ -123,7 +123,7 @@ def test_a_halving_halves_every_rate() -> None:
 
 def test_one_process_has_the_sum_already() -> None:
     one = outcome([1.0], [[1.0, 1.0]])
-    assert summed(one, Accelerator()) is one
+    assert sum_over_processes(one, Accelerator()) is one
 
 
 def test_every_part_comes_back_under_its_own_name() -> None:
@@ -138,7 +138,7 @@ def test_every_part_comes_back_under_its_own_name() -> None:
         torch.tensor([[5.0, 6.0], [0.0, 0.0]]),
     )
     doubling = SimpleNamespace(num_processes=2, reduce=lambda flat, reduction: 2 * flat)
-    found: Any = summed(one, cast(Accelerator, doubling))
+    found: Any = sum_over_processes(one, cast(Accelerator, doubling))
     for field in ("gradients", "mean_fast", "last_fast"):
         before, after = getattr(one, field), getattr(found, field)
         assert before.keys() == after.keys()

@@ -20,7 +20,7 @@ from metaprime.config.loading import dump_config, load_config, override
 from metaprime.config.sections import Config, OuterConfig
 from metaprime.meta import Outcome
 from metaprime.models.encoder import load_encoder
-from metaprime.models.task_model import PrimableModel
+from metaprime.models.task_model import TaskModel
 from metaprime.priming import memory
 from metaprime.priming import metrics as reported
 from metaprime.priming import prime as module
@@ -30,10 +30,10 @@ from metaprime.priming.prime import prime
 from metaprime.priming.setup import Run
 from metaprime.runs.checkpoint import newest_checkpoint
 from metaprime.runs.flops import Spent, reckoned
-from metaprime.transfers.held_out import HeldOut
+from metaprime.transfers.held_out import Validation
 from metaprime.transfers.predict import predict
 from metaprime.transfers.transfer import transfer
-from metaprime.types import MetaBatch, MetaprimeError, Params
+from metaprime.types import Episodes, MetaprimeError, Params
 
 MakeConfig = Callable[..., Config]
 RULES = ("reset", "keep", "carry_one", "carry_mean", "meta")
@@ -142,21 +142,21 @@ def test_a_line_says_how_many_positions_went_through_the_encoder(
     monkeypatch.setattr(memory, "CPU_SUBWORDS", 100)
     seen: list[int] = []
     passes: list[int] = []
-    drawn, forward = adapting.meta_batch, PrimableModel.forward
+    drawn, forward = adapting.meta_batch, TaskModel.forward
 
-    def begun(run: Run, step: int) -> MetaBatch:
+    def begun(run: Run, step: int) -> Episodes:
         seen.append(0)
         passes.append(0)
         return drawn(run, step)
 
-    def watched(model: PrimableModel, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    def watched(model: TaskModel, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         if seen:  # checks go before the first step
             seen[-1] += input_ids.numel()
             passes[-1] += 1
         return forward(model, input_ids, attention_mask)
 
     monkeypatch.setattr(adapting, "meta_batch", begun)
-    monkeypatch.setattr(PrimableModel, "forward", watched)
+    monkeypatch.setattr(TaskModel, "forward", watched)
     prime(tiny(tmp_path / "run", *QUICK, *changes, "episodes.per_step=4", "encoder.attention=eager"))
     assert [line["subwords"] for line in metrics(tmp_path / "run")] == seen
     assert len(set(seen)) == len(seen) == 2
@@ -322,11 +322,11 @@ def test_the_best_validated_weights_are_kept(
 ) -> None:
     coming, seen = iter(scores), []
 
-    def mean(self: HeldOut, backbone: Params, primed: Params, *rest: object) -> float:
+    def mean(self: Validation, backbone: Params, primed: Params, *rest: object) -> float:
         seen.append({name: value.detach().clone() for name, value in {**backbone, **primed}.items()})
         return next(coming)
 
-    monkeypatch.setattr(HeldOut, "mean", mean)
+    monkeypatch.setattr(Validation, "mean", mean)
     folder = prime(tiny(tmp_path / "run", "outer.steps=3", "outer.validate_every=1"))
     provenance = card(folder)["provenance"]
     assert (provenance["steps"], provenance["validation_f1"]) == (best, scores[best])
@@ -356,7 +356,7 @@ def test_the_best_validated_weights_are_kept(
 def test_held_out_languages_are_looked_at_first_at_half_at_every_and_last(
     tiny: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, steps: int, looked: list[int]
 ) -> None:
-    monkeypatch.setattr(HeldOut, "mean", lambda *parts: 1.0)
+    monkeypatch.setattr(Validation, "mean", lambda *parts: 1.0)
     prime(tiny(tmp_path / "run", f"outer.steps={steps}", f"outer.validate_every={every}", "inner.steps=1"))
     lines = metrics(tmp_path / "run")
     assert [line["step"] for line in lines] == [*range(steps + 1)]
@@ -638,12 +638,12 @@ def test_a_best_that_is_later_than_the_checkpoint_is_not_the_resumed_runs(
 ) -> None:
     config = tiny(tmp_path / "run", "outer.steps=6", "outer.validate_every=1", "outer.checkpoint_every=2")
     scores = iter([1.0, 2.0, 3.0, 9.0])
-    monkeypatch.setattr(HeldOut, "mean", lambda *parts: next(scores))
+    monkeypatch.setattr(Validation, "mean", lambda *parts: next(scores))
     with pytest.raises(StopIteration):  # after step 3, whose weights were the best; the checkpoint is of step 2
         prime(config)
     states = tmp_path / "run" / "state"
     assert {path.name for path in states.glob("best*")} == {f"best-{step:08d}" for step in (2, 3)}
-    monkeypatch.setattr(HeldOut, "mean", lambda *parts: 0.5)  # as with another config and --force
+    monkeypatch.setattr(Validation, "mean", lambda *parts: 0.5)  # as with another config and --force
     folder = prime(config, resume=True)
     assert card(folder)["provenance"]["steps"] == 2
     assert {path.name for path in states.iterdir()} == {"best-00000002", "step-00000004", "step-00000006"}

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from metaprime.data.episodes import Episodes, EpisodeShape
+from metaprime.data.episodes import EpisodeSampler, EpisodeShape
 from metaprime.data.readers import synthetic
 from metaprime.data.subwords import Subwords
 from metaprime.tasks.masking import masked, masking
@@ -58,7 +58,7 @@ def test_special_sub_words_are_never_guessed(task: Task, toy_tokenizer: PreTrain
 
 def test_an_episode_is_masked_alike_whoever_holds_it(task: Task) -> None:
     pools = {name: task.encode(synthetic.read("", name, "train")[:100]) for name in ("qaa", "qab")}
-    episodes = Episodes(pools, EpisodeShape(episodes=4, support=2, steps=3, query=4, tau=0.0), 7)
+    episodes = EpisodeSampler(pools, EpisodeShape(episodes=4, support=2, steps=3, query=4, tau=0.0), 7)
     whole = episodes.meta_batch(5, range(4), task.collate, task.corrupt)
     again = episodes.meta_batch(6, range(4), task.collate, task.corrupt)
     assert not torch.equal(whole.query["labels"][0].flatten()[:20], again.query["labels"][0].flatten()[:20])

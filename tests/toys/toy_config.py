@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from metaprime.config.sections import Config
 from metaprime.data.rows import Row
-from metaprime.models.task_model import PrimableModel
+from metaprime.models.task_model import TaskModel
 from metaprime.tasks.task import Task
 from metaprime.types import State
 
@@ -44,6 +44,6 @@ class Parts:
 
     config: Config
     task: Task
-    model: PrimableModel
+    model: TaskModel
     state: State
     rows: list[Row]

@@ -45,6 +45,6 @@ def test_what_cannot_be_leaves_nothing_behind(cells: Path, tmp_path: Path) -> No
 
 
 def test_a_random_draw_is_not_given_away(cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "learned_groups", lambda artifact: {"head"})
+    monkeypatch.setattr(module, "trained_groups", lambda artifact: {"head"})
     with pytest.raises(MetaprimeError, match="adapter in it are a random draw"):
         export(cells / "qai-lora-k4-s0", tmp_path / "out")

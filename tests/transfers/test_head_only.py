@@ -14,7 +14,7 @@ from metaprime.build.model import build_model
 from metaprime.config.sections import Config, TransferConfig
 from metaprime.data.rows import Row
 from metaprime.models.encoder import load_encoder
-from metaprime.models.task_model import PrimableModel, initial_values, partition
+from metaprime.models.task_model import TaskModel, initial_values, partition
 from metaprime.peft import METHODS
 from metaprime.rng import torch_stream
 from metaprime.tasks.task import Task
@@ -27,7 +27,7 @@ SETTINGS = TransferConfig(steps=12, batch=4)
 
 
 @pytest.fixture
-def bench(tiny: MakeConfig, tmp_path: Path) -> tuple[PrimableModel, Task, Params, Params, list[Row]]:
+def bench(tiny: MakeConfig, tmp_path: Path) -> tuple[TaskModel, Task, Params, Params, list[Row]]:
     """Model, task, backbone, a fresh head, and rows of one and of several windows."""
     config = tiny(tmp_path / "unused", "data.max_length=12")
     encoder = load_encoder(config.encoder.name)

@@ -14,19 +14,19 @@ from metaprime.build.data import build_task, priming_rows
 from metaprime.build.model import build_model
 from metaprime.config.sections import Config, TransferConfig
 from metaprime.models.encoder import load_encoder
-from metaprime.models.task_model import PrimableModel, initial_values, partition
+from metaprime.models.task_model import TaskModel, initial_values, partition
 from metaprime.peft import METHODS
 from metaprime.rng import torch_stream
 from metaprime.tasks.task import Task
 from metaprime.transfers import stacked
 from metaprime.transfers.finetune import fine_tune
-from metaprime.transfers.stacked import AT_ONCE, Tuning, go_together, groups_of, tune, tune_together
+from metaprime.transfers.stacked import AT_ONCE, KShotRun, go_together, groups_of, train_stacked, tune
 from metaprime.types import MetaprimeError, Params
 
 MakeConfig = Callable[..., Config]
 SETTINGS = TransferConfig(steps=8, batch=4, clip=0.5)
 LANGUAGES = ("qaa", "qab", "qaf")
-Bench = tuple[PrimableModel, Task, Params, list[Tuning]]
+Bench = tuple[TaskModel, Task, Params, list[KShotRun]]
 
 
 @pytest.fixture(params=["pfeiffer", "prefix", "lora"])
@@ -40,7 +40,7 @@ def bench(request: pytest.FixtureRequest, tiny: MakeConfig, tmp_path: Path) -> B
     for place, language in enumerate(LANGUAGES):
         draw = torch_stream(place, "start")
         start = initial_values(model, "adapter", draw) | initial_values(model, "head", draw)
-        runs.append(Tuning(rows[language][: 6 + place], place, language, partial(dict, start)))
+        runs.append(KShotRun(rows[language][: 6 + place], place, language, partial(dict, start)))
     return model, task, partition(model).backbone, runs
 
 
@@ -53,7 +53,7 @@ def one_by_one(bench: Bench, settings: TransferConfig) -> list[Params]:
 def test_each_ends_where_it_ends_alone(bench: Bench, steps: int, tolerance: float) -> None:
     model, task, backbone, runs = bench
     settings = SETTINGS.model_copy(update={"steps": steps})
-    found = tune_together(model, task, backbone, runs, settings, 1e-2)
+    found = train_stacked(model, task, backbone, runs, settings, 1e-2)
     for run, one, expected in zip(runs, found, one_by_one(bench, settings), strict=True):
         values = one.values
         assert values.keys() == expected.keys()
@@ -115,7 +115,7 @@ def test_flops_of_all_are_those_of_each(bench: Bench) -> None:
     model, task, backbone, runs = bench
     alike = [replace(run, rows=runs[0].rows[:4], seed=0, language="qaa") for run in runs]
     settings = SETTINGS.model_copy(update={"steps": 2})
-    found = tune_together(model, task, backbone, alike, settings, 1e-2, count=True)
+    found = train_stacked(model, task, backbone, alike, settings, 1e-2, count=True)
     start, rows = alike[0].start(), alike[0].rows
     alone = fine_tune(model, task, backbone, start, rows, settings, 1e-2, 0, "qaa", count=True)
     assert [one.flops for one in found] == [pytest.approx(alone.flops)] * 3

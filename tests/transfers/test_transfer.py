@@ -18,7 +18,7 @@ from metaprime.priming.prime import prime
 from metaprime.runs.records import comparable, read_record
 from metaprime.transfers import record as transfer_record
 from metaprime.transfers import stacked
-from metaprime.transfers.held_out import HeldOut
+from metaprime.transfers.held_out import Validation
 from metaprime.transfers.predict import predict
 from metaprime.transfers.transfer import transfer
 from metaprime.types import MetaprimeError, Params
@@ -347,11 +347,11 @@ def test_rates_that_finished_cells_were_given_are_not_chosen_again(
     config = elsewhere(primed_run, tmp_path / "run", "transfer.methods=[head, lora]", "transfer.lr=[0.01, 0.02]")
     asked: list[int] = []
 
-    def scores(self: HeldOut, backbone: Params, primed: Params, lr: float, *rest: Any) -> dict[str, float]:
+    def scores(self: Validation, backbone: Params, primed: Params, lr: float, *rest: Any) -> dict[str, float]:
         asked.append(len(self.model.adapter))
         return {"qac": lr}
 
-    monkeypatch.setattr(HeldOut, "scores", scores)
+    monkeypatch.setattr(Validation, "scores", scores)
     transfer(config)
     assert [bool(sites) for sites in asked] == [False, False, True, True]
     asked.clear()
@@ -451,12 +451,12 @@ def test_of_several_rates_the_best_on_validation_languages_is_taken_per_method_a
 ) -> None:
     asked = []
 
-    def scores(self: HeldOut, backbone: Params, primed: Params, lr: float, shots: int, languages: list[str]) -> Any:
+    def scores(self: Validation, backbone: Params, primed: Params, lr: float, shots: int, languages: list[str]) -> Any:
         asked.append((lr, shots, tuple(languages)))
         best = {4: 0.02, 8: 0.01 if self.model.adapter else 0.05}[shots]
         return dict.fromkeys(languages, 10.0 if lr == best else 5.0)
 
-    monkeypatch.setattr(HeldOut, "scores", scores)
+    monkeypatch.setattr(Validation, "scores", scores)
     config = elsewhere(
         primed_run,
         tmp_path / "run",

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from metaprime.nn import along, linear, rows
+from metaprime.nn import broadcast_like, linear, rows
 from metaprime.types import Sites
 
 CHANGE = "change"
@@ -87,8 +87,8 @@ def _alone(module: nn.Module, x: torch.Tensor, weight: torch.Tensor, bias: torch
         return linear(x, weight, bias)
     if isinstance(module, nn.Embedding):
         return rows(weight, x)
-    scaled = _normalised(module, x) * along(weight, x)
-    return scaled if bias is None else scaled + along(bias, x)
+    scaled = _normalised(module, x) * broadcast_like(weight, x)
+    return scaled if bias is None else scaled + broadcast_like(bias, x)
 
 
 def _normalised(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,7 @@ from metaprime.config.sections import Config, TransferConfig
 from metaprime.data.episodes import sample
 from metaprime.data.rows import Row
 from metaprime.models.encoder import load_encoder
-from metaprime.models.task_model import PrimableModel, functional_loss, partition
+from metaprime.models.task_model import TaskModel, functional_loss, partition
 from metaprime.peft import METHODS
 from metaprime.priming.prime import prime
 from metaprime.priming.setup import assemble
@@ -43,7 +43,7 @@ NOISY = (
 )
 
 
-def made(tiny: MakeConfig, output: Path, method: str, *overrides: str) -> tuple[Config, Any, PrimableModel, list[Row]]:
+def made(tiny: MakeConfig, output: Path, method: str, *overrides: str) -> tuple[Config, Any, TaskModel, list[Row]]:
     config = tiny(output, "peft={method: head}", f"peft={method}", "outer.adapter=reset", *overrides)
     encoder = load_encoder(config.encoder.name)
     task = build_task(config, encoder)
@@ -51,7 +51,7 @@ def made(tiny: MakeConfig, output: Path, method: str, *overrides: str) -> tuple[
     return config, task, build_model(encoder, task, config.peft, rows), rows
 
 
-def tuned(made: tuple[Config, Any, PrimableModel, list[Row]], seed: int = 0, **settings: Any) -> tuple[Params, Params]:
+def tuned(made: tuple[Config, Any, TaskModel, list[Row]], seed: int = 0, **settings: Any) -> tuple[Params, Params]:
     """Start and end of a fine-tuning."""
     _, task, model, rows = made
     chosen = TransferConfig(**{"steps": 6, "batch": 4, **settings})
