@@ -15,8 +15,8 @@ from growth import _status
 from problem import Size, make_problem
 from timing import in_turn, quartiles
 
-from metaprime.meta import inner
-from metaprime.meta.learner import Outcome
+from metaprime.meta import InnerLoop, MetaStep, Outcome, Way, maml
+from metaprime.meta.chunks import chunks, take
 from metaprime.models import task_model
 from metaprime.types import Batch, Episodes, Loss, Params
 
@@ -24,15 +24,13 @@ ROUNDS = 9
 
 
 def added_later(
-    step: inner.ChunkStep, loss: Loss, backbone: Params, start: Params, batch: Episodes, settings: inner.Settings
+    step: MetaStep, loss: Loss, backbone: Params, start: Params, episodes: Episodes, inner: InnerLoop
 ) -> Outcome:
     """`in_chunks` that keeps every part's gradients."""
-    found = [
-        step(loss, backbone, inner.cut(start, places), part, settings) for places, part in inner.parts(batch, settings)
-    ]
+    found = [step(loss, backbone, take(start, places), part, inner) for places, part in chunks(episodes, inner)]
     total = found[0]
     for one in found[1:]:
-        total = inner.plus(total, one)
+        total += one
     return total
 
 
@@ -59,9 +57,9 @@ def main(what: str) -> None:
         print(quartiles([one / other for one, other in zip(*took.values(), strict=True)]))
         return
     if what == "later":
-        inner.in_chunks = added_later
+        maml.in_chunks = added_later
     before = _status("VmHWM")
-    took = in_turn({what: meta_step.ours(batched=False)(problem)}, ROUNDS)
+    took = in_turn({what: meta_step.ours(way=Way.LOOP)(problem)}, ROUNDS)
     print(f"{_status('VmHWM') - before:.0f} MiB, {quartiles(took[what])} seconds")
 
 

@@ -23,7 +23,7 @@ from peers import PEERS, Step, floor
 from problem import INNER_LR, Problem, Shape, Size, make_problem, measure
 from timing import Quartiles, in_turn, machine, quartiles
 
-from metaprime.meta import LEARNERS, Settings
+from metaprime.meta import LEARNERS, Execution, InnerLoop, Way
 from metaprime.meta.chunks import CPU_SUBWORDS
 from metaprime.meta.compiled import compiled
 from metaprime.models.task_model import functional_loss
@@ -37,18 +37,18 @@ FLOOR, AUTO, BFLOAT16, COMPILED = (
     "ours, auto, bfloat16",
     "ours, auto, compiled",
 )
-AS_PICKED: dict[str, Any] = {"together": True, "subwords": None if torch.cuda.is_available() else CPU_SUBWORDS}
+AS_PICKED: dict[str, Any] = {"way": Way.ONE_PASS, "subwords": None if torch.cuda.is_available() else CPU_SUBWORDS}
 """What `inner.task_chunk: auto` comes to where memory is no matter."""
 CLASS = "learn2learn, MAML class"
 """Its inner loop moves the encoder: another gradient, and more work."""
 
 
-def ours(compile: bool = False, **settings: Any) -> Callable[[Problem], Step]:
-    """Our meta-step under some settings."""
+def ours(compile: bool = False, **execution: Any) -> Callable[[Problem], Step]:
+    """Our meta-step, carried out in some way."""
     meta_step = compiled(LEARNERS["peft_maml"].step) if compile else LEARNERS["peft_maml"].step
 
     def make(problem: Problem) -> Step:
-        loss, chosen = functional_loss(problem.ours, measure), Settings(inner_lr=INNER_LR, **settings)
+        loss, chosen = functional_loss(problem.ours, measure), InnerLoop(lr=INNER_LR, execution=Execution(**execution))
 
         def step() -> tuple[torch.Tensor, Params]:
             found = meta_step(loss, problem.backbone, problem.start, problem.batch, chosen)
@@ -75,11 +75,11 @@ def in_bfloat16(problem: Problem) -> Step:
 
 CONTENDERS: dict[str, Callable[[Problem], Step]] = {
     FLOOR: floor,
-    "ours, looped": ours(batched=False),
-    "ours, vmapped": ours(**{**AS_PICKED, "together": False}),
+    "ours, looped": ours(way=Way.LOOP),
+    "ours, vmapped": ours(**{**AS_PICKED, "way": Way.VMAP}),
     AUTO: ours(**AS_PICKED),
     BFLOAT16: in_bfloat16,
-    COMPILED: ours(compile=True, together=True),
+    COMPILED: ours(compile=True, way=Way.ONE_PASS),
     **PEERS,
 }
 
@@ -94,7 +94,7 @@ def distance(found: Params, expected: Params) -> float:
 def compare(shape: Shape, size: Size, rounds: int, device: str) -> dict[str, Any]:
     """One shape: seconds and ratios of each contender; an error in words where one does not run."""
     problem = make_problem(shape, size, device)
-    reference = ours(batched=False)(problem)()[1]
+    reference = ours(way=Way.LOOP)(problem)()[1]
     works, errors, apart, first = {}, {}, {}, {}
     for name, make in CONTENDERS.items():
         try:

@@ -23,13 +23,13 @@ from metaprime.build.data import build_task, priming_rows
 from metaprime.config.loading import load_config
 from metaprime.data.episodes import EpisodeSampler, EpisodeShape
 from metaprime.data.rows import Row
-from metaprime.meta import Settings
-from metaprime.meta.chunks import CPU_SUBWORDS, parts
+from metaprime.meta import Execution, InnerLoop
+from metaprime.meta.chunks import CPU_SUBWORDS, chunks
 from metaprime.models.encoder import load_encoder
 from metaprime.types import Batch
 
 STEPS, BANDS = 300, (1, 4, 8)
-ON_A_CPU = Settings(inner_lr=0.1, subwords=CPU_SUBWORDS)
+ON_A_CPU = InnerLoop(lr=0.1, execution=Execution(subwords=CPU_SUBWORDS))
 COLUMNS = {"alone": "alone", "support": "support", "all": "all", "passes_support": "support", "passes_all": "all"}
 """What each share is relative to, in the order as drawn: there were no parts."""
 
@@ -55,7 +55,7 @@ def measure(
     drawn = [episodes.meta_batch(step, range(shape.episodes), collate) for step in range(STEPS)]
     seconds = time.perf_counter() - began
     support = [tensors for batch in drawn for tensors in batch.support]
-    carried_out = [part for batch in drawn for _, part in parts(batch, ON_A_CPU)]
+    carried_out = [part for batch in drawn for _, part in chunks(batch, ON_A_CPU)]
     size, alone = shape.support, []
     for step in range(STEPS):
         for index in range(shape.episodes):

@@ -19,7 +19,7 @@ from transformers.models.bert.modeling_bert import BertEmbeddings
 from metaprime.build import encoder as opening
 from metaprime.config.loading import load_config
 from metaprime.config.sections import Config
-from metaprime.meta import LEARNERS
+from metaprime.meta import LEARNERS, Way
 from metaprime.models.encoder import load_encoder
 from metaprime.peft import METHODS
 from metaprime.priming import setup
@@ -133,7 +133,9 @@ def test_every_method_is_injected_or_refused_with_the_reason(make: Make, archite
         ):
             assemble(config, Accelerator())
     else:
-        assert assemble(config, Accelerator()).settings.batched == (method not in ("mixout", "diff_pruning"))
+        assert (assemble(config, Accelerator()).inner.execution.way is Way.LOOP) == (
+            method in ("mixout", "diff_pruning")
+        )
 
 
 def test_the_longest_sentence_is_told_from_the_sites_given(make: Make) -> None:
@@ -235,8 +237,7 @@ def test_what_cannot_be_batched_is_looped_with_one_notice(make: Make, caplog: py
 @pytest.mark.usefixtures("stubborn")
 def test_what_needs_no_vmap_is_batched_all_the_same(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     run = assemble(make("bert"), Accelerator())
-    assert run.settings.batched
-    assert run.settings.together
+    assert run.inner.execution.way is Way.ONE_PASS
     assert not caplog.records
 
 
@@ -244,9 +245,9 @@ def test_what_needs_no_vmap_is_batched_all_the_same(make: Make, caplog: pytest.L
 def test_what_can_be_batched_is_batched_without_a_notice(
     make: Make, toy_encoder: Callable[..., Path], caplog: pytest.LogCaptureFixture, learner: str
 ) -> None:
-    encoder = f"encoder.name={toy_encoder('bert', speaks=not LEARNERS[learner].reads_tags)}"
+    encoder = f"encoder.name={toy_encoder('bert', speaks=not LEARNERS[learner].reads_labels)}"
     run = assemble(make("bert", encoder, f"learner.name={learner}"), Accelerator())
-    assert run.settings.batched
+    assert run.inner.execution.way is not Way.LOOP
     assert not caplog.records
 
 

@@ -43,8 +43,8 @@ TOP = ("cli", "__init__", "__main__")
 
 WITHIN: dict[str, tuple[str, ...]] = {
     "meta": (
-        *("learner", "compiled", "execution", "selection", "chunks", "inner_optimizers", "maml", "multitask"),
-        *("reptile", "learners", "__init__"),
+        *("learner", "values", "compiled", "execution", "selection", "inner_optimizers", "chunks", "maml"),
+        *("multitask", "reptile", "learners", "__init__"),
     ),
     "runs": (
         *("__init__", "artifact", "checkpoint", "flops", "provenance", "lock", "log", "records", "results"),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from inner_loops import changed
 from torch import nn
 from torch.func import functional_call
 from transformers import AutoModel
@@ -19,7 +20,7 @@ from metaprime.build.model import build_model
 from metaprime.data.readers import synthetic
 from metaprime.data.rows import Row
 from metaprime.data.subwords import Subwords
-from metaprime.meta import LEARNERS, Settings
+from metaprime.meta import LEARNERS, InnerLoop, Way
 from metaprime.models.encoder import Encoder, load_encoder, save_encoder
 from metaprime.models.injection_check import check_injection, probe
 from metaprime.models.sites import LAYOUTS
@@ -60,7 +61,7 @@ APART_FROM_ATTENTION = {
     "hf",
 } | IN_THE_WEIGHTS
 T = 2
-SETTINGS = Settings(inner_lr=0.1, outer=("backbone", "adapter", "head"), carry=True)
+SETTINGS = InnerLoop(lr=0.1, outer=("backbone", "adapter", "head"), carry=True)
 
 
 @dataclass(frozen=True)
@@ -177,8 +178,8 @@ def test_batched_is_looped_and_reaches_every_parameter(in_doubles: Bench) -> Non
     start |= {n: v.double() + 0.2 * torch.randn(v.shape, generator=draw) for n, v in trainable(start).items()}
     loss, step = functional_loss(bench.model, bench.task.measure), LEARNERS["peft_maml"].step
     looped, vmapped, together = (
-        step(loss, state.backbone, start, batch, replace(SETTINGS, **way))
-        for way in ({"batched": False}, {}, {"together": bench.model.per_episode})
+        step(loss, state.backbone, start, batch, changed(SETTINGS, way=way))
+        for way in (Way.LOOP, Way.VMAP, Way.ONE_PASS if bench.model.per_episode else Way.VMAP)
     )
     on_a_table = bench.encoder.layout.disentangled and bench.method in ON_A_TABLE_OF_POSITIONS
     assert bench.model.per_episode != (on_a_table or bench.method == "hf")

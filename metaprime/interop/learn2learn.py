@@ -12,15 +12,14 @@ import importlib.util
 import sys
 import types
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from metaprime.meta import MetaStep, Outcome, Settings
-from metaprime.meta.chunks import parts
-from metaprime.meta.execution import attention_kernels
+from metaprime.meta import InnerLoop, MetaStep, Outcome, Way
+from metaprime.meta.chunks import chunks
+from metaprime.meta.execution import attention_kernels, episode
 from metaprime.meta.learner import in_groups
 from metaprime.types import Batch, Episodes, Loss, MetaprimeError, Params, trainable
 
@@ -68,37 +67,38 @@ class _Holder(nn.Module):
         return self.loss(self.values(self.backbone_names), self.values(self.fast_names), batch)
 
 
-def step(loss: Loss, backbone: Params, start: Params, batch: Episodes, settings: Settings) -> Outcome:
-    """`meta.inner.episode_gradients` in learn2learn's words, one episode at a time.
+def step(loss: Loss, backbone: Params, start: Params, batch: Episodes, inner: InnerLoop) -> Outcome:
+    """`meta.maml.step` in learn2learn's words, one episode at a time.
 
     Raises:
         MetaprimeError: carried values, or another inner loop than plain SGD, are asked for, which this backend does not give.
     """
-    if settings.carry:
+    if inner.carry:
         raise MetaprimeError(
             "learner.backend learn2learn does not carry adapted values: set outer.adapter and outer.head"
         )
-    if settings.optimizer != "sgd" or settings.clip:
+    if inner.optimizer != "sgd" or inner.clip:
         raise MetaprimeError(
             "learner.backend learn2learn computes plain SGD: set inner.optimizer to sgd and inner.clip to null"
         )
-    if settings.choose or settings.project or trainable(start).keys() != start.keys():
+    if inner.select or inner.project or trainable(start).keys() != start.keys():
         raise MetaprimeError(
             "learner.backend learn2learn clones parameters and nothing else: a PEFT method that chooses which weights move needs "
             "learner.backend: torch"
         )
+    looped = inner.executed(way=Way.LOOP, micro=None)
     like = next(iter(backbone.values())).detach()
     gradients: Params = {}
     query_T, support_T2 = like.new_zeros(batch.total), like.new_zeros(batch.total, 2)
-    with attention_kernels(replace(settings, batched=False), like.device):
-        for (place,), part in parts(batch, replace(settings, batched=False)):
+    with attention_kernels(looped, like.device):
+        for (place,), part in chunks(batch, looped):
             (index,) = part.indices
-            support = [_episode(tensors, 0) for tensors in part.support]
-            holder = _Holder(loss, backbone, _episode(start, place))
-            clone, curve = _adapt(holder, support, settings)
-            query = clone(_episode(part.query, 0))
+            support = [episode(tensors, 0) for tensors in part.support]
+            holder = _Holder(loss, backbone, episode(start, place))
+            clone, curve = _adapt(holder, support, inner)
+            query = clone(episode(part.query, 0))
             # First order: the gradient at the clone's own tensors is the one at phi'; for theta it is the one at theta.
-            moved = (holder if settings.second_order else clone).values(in_groups(holder.names, settings.outer))
+            moved = (holder if inner.second_order else clone).values(in_groups(holder.names, inner.outer))
             found = torch.autograd.grad(query / batch.total, list(moved.values()))
             for name, gradient in zip(moved, found, strict=True):
                 gradients[name] = gradients[name] + gradient if name in gradients else gradient
@@ -106,22 +106,18 @@ def step(loss: Loss, backbone: Params, start: Params, batch: Episodes, settings:
     return Outcome(gradients, {}, {}, query_T, support_T2)
 
 
-def _adapt(holder: _Holder, support: list[Batch], settings: Settings) -> tuple[_Holder, list[torch.Tensor]]:
+def _adapt(holder: _Holder, support: list[Batch], inner: InnerLoop) -> tuple[_Holder, list[torch.Tensor]]:
     """The inner loop: a clone after one `maml_update` per batch, and the losses before each."""
     clone_module, maml_update = _functions()
     clone, curve = clone_module(holder), []
     for batch in support:
         loss = clone(batch)
-        fast = clone.values(in_groups(clone.names, settings.inner))
-        found = torch.autograd.grad(loss, list(fast.values()), create_graph=settings.second_order)
+        fast = clone.values(in_groups(clone.names, inner.moves))
+        found = torch.autograd.grad(loss, list(fast.values()), create_graph=inner.second_order)
         gradients = dict(zip(fast, found, strict=True))
-        clone = maml_update(clone, settings.inner_lr, [gradients.get(name) for name in clone.names])
+        clone = maml_update(clone, inner.lr, [gradients.get(name) for name in clone.names])
         curve.append(loss.detach())
     return clone, curve
-
-
-def _episode(values: Params, place: int) -> Params:
-    return {name: value[place] for name, value in values.items()}
 
 
 def _functions() -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -1,17 +1,6 @@
-"""How theta and phi move. A new learner is one file with a LEARNER and one line here."""
+"""Moves theta and phi: the algorithm (`maml.py`), its learners (`learners.py`) and how they are carried out."""
 
-from metaprime.meta import learners, multitask, reptile
-from metaprime.meta.learner import Learner, MetaStep, Outcome, Settings
+from metaprime.meta.learner import Execution, InnerLoop, Learner, MetaStep, Outcome, Way
+from metaprime.meta.learners import LEARNERS
 
-LEARNERS: dict[str, Learner] = {
-    "peft_maml": learners.PEFT_MAML,
-    "inner_peft": learners.INNER_PEFT,
-    "maml": learners.MAML,
-    "anil": learners.ANIL,
-    "reptile": reptile.LEARNER,
-    "multitask": multitask.LEARNER,
-    "multitask_peft": learners.MULTITASK_PEFT,
-    "masked_words": learners.MASKED_WORDS,
-}
-
-__all__ = ["LEARNERS", "Learner", "MetaStep", "Outcome", "Settings"]
+__all__ = ["LEARNERS", "Execution", "InnerLoop", "Learner", "MetaStep", "Outcome", "Way"]

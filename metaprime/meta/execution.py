@@ -1,6 +1,7 @@
-"""Three ways to carry out T episodes that have a shared backbone and parameters of their own.
+"""Carries out T episodes that share a backbone and have values of their own, in one of three equal ways.
 
-In one pass whose modules take a leading T, by `torch.func.vmap`, or one after another. They are equal, and tested to be.
+`one_pass` runs modules that accept a leading T, `vmapped` any module under `torch.func.vmap`,
+`looped` one episode after another. Skip this file on a first reading: it changes time, not results.
 """
 
 from __future__ import annotations
@@ -14,81 +15,86 @@ import torch
 from torch.func import grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from metaprime.meta.learner import Settings
+from metaprime.meta.learner import InnerLoop, Way
 from metaprime.types import Batch, Loss, Params
 
 Gradient: TypeAlias = Callable[[Params, Params, Params, Batch], tuple[Params, torch.Tensor]]
+"""`gradient(backbone, still, moving, batch)`: gradients by the names in `moving`, each with a leading T, and losses (T,)."""
+
+Losses: TypeAlias = Callable[[Params, Params, Batch], torch.Tensor]
+"""`losses(backbone, fast, batch)`: (T,) nats."""
 
 
 @dataclass(frozen=True)
-class Way:
-    """How to differentiate, and how to measure.
-
-    Attributes:
-        gradient: `gradient(backbone, still, moving, batch)` of the loss in `moving`, with its value.
-        losses: `losses(backbone, fast, batch)`, (T,) nats.
-
-    The backbone is shared; all else, and what comes back, has a leading T.
-    """
+class Computed:
+    """A loss as functions of T episodes: its gradient in what moves, and its values. Only the backbone has no leading T."""
 
     gradient: Gradient
-    losses: Callable[[Params, Params, Batch], torch.Tensor]
+    losses: Losses
 
 
-def way_of(loss: Loss, settings: Settings) -> Way:
-    """The way that the settings say."""
-    if not settings.batched:
-        return looped(loss, settings.second_order)
-    return one_pass(loss, settings.second_order) if settings.together else vmapped(loss)
+def computed(loss: Loss, inner: InnerLoop) -> Computed:
+    """Returns the loss in the way that the execution asks for."""
+    match inner.execution.way:
+        case Way.ONE_PASS:
+            return one_pass(loss, inner.second_order)
+        case Way.VMAP:
+            return vmapped(loss)
+        case Way.LOOP:
+            return looped(loss, inner.second_order)
 
 
-def one_pass(loss: Loss, differentiable: bool) -> Way:
-    """For a loss that takes a leading T itself. `differentiable`: the gradient has a gradient."""
+def one_pass(loss: Loss, differentiable: bool) -> Computed:
+    """Computes a loss that takes a leading T itself. With `differentiable` the gradient has a gradient."""
 
     def gradient(backbone: Params, still: Params, moving: Params, batch: Batch) -> tuple[Params, torch.Tensor]:
         leaves = {
             name: value if value.requires_grad else value.detach().requires_grad_() for name, value in moving.items()
         }
         losses_T = loss(backbone, {**still, **leaves}, batch)
-        # An episode's loss depends on its own parameters alone: the gradient of the sum is each one's own.
+        # An episode's loss depends on its own values alone: the gradient of the sum is each one's own.
+        # Values that the loss does not reach keep a zero here; the outer gradient names them.
         found = torch.autograd.grad(
             losses_T.sum(), list(leaves.values()), create_graph=differentiable, materialize_grads=True
-        )  # what the loss does not reach stays; the outer gradient names it
+        )
         return dict(zip(leaves, found, strict=True)), losses_T
 
-    return Way(gradient, loss)
+    return Computed(gradient, loss)
 
 
-def vmapped(loss: Loss) -> Way:
-    """For any loss of one episode, by a second one made for all T."""
+def vmapped(loss: Loss) -> Computed:
+    """Computes a loss of one episode for all T by vectorising it."""
 
     def whole(backbone: Params, still: Params, moving: Params, batch: Batch) -> torch.Tensor:
         return loss(backbone, {**still, **moving}, batch)
 
     gradient = vmap(grad_and_value(whole, argnums=2), in_dims=(None, 0, 0, 0))
-    return Way(gradient, vmap(loss, in_dims=(None, 0, 0)))
+    return Computed(gradient, vmap(loss, in_dims=(None, 0, 0)))
 
 
-def looped(loss: Loss, differentiable: bool) -> Way:
-    """For T = 1: the reference, and the way for what cannot be batched."""
+def looped(loss: Loss, differentiable: bool) -> Computed:
+    """Computes a loss for T = 1: the reference, and the way for what cannot be batched."""
 
     def single(backbone: Params, fast: Params, batch: Batch) -> torch.Tensor:
-        return loss(backbone, _only(fast), _only(batch))[None]
+        return loss(backbone, episode(fast, 0), episode(batch, 0))[None]
 
     return one_pass(single, differentiable)
 
 
-def _only(values: Params) -> Params:
-    return {name: value[0] for name, value in values.items()}
+def episode(values: Params, place: int) -> Params:
+    """Returns the values of one episode, without their leading T."""
+    return {name: value[place] for name, value in values.items()}
 
 
 @contextlib.contextmanager
-def attention_kernels(settings: Settings, device: torch.device) -> Iterator[None]:
-    """Which attention kernels may run. Fused ones have no second derivative; the CPU's has no rule for vmap either, which
-    would carry it out one episode at a time. In both cases only the plain one may be picked.
+def attention_kernels(inner: InnerLoop, device: torch.device) -> Iterator[None]:
+    """Allows only the attention kernels that can be differentiated as often as the meta-step needs.
+
+    Fused kernels have no second derivative. On a CPU they have no rule for vmap either, which would
+    run them one episode at a time. In both cases only the plain kernel may be picked.
     """
-    vmapped = settings.batched and not settings.together
-    if settings.second_order or (vmapped and device.type == "cpu"):
+    slow_under_vmap = inner.execution.way is Way.VMAP and device.type == "cpu"
+    if inner.second_order or slow_under_vmap:
         with sdpa_kernel(SDPBackend.MATH):
             yield
     else:

@@ -1,51 +1,84 @@
-"""The learners, as a table of values."""
+"""Lists the learners, each with its equation. A new learner is a value here, or a file with a step and a value here.
+
+alpha is the inner step size, beta the outer one; a prime marks values after the inner loop of n steps.
+"""
 
 from __future__ import annotations
 
+from metaprime.meta import maml as maml_family
+from metaprime.meta import multitask as pooling
+from metaprime.meta import reptile as displacing
 from metaprime.meta.learner import GROUPS, Learner
-from metaprime.meta.maml import episode_gradients
-from metaprime.meta.multitask import pooled, step
 
-ANIL = Learner(
-    step=episode_gradients,
-    formula="head' = head - alpha dL_support/dhead (n times); theta <- theta - beta dL_query(theta, head')/dtheta",
-    inner=("head",),
-)
-
-
-MAML = Learner(
-    step=episode_gradients,
-    formula="theta', phi' = theta, phi - alpha dL_support (n times); theta <- theta - beta dL_query(theta', phi')",
-    inner=GROUPS,
-)
-
-
-PEFT_MAML = Learner(
-    step=episode_gradients,
+peft_maml = Learner(
+    step=maml_family.step,
     formula="phi' = phi - alpha dL_support/dphi (n times); theta <- theta - beta dL_query(theta, phi')/dtheta",
     inner=("adapter", "head"),
 )
+"""Gheini et al. 2022 (2205.12453): adapter and head adapt, as they will in fine-tuning; the backbone learns."""
 
-
-INNER_PEFT = Learner(
-    step=episode_gradients,
+inner_peft = Learner(
+    step=maml_family.step,
     formula="phi' = phi - alpha dL_support/dphi (n times); theta <- theta - beta dL_query(theta, phi')/dtheta",
     inner=("adapter",),
 )
+"""The same with the head left out of the inner loop: the outer loop learns it, or it stays as drawn."""
 
-
-MASKED_WORDS = Learner(
-    step=step,
-    formula="theta, LM head <- theta, LM head - beta dL_masked/d(theta, LM head)",
-    outer=("backbone", "head"),
-    passes=pooled,
-    reads_tags=False,
+maml = Learner(
+    step=maml_family.step,
+    formula="theta', phi' = theta, phi - alpha dL_support (n times); theta <- theta - beta dL_query(theta', phi')",
+    inner=GROUPS,
 )
+"""Finn et al. 2017 (1703.03400): everything adapts, each episode its own copy. It simulates full fine-tuning."""
 
+anil = Learner(
+    step=maml_family.step,
+    formula="head' = head - alpha dL_support/dhead (n times); theta <- theta - beta dL_query(theta, head')/dtheta",
+    inner=("head",),
+)
+"""Raghu et al. 2020 (1909.09157), almost no inner loop: the head alone adapts. It simulates head tuning."""
 
-MULTITASK_PEFT = Learner(
-    step=step,
+reptile = Learner(
+    step=displacing.step,
+    formula="theta', phi' = theta, phi - alpha dL (n + 1 times); theta <- theta + beta (theta' - theta)",
+    inner=GROUPS,
+    second_order=False,
+    adapts_on_query=True,
+)
+"""Nichol et al. 2018 (1803.02999): everything adapts, and the backbone moves towards where it ended."""
+
+multitask = Learner(
+    step=pooling.step,
+    formula="theta, head <- theta, head - beta dL/d(theta, head)",
+    outer=("backbone", "head"),
+    passes=pooling.pooled,
+)
+"""Multi-task full fine-tuning, a control: the same sentences, no inner loop."""
+
+multitask_peft = Learner(
+    step=pooling.step,
     formula="phi, head <- phi, head - beta dL/d(phi, head)",
     outer=("adapter", "head"),
-    passes=pooled,
+    passes=pooling.pooled,
 )
+"""Multi-task PEFT tuning, a control: theta is frozen, adapter and head are trained on all languages."""
+
+masked_words = Learner(
+    step=pooling.step,
+    formula="theta, LM head <- theta, LM head - beta dL_masked/d(theta, LM head)",
+    outer=("backbone", "head"),
+    passes=pooling.pooled,
+    reads_labels=False,
+)
+"""Continued masked language modelling, a control: the same sentences without their labels."""
+
+LEARNERS: dict[str, Learner] = {
+    "peft_maml": peft_maml,
+    "inner_peft": inner_peft,
+    "maml": maml,
+    "anil": anil,
+    "reptile": reptile,
+    "multitask": multitask,
+    "multitask_peft": multitask_peft,
+    "masked_words": masked_words,
+}

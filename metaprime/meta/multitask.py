@@ -1,43 +1,48 @@
-"""Multi-task full fine-tuning, the control: the same sentences, no inner loop, backbone and head move together."""
+"""Multi-task training, the control: the same sentences, no inner loop, support and query pooled into one batch.
+
+theta, head <- theta, head - beta dL/d(theta, head)
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 
-from metaprime.meta.learner import Learner, Outcome, Settings
-from metaprime.meta.maml import episode_gradients
+from metaprime.meta import maml
+from metaprime.meta.learner import InnerLoop, Outcome
 from metaprime.types import IGNORE, Batch, Episodes, Loss, Params
 
-
-def step(loss: Loss, backbone: Params, start: Params, batch: Episodes, settings: Settings) -> Outcome:
-    """Gradient of the mean loss over all sentences of the episodes, support and query alike."""
-    return episode_gradients(loss, backbone, start, pooled(batch), settings)
+PADDING = {"labels": IGNORE}
+"""Values that fill up a batch's tensors, where they are not zero: positions that attention and loss skip."""
 
 
-def pooled(batch: Episodes) -> Episodes:
-    """All sentences of each episode as its query."""
-    lengths = tuple(max(column) for column in zip(*batch.lengths, strict=True))
-    query = _pool([*batch.support, batch.query])
-    return replace(batch, support=(), query=query, lengths=(lengths,) if lengths else ())
+def step(loss: Loss, backbone: Params, start: Params, episodes: Episodes, inner: InnerLoop) -> Outcome:
+    """Returns the gradient of the mean loss over all sentences of the episodes, support and query alike."""
+    return maml.step(loss, backbone, start, pooled(episodes), inner)
 
 
-def _pool(batches: list[Batch]) -> Batch:
-    """Batches (T, B, L) of different B and L as one, padded with positions that attention and loss skip."""
-    longest = max(batch["labels"].shape[-1] for batch in batches)
-    padding = {"input_ids": 0, "attention_mask": 0, "labels": IGNORE}
-
-    def widened(batch: Batch, name: str) -> torch.Tensor:
-        return F.pad(batch[name], (0, longest - batch[name].shape[-1]), value=padding[name])
-
-    return {name: torch.cat([widened(batch, name) for batch in batches], dim=1) for name in padding}
+def pooled(episodes: Episodes) -> Episodes:
+    """Returns the episodes with all their sentences as the query, and no support."""
+    lengths = tuple(max(column) for column in zip(*episodes.lengths, strict=True))
+    query = joined([*episodes.support, episodes.query])
+    return replace(episodes, support=(), query=query, lengths=(lengths,) if lengths else ())
 
 
-LEARNER = Learner(
-    step=step,
-    formula="theta, head <- theta, head - beta dL/d(theta, head)",
-    outer=("backbone", "head"),
-    passes=pooled,
-)
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Returns batches of tensors (T, B, L) with different B and L as one, padded to the longest L.
+
+    Tensors (T, B), such as one label a sentence, are joined as they are. A tensor that is not in every
+    batch is left out.
+    """
+    names = [name for name in batches[-1] if all(name in batch for batch in batches)]
+    return {name: _concatenated([batch[name] for batch in batches], PADDING.get(name, 0)) for name in names}
+
+
+def _concatenated(tensors: Sequence[torch.Tensor], fill: int) -> torch.Tensor:
+    if tensors[0].dim() > 2:
+        longest = max(tensor.shape[-1] for tensor in tensors)
+        tensors = [F.pad(tensor, (0, longest - tensor.shape[-1]), value=fill) for tensor in tensors]
+    return torch.cat(list(tensors), dim=1)

@@ -1,9 +1,9 @@
-"""Reptile (Nichol et al. 2018): adapt everything, then move towards where the episodes ended, no gradient of gradients.
+"""Reptile: adapts everything, then moves towards where the episodes ended; no gradient of gradients.
 
     theta <- theta + beta mean(theta' - theta)
 
-Written as a gradient, (theta - theta') / (alpha n), so that the outer optimizer and its clipping apply as to any learner's.
-Query sentences are one more inner step: Reptile has no use for a held-out half.
+Nichol et al. 2018 (1803.02999). The displacement is returned as a gradient, (theta - theta') / (alpha n), so
+that the outer optimizer and its clipping apply as to any learner's. Query sentences are one more inner step.
 """
 
 from __future__ import annotations
@@ -11,33 +11,27 @@ from __future__ import annotations
 import torch
 
 from metaprime.meta.chunks import in_chunks
-from metaprime.meta.learner import GROUPS, Learner, Outcome, Settings, in_groups
-from metaprime.meta.maml import adapt, outcome, split
+from metaprime.meta.learner import InnerLoop, Outcome, in_groups
+from metaprime.meta.maml import adapt
 from metaprime.meta.selection import select_weights
+from metaprime.meta.values import outcome, split
 from metaprime.types import Episodes, Loss, Params, trainable
 
 
-def step(loss: Loss, backbone: Params, start: Params, batch: Episodes, settings: Settings) -> Outcome:
-    """The mean displacement over the meta-batch's T episodes, per unit of inner step."""
-    return in_chunks(_displacements, loss, backbone, start, batch, settings)
+def step(loss: Loss, backbone: Params, start: Params, episodes: Episodes, inner: InnerLoop) -> Outcome:
+    """Returns the mean displacement over the meta-batch's T episodes, per unit of inner step."""
+    return in_chunks(displacement, loss, backbone, start, episodes, inner)
 
 
-def _displacements(loss: Loss, backbone: Params, start: Params, batch: Episodes, settings: Settings) -> Outcome:
-    batches = (*batch.support, batch.query)
-    start = select_weights(loss, backbone, start, batches, settings)
-    fast, losses = adapt(loss, backbone, start, batches, settings)
-    before, _ = split(backbone, start, settings)
-    travelled = settings.inner_lr * len(batches) * batch.total
+def displacement(loss: Loss, backbone: Params, start: Params, episodes: Episodes, inner: InnerLoop) -> Outcome:
+    """Returns the displacement of the episodes of one chunk, as a part of the mean."""
+    batches = (*episodes.support, episodes.query)
+    start = select_weights(loss, backbone, start, batches, inner)
+    fast, losses = adapt(loss, backbone, start, batches, inner)
+    before, _ = split(backbone, start, inner)
+    travelled = inner.lr * len(batches) * episodes.total
     gradients = {
         name: (before[name].detach() - fast[name]).sum(0) / travelled
-        for name in in_groups(list(trainable(before)), settings.outer)
+        for name in in_groups(list(trainable(before)), inner.outer)
     }
-    return outcome(gradients, fast, losses[-1], torch.stack([losses[0], losses[-1]], dim=-1), batch, settings)
-
-
-LEARNER = Learner(
-    step=step,
-    formula="theta', phi' = theta, phi - alpha dL (n + 1 times); theta <- theta + beta (theta' - theta)",
-    inner=GROUPS,
-    second_order=False,
-)
+    return outcome(gradients, fast, losses[-1], torch.stack([losses[0], losses[-1]], dim=-1), episodes, inner)

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from metaprime.interop import learn2learn
-from metaprime.meta import Learner, Outcome, Settings
+from metaprime.meta import InnerLoop, Learner, Outcome, Way
+from metaprime.meta.execution import episode
 from metaprime.meta.learner import GROUPS, in_groups
 from metaprime.rng import torch_stream
 from metaprime.types import Batch, Episodes, Loss, MetaprimeError, Params, trainable
@@ -49,7 +50,7 @@ class Bench:
     Attributes:
         learner: whose step it is; `name` is its own.
         start: phi and head of T episodes; with learned rates, these.
-        settings: outer: every group there is a gradient for; batched: whether episodes are adapted together.
+        inner: `outer` holds every group there is a gradient for; `execution.way` is how episodes share a pass.
         differences: largest error of a slope against its central difference.
         equality: largest distance of a gradient from its like.
     """
@@ -60,20 +61,22 @@ class Bench:
     backbone: Params
     start: Params
     batch: Episodes
-    settings: Settings
+    inner: InnerLoop
     differences: float
     equality: float
 
     @property
     def orders(self) -> dict[bool, str]:
-        """The values of `Settings.second_order` that make a difference, and what the gradient is called."""
+        """The values of `InnerLoop.second_order` that make a difference, and what the gradient is called."""
         if not self.learner.adapts:
             return {False: "gradient"}
         return {False: "first order", True: "second order"} if self.learner.second_order else {False: "displacement"}
 
     def outcome(self, **changes: Any) -> Outcome:
-        """The meta-step under changed settings."""
-        return self.learner.step(self.loss, self.backbone, self.start, self.batch, replace(self.settings, **changes))
+        """The meta-step under changed settings; `way` is one of them."""
+        way = changes.pop("way", self.inner.execution.way)
+        inner = replace(self.inner.executed(way=way), **changes)
+        return self.learner.step(self.loss, self.backbone, self.start, self.batch, inner)
 
     def gradients(self, **changes: Any) -> Params:
         """Its gradients."""
@@ -99,11 +102,11 @@ def against_differences(bench: Bench) -> Iterator[Check]:
     second_order = True in bench.orders
     what = bench.orders[second_order]
     if what == "displacement":
-        what, plain = "one inner step", replace(bench.settings, optimizer="sgd", clip=None)
-        bench = replace(bench, batch=replace(bench.batch, support=(), lengths=bench.batch.lengths[-1:]), settings=plain)
+        what, plain = "one inner step", replace(bench.inner, optimizer="sgd", clip=None)
+        bench = replace(bench, batch=replace(bench.batch, support=(), lengths=bench.batch.lengths[-1:]), inner=plain)
     gradients = bench.gradients(second_order=second_order)
     groups = _groups(gradients)
-    for group in bench.settings.outer:
+    for group in bench.inner.outer:
         own = groups[group]
         direction = _direction(own)
         slope = _dot(own, direction)
@@ -116,8 +119,8 @@ def against_differences(bench: Bench) -> Iterator[Check]:
 def against_optimizer(bench: Bench) -> Check:
     """The first-order gradient, or the displacement, against copies that `torch.optim.SGD` trains."""
     what = f"{bench.orders[False]} = torch.optim.SGD on copies"
-    if bench.settings.optimizer != "sgd":
-        return Check(what, remark=f"inner.optimizer {bench.settings.optimizer}: torch's has epsilon outside the root")
+    if bench.inner.optimizer != "sgd":
+        return Check(what, remark=f"inner.optimizer {bench.inner.optimizer}: torch's has epsilon outside the root")
     parts = [_by_optimizer(bench, place) for place in range(bench.batch.total)]
     expected = {name: torch.stack([part[name] for part in parts]).sum(0) for name in parts[0]}
     return Check(what, _distance(bench.gradients(outer=GROUPS), expected), bench.equality)
@@ -128,10 +131,10 @@ def against_learn2learn(bench: Bench, second_order: bool) -> Check:
     what = f"{bench.orders[second_order]} = learn2learn"
     if not learn2learn.installed():
         return Check(what, remark="not installed (`make learn2learn` does it)")
-    settings = replace(bench.settings, second_order=second_order, outer=GROUPS)
+    inner = replace(bench.inner, second_order=second_order, outer=GROUPS)
     try:
         step = learn2learn.step_of(bench.name)
-        expected = step(bench.loss, bench.backbone, _without_rates(bench.start), bench.batch, settings).gradients
+        expected = step(bench.loss, bench.backbone, _without_rates(bench.start), bench.batch, inner).gradients
     except MetaprimeError as error:
         return Check(what, remark=str(error))
     found = bench.gradients(second_order=second_order, outer=GROUPS)
@@ -143,14 +146,15 @@ def batched_against_looped(bench: Bench, second_order: bool, reason: str) -> Che
     what = f"{bench.orders[second_order]}: batched = looped"
     if reason:
         return Check(what, remark=f"cannot be batched: {reason}")
-    batched, looped = (bench.gradients(second_order=second_order, batched=way) for way in (True, False))
+    batched = bench.gradients(second_order=second_order)
+    looped = bench.gradients(second_order=second_order, way=Way.LOOP)
     return Check(what, _distance(batched, looped), bench.equality)
 
 
 def between_orders(bench: Bench) -> Iterator[Check]:
     """What first order leaves out, by group."""
     first, second = (_groups(bench.gradients(second_order=order)) for order in (False, True))
-    for group in bench.settings.outer:
+    for group in bench.inner.outer:
         norms = _norm(first[group]) * _norm(second[group])
         cosine = _dot(first[group], second[group]) / norms if norms else math.nan
         yield Check(f"first against second order, cosine: {group}", cosine)
@@ -182,29 +186,29 @@ def _by_optimizer(bench: Bench, place: int) -> Params:
 
     Of a displacement: how far it went per unit of inner step, the query being its last step.
     """
-    settings, batch = bench.settings, bench.batch
-    before = {**bench.backbone, **_without_rates(_at(bench.start, place))}
+    inner, batch = bench.inner, bench.batch
+    before = {**bench.backbone, **_without_rates(episode(bench.start, place))}
     own = {name: value.detach().clone().requires_grad_(value.is_floating_point()) for name, value in before.items()}
-    moving = [own[name] for name in in_groups(list(trainable(own)), settings.inner)]
-    optimizer = torch.optim.SGD(moving, lr=settings.inner_lr)
+    moving = [own[name] for name in in_groups(list(trainable(own)), inner.moves)]
+    optimizer = torch.optim.SGD(moving, lr=inner.lr)
 
     def backward(tensors: Batch) -> None:
         for value in own.values():
             value.grad = None
         backbone = {name: own[name] for name in bench.backbone}
         fast = {name: own[name] for name in own if name not in bench.backbone}
-        torch.autograd.backward(bench.loss(backbone, fast, _at(tensors, place)))
+        torch.autograd.backward(bench.loss(backbone, fast, episode(tensors, place)))
 
-    steps = batch.support if bench.learner.second_order else (*batch.support, batch.query)
+    steps = (*batch.support, batch.query) if bench.learner.adapts_on_query else batch.support
     for tensors in steps:
         backward(tensors)
-        if settings.clip:
-            torch.nn.utils.clip_grad_norm_(moving, settings.clip)
+        if inner.clip:
+            torch.nn.utils.clip_grad_norm_(moving, inner.clip)
         optimizer.step()
-    if bench.learner.second_order:
+    if not bench.learner.adapts_on_query:
         backward(batch.query)
         return {name: value.grad / batch.total for name, value in own.items() if value.grad is not None}
-    travelled = settings.inner_lr * len(steps) * batch.total
+    travelled = inner.lr * len(steps) * batch.total
     return {name: (before[name] - value.detach()) / travelled for name, value in trainable(own).items()}
 
 
@@ -233,10 +237,6 @@ def _dot(one: Params, other: Params) -> float:
 
 def _norm(values: Params) -> float:
     return math.sqrt(_dot(values, values))
-
-
-def _at(values: Params, place: int) -> Params:
-    return {name: value[place] for name, value in values.items()}
 
 
 def _without_rates(values: Params) -> Params:

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from metaprime.config.loading import override
 from metaprime.config.sections import Config
 from metaprime.data.rows import to_device
-from metaprime.meta import LEARNERS
+from metaprime.meta import LEARNERS, Way
 from metaprime.meta.learner import GROUPS
 from metaprime.models.task_model import functional_loss
 from metaprime.preflight.gradient_checks import (
@@ -29,6 +29,7 @@ from metaprime.preflight.gradient_checks import (
     between_orders,
 )
 from metaprime.priming.batching import why_not_batched
+from metaprime.priming.settings import shared_way
 from metaprime.priming.setup import Run, assemble
 from metaprime.priming.starts import rules_of, starting_values
 from metaprime.rng import torch_stream
@@ -87,11 +88,11 @@ def examine_gradients(config: Config) -> Report:
             bench.start,
             rows,
             run.meta_step,
-            replace(bench.settings, second_order=order),
+            replace(bench.inner, second_order=order),
         )
         for order in bench.orders
     }
-    bench = replace(bench, settings=replace(bench.settings, batched=not any(reasons.values())))
+    bench = replace(bench, inner=bench.inner.executed(way=Way.LOOP)) if any(reasons.values()) else bench
     narrow = _rounds_inside(bench)
     if narrow:
         differences, equality = NARROW_TOLERANCES
@@ -144,7 +145,7 @@ def _bench(run: Run) -> Bench:
     start = {name: _shaken(name, value.detach(), config.inner.lr) for name, value in start.items()}
     batch = run.episodes.meta_batch(0, range(EPISODES), run.task.collate, run.task.corrupt)
     present = {"backbone", *(name.split(".")[0] for name in start)}
-    outer = tuple(group for group in dict.fromkeys((*GROUPS, *run.settings.outer)) if group in present)
+    outer = tuple(group for group in dict.fromkeys((*GROUPS, *run.inner.outer)) if group in present)
     return Bench(
         name=config.learner.name,
         learner=LEARNERS[config.learner.name],
@@ -157,7 +158,13 @@ def _bench(run: Run) -> Bench:
             query=to_device(batch.query, device),
         ),
         # Choices and constraints stay out of it: a slope is that of the loss for entries once chosen.
-        settings=replace(run.settings, outer=outer, carry=False, batched=True, choose=None, project=None),
+        inner=replace(
+            run.inner.executed(way=shared_way(LEARNERS[config.learner.name], run.model)),
+            outer=outer,
+            carry=False,
+            select=None,
+            project=None,
+        ),
         differences=TOLERANCES[0],
         equality=TOLERANCES[1],
     )

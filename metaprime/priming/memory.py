@@ -14,7 +14,7 @@ from accelerate import Accelerator
 
 from metaprime.data.episodes import EpisodeShape
 from metaprime.data.rows import Row, to_device
-from metaprime.meta import MetaStep, Settings
+from metaprime.meta import InnerLoop, MetaStep, Way
 from metaprime.meta.chunks import CPU_SUBWORDS
 from metaprime.tasks.task import Task
 from metaprime.types import Episodes, Loss, Params, State
@@ -76,7 +76,7 @@ def bytes_of(values: Params) -> int:
 
 
 def activation_bytes(
-    meta_step: MetaStep, loss: Loss, state: State, start: Params, batch: Episodes, settings: Settings
+    meta_step: MetaStep, loss: Loss, state: State, start: Params, batch: Episodes, inner: InnerLoop
 ) -> int:
     """Bytes that one episode's passes leave for the backward pass, weights apart, and what a learner that moves theta copies.
 
@@ -85,7 +85,7 @@ def activation_bytes(
     weights = {value.untyped_storage().data_ptr() for value in (*state.backbone.values(), *start.values())}
     # Rates are no values of the model, and there are some for all n steps.
     begun = {name: value for name, value in start.items() if not name.startswith("rates.")}
-    outer = tuple(group for group in settings.outer if group != "rates")
+    outer = tuple(group for group in inner.outer if group != "rates")
 
     def left(batch: Episodes) -> int:
         seen: dict[int, int] = {}
@@ -97,7 +97,7 @@ def activation_bytes(
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            meta_step(loss, state.backbone, begun, batch, replace(settings, batched=False, outer=outer))
+            meta_step(loss, state.backbone, begun, batch, replace(inner.executed(way=Way.LOOP), outer=outer))
         return sum(seen.values())
 
     windows = batch.query["labels"].shape[1]
@@ -109,11 +109,11 @@ def activation_bytes(
             for count in (1, 2)
         )
         total = one + (windows - 1) * (two - one)
-    return total + (bytes_of(state.backbone) * (2 + len(batch.support)) if "backbone" in settings.inner else 0)
+    return total + (bytes_of(state.backbone) * (2 + len(batch.support)) if "backbone" in inner.moves else 0)
 
 
-def fitted(settings: Settings, each: int, learned: int, episodes: int, accelerator: Accelerator) -> Settings:
-    """The settings with as many episodes at a time as there is room for, with a notice if that is not all, and on a CPU as pay.
+def fitted(inner: InnerLoop, each: int, learned: int, episodes: int, accelerator: Accelerator) -> InnerLoop:
+    """The inner with as many episodes at a time as there is room for, with a notice if that is not all, and on a CPU as pay.
 
     Args:
         each: bytes of one episode (`activation_bytes`).
@@ -127,4 +127,4 @@ def fitted(settings: Settings, each: int, learned: int, episodes: int, accelerat
             *(room, episodes, each // 2**20),
         )
     on_cpu = accelerator.device.type == "cpu"
-    return replace(settings, chunk=room if room < episodes else None, subwords=CPU_SUBWORDS if on_cpu else None)
+    return inner.executed(chunk=room if room < episodes else None, subwords=CPU_SUBWORDS if on_cpu else None)

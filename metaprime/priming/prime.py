@@ -82,7 +82,7 @@ def _open(config: Config, accelerator: Accelerator, resume: bool, overwrite: boo
         "sentences": {name: fingerprint(chain(*groups)) for name, groups in run.episodes.pools.items()},
     }
     if config.inner.task_chunk == "auto":  # sums of other parts end in other bits
-        facts["memory"] = {"episodes at a time (inner.task_chunk)": run.settings.chunk or "all"}
+        facts["memory"] = {"episodes at a time (inner.task_chunk)": run.inner.execution.chunk or "all"}
     for name, splits in run.held_out.rows.items() if run.held_out else ():
         facts["sentences"][f"{name} (held out)"] = fingerprint(chain(*splits))
     if resume:

@@ -1,15 +1,15 @@
-"""A config's inner loop as `meta.Settings`, and the combinations of method and learner that make no sense."""
+"""A config's inner loop as `meta.InnerLoop`, and the combinations of method and learner that make no sense."""
 
 from __future__ import annotations
 
 from metaprime.config.sections import Config
-from metaprime.meta import LEARNERS, Settings
+from metaprime.meta import LEARNERS, Execution, InnerLoop, Learner, Way
 from metaprime.models.task_model import TaskModel
 from metaprime.priming.starts import rules_of
 from metaprime.types import MetaprimeError, State, trainable
 
 
-def settings_of(config: Config, model: TaskModel, state: State) -> Settings:
+def settings_of(config: Config, model: TaskModel, state: State) -> InnerLoop:
     """How the inner loop runs, before it is known what the encoder and the memory allow.
 
     Raises:
@@ -32,21 +32,28 @@ def settings_of(config: Config, model: TaskModel, state: State) -> Settings:
     learned = [group for group in learner.outer if group == "backbone"]
     learned += [group for group, rule in rules.items() if rule == "meta" and getattr(state, group)]
     learned += ["rates"] if state.rates else []
-    return Settings(
-        inner_lr=config.inner.lr,
-        inner=learner.inner,
+    execution = Execution(
+        way=shared_way(learner, model) if config.inner.batched and config.learner.backend == "torch" else Way.LOOP,
+        chunk=None if config.inner.task_chunk == "auto" else config.inner.task_chunk,
+        micro=config.inner.micro_batch,
+    )
+    return InnerLoop(
+        lr=config.inner.lr,
+        moves=learner.inner,
         optimizer=config.inner.optimizer,
         clip=config.inner.clip,
-        micro=config.inner.micro_batch,
         second_order=config.inner.order == "second",
-        batched=config.inner.batched and config.learner.backend == "torch",
-        together="backbone" not in learner.inner and model.per_episode,
-        chunk=None if config.inner.task_chunk == "auto" else config.inner.task_chunk,
         outer=tuple(learned),
         carry=carries,
-        choose=model.choose,
+        select=model.choose,
         project=model.project,
+        execution=execution,
     )
+
+
+def shared_way(learner: Learner, model: TaskModel) -> Way:
+    """Returns how several episodes share a pass: in one where the modules allow it, else by vmap."""
+    return Way.ONE_PASS if "backbone" not in learner.inner and model.per_episode else Way.VMAP
 
 
 def _check_method(config: Config, model: TaskModel, state: State) -> None:

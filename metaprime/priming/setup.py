@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from accelerate import Accelerator
 
@@ -13,7 +13,7 @@ from metaprime.build.model import build_model
 from metaprime.config.sections import Config
 from metaprime.data.episodes import EpisodeSampler, EpisodeShape
 from metaprime.interop import learn2learn
-from metaprime.meta import LEARNERS, MetaStep, Settings
+from metaprime.meta import LEARNERS, InnerLoop, MetaStep, Way
 from metaprime.meta.compiled import compiled
 from metaprime.models.encoder import Encoder
 from metaprime.models.task_model import TaskModel, functional_loss, partition
@@ -48,7 +48,7 @@ class Run:
     model: TaskModel
     state: State
     outer: Outer
-    settings: Settings
+    inner: InnerLoop
     meta_step: MetaStep
     plain_step: MetaStep
     held_out: Validation | None
@@ -60,7 +60,7 @@ def assemble(config: Config, accelerator: Accelerator) -> Run:
     """Reads and checks everything.
 
     Raises:
-        MetaprimeError: bad data, encoder or combination of settings, or fewer episodes than processes.
+        MetaprimeError: bad data, encoder or combination of inner, or fewer episodes than processes.
     """
     encoder = open_encoder(config, accelerator)
     task = build_task(config, encoder)
@@ -86,7 +86,7 @@ def assemble(config: Config, accelerator: Accelerator) -> Run:
         )
     learner = LEARNERS[config.learner.name]
     injects = learner.injects
-    primed = task if learner.reads_tags else text_alone(task, encoder, config.encoder.trust_remote_code)
+    primed = task if learner.reads_labels else text_alone(task, encoder, config.encoder.trust_remote_code)
     model = build_model(encoder, primed, primed_method(config), next(iter(pools.values())))
     meta_step = BACKENDS[config.learner.backend](config.learner.name)
     held_out = None
@@ -96,7 +96,7 @@ def assemble(config: Config, accelerator: Accelerator) -> Run:
                 f"transfer.start_adapter: learner.name {config.learner.name!r} learns no adapter to start validation "
                 "from: set it to fresh"
             )
-        if config.transfer.start_head == "primed" and not learner.reads_tags:
+        if config.transfer.start_head == "primed" and not learner.reads_labels:
             raise MetaprimeError(
                 f"transfer.start_head: learner.name {config.learner.name!r} learns no tag head to start validation from: set "
                 "it to fresh"
@@ -110,29 +110,27 @@ def assemble(config: Config, accelerator: Accelerator) -> Run:
     model.to(accelerator.device)
     draw_initial(model, config.run.seed, config.inner.lr)
     state = partition(model, encoder.layout.unused)
-    settings = settings_of(config, model, state)
-    settings = choose_execution(config, accelerator, encoder, primed, pools, model, state, meta_step, settings)
-    outer = make_outer(state, config.outer, settings.outer)
+    inner = settings_of(config, model, state)
+    inner = choose_execution(config, accelerator, encoder, primed, pools, model, state, meta_step, inner)
+    outer = make_outer(state, config.outer, inner.outer)
     plain = meta_step
     if config.inner.compile:
-        if not (settings.batched and settings.together):
+        if inner.execution.way is not Way.ONE_PASS:
             raise MetaprimeError(
                 f"inner.compile: with peft.method {config.peft.method} and learner.name {config.learner.name} episodes are "
                 "adapted by torch.func.vmap or one after another, which torch cannot compile for every length: set it to false"
             )
         meta_step = compiled(plain)
-    if config.inner.task_chunk == "auto" and settings.batched:
+    if config.inner.task_chunk == "auto" and inner.execution.way is not Way.LOOP:
         loss, one = functional_loss(model, primed.measure), starting_values(model, state, rules_of(config), 0, 0, (0,))
-        pooled = settings.second_order or not learner.adapts  # all passes leave something behind, or are one
-        steps = config.inner.steps if pooled else int(settings.choose is not None)
+        pooled = inner.second_order or not learner.adapts  # all passes leave something behind, or are one
+        steps = config.inner.steps if pooled else int(inner.select is not None)
         longest = longest_episode(primed, pools, episodes.shape, steps, accelerator.device)
-        each = activation_bytes(plain, loss, state, one, longest, settings)
-        settings = fitted(settings, each + bytes_of(one), bytes_of(outer.learning), shape.per_step, accelerator)
+        each = activation_bytes(plain, loss, state, one, longest, inner)
+        inner = fitted(inner, each + bytes_of(one), bytes_of(outer.learning), shape.per_step, accelerator)
     if config.inner.compile:  # parts of other sizes would be other programs
-        settings = replace(settings, subwords=None)
-    return Run(
-        config, accelerator, encoder, primed, episodes, model, state, outer, settings, meta_step, plain, held_out
-    )
+        inner = inner.executed(subwords=None)
+    return Run(config, accelerator, encoder, primed, episodes, model, state, outer, inner, meta_step, plain, held_out)
 
 
 def primed_method(config: Config) -> MethodConfig:

@@ -117,7 +117,7 @@ def save_primed(run: Run, folder: Path) -> None:
         "versions": versions(),
         "volatile": {"host": socket.gethostname(), "pid": os.getpid(), "written": time.strftime("%Y-%m-%dT%H:%M:%S")},
     }
-    values = {**run.state.adapter, **(run.state.head if LEARNERS[run.config.learner.name].reads_tags else {})}
+    values = {**run.state.adapter, **(run.state.head if LEARNERS[run.config.learner.name].reads_labels else {})}
     with written_aside(folder) as aside:
         save_encoder(backbone, run.encoder.tokenizer, aside)
         (aside / "metaprime.yaml").write_text(dump_config(run.config), encoding="utf-8")

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 
 from metaprime.data.rows import to_device
 from metaprime.meta import LEARNERS, Outcome
-from metaprime.meta.chunks import parts
+from metaprime.meta.chunks import chunks
 from metaprime.priming.setup import Run
 from metaprime.priming.starts import rules_of, starting_values
 from metaprime.runs.flops import Spent, counted, of_all, subwords
@@ -22,7 +22,7 @@ def adapted(run: Run, loss: Loss, step: int, *, count: bool = False) -> tuple[Ou
     """What the episodes of meta-step `step` come to; this process adapts its share. With `count` the FLOPs are counted."""
     batch = meta_batch(run, step)
     start = starting_values(run.model, run.state, rules_of(run.config), run.config.run.seed, step, batch.indices)
-    given = (loss, run.state.backbone, start, batch, run.settings)
+    given = (loss, run.state.backbone, start, batch, run.inner)
     outcome, flops = counted(count, run.plain_step if count else run.meta_step, *given)
     if count and run.plain_step is not run.meta_step:  # what is compiled cannot be counted: that was beside it
         outcome = run.meta_step(*given)
@@ -33,7 +33,7 @@ def adapted(run: Run, loss: Loss, step: int, *, count: bool = False) -> tuple[Ou
 def subwords_processed(run: Run, batch: Episodes) -> int:
     """Sub-words that the encoder works on in the inner loop and the query pass, padding included."""
     passes = LEARNERS[run.config.learner.name].passes(batch)
-    return sum(subwords(*part.support, part.query) for _, part in parts(passes, run.settings))
+    return sum(subwords(*part.support, part.query) for _, part in chunks(passes, run.inner))
 
 
 def meta_batch(run: Run, step: int) -> Episodes:
@@ -58,7 +58,7 @@ def _noised(batch: Episodes, run: Run, step: int) -> Episodes:
     if not run.model.noisy:
         return batch
     trained = []
-    trains_on_query = not LEARNERS[run.config.learner.name].second_order  # Reptile: one more inner step
+    trains_on_query = LEARNERS[run.config.learner.name].adapts_on_query
     for inner, tensors in enumerate((*batch.support, *((batch.query,) if trains_on_query else ()))):
         own = ({name: value[place] for name, value in tensors.items()} for place in range(len(batch.indices)))
         keys = [

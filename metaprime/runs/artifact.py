@@ -84,7 +84,7 @@ def trained_groups(artifact: Artifact) -> set[str]:
     used = artifact.provenance["config"]
     learner = LEARNERS[used["learner"]["name"]]
     if not learner.adapts:
-        return {"adapter", "head"} & set(learner.outer) if learner.reads_tags else set()
+        return {"adapter", "head"} & set(learner.outer) if learner.reads_labels else set()
     return {group for group in ("adapter", "head") if used["outer"][group] not in ("reset", "keep")}
 
 

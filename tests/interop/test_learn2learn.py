@@ -8,12 +8,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from inner_loops import changed
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metaprime.build.model import build_model
@@ -21,8 +21,8 @@ from metaprime.data.episodes import EpisodeSampler, EpisodeShape
 from metaprime.data.readers import synthetic
 from metaprime.data.subwords import Subwords
 from metaprime.interop import learn2learn
-from metaprime.meta import LEARNERS, Settings
-from metaprime.meta.maml import episode_gradients
+from metaprime.meta import LEARNERS, InnerLoop, Way
+from metaprime.meta.maml import step as maml_step
 from metaprime.models.encoder import load_encoder
 from metaprime.models.task_model import TaskModel, functional_loss, partition
 from metaprime.peft import METHODS
@@ -34,7 +34,7 @@ from metaprime.tasks.tagging.windows import Lengths
 from metaprime.types import Episodes, Loss, MetaprimeError, Params
 
 T = 2
-SETTINGS = Settings(inner_lr=0.1, outer=("backbone", "adapter", "head"))
+SETTINGS = InnerLoop(lr=0.1, outer=("backbone", "adapter", "head"))
 
 
 @pytest.fixture
@@ -79,8 +79,9 @@ def test_both_backends_compute_the_same(
 ) -> None:
     model, loss, batch = parts(toy_bert, method, attention)
     inner = LEARNERS[learner].inner
-    batched = not (second_order and "backbone" in inner)  # where priming loops as well
-    settings = replace(SETTINGS, inner=inner, second_order=second_order, batched=batched)
+    # Priming loops there as well.
+    way = Way.LOOP if second_order and "backbone" in inner else Way.VMAP
+    settings = changed(SETTINGS, moves=inner, second_order=second_order, way=way)
     for dtype, tolerance in ((torch.float32, 1e-6), (torch.float64, 1e-12)):
         model.to(dtype)
         theta, start = partition(model, unused=("pooler.",)).backbone, random_start(model)
@@ -105,7 +106,7 @@ def test_the_learners_and_the_orders_are_not_the_same(toy_bert: Path) -> None:
     name = "backbone.encoder.layer.0.attention.self.value.weight"
     found = [
         learn2learn.step(
-            loss, theta, start, batch, replace(SETTINGS, inner=LEARNERS[learner].inner, second_order=second_order)
+            loss, theta, start, batch, changed(SETTINGS, moves=LEARNERS[learner].inner, second_order=second_order)
         ).gradients[name]
         for learner in learn2learn.LEARNERS_HERE
         for second_order in (False, True)
@@ -126,7 +127,7 @@ def test_a_slice_of_the_meta_batch_lands_at_its_places(toy_bert: Path) -> None:
         query={name: value[1:] for name, value in batch.query.items()},
     )
     start = {name: value[1:] for name, value in random_start(model).items()}
-    ours = episode_gradients(loss, theta, start, second, SETTINGS)
+    ours = maml_step(loss, theta, start, second, SETTINGS)
     theirs = learn2learn.step(loss, theta, start, second, SETTINGS)
     torch.testing.assert_close(theirs.query_loss, ours.query_loss)
     torch.testing.assert_close(theirs.gradients, ours.gradients, rtol=1e-5, atol=1e-6)
@@ -141,7 +142,7 @@ def test_a_learner_it_cannot_compute_is_refused() -> None:
 
 def test_carried_values_are_refused(toy_bert: Path) -> None:
     model, loss, batch = parts(toy_bert, "lora", "eager")
-    settings = replace(SETTINGS, carry=True)
+    settings = changed(SETTINGS, carry=True)
     with pytest.raises(MetaprimeError, match=r"does not carry adapted values: set outer\.adapter and outer\.head"):
         learn2learn.step(loss, partition(model).backbone, random_start(model), batch, settings)
 
@@ -150,7 +151,7 @@ def test_carried_values_are_refused(toy_bert: Path) -> None:
 def test_another_inner_loop_than_plain_sgd_is_refused(toy_bert: Path, changes: dict[str, Any]) -> None:
     model, loss, batch = parts(toy_bert, "lora", "eager")
     with pytest.raises(MetaprimeError, match=r"plain SGD: set inner\.optimizer to sgd and inner\.clip to null"):
-        learn2learn.step(loss, partition(model).backbone, random_start(model), batch, replace(SETTINGS, **changes))
+        learn2learn.step(loss, partition(model).backbone, random_start(model), batch, changed(SETTINGS, **changes))
 
 
 def test_without_the_package_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,13 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from inner_loops import changed
 
-from metaprime.meta import Settings
-from metaprime.meta.chunks import PASS, parts
+from metaprime.meta import InnerLoop, Way
+from metaprime.meta.chunks import PASS, chunks
 from metaprime.rng import stream
 from metaprime.types import IGNORE, NOISE, Batch, Episodes
 
-SENTENCES, SETTINGS = (3, 3, 5), Settings(inner_lr=0.1)
+SENTENCES, SETTINGS = (3, 3, 5), InnerLoop(lr=0.1)
 """Of both support batches and of the query."""
 
 
@@ -64,7 +65,7 @@ def drawn(seed: int) -> tuple[list[tuple[int, ...]], int, int | None, np.random.
 @pytest.mark.parametrize("seed", range(60))
 def test_no_cut_of_the_episodes_by_length_is_cheaper(seed: int) -> None:
     lengths, subwords, chunk, _ = drawn(seed)
-    found = [places for places, _ in parts(made(lengths), replace(SETTINGS, subwords=subwords, chunk=chunk))]
+    found = [places for places, _ in chunks(made(lengths), changed(SETTINGS, subwords=subwords, chunk=chunk))]
     assert sorted(place for part in found for place in part) == list(range(len(lengths)))
     for part in found:
         assert len(part) <= (chunk or len(lengths))
@@ -83,10 +84,11 @@ def test_no_cut_of_the_episodes_by_length_is_cheaper(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(60))
 def test_a_part_holds_its_episodes_and_no_padding_that_none_of_them_has(seed: int) -> None:
     lengths, subwords, chunk, draw = drawn(seed)
-    limit, batched = [None, subwords][int(draw.integers(2))], bool(draw.integers(4))
+    limit = [None, subwords][int(draw.integers(2))]
+    way = Way.VMAP if draw.integers(4) else Way.LOOP
     whole = made(lengths)
     seen = []
-    for places, part in parts(whole, replace(SETTINGS, subwords=limit, chunk=chunk, batched=batched)):
+    for places, part in chunks(whole, changed(SETTINGS, subwords=limit, chunk=chunk, way=way)):
         seen += places
         assert part.indices == tuple(places)
         assert part.total == len(lengths)
@@ -109,19 +111,19 @@ def test_a_part_holds_its_episodes_and_no_padding_that_none_of_them_has(seed: in
     ],
 )
 def test_which_go_together(lengths: list[tuple[int, ...]], expected: list[list[int]]) -> None:
-    assert [places for places, _ in parts(made(lengths), replace(SETTINGS, subwords=1024))] == expected
+    assert [places for places, _ in chunks(made(lengths), changed(SETTINGS, subwords=1024))] == expected
 
 
 def test_without_a_limit_they_stay_in_order() -> None:
     """Nothing is sorted on a device that works at all of them at once, nor where memory says how many."""
     batch = made([(90, 90, 90), (20, 20, 20), (90, 90, 90)])
-    assert [places for places, _ in parts(batch, SETTINGS)] == [[0, 1, 2]]
-    assert [places for places, _ in parts(batch, replace(SETTINGS, chunk=2))] == [[0, 1], [2]]
-    assert [places for places, _ in parts(batch, replace(SETTINGS, batched=False))] == [[0], [1], [2]]
+    assert [places for places, _ in chunks(batch, SETTINGS)] == [[0, 1, 2]]
+    assert [places for places, _ in chunks(batch, changed(SETTINGS, chunk=2))] == [[0, 1], [2]]
+    assert [places for places, _ in chunks(batch, changed(SETTINGS, way=Way.LOOP))] == [[0], [1], [2]]
 
 
 def test_tensors_of_unknown_lengths_stay_as_they_are() -> None:
     batch = replace(made([(30, 20, 10), (10, 20, 30)]), lengths=())
-    ((_, part),) = parts(batch, SETTINGS)
+    ((_, part),) = chunks(batch, SETTINGS)
     for before, after in zip((*batch.support, batch.query), (*part.support, part.query), strict=True):
         assert all(torch.equal(before[name], after[name]) for name in before)

@@ -10,7 +10,7 @@ import math
 import pytest
 import torch
 
-from metaprime.meta import LEARNERS, Settings
+from metaprime.meta import LEARNERS, InnerLoop, Way
 from metaprime.meta.learner import GROUPS
 from metaprime.types import Batch, Episodes, Params
 
@@ -45,10 +45,10 @@ def batch() -> Episodes:
     return Episodes(("qaa",) * T, tuple(range(T)), T, (centre,) * STEPS, centre)
 
 
-@pytest.mark.parametrize("batched", [True, False])
-def test_reptile_goes_the_contracted_way(theta: Params, start: Params, batch: Episodes, batched: bool) -> None:
+@pytest.mark.parametrize("way", [Way.VMAP, Way.LOOP])
+def test_reptile_goes_the_contracted_way(theta: Params, start: Params, batch: Episodes, way: Way) -> None:
     alpha = 0.3
-    settings = Settings(inner_lr=alpha, inner=GROUPS, outer=GROUPS, carry=True, batched=batched)
+    settings = InnerLoop(lr=alpha, moves=GROUPS, outer=GROUPS, carry=True).executed(way=way)
     found = LEARNERS["reptile"].step(loss, theta, start, batch, settings)
     left = (1 - alpha) ** (STEPS + 1)  # the query is one more step
     x = {"backbone.x": theta["backbone.x"].expand(T, D), **start}
@@ -62,10 +62,8 @@ def test_reptile_goes_the_contracted_way(theta: Params, start: Params, batch: Ep
             )
 
 
-@pytest.mark.parametrize("batched", [True, False])
-def test_the_gradient_of_a_rate_is_that_of_a_product(
-    theta: Params, start: Params, batch: Episodes, batched: bool
-) -> None:
+@pytest.mark.parametrize("way", [Way.VMAP, Way.LOOP])
+def test_the_gradient_of_a_rate_is_that_of_a_product(theta: Params, start: Params, batch: Episodes, way: Way) -> None:
     """Q = sum over tensors of prod_s (1 - a_s)^2 |x - c|^2 / 2, and theta's own distance, which no rate moves."""
     names = ("adapter.x", "head.x")
     rates = {
@@ -73,7 +71,7 @@ def test_the_gradient_of_a_rate_is_that_of_a_product(
         for step in range(STEPS)
         for place, name in enumerate(names)
     }
-    settings = Settings(inner_lr=0.3, outer=("rates",), second_order=True, batched=batched)
+    settings = InnerLoop(lr=0.3, outer=("rates",), second_order=True).executed(way=way)
     found = LEARNERS["peft_maml"].step(loss, theta, start | rates, batch, settings)
     assert set(found.gradients) == set(rates)
     for place, name in enumerate(names):

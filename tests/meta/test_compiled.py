@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate import Accelerator
+from inner_loops import changed
 
 from metaprime.config.sections import Config
 from metaprime.meta import LEARNERS, compiled
-from metaprime.meta.chunks import parts
+from metaprime.meta.chunks import chunks
 from metaprime.models.task_model import functional_loss
 from metaprime.priming.prime import prime
 from metaprime.priming.setup import assemble
@@ -55,7 +55,7 @@ def test_it_is_the_meta_step_and_is_compiled_once(
     run.model.double()  # Adam divides by gradients near zero: in float32 their last bits show
     drawn = [meta_batch(run, step) for step in range(4)]
     each = sorted(max(tensors["labels"][0].numel() for tensors in (*batch.support, batch.query)) for batch in drawn)
-    settings = replace(run.settings, **{"subwords": 2 * each[1], **changes})  # type: ignore[arg-type]  # not always all episodes
+    settings = changed(run.inner, **{"subwords": 2 * each[1], **changes})  # not always all episodes
     loss, plain = functional_loss(run.model, run.task.measure), LEARNERS["peft_maml"].step
     fast = compiled.compiled(plain)
     shapes, sizes = set(), set()
@@ -65,7 +65,7 @@ def test_it_is_the_meta_step_and_is_compiled_once(
         found, expected = (each(loss, run.state.backbone, start, batch, settings) for each in (fast, plain))
         for part in ("gradients", "mean_fast", "last_fast", "query_loss", "support_loss"):
             torch.testing.assert_close(getattr(found, part), getattr(expected, part), rtol=1e-7, atol=1e-10)
-        sizes.add(len(parts(batch, settings)))
+        sizes.add(len(chunks(batch, settings)))
         shapes.add(tuple(tuple(tensors["labels"].shape) for tensors in (*batch.support, batch.query)))
     assert len(shapes) > 2
     assert len(sizes) > 1
@@ -95,7 +95,7 @@ def test_what_cannot_be_compiled_says_so(tiny: MakeConfig, tmp_path: Path, monke
     with pytest.raises(
         MetaprimeError, match=r"inner\.compile: torch cannot compile this meta-step \(.*set it to false"
     ):
-        step(lambda *_: torch.ones(()), {}, {}, meta_batch(run, 0), run.settings)
+        step(lambda *_: torch.ones(()), {}, {}, meta_batch(run, 0), run.inner)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
-from metaprime.meta import LEARNERS, Settings
-from metaprime.meta.learner import Outcome, in_groups, plus
+from metaprime.meta import LEARNERS, InnerLoop
+from metaprime.meta.learner import Outcome, in_groups
 from metaprime.types import Batch, Episodes, Params
 
 T, TAGS, WORDS = 4, 3, 12
@@ -53,7 +53,7 @@ def test_twenty_outer_steps_lower_the_query_loss(name: str, second_order: bool) 
         return F.cross_entropy(logits_BLC.flatten(0, 1), batch["labels"].flatten())
 
     outer = tuple({*learner.outer, "head"})
-    settings = Settings(inner_lr=0.5, inner=learner.inner, second_order=second_order, outer=outer)
+    settings = InnerLoop(lr=0.5, moves=learner.inner, second_order=second_order, outer=outer)
     optimizer = torch.optim.SGD(model.parameters(), lr=2.0)
     batches = Episodes(("qaa",) * T, tuple(range(T)), T, (batch(3, 1), batch(3, 2)), batch(6, 3))
     curve = []
@@ -88,7 +88,8 @@ def test_sums_are_by_name_and_leave_tensors_alone() -> None:
         return Outcome({"a": a, "b": b}, {"b": b}, {}, b, b)
 
     shared = torch.tensor([1.0, 2.0])
-    found = plus(part(shared, shared), part(torch.ones(2), torch.tensor([3.0, 4.0])))
+    found = part(shared, shared)
+    found += part(torch.ones(2), torch.tensor([3.0, 4.0]))
     torch.testing.assert_close(found.gradients, {"a": torch.tensor([2.0, 3.0]), "b": torch.tensor([4.0, 6.0])})
     torch.testing.assert_close(found.mean_fast["b"], torch.tensor([4.0, 6.0]))
     torch.testing.assert_close(found.query_loss, torch.tensor([4.0, 6.0]))

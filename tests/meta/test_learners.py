@@ -9,10 +9,11 @@ from dataclasses import fields, replace
 import pytest
 import torch
 import torch.nn.functional as F
+from inner_loops import changed
 from torch import nn
 from torch.func import functional_call
 
-from metaprime.meta import LEARNERS, Outcome, Settings
+from metaprime.meta import LEARNERS, InnerLoop, Outcome, Way
 from metaprime.meta.learner import GROUPS
 from metaprime.types import IGNORE, Batch, Episodes, Loss, Params
 
@@ -87,9 +88,9 @@ def one(values: Params, place: int) -> Params:
     return {name: value[place] for name, value in values.items()}
 
 
-def settings_of(name: str, **changes: object) -> Settings:
+def settings_of(name: str, **changes: object) -> InnerLoop:
     outer = tuple(group for group in GROUPS if group in LEARNERS[name].outer or group != "backbone")
-    return replace(Settings(inner_lr=INNER_LR, inner=LEARNERS[name].inner, outer=outer, carry=True), **changes)
+    return changed(InnerLoop(lr=INNER_LR, moves=LEARNERS[name].inner, outer=outer, carry=True), **changes)
 
 
 def by_optimizer(
@@ -149,11 +150,11 @@ def test_the_list_is_whole() -> None:
 
 
 @pytest.mark.parametrize("name", MAML_LIKE)
-@pytest.mark.parametrize("batched", [True, False])
-def test_first_order_is_deepcopy_and_sgd(toy: Toy, loss: Loss, name: str, batched: bool) -> None:
+@pytest.mark.parametrize("way", [Way.VMAP, Way.LOOP])
+def test_first_order_is_deepcopy_and_sgd(toy: Toy, loss: Loss, name: str, way: Way) -> None:
     batch = episodes()
     models = by_optimizer(toy, batch, LEARNERS[name].inner)
-    found = LEARNERS[name].step(loss, theta(toy), starts(toy), batch, settings_of(name, batched=batched))
+    found = LEARNERS[name].step(loss, theta(toy), starts(toy), batch, settings_of(name, way=way))
     assert_close(found.gradients, reference(toy, models, batch))
     final = [dict(model.named_parameters()) for model in models]
     assert_close(found.mean_fast, {n: torch.stack([own[n].detach() for own in final]).mean(0) for n in starts(toy)})
@@ -180,11 +181,11 @@ def test_second_order_is_the_derivative_of_the_adapted_query_loss(toy: Toy, loss
     assert any((first[key] - gradients[key]).abs().max() > 1e-4 for key in gradients)
 
 
-@pytest.mark.parametrize("batched", [True, False])
-def test_reptile_moves_to_where_episodes_end(toy: Toy, loss: Loss, batched: bool) -> None:
+@pytest.mark.parametrize("way", [Way.VMAP, Way.LOOP])
+def test_reptile_moves_to_where_episodes_end(toy: Toy, loss: Loss, way: Way) -> None:
     batch = episodes()
     models = by_optimizer(toy, batch, GROUPS, query_too=True)
-    found = LEARNERS["reptile"].step(loss, theta(toy), starts(toy), batch, settings_of("reptile", batched=batched))
+    found = LEARNERS["reptile"].step(loss, theta(toy), starts(toy), batch, settings_of("reptile", way=way))
     expected = {}
     for name in dict(toy.named_parameters()):
         before = [(theta(toy) | one(starts(toy), place))[name] for place in range(T)]
@@ -203,7 +204,7 @@ def test_reptile_moves_to_where_episodes_end(toy: Toy, loss: Loss, batched: bool
 def test_batched_is_looped(toy: Toy, loss: Loss, name: str, changes: dict[str, object]) -> None:
     step = LEARNERS[name].step
     batched = step(loss, theta(toy), starts(toy), episodes(), settings_of(name, **changes))
-    looped = step(loss, theta(toy), starts(toy), episodes(), settings_of(name, **changes, batched=False))
+    looped = step(loss, theta(toy), starts(toy), episodes(), settings_of(name, **changes, way=Way.LOOP))
     for field in fields(Outcome):
         torch.testing.assert_close(getattr(batched, field.name), getattr(looped, field.name), rtol=0, atol=1e-10)
 
@@ -213,7 +214,7 @@ def test_batched_is_looped(toy: Toy, loss: Loss, name: str, changes: dict[str, o
 def test_adam_and_clipping_are_torchs(toy: Toy, loss: Loss, name: str, clip: float | None) -> None:
     batch = episodes()
     models = by_optimizer(toy, batch, LEARNERS[name].inner, lambda p: torch.optim.Adam(p, lr=0.05), clip)
-    settings = settings_of(name, inner_lr=0.05, optimizer="adam", clip=clip)
+    settings = settings_of(name, lr=0.05, optimizer="adam", clip=clip)
     found = LEARNERS[name].step(loss, theta(toy), starts(toy), batch, settings)
     assert_close(found.gradients, reference(toy, models, batch), 1e-6)
     plain = by_optimizer(toy, batch, LEARNERS[name].inner, clip=clip)
@@ -224,7 +225,7 @@ def test_adam_and_clipping_are_torchs(toy: Toy, loss: Loss, name: str, clip: flo
 def test_adam_can_be_differentiated_where_a_gradient_is_zero(toy: Toy, loss: Loss) -> None:
     """W_down gets none at a zero W_up: the slope of a root there would be infinite."""
     start = starts(toy) | {"adapter.up.weight": torch.zeros(T, 2, 1, dtype=torch.float64)}
-    settings = settings_of("peft_maml", inner_lr=0.05, optimizer="adam", second_order=True)
+    settings = settings_of("peft_maml", lr=0.05, optimizer="adam", second_order=True)
     gradients = LEARNERS["peft_maml"].step(loss, theta(toy), start, episodes(), settings).gradients
     assert all(torch.isfinite(value).all() for value in gradients.values())
 
@@ -293,15 +294,15 @@ def with_rates(toy: Toy, groups: tuple[str, ...]) -> Params:
 
 
 @pytest.mark.parametrize("name", ["peft_maml", "anil", "maml"])
-@pytest.mark.parametrize("batched", [True, False])
-def test_learned_rates_at_the_common_value_change_nothing(toy: Toy, loss: Loss, name: str, batched: bool) -> None:
-    plain = LEARNERS[name].step(loss, theta(toy), starts(toy), episodes(), settings_of(name, batched=batched))
+@pytest.mark.parametrize("way", [Way.VMAP, Way.LOOP])
+def test_learned_rates_at_the_common_value_change_nothing(toy: Toy, loss: Loss, name: str, way: Way) -> None:
+    plain = LEARNERS[name].step(loss, theta(toy), starts(toy), episodes(), settings_of(name, way=way))
     start = {
         key: torch.full_like(value, INNER_LR) if key.startswith("rates.") else value
         for key, value in with_rates(toy, LEARNERS[name].inner).items()
     }
-    settings = settings_of(name, batched=batched)
-    learned = replace(settings, outer=(*settings.outer, "rates"))
+    settings = settings_of(name, way=way)
+    learned = changed(settings, outer=(*settings.outer, "rates"))
     found = LEARNERS[name].step(loss, theta(toy), start, episodes(), learned)
     assert_close({k: v for k, v in found.gradients.items() if not k.startswith("rates.")}, plain.gradients)
     assert_close(found.mean_fast, plain.mean_fast)

@@ -8,17 +8,18 @@ from dataclasses import fields, replace
 import pytest
 import torch
 import torch.nn.functional as F
+from inner_loops import changed
 from torch import nn
 from torch.func import functional_call
 
-from metaprime.meta.chunks import parts as parts_of
-from metaprime.meta.learner import Outcome, Settings
-from metaprime.meta.maml import episode_gradients
+from metaprime.meta.chunks import chunks as chunks_of
+from metaprime.meta.learner import InnerLoop, Outcome, Way
+from metaprime.meta.maml import step as maml_step
 from metaprime.types import Batch, Episodes, Loss, MetaprimeError, Params
 
 T, STEPS, INNER_LR = 3, 3, 0.5
 GROUPS = ("backbone", "adapter", "head")
-FIRST = Settings(inner_lr=INNER_LR, outer=GROUPS, carry=True)
+FIRST = InnerLoop(lr=INNER_LR, outer=GROUPS, carry=True)
 
 
 class Toy(nn.Module):
@@ -108,8 +109,8 @@ def assert_equal(found: Outcome, expected: Outcome, tolerance: float = 1e-10) ->
         torch.testing.assert_close(getattr(found, field.name), getattr(expected, field.name), rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("batched", [True, False])
-def test_first_order_is_deepcopy_and_sgd(toy: Toy, loss: Loss, batched: bool) -> None:
+@pytest.mark.parametrize("way", [Way.VMAP, Way.LOOP])
+def test_first_order_is_deepcopy_and_sgd(toy: Toy, loss: Loss, way: Way) -> None:
     batch = episodes()
     models, losses = by_sgd(toy, starts(toy), batch)
     (sum(losses) / T).backward()
@@ -121,7 +122,7 @@ def test_first_order_is_deepcopy_and_sgd(toy: Toy, loss: Loss, batched: bool) ->
         query_loss=torch.stack(losses).detach(),
         support_loss=torch.stack([support_curve(toy, starts(toy), batch, place) for place in range(T)]),
     )
-    found = episode_gradients(loss, theta(toy), starts(toy), batch, replace(FIRST, batched=batched))
+    found = maml_step(loss, theta(toy), starts(toy), batch, changed(FIRST, way=way))
     assert set(found.gradients) == {name for name, _ in toy.named_parameters()}
     assert_equal(found, expected)
 
@@ -134,8 +135,8 @@ def support_curve(toy: Toy, start: Params, batch: Episodes, place: int) -> torch
     return torch.stack([first, last]).detach()
 
 
-@pytest.mark.parametrize("batched", [True, False])
-def test_second_order_is_the_derivative_of_the_adapted_query_loss(toy: Toy, loss: Loss, batched: bool) -> None:
+@pytest.mark.parametrize("way", [Way.VMAP, Way.LOOP])
+def test_second_order_is_the_derivative_of_the_adapted_query_loss(toy: Toy, loss: Loss, way: Way) -> None:
     batch, start = episodes(), starts(toy)
     direction = {name: draw(*p.shape, seed=200 + place) for place, (name, p) in enumerate(toy.named_parameters())}
 
@@ -146,8 +147,8 @@ def test_second_order_is_the_derivative_of_the_adapted_query_loss(toy: Toy, loss
         shifted = {name: value + size * direction[name] for name, value in start.items()}
         return float(torch.stack(by_sgd(moved, shifted, batch)[1]).mean().detach())
 
-    settings = replace(FIRST, second_order=True, batched=batched)
-    gradients = episode_gradients(loss, theta(toy), start, batch, settings).gradients
+    settings = changed(FIRST, second_order=True, way=way)
+    gradients = maml_step(loss, theta(toy), start, batch, settings).gradients
     slope = float(sum((gradients[name] * direction[name]).sum() for name in direction))
     differences = [(objective(size) - objective(-size)) / (2 * size) for size in (1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6)]
     assert abs(slope) > 1e-3
@@ -155,8 +156,8 @@ def test_second_order_is_the_derivative_of_the_adapted_query_loss(toy: Toy, loss
 
 
 def test_first_and_second_order_differ_in_the_gradient_alone(toy: Toy, loss: Loss) -> None:
-    first = episode_gradients(loss, theta(toy), starts(toy), episodes(), FIRST)
-    second = episode_gradients(loss, theta(toy), starts(toy), episodes(), replace(FIRST, second_order=True))
+    first = maml_step(loss, theta(toy), starts(toy), episodes(), FIRST)
+    second = maml_step(loss, theta(toy), starts(toy), episodes(), changed(FIRST, second_order=True))
     for name in first.gradients:
         assert (first.gradients[name] - second.gradients[name]).abs().max() > 1e-3, name
     assert_equal(replace(second, gradients=first.gradients), first)
@@ -165,28 +166,28 @@ def test_first_and_second_order_differ_in_the_gradient_alone(toy: Toy, loss: Los
 @pytest.mark.parametrize("chunk", [1, 2, 3, None])
 @pytest.mark.parametrize("second_order", [False, True])
 def test_batched_is_looped(toy: Toy, loss: Loss, second_order: bool, chunk: int | None) -> None:
-    settings = replace(FIRST, second_order=second_order, chunk=chunk)
-    looped = episode_gradients(loss, theta(toy), starts(toy), episodes(), replace(settings, batched=False))
-    assert_equal(episode_gradients(loss, theta(toy), starts(toy), episodes(), settings), looped)
+    settings = changed(FIRST, second_order=second_order, chunk=chunk)
+    looped = maml_step(loss, theta(toy), starts(toy), episodes(), changed(settings, way=Way.LOOP))
+    assert_equal(maml_step(loss, theta(toy), starts(toy), episodes(), settings), looped)
 
 
 @pytest.mark.parametrize("second_order", [False, True])
 def test_episodes_of_like_lengths_go_together_each_from_its_own_start(toy: Toy, loss: Loss, second_order: bool) -> None:
     batch, start = episodes(), starts(toy)
     lengths = ((90, 2, 90),) * (STEPS + 1)
-    settings = replace(FIRST, second_order=second_order, subwords=10**6)
-    found = [places for places, _ in parts_of(replace(batch, lengths=lengths), settings)]
+    settings = changed(FIRST, second_order=second_order, subwords=10**6)
+    found = [places for places, _ in chunks_of(replace(batch, lengths=lengths), settings)]
     assert found == [[1], [0, 2]]
-    looped = episode_gradients(loss, theta(toy), start, batch, replace(settings, batched=False))
-    assert_equal(episode_gradients(loss, theta(toy), start, replace(batch, lengths=lengths), settings), looped)
+    looped = maml_step(loss, theta(toy), start, batch, changed(settings, way=Way.LOOP))
+    assert_equal(maml_step(loss, theta(toy), start, replace(batch, lengths=lengths), settings), looped)
 
 
 @pytest.mark.parametrize("parts", [((0,), (1, 2)), ((0, 2), (1,)), ((2,), (1,), (0,))])
-@pytest.mark.parametrize("batched", [True, False])
-def test_parts_add_up_to_the_whole(toy: Toy, loss: Loss, batched: bool, parts: tuple[tuple[int, ...], ...]) -> None:
-    settings = replace(FIRST, batched=batched)
+@pytest.mark.parametrize("way", [Way.VMAP, Way.LOOP])
+def test_parts_add_up_to_the_whole(toy: Toy, loss: Loss, way: Way, parts: tuple[tuple[int, ...], ...]) -> None:
+    settings = changed(FIRST, way=way)
     batch, start = episodes(), starts(toy)
-    whole = episode_gradients(loss, theta(toy), start, batch, settings)
+    whole = maml_step(loss, theta(toy), start, batch, settings)
     found = []
     for indices in parts:
         held = list(indices)
@@ -198,7 +199,7 @@ def test_parts_add_up_to_the_whole(toy: Toy, loss: Loss, batched: bool, parts: t
             query={name: value[held] for name, value in batch.query.items()},
         )
         mine = {name: value[held] for name, value in start.items()}
-        found.append(episode_gradients(loss, theta(toy), mine, slice_of_it, settings))
+        found.append(maml_step(loss, theta(toy), mine, slice_of_it, settings))
     dictionaries = ("gradients", "mean_fast", "last_fast")
     total = {name: _added([getattr(part, name) for part in found]) for name in dictionaries}
     losses = {name: sum(getattr(part, name) for part in found) for name in ("query_loss", "support_loss")}
@@ -210,30 +211,28 @@ def test_parts_add_up_to_the_whole(toy: Toy, loss: Loss, batched: bool, parts: t
 def test_outer_chooses_the_gradients_and_changes_none(
     toy: Toy, loss: Loss, second_order: bool, outer: tuple[str, ...]
 ) -> None:
-    settings = Settings(inner_lr=INNER_LR, second_order=second_order, outer=outer)
-    some = episode_gradients(loss, theta(toy), starts(toy), episodes(), settings)
-    every = episode_gradients(loss, theta(toy), starts(toy), episodes(), replace(settings, outer=GROUPS))
+    settings = InnerLoop(lr=INNER_LR, second_order=second_order, outer=outer)
+    some = maml_step(loss, theta(toy), starts(toy), episodes(), settings)
+    every = maml_step(loss, theta(toy), starts(toy), episodes(), changed(settings, outer=GROUPS))
     assert set(some.gradients) == {name for name, _ in toy.named_parameters() if name.split(".")[0] in outer}
     assert (some.mean_fast, some.last_fast) == ({}, {})
     for name, gradient in some.gradients.items():
         torch.testing.assert_close(gradient, every.gradients[name], rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("batched", [True, False])
+@pytest.mark.parametrize("way", [Way.VMAP, Way.LOOP])
 @pytest.mark.parametrize("second_order", [False, True])
-def test_a_parameter_that_the_loss_never_reaches_is_named(
-    toy: Toy, loss: Loss, second_order: bool, batched: bool
-) -> None:
+def test_a_parameter_that_the_loss_never_reaches_is_named(toy: Toy, loss: Loss, second_order: bool, way: Way) -> None:
     backbone = {**theta(toy), "backbone.pooler": draw(2, seed=3)}
-    settings = replace(FIRST, second_order=second_order, batched=batched)
+    settings = changed(FIRST, second_order=second_order, way=way)
 
     def without(backbone: Params, fast: Params, batch: Batch) -> torch.Tensor:
         return loss({name: value for name, value in backbone.items() if name != "backbone.pooler"}, fast, batch)
 
     with pytest.raises(MetaprimeError, match=r"does not depend on backbone\.pooler: .* under `unused`"):
-        episode_gradients(without, backbone, starts(toy), episodes(), settings)
-    adapter_only = replace(settings, outer=("adapter", "head"))
-    assert episode_gradients(without, backbone, starts(toy), episodes(), adapter_only).gradients
+        maml_step(without, backbone, starts(toy), episodes(), settings)
+    adapter_only = changed(settings, outer=("adapter", "head"))
+    assert maml_step(without, backbone, starts(toy), episodes(), adapter_only).gradients
 
 
 @pytest.mark.parametrize("second_order", [False, True])
@@ -241,7 +240,7 @@ def test_nothing_is_written(toy: Toy, loss: Loss, second_order: bool) -> None:
     start, batch = starts(toy), episodes()
     held = [*toy.parameters(), *start.values(), *batch.query.values()]
     before = [value.detach().clone() for value in held]
-    episode_gradients(loss, theta(toy), start, batch, replace(FIRST, second_order=second_order))
+    maml_step(loss, theta(toy), start, batch, changed(FIRST, second_order=second_order))
     assert all(torch.equal(value, old) for value, old in zip(held, before, strict=True))
     assert [value.requires_grad for value in start.values()] == [False] * len(start)
     assert all(parameter.grad is None for parameter in toy.parameters())
@@ -249,7 +248,7 @@ def test_nothing_is_written(toy: Toy, loss: Loss, second_order: bool) -> None:
 
 def test_without_support_the_query_is_taken_at_the_start(toy: Toy, loss: Loss) -> None:
     batch = episodes(steps=0)
-    found = episode_gradients(loss, theta(toy), starts(toy), batch, FIRST)
+    found = maml_step(loss, theta(toy), starts(toy), batch, FIRST)
     expected = torch.stack([loss(theta(toy), one(starts(toy), place), one(batch.query, place)) for place in range(T)])
     torch.testing.assert_close(found.query_loss, expected.detach(), rtol=0, atol=1e-14)
     assert torch.equal(found.support_loss, torch.zeros(T, 2, dtype=torch.float64))

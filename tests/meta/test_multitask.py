@@ -9,11 +9,11 @@ from torch import nn
 from torch.func import functional_call
 
 from metaprime.meta import multitask
-from metaprime.meta.learner import Settings
+from metaprime.meta.learner import InnerLoop, Way
 from metaprime.types import IGNORE, Batch, Episodes, Loss, Params
 
 T, WORDS, TAGS = 2, 9, 3
-SETTINGS = Settings(inner_lr=0.1, outer=("backbone", "head"))
+SETTINGS = InnerLoop(lr=0.1, outer=("backbone", "head"))
 
 
 class Tagger(nn.Module):
@@ -69,8 +69,8 @@ def parameters(model: Tagger) -> tuple[Params, Params]:
     return backbone, head
 
 
-@pytest.mark.parametrize("batched", [True, False])
-def test_the_gradient_is_that_of_the_pooled_mean_loss(model: Tagger, loss: Loss, batched: bool) -> None:
+@pytest.mark.parametrize("way", [Way.VMAP, Way.LOOP])
+def test_the_gradient_is_that_of_the_pooled_mean_loss(model: Tagger, loss: Loss, way: Way) -> None:
     batches = meta_batch()
     means = []
     for place in range(T):
@@ -83,7 +83,7 @@ def test_the_gradient_is_that_of_the_pooled_mean_loss(model: Tagger, loss: Loss,
                 count += int((labels != IGNORE).sum())
         means.append(summed / count)
     (sum(means) / T).backward()
-    settings = Settings(inner_lr=0.1, batched=batched, outer=("backbone", "head"))
+    settings = InnerLoop(lr=0.1, outer=("backbone", "head")).executed(way=way)
     found = multitask.step(loss, *parameters(model), batches, settings)
     assert set(found.gradients) == {name for name, _ in model.named_parameters()}
     for name, parameter in model.named_parameters():

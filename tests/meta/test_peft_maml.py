@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from inner_loops import changed
 from transformers.models.modernbert import modeling_modernbert
 
 from metaprime.build.model import build_model
 from metaprime.data.episodes import EpisodeSampler, EpisodeShape
 from metaprime.data.readers import synthetic
 from metaprime.data.subwords import Subwords
-from metaprime.meta import LEARNERS, Settings
+from metaprime.meta import LEARNERS, InnerLoop, Way
 from metaprime.models.encoder import load_encoder
 from metaprime.models.task_model import TaskModel, functional_loss, partition
 from metaprime.peft import METHODS
@@ -32,9 +32,13 @@ ARCHITECTURES = ("bert", "roberta", "xlm-roberta")
 ADAPTING = [name for name, method in METHODS.items() if not method.moves_backbone]
 T, INNER_LR = 3, 0.1
 RESET = {"adapter": "reset", "head": "reset"}
-SETTINGS = Settings(inner_lr=INNER_LR, outer=("backbone", "adapter", "head"), carry=True)
+SETTINGS = InnerLoop(lr=INNER_LR, outer=("backbone", "adapter", "head"), carry=True)
 
-WAYS = ({}, {"together": True}, {"batched": False})
+
+def ways_of(model: TaskModel) -> list[Way]:
+    """The ways that this model can be carried out in."""
+    return [Way.ONE_PASS, Way.VMAP, Way.LOOP] if model.per_episode else [Way.VMAP, Way.LOOP]
+
 
 Builder = Callable[..., tuple[TaskModel, Task, Episodes]]
 
@@ -68,7 +72,7 @@ def random_start(model: TaskModel) -> Params:
     return {**values, **{k: (v + 0.2 * torch.randn(v.shape, generator=draw)).to(own) for k, v in moved}}
 
 
-def run(model: TaskModel, task: Task, batch: Episodes, settings: Settings, loss: Loss | None = None):
+def run(model: TaskModel, task: Task, batch: Episodes, settings: InnerLoop, loss: Loss | None = None):
     state = partition(model, unused=("pooler.",))
     step = LEARNERS["peft_maml"].step
     return step(loss or functional_loss(model, task.measure), state.backbone, random_start(model), batch, settings)
@@ -108,10 +112,8 @@ def test_first_order_is_sgd_on_a_model_of_its_own(build: Builder, architecture: 
         for name, parameter in other.named_parameters():
             expected[name] += 0 if parameter.grad is None else parameter.grad
 
-    for way in WAYS:
-        if "together" in way and not model.per_episode:
-            continue
-        found = run(model, task, batch, replace(SETTINGS, **way))
+    for way in ways_of(model):
+        found = run(model, task, batch, changed(SETTINGS, way=way))
         assert set(found.gradients) == {*theta, *trainable(start)}
         for name, gradient in found.gradients.items():
             torch.testing.assert_close(gradient, expected[name], rtol=0, atol=1e-10)
@@ -130,9 +132,9 @@ def test_batched_is_looped(build: Builder, method: str, attention: str) -> None:
     model, task, batch = build("bert", method, attention)  # the other architectures: tests/test_matrix.py
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-10)):
         model.to(dtype)
-        looped = run(model, task, batch, replace(SETTINGS, batched=False))
-        for chunk, together in itertools.product((None, 2), {False, model.per_episode}):
-            batched = run(model, task, batch, replace(SETTINGS, chunk=chunk, together=together))
+        looped = run(model, task, batch, changed(SETTINGS, way=Way.LOOP))
+        for chunk, way in itertools.product((None, 2), ways_of(model)):
+            batched = run(model, task, batch, changed(SETTINGS, chunk=chunk, way=way))
             for part in ("gradients", "last_fast", "mean_fast"):
                 torch.testing.assert_close(
                     getattr(batched, part), getattr(looped, part), rtol=tolerance, atol=tolerance
@@ -146,10 +148,11 @@ def test_batched_is_looped(build: Builder, method: str, attention: str) -> None:
 def test_second_order_batched_is_looped(build: Builder, method: str, attention: str) -> None:
     model, task, batch = build("bert", method, attention)
     model.double()
-    settings = replace(SETTINGS, second_order=True)
-    ways = ({}, {"together": model.per_episode}, {"batched": False})
-    batched, together, looped = (run(model, task, batch, replace(settings, **way)) for way in ways)
+    settings = changed(SETTINGS, second_order=True)
+    looped = run(model, task, batch, changed(settings, way=Way.LOOP))
+    batched = run(model, task, batch, changed(settings, way=Way.VMAP))
     torch.testing.assert_close(batched.gradients, looped.gradients, rtol=1e-10, atol=1e-10)
+    together = run(model, task, batch, changed(settings, way=ways_of(model)[0]))
     torch.testing.assert_close(together.gradients, looped.gradients, rtol=1e-10, atol=1e-10)
     first = run(model, task, batch, SETTINGS)
     name = "backbone.encoder.layer.0.attention.self.value.weight"
@@ -185,7 +188,7 @@ def test_second_order_is_the_slope_of_the_adapted_query_loss(
         moved = [{name: v.detach() + size * direction[name] for name, v in part.items()} for part in (theta, start)]
         return float(step(loss, *moved, batch, SETTINGS).query_loss.mean())
 
-    gradients = step(loss, theta, start, batch, replace(SETTINGS, second_order=True)).gradients
+    gradients = step(loss, theta, start, batch, changed(SETTINGS, second_order=True)).gradients
     slope = sum(float((gradients[name] * direction[name][0 if name in start else ...]).sum()) for name in direction)
     differences = [
         (objective(size) - objective(-size)) / (2 * size) for size in (1e-5, 1e-6, 1e-7)

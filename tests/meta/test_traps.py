@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from inner_loops import changed
 from torch import nn
 from torch.func import grad, vmap
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
@@ -23,7 +23,7 @@ from metaprime.data.episodes import EpisodeSampler, EpisodeShape
 from metaprime.data.readers import synthetic
 from metaprime.data.subwords import Subwords
 from metaprime.interop import learn2learn
-from metaprime.meta import LEARNERS, Settings
+from metaprime.meta import LEARNERS, InnerLoop, Way
 from metaprime.meta.learner import GROUPS
 from metaprime.meta.maml import adapt
 from metaprime.models.encoder import load_encoder
@@ -40,7 +40,7 @@ from metaprime.tasks.tagging.windows import Lengths
 from metaprime.types import IGNORE, Batch, Episodes, Loss, MetaprimeError, Params
 
 T = 2
-SETTINGS = Settings(inner_lr=0.5, second_order=True, outer=GROUPS)
+SETTINGS = InnerLoop(lr=0.5, second_order=True, outer=GROUPS)
 TINY = (
     "data.languages=[qaa, qaf]",
     "data.validation_languages=[qac]",
@@ -77,7 +77,7 @@ def bench(folder: Path, attention: str = "eager") -> Bench:
 
 def step(parts: Bench, learner: str = "peft_maml", **changes: Any) -> Params:
     _, loss, backbone, start, batch = parts
-    settings = replace(SETTINGS, inner=LEARNERS[learner].inner, **changes)
+    settings = changed(SETTINGS, moves=LEARNERS[learner].inner, **changes)
     return LEARNERS[learner].step(loss, backbone, start, batch, settings).gradients
 
 
@@ -117,8 +117,8 @@ def test_fused_attention_raises_without_dropout_and_we_pick_the_plain_kernel(toy
     fused[0].train()  # with dropout in the attention the kernel steps aside, and nothing raises
     assert naive_second_order(fused)
     fused[0].eval()
-    for batched in (True, False):
-        assert distance(step(fused, batched=batched), step(plain, batched=batched)) < 1e-10
+    for way in (Way.VMAP, Way.LOOP):
+        assert distance(step(fused, way=way), step(plain, way=way)) < 1e-10
 
 
 # Gradient checkpointing runs a layer again when its own weights are back in place of the values given to it.
@@ -189,16 +189,16 @@ def test_a_config_that_switches_it_on_is_refused_before_anything_is_written(stil
 def test_two_dropouts_differ_and_ours_is_off(toy_bert: Path) -> None:
     model, loss, backbone, start, batch = bench(toy_bert)
 
-    def losses(batched: bool) -> torch.Tensor:
+    def losses(way: Way) -> torch.Tensor:
         torch.manual_seed(0)
-        if batched:
+        if way is Way.VMAP:
             run = vmap(lambda fast, query: loss(backbone, fast, query), randomness="different")
             return run(start, batch.query)
         return torch.stack([loss(backbone, at(start, place), at(batch.query, place)) for place in range(T)])
 
-    torch.testing.assert_close(losses(True), losses(False), rtol=1e-12, atol=0)
+    torch.testing.assert_close(losses(Way.VMAP), losses(Way.LOOP), rtol=1e-12, atol=0)
     model.train()
-    assert (losses(True) - losses(False)).abs().min() > 1e-3
+    assert (losses(Way.VMAP) - losses(Way.LOOP)).abs().min() > 1e-3
     with pytest.raises(RuntimeError, match="random operation"):  # so ours never runs into it unseen
         step((model, loss, backbone, start, batch))
 
@@ -229,13 +229,13 @@ def test_the_watch_sees_dropout(toy_bert: Path, modes: dict[str, set[bool]]) -> 
     assert modes["random"] == modes["Dropout"] == {False, True}  # False: `bench` checks the injection
 
 
-@pytest.mark.parametrize("batched", [True, False])
+@pytest.mark.parametrize("way", [Way.VMAP, Way.LOOP])
 def test_nothing_is_dropped_while_priming(
-    toy_bert: Path, tmp_path: Path, modes: dict[str, set[bool]], batched: bool
+    toy_bert: Path, tmp_path: Path, modes: dict[str, set[bool]], way: Way
 ) -> None:
     encoder = load_encoder(str(toy_bert)).module
     assert encoder.config.hidden_dropout_prob == encoder.config.attention_probs_dropout_prob == 0.1
-    prime(tiny(toy_bert, tmp_path / "run", f"inner.batched={str(batched).lower()}"))
+    prime(tiny(toy_bert, tmp_path / "run", f"inner.batched={'false' if way is Way.LOOP else 'true'}"))
     assert {"TaskModel", "BertModel", "Dropout"} < set(modes)
     assert set.union(*modes.values()) == {False}
 
@@ -243,7 +243,7 @@ def test_nothing_is_dropped_while_priming(
 # Under vmap the second derivative of a layer norm whose weights differ between episodes leaves terms out.
 
 
-def adapted_norm(batched: bool) -> Params:
+def adapted_norm(vmapped: bool) -> Params:
     """Gradient, at T weights of a layer norm and what is before it, of the loss after one step of both."""
     draw = torch_stream(0, "norm")
     x_TBD, y_TBD = torch.randn(2, 3, 5, 4, generator=draw, dtype=torch.float64)
@@ -255,7 +255,7 @@ def adapted_norm(batched: bool) -> Params:
     def loss(values: Params, x_BD: torch.Tensor) -> torch.Tensor:
         return F.layer_norm(x_BD * values["scale"], (4,), values["norm"]).pow(3).sum()
 
-    if batched:
+    if vmapped:
         change = vmap(grad(loss))(start, x_TBD)
     else:
         found = [grad(loss)(at(start, place), x_TBD[place]) for place in range(3)]
@@ -268,24 +268,24 @@ def adapted_norm(batched: bool) -> Params:
 def test_vmapped_layer_norm_is_silently_wrong(toy_bert: Path) -> None:
     assert distance(adapted_norm(True), adapted_norm(False)) > 1e-3
     parts = bench(toy_bert)
-    assert distance(step(parts, "maml", batched=True), step(parts, "maml", batched=False)) > 1e-3
+    assert distance(step(parts, "maml", way=Way.VMAP), step(parts, "maml", way=Way.LOOP)) > 1e-3
     for learner in ("peft_maml", "inner_peft", "anil"):  # whose layer norms stay where they are
-        assert distance(step(parts, learner, batched=True), step(parts, learner, batched=False)) < 1e-10
+        assert distance(step(parts, learner, way=Way.VMAP), step(parts, learner, way=Way.LOOP)) < 1e-10
     first = {"second_order": False}
-    assert distance(step(parts, "maml", batched=True, **first), step(parts, "maml", batched=False, **first)) < 1e-10
+    assert distance(step(parts, "maml", way=Way.VMAP, **first), step(parts, "maml", way=Way.LOOP, **first)) < 1e-10
 
 
 @pytest.mark.parametrize(
-    ("learner", "order", "batched"),
-    [("maml", "second", False), ("maml", "first", True), ("peft_maml", "second", True), ("anil", "second", True)],
+    ("learner", "order", "looped"),
+    [("maml", "second", True), ("maml", "first", False), ("peft_maml", "second", False), ("anil", "second", False)],
 )
 def test_priming_loops_where_a_layer_norm_moves(
-    toy_bert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, learner: str, order: str, batched: bool
+    toy_bert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, learner: str, order: str, looped: bool
 ) -> None:
     config = tiny(toy_bert, tmp_path / "run", f"learner.name={learner}", f"inner.order={order}")
     run = assemble(config, Accelerator())
-    assert run.settings.batched == batched
-    assert (SILENTLY_WRONG in caplog.text) == (not batched)
+    assert (run.inner.execution.way is Way.LOOP) == looped
+    assert (SILENTLY_WRONG in caplog.text) == looped
 
 
 # learn2learn's class adapts everything that requires a gradient, theta too: the method cannot be said in its words.
@@ -309,7 +309,7 @@ def test_their_adapt_moves_the_backbone(toy_bert: Path, their_maml: type[nn.Modu
     moved = dict(zip((name for name, _ in model.named_parameters()), theirs.module.parameters(), strict=True))
     name = "backbone.encoder.layer.0.attention.self.value.weight"
     assert (moved[name] - backbone[name]).detach().abs().max() > 1e-2
-    settings = replace(SETTINGS, inner=LEARNERS["peft_maml"].inner, second_order=False)
+    settings = changed(SETTINGS, moves=LEARNERS["peft_maml"].inner, second_order=False)
     fast, _ = adapt(loss, backbone, start, batch.support[:1], settings)
     assert fast.keys() == start.keys()  # ours moves these and nothing else
 

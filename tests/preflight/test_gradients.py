@@ -19,7 +19,7 @@ from metaprime.cli import app as cli
 from metaprime.config.loading import dump_config
 from metaprime.config.sections import Config
 from metaprime.interop import learn2learn
-from metaprime.meta import LEARNERS, Learner, Outcome
+from metaprime.meta import LEARNERS, Learner, Outcome, Way
 from metaprime.meta.learner import in_groups
 from metaprime.preflight import gradients
 from metaprime.preflight.gradient_checks import Check
@@ -58,7 +58,7 @@ def scaled(outcome: Outcome, group: str, by: float) -> Outcome:
 @pytest.mark.parametrize("name", LEARNERS)
 def test_every_learner_passes(tiny: MakeConfig, toy_encoder: Callable[..., Path], tmp_path: Path, name: str) -> None:
     learner: Learner = LEARNERS[name]
-    encoder = f"encoder.name={toy_encoder('bert', speaks=not learner.reads_tags)}"
+    encoder = f"encoder.name={toy_encoder('bert', speaks=not learner.reads_labels)}"
     report = examine_gradients(tiny(tmp_path / "run", encoder, f"learner.name={name}"))
     assert report.passed, table_rows(report)
     groups = ("backbone", "adapter", "head") if learner.injects else ("backbone", "head")
@@ -157,7 +157,7 @@ def _adapter_a_thousandth_too_long(right: Any, *parts: Any) -> Outcome:
 
 
 def _batched_backbone_off(right: Any, *parts: Any) -> Outcome:
-    return scaled(right(*parts), "backbone", 1 + 1e-8 * parts[-1].batched)
+    return scaled(right(*parts), "backbone", 1 + 1e-8 * (parts[-1].execution.way is not Way.LOOP))
 
 
 def _first_order_off(right: Any, *parts: Any) -> Outcome:
@@ -219,7 +219,7 @@ def test_an_encoder_that_cannot_be_batched_is_looped(
     tiny: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: Any
 ) -> None:
     def only_looped(right: Any, *parts: Any) -> Outcome:
-        assert not parts[-1].batched
+        assert parts[-1].execution.way is Way.LOOP
         return right(*parts)
 
     wrong(only_looped)

@@ -31,21 +31,21 @@ def primed(tiny: MakeConfig, output: Path, *changes: str, resume: bool = False) 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_each_moves_what_it_says(tiny: MakeConfig, toy_encoder: Callable[..., Path], tmp_path: Path, name: str) -> None:
     learner = LEARNERS[name]
-    encoder = toy_encoder("bert", speaks=not learner.reads_tags)
+    encoder = toy_encoder("bert", speaks=not learner.reads_labels)
     folder = primed(tiny, tmp_path / "run", f"encoder.name={encoder}", f"learner.name={name}")
     before, after = (backbone_of(place / "model.safetensors") for place in (encoder, folder))
     moved = {key for key in after if not torch.equal(after[key], before[key])}
     assert bool(moved) == ("backbone" in learner.outer)
     values = load_file(folder / "metaprime.safetensors")
     assert any(key.startswith("adapter.") for key in values) == learner.injects
-    assert any(key.startswith("head.") for key in values) == learner.reads_tags
+    assert any(key.startswith("head.") for key in values) == learner.reads_labels
 
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_each_lowers_its_query_loss_in_twenty_steps(
     tiny: MakeConfig, toy_encoder: Callable[..., Path], tmp_path: Path, name: str
 ) -> None:
-    encoder = toy_encoder("bert", speaks=not LEARNERS[name].reads_tags)
+    encoder = toy_encoder("bert", speaks=not LEARNERS[name].reads_labels)
     rates = (
         "outer.lr=1e-2",
         "outer.adapter_lr=3e-2",

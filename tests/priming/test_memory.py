@@ -13,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from metaprime.config.sections import Config
 from metaprime.data.rows import Row
-from metaprime.meta import Settings
+from metaprime.meta import InnerLoop
 from metaprime.meta.chunks import CPU_SUBWORDS
 from metaprime.models.task_model import functional_loss
 from metaprime.priming import memory
@@ -22,7 +22,7 @@ from metaprime.priming.setup import Run, assemble
 from metaprime.priming.starts import rules_of, starting_values
 
 MakeConfig = Callable[..., Config]
-SETTINGS = Settings(inner_lr=0.1)
+SETTINGS = InnerLoop(lr=0.1)
 
 
 def rows_of(run: Run) -> dict[str, list[Row]]:
@@ -33,7 +33,7 @@ def kept(run: Run, steps: int = 0, **changes: object) -> int:
     loss = functional_loss(run.model, run.task.measure)
     start = starting_values(run.model, run.state, rules_of(run.config), 0, 0, (0,))
     batch = longest_episode(run.task, rows_of(run), run.episodes.shape, steps, torch.device("cpu"))
-    return activation_bytes(run.meta_step, loss, run.state, start, batch, replace(run.settings, **changes))  # type: ignore[arg-type]
+    return activation_bytes(run.meta_step, loss, run.state, start, batch, replace(run.inner, **changes))  # type: ignore[arg-type]
 
 
 def test_memory_and_on_a_cpu_sub_words_say_how_many(
@@ -41,11 +41,11 @@ def test_memory_and_on_a_cpu_sub_words_say_how_many(
 ) -> None:
     monkeypatch.setattr(memory, "available", lambda _: 1000)
     on_cpu = Accelerator()
-    assert fitted(SETTINGS, 100, 50, 8, on_cpu).chunk == 6  # 0.8 x 1000 - 4 x 50 leaves room for six
+    assert fitted(SETTINGS, 100, 50, 8, on_cpu).execution.chunk == 6  # 0.8 x 1000 - 4 x 50 leaves room for six
     assert "memory has room for 6 of 8 episodes at a time" in caplog.text
-    assert fitted(SETTINGS, 5000, 50, 8, on_cpu).chunk == 1  # one at least: it may be wrong
+    assert fitted(SETTINGS, 5000, 50, 8, on_cpu).execution.chunk == 1  # one at least: it may be wrong
     caplog.clear()
-    assert fitted(SETTINGS, 100, 50, 6, on_cpu) == replace(SETTINGS, chunk=None, subwords=CPU_SUBWORDS)
+    assert fitted(SETTINGS, 100, 50, 6, on_cpu) == SETTINGS.executed(chunk=None, subwords=CPU_SUBWORDS)
     assert not caplog.text
 
 

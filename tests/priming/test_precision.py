@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
+from inner_loops import changed
 from safetensors.torch import load_file
 
+from metaprime.meta import Way
 from metaprime.models.task_model import functional_loss
 from metaprime.priming.prime import prime
 from metaprime.priming.setup import assemble
@@ -31,7 +32,7 @@ def outcome(run: Any, **way: bool) -> Any:
     start = starting_values(run.model, run.state, rules, 0, 0, range(2))
     batch = run.episodes.meta_batch(0, range(2), run.task.collate)
     loss = functional_loss(run.model, run.task.measure)
-    return run.meta_step(loss, run.state.backbone, start, batch, replace(run.settings, **way))
+    return run.meta_step(loss, run.state.backbone, start, batch, changed(run.inner, **way))
 
 
 def flat(values: Params) -> torch.Tensor:
@@ -39,9 +40,9 @@ def flat(values: Params) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("peft", ["pfeiffer", "prefix", "lora"])
-@pytest.mark.parametrize("way", [{"batched": False}, {"together": True}], ids=str)
+@pytest.mark.parametrize("way", [{"way": Way.LOOP}, {"way": Way.ONE_PASS}], ids=str)
 def test_a_meta_step_is_that_of_float32_but_for_rounding(
-    tiny: MakeConfig, tmp_path: Path, peft: str, way: dict[str, bool]
+    tiny: MakeConfig, tmp_path: Path, peft: str, way: dict[str, Way]
 ) -> None:
     settings = ("peft={method: head}", f"peft={{method: {peft}}}", "outer.validate_every=0")
     wide, narrow = (
@@ -62,7 +63,7 @@ def test_what_would_need_vmap_goes_one_by_one(
     tiny: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = assemble(tiny(tmp_path / "run", "learner.name=maml", "encoder.precision=bfloat16"), Accelerator())
-    assert not run.settings.batched
+    assert run.inner.execution.way is Way.LOOP
     assert "no gradient of bfloat16 products under vmap" in caplog.text
     assert torch.isfinite(outcome(run).query_loss).all()
 

@@ -213,7 +213,7 @@ def test_every_learner_with_an_inner_loop_chooses(tiny: MakeConfig, tmp_path: Pa
     )
     run = assemble(tiny(tmp_path / "run", *settings, "outer.validate_every=0"), Accelerator())
     seen: list[int] = []
-    choose = run.settings.choose
+    choose = run.inner.select
 
     def watched(backbone: Params, gradients: Any) -> Params:
         found = choose(backbone, gradients)
@@ -224,7 +224,7 @@ def test_every_learner_with_an_inner_loop_chooses(tiny: MakeConfig, tmp_path: Pa
     start = starting_values(run.model, run.state, rules, 0, 0, range(2))
     batch = run.episodes.meta_batch(0, range(2), run.task.collate)
     loss = functional_loss(run.model, run.task.measure)
-    run.meta_step(loss, run.state.backbone, start, batch, replace(run.settings, choose=watched))
+    run.meta_step(loss, run.state.backbone, start, batch, replace(run.inner, select=watched))
     assert len(set(seen)) == 2  # each episode its own
 
 
