@@ -8,7 +8,7 @@ PEERS := $(VENV)/.peers
 
 AUDIT := .venv-audit
 
-.PHONY: demo test test-all bench bench-data lint learn2learn audit clean
+.PHONY: demo test test-all bench bench-data lint house learn2learn audit clean
 
 demo: $(READY)
 	$(BIN)/metaprime demo recipes/configs/demo.yaml
@@ -48,6 +48,10 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Sizes, imports, signatures, names and docstrings of the package, each beside its limit; the standard library is enough.
+house:
+	$(PYTHON) tests/house.py
 
 learn2learn: $(LEARN2LEARN)
 
