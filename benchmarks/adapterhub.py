@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
 from torch.func import functional_call
 from transformers import AutoConfig, AutoModel
 
@@ -32,6 +31,7 @@ from metaprime.data.subwords import Subwords
 from metaprime.interop.adapterhub import save_for_adapterhub
 from metaprime.models.encoder import load_encoder
 from metaprime.models.task_model import TaskModel, partition
+from metaprime.nn import Adapter
 from metaprime.peft import METHODS
 from metaprime.reports.wording import markdown
 from metaprime.rng import torch_stream
@@ -103,7 +103,7 @@ def difference(
     if done.returncode:
         raise SystemExit(f"{model_type} {method} {settings}: {done.stderr[-2000:]}")
     theirs = load_file(folder / "out")["logits"][mask.bool()]
-    bare = TaskModel(encoder.module, nn.ModuleDict(), model.head).eval()
+    bare = TaskModel(encoder.module, Adapter(), model.head).eval()
     heads = {name: value for name, value in values.items() if name.startswith("head.")}
     with torch.no_grad():
         ours = functional_call(model, values, tuple(inputs.values()))[mask.bool()]

@@ -132,7 +132,7 @@ def make_problem(shape: Shape, size: Size, device: str = "cpu") -> Problem:
     method = METHODS["pfeiffer"]
     adapter = method.inject(resolve(encoder, layout), method.config(bottleneck=BOTTLENECK))
     model = TaskModel(encoder, adapter, TagHead(size.hidden, TAGS)).eval().to(device)
-    model.per_episode = True
+    model.supports_one_pass = True
     draw = torch_stream(0, "start")
     own = dict(model.named_parameters())
     values = {

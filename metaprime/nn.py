@@ -1,16 +1,21 @@
-"""One forward pass over T x B sentences in which T episodes each have weights of their own.
+"""Layers that take one weight for each of T episodes, keyed dropout, initialisers, and the tree that a PEFT method leaves.
 
-A module that reads its parameters through these functions takes either shape, and says so by `per_episode = True`; others are
-batched by `torch.func.vmap`, which takes any module and more time.
+A module that reads its parameters through these functions takes weights with or without a leading T, and
+says so by `supports_one_pass = True`. Others are batched by `torch.func.vmap`, which takes any module and
+more time.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
+from torch import nn
 
 from metaprime.rng import Noise
+from metaprime.types import Gradients, Params, Section
 
 
 class NotOnePass(RuntimeError):
@@ -67,3 +72,65 @@ def dropped(x: torch.Tensor, share: float, noise: Noise | None) -> torch.Tensor:
     if noise is None:
         return x
     return x * (noise.rand_like(x) >= share).to(x) / (1 - share)
+
+
+class Adapter(nn.ModuleDict):
+    """What a PEFT method puts beside an encoder: phi's modules by path, and whatever else the method does.
+
+    A method that is a function of its parameters and nothing else uses this class as it is: every
+    behaviour below defaults to nothing. Names of values are those inside the adapter, without `adapter.`.
+
+    Attributes:
+        config: the method's settings.
+    """
+
+    def __init__(self, config: Section | None = None, modules: Mapping[str, nn.Module] | None = None) -> None:
+        super().__init__(dict(modules or {}))
+        self.config: Any = config
+
+    def select(self, backbone: Params, gradients: Gradients) -> Params:
+        """Chooses which weights may move, once, before the first step.
+
+        Args:
+            backbone: theta by full name.
+            gradients: the loss's gradients in named weights, batch after batch.
+
+        Returns:
+            The values (integer tensors) that hold the choice; none by default.
+        """
+        return {}
+
+    def project(self, values: Params, done: float) -> Params:
+        """Brings values back to where they may be, after each step.
+
+        Args:
+            values: phi, possibly with a leading T.
+            done: share of all steps that is done, in (0, 1].
+
+        Returns:
+            The values that change; none by default.
+        """
+        return {}
+
+    def penalty(self, values: Params) -> torch.Tensor | None:
+        """Returns what training adds to the loss, () or (T,) in nats; None: nothing."""
+        return None
+
+    def collapse(self, values: Params) -> tuple[Any, Params]:
+        """Returns what needs to be stored after the last step: a method's config, and values that give the same function."""
+        return self.config, values
+
+    @property
+    def selects(self) -> bool:
+        """Whether the method selects weights."""
+        return type(self).select is not Adapter.select
+
+    @property
+    def projects(self) -> bool:
+        """Whether the method constrains values after each step."""
+        return type(self).project is not Adapter.project
+
+    @property
+    def penalised(self) -> bool:
+        """Whether the method adds to the loss."""
+        return type(self).penalty is not Adapter.penalty

@@ -68,9 +68,26 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+HIDDEN = "hidden_BLD"
+"""Name of an encoder's output (B, L, D) in a batch: where it is there, the encoder is not run again."""
+
+
 def trainable(values: Params) -> Params:
-    """The values that training can move: those that are no whole numbers."""
+    """Returns the values that training can move: integer tensors, such as selected indices, are never updated."""
     return {name: value for name, value in values.items() if value.is_floating_point()}
+
+
+def strip_prefix(path: str, values: Params) -> Params:
+    """Returns the values below a path by the rest of their names: the inverse of `add_prefix`.
+
+    Example: `strip_prefix("head", {"head.bias": b, "adapter.x": x})` is `{"bias": b}`.
+    """
+    return {name.removeprefix(f"{path}."): value for name, value in values.items() if name.startswith(f"{path}.")}
+
+
+def add_prefix(path: str, values: Params) -> Params:
+    """Returns the values by their names below a path."""
+    return {f"{path}.{name}": value for name, value in values.items()}
 
 
 @runtime_checkable

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from batches import batch_of
 from inner_loops import changed
-from torch import nn
 from torch.func import functional_call
 from transformers import AutoModel
 
@@ -23,8 +23,9 @@ from metaprime.data.subwords import Subwords
 from metaprime.meta import LEARNERS, InnerLoop, Way
 from metaprime.models.encoder import Encoder, load_encoder, save_encoder
 from metaprime.models.injection_check import check_injection, probe
-from metaprime.models.sites import LAYOUTS
+from metaprime.models.sites import LAYOUTS, resolve
 from metaprime.models.task_model import TaskModel, functional_loss, partition
+from metaprime.nn import Adapter
 from metaprime.peft import METHODS
 from metaprime.priming.starts import starting_values
 from metaprime.rng import torch_stream
@@ -125,7 +126,7 @@ def test_it_starts_as_the_bare_encoder_where_promised_and_nowhere_else(bench: Be
     config, batch = METHODS[bench.method].config(), bench.task.collate(bench.rows)
     bare = probe(
         TaskModel(
-            bench.encoder.module, nn.ModuleDict(), bench.task.new_head(32, bench.encoder.module.get_input_embeddings())
+            bench.encoder.module, Adapter(), bench.task.new_head(resolve(bench.encoder.module, bench.encoder.layout))
         ).eval(),
         batch,
     )
@@ -142,14 +143,14 @@ def test_padding_does_not_leak(bench: Bench) -> None:
     ids, values = torch.where(mask.bool(), ids, pad), bench.random()
     with torch.no_grad():
         alone = [
-            functional_call(bench.model, values, (ids[i : i + 1, :n], mask[i : i + 1, :n]))[0]
+            functional_call(bench.model, values, (batch_of(ids[i : i + 1, :n], mask[i : i + 1, :n]),))[0]
             for i, n in enumerate(lengths)
         ]
         for padding in (0, 11):
-            inputs = F.pad(ids, (0, padding), value=pad), F.pad(mask, (0, padding))
-            for logits_LC, expected_LC in zip(functional_call(bench.model, values, inputs), alone, strict=True):
+            inputs = batch_of(F.pad(ids, (0, padding), value=pad), F.pad(mask, (0, padding)))
+            for logits_LC, expected_LC in zip(functional_call(bench.model, values, (inputs,)), alone, strict=True):
                 torch.testing.assert_close(logits_LC[: len(expected_LC)], expected_LC, rtol=0, atol=1e-5)
-        unmasked = functional_call(bench.model, values, (ids, torch.ones_like(mask)))[0, :3]
+        unmasked = functional_call(bench.model, values, (batch_of(ids),))[0, :3]
     assert (unmasked - alone[0]).abs().max() > 1e-3  # the mask does matter
 
 
@@ -157,7 +158,7 @@ def test_every_word_sees_those_after_it(bench: Bench) -> None:
     ids = torch.randint(5, 60, (1, 4), generator=torch_stream(0, "ids"))
     other = torch.cat([ids[:, :-1], 60 + ids[:, -1:]], dim=1)
     with torch.no_grad():
-        one, two = (functional_call(bench.model, bench.random(), (x, torch.ones_like(x))) for x in (ids, other))
+        one, two = (functional_call(bench.model, bench.random(), (batch_of(x),)) for x in (ids, other))
     assert (one - two)[0, 0].abs().max() > 1e-4
 
 
@@ -179,10 +180,10 @@ def test_batched_is_looped_and_reaches_every_parameter(in_doubles: Bench) -> Non
     loss, step = functional_loss(bench.model, bench.task.measure), LEARNERS["peft_maml"].step
     looped, vmapped, together = (
         step(loss, state.backbone, start, batch, changed(SETTINGS, way=way))
-        for way in (Way.LOOP, Way.VMAP, Way.ONE_PASS if bench.model.per_episode else Way.VMAP)
+        for way in (Way.LOOP, Way.VMAP, Way.ONE_PASS if bench.model.supports_one_pass else Way.VMAP)
     )
     on_a_table = bench.encoder.layout.disentangled and bench.method in ON_A_TABLE_OF_POSITIONS
-    assert bench.model.per_episode != (on_a_table or bench.method == "hf")
+    assert bench.model.supports_one_pass != (on_a_table or bench.method == "hf")
     for part in ("gradients", "last_fast", "mean_fast", "query_loss", "support_loss"):
         for batched in (vmapped, together):
             torch.testing.assert_close(getattr(batched, part), getattr(looped, part), rtol=1e-7, atol=1e-7)

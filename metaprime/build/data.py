@@ -50,9 +50,7 @@ def text_alone(task: Task, encoder: Encoder, trust_remote_code: bool = False) ->
     Raises:
         MetaprimeError: its checkpoint has no such head, or its tokenizer no mask token.
     """
-    return masking(
-        task, encoder.tokenizer, lambda _, embedding: load_language_head(encoder, embedding, trust_remote_code)
-    )
+    return masking(task, encoder.tokenizer, lambda sites: load_language_head(encoder, sites.words, trust_remote_code))
 
 
 def priming_rows(config: Config, task: Task) -> dict[str, list[Row]]:

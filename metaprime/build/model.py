@@ -1,63 +1,45 @@
-"""Where the rooms meet: config -> task, rows and a model with its PEFT modules in place."""
+"""Builds a model: a copy of an encoder with a method's adapter in it and a task's head on it, self-checked."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import cast
 
 import torch
-from torch import nn
 
 from metaprime.data.rows import Row
 from metaprime.models.encoder import Encoder
 from metaprime.models.injection_check import check_injection, probe, supports_one_pass
 from metaprime.models.sites import resolve
 from metaprime.models.task_model import TaskModel
-from metaprime.peft import METHODS, Method, MethodConfig
-from metaprime.peft.method import under
+from metaprime.nn import Adapter
+from metaprime.peft import MethodConfig, method_of
 from metaprime.tasks.task import Task
-from metaprime.types import Gradients, Params
+
+CHECKED = 4
+"""Rows that the self-check reads."""
 
 
 def build_model(encoder: Encoder, task: Task, method: MethodConfig, example: Sequence[Row]) -> TaskModel:
-    """A copy of the encoder with phi injected and a head, self-checked on a few rows.
+    """Builds a model over a copy of the encoder and checks on a few rows that everything is connected.
+
+    Args:
+        encoder: where theta comes from; it is not modified.
+        task: whose head and outputs the model has.
+        method: the PEFT method, with its settings.
+        example: rows to check with; the first few are read.
 
     Raises:
         MetaprimeError: the method is not connected to this encoder as it should be.
     """
     module = copy.deepcopy(encoder.module)
     sites = resolve(module, encoder.layout)
-    head = task.new_head(sites.hidden, cast(nn.Embedding, module.get_input_embeddings()))
-    batch = task.collate(example[:4])
-    bare = probe(TaskModel(module, nn.ModuleDict(), head).eval(), batch)
-    model = TaskModel(module, METHODS[method.method].inject(sites, method), head).eval()
-    _bind(model, METHODS[method.method], method)
+    head = task.new_head(sites)
+    batch = task.collate(example[:CHECKED])
+    bare = probe(TaskModel(module, Adapter(), head, task.outputs).eval(), batch)
+    model = TaskModel(module, method_of(method).inject(sites, method), head, task.outputs).eval()
     check_injection(model, batch, bare, method.identity)
     with torch.no_grad():
-        model.per_episode = supports_one_pass(model, batch)
-    model.autocast = encoder.autocast  # only now: the checks are of exact equality
-    return model
-
-
-def _bind(model: TaskModel, method: Method, config: MethodConfig) -> None:
-    """The method's functions of local names, as the model's of full ones."""
-
-    def full(values: Params) -> Params:
-        return {f"adapter.{name}": value for name, value in values.items()}
-
-    def choose(backbone: Params, gradients: Gradients) -> Params:
-        assert method.choose
-        return full(method.choose(config, model.adapter, backbone, gradients))
-
-    def project(values: Params, done: float) -> Params:
-        assert method.project
-        return full(method.project(config, model.adapter, under("adapter", values), done))
-
-    def penalty(values: Params) -> torch.Tensor:
-        assert method.penalty
-        return method.penalty(config, under("adapter", values))
-
-    model.choose = choose if method.choose else None
-    model.project = project if method.project else None
-    model.penalty = penalty if method.penalty else None
+        one_pass = supports_one_pass(model, batch)
+    # Lower precision comes last: the checks are of exact equality.
+    return model.variant(autocast=encoder.autocast, supports_one_pass=one_pass)

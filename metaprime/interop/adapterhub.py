@@ -21,9 +21,8 @@ from metaprime.peft import MethodConfig
 from metaprime.peft.bottleneck import DesignConfig
 from metaprime.peft.lora import TermsConfig
 from metaprime.peft.mam import ComposedConfig
-from metaprime.peft.method import under
 from metaprime.peft.prefix import PrefixConfig
-from metaprime.types import MetaprimeError, Params
+from metaprime.types import MetaprimeError, Params, strip_prefix
 
 NAME = "metaprime"
 """What the adapter and its head are called there."""
@@ -59,7 +58,7 @@ def save_for_adapterhub(
             f"{type(module).__name__} is laid out otherwise in AdapterHub, or not known there: only {', '.join(ENCODERS)} can "
             "be given to it"
         )
-    config, tensors = _written(method, under("adapter", values), module.config)
+    config, tensors = _written(method, strip_prefix("adapter", values), module.config)
     about = {
         "hidden_size": module.config.hidden_size,
         "model_class": type(module).__name__.removesuffix("Model") + "AdapterModel",
@@ -98,7 +97,7 @@ def _composed(method: Any, phi: Params, shape: Any) -> Written:
     configs: list[dict[str, Any]] = []
     tensors: Params = {}
     for name, part in method.parts.items():
-        config, written = _written(part, under(name, phi), shape)
+        config, written = _written(part, strip_prefix(name, phi), shape)
         configs.append(config)
         tensors |= written
     return {"architecture": "union", "configs": configs}, tensors

@@ -79,13 +79,13 @@ def called_at(model: TaskModel, batch: Batch) -> dict[str, str]:
 def supports_one_pass(model: TaskModel, batch: Batch) -> bool:
     """Whether one pass with a leading T gives each of two episodes, of unlike sentences and values, what it gets alone.
 
-    Modules must say that they do (`per_episode`); but where they are used is the architecture's affair: DeBERTa's projections
+    Modules must say that they do (`supports_one_pass`), but where they are used is up to the architecture: projections of DeBERTa
     may work on a table of positions too, which belongs to no episode.
     """
     modules = (module for group in ("adapter", "head") for module in model.get_submodule(group).modules())
     owners = [module for module in modules if next(module.parameters(recurse=False), None) is not None]
     half = len(batch["input_ids"]) // 2
-    if not half or not all(getattr(module, "per_episode", False) for module in owners):
+    if not half or not all(getattr(module, "supports_one_pass", False) for module in owners):
         return False
     start, episodes = _start(model, batch), []
     for index in range(2):
@@ -115,8 +115,10 @@ def _shaken(values: Params, noise: torch.Generator) -> Params:
 
 
 def _logits(model: TaskModel, fast: Params, batch: Batch) -> torch.Tensor:
-    logits_BLC: torch.Tensor = functional_call(model, fast, (batch["input_ids"], batch["attention_mask"]))
-    return logits_BLC[batch["attention_mask"].bool()]
+    """Returns the outputs (B, ...), or those at real positions where the task has one for each of B x L."""
+    outputs: torch.Tensor = functional_call(model, fast, (batch,))
+    mask_BL = batch["attention_mask"]
+    return outputs[mask_BL.bool()] if outputs.shape[:2] == mask_BL.shape else outputs
 
 
 def _count_calls(model: TaskModel, fast: Params, batch: Batch) -> tuple[dict[str, Counter[str]], Counter[str]]:

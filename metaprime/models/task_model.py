@@ -1,70 +1,145 @@
-"""Backbone, adapter and head as one module tree, so that one `functional_call` reaches all three by name."""
+"""Joins backbone, adapter and head in one module tree, so that one `functional_call` reaches all three by name.
+
+Parameters are named `backbone.*` (theta), `adapter.*` (phi) and `head.*`; learned inner rates are `rates.*`.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import cast
+from typing import TypeAlias, cast
 
 import torch
 from torch import nn
 from torch.func import functional_call
 
+from metaprime.nn import Adapter
 from metaprime.rng import Noise
-from metaprime.types import NOISE, Batch, Drawn, Loss, MetaprimeError, Params, Project, Select, State
+from metaprime.types import (
+    HIDDEN,
+    NOISE,
+    Batch,
+    Drawn,
+    Gradients,
+    Loss,
+    MetaprimeError,
+    Params,
+    State,
+    add_prefix,
+    strip_prefix,
+)
 
-GROUPS = ("backbone", "adapter", "head", "rates")
+PARTS = ("backbone", "adapter", "head", "rates")
+"""The groups of a model's parameters: the first part of every name."""
+
+Outputs: TypeAlias = "Callable[[TaskModel, Batch], torch.Tensor]"
+"""A task's forward pass: the model and a batch of B windows to outputs, the first dimension of which is B."""
+
+Measure: TypeAlias = Callable[[torch.Tensor, Batch], torch.Tensor]
+"""A task's loss: outputs and batch to a scalar () in nats."""
+
+
+def head_outputs(model: TaskModel, batch: Batch) -> torch.Tensor:
+    """Returns what the head makes of the encoder's output: for tagging, logits (B, L, C)."""
+    outputs: torch.Tensor = model.head(model.encode(batch))
+    return outputs
 
 
 class TaskModel(nn.Module):
-    """Runs inputs through the (modified) backbone and the head: logits (B, L, C). `rates`, if learned, only travel along.
+    """An encoder with a method's adapter in it and a task's head on it.
 
     Attributes:
-        autocast: whether matrices are multiplied in bfloat16 (autocast); parameters and logits are as wide as ever.
-        per_episode: whether it is known to take adapter and head with a leading T (`selfcheck.supports_one_pass`).
-        penalty: what training adds to the loss (nats), as a function of the adapter's values; None: nothing.
-        choose, project: of the method (`peft.Method`), over full names.
+        backbone: the encoder, which the adapter's hooks modify.
+        adapter: phi, and what the method does besides.
+        head: the task's output layer.
+        rates: learned inner rates, which only travel along.
+        autocast: whether matrices are multiplied in bfloat16; parameters and outputs stay float32.
+        supports_one_pass: whether adapter and head are known to take values with a leading T
+            (`injection_check.supports_one_pass`).
     """
 
-    autocast = False
-    per_episode = False
-    penalty: Callable[[Params], torch.Tensor] | None = None
-    choose: Select | None = None
-    project: Project | None = None
+    def __init__(
+        self,
+        backbone: nn.Module,
+        adapter: Adapter,
+        head: nn.Module,
+        outputs: Outputs = head_outputs,
+        *,
+        autocast: bool = False,
+        supports_one_pass: bool = False,
+    ) -> None:
+        """Joins the parts; none of them is copied.
 
-    def __init__(self, backbone: nn.Module, adapter: nn.ModuleDict, head: nn.Module) -> None:
+        Raises:
+            MetaprimeError: the backbone has gradient checkpointing switched on.
+        """
         super().__init__()
         _refuse_checkpointing(backbone)
-        self.backbone, self.adapter, self.head = backbone, adapter, head
-        self.rates = nn.ModuleDict()
+        self.backbone, self.adapter, self.head, self.rates = backbone, adapter, head, nn.ModuleDict()
+        self.autocast, self.supports_one_pass, self._outputs = autocast, supports_one_pass, outputs
+
+    def variant(self, *, autocast: bool | None = None, supports_one_pass: bool | None = None) -> TaskModel:
+        """Returns a model over the same modules, in evaluation mode, with another precision or another known ability."""
+        model = TaskModel(
+            self.backbone,
+            self.adapter,
+            self.head,
+            self._outputs,
+            autocast=self.autocast if autocast is None else autocast,
+            supports_one_pass=self.supports_one_pass if supports_one_pass is None else supports_one_pass,
+        )
+        model.rates.update(dict(self.rates.items()))
+        return model.eval()
 
     @property
     def noisy(self) -> list[nn.Module]:
-        """The adapter's modules that draw while they train, as dropout does."""
+        """The adapter's modules that draw random numbers while they train, as dropout does."""
         return [module for module in self.adapter.modules() if hasattr(module, NOISE)]
 
     def learn_rates(self, names: Sequence[str], steps: int) -> None:
-        """Adds one inner rate (a scalar, zero until assigned) for each inner step and each of the named parameters."""
+        """Adds one inner rate, a scalar () that is zero until assigned, for each inner step and each named parameter."""
         for step in range(steps):
             self.rates[str(step)] = nn.ParameterDict({name.replace(".", ":"): torch.zeros(()) for name in names})
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        if not self.autocast:
-            return self._logits(input_ids, attention_mask)
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Returns the task's outputs for a batch of B windows."""
+        # An output that was computed before is float32, and the head then works in float32 too.
+        if not self.autocast or HIDDEN in batch:
+            return self._outputs(self, batch)
         # No cache of cast weights: it would outlive the values that `functional_call` puts in their place.
-        with torch.autocast(input_ids.device.type, torch.bfloat16, cache_enabled=False):
-            logits_BLC = self._logits(input_ids, attention_mask)
-        return logits_BLC.float()
+        with torch.autocast(batch["input_ids"].device.type, torch.bfloat16, cache_enabled=False):
+            outputs = self._outputs(self, batch)
+        return outputs.float()
 
-    def _logits(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        hidden_BLD = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        logits_BLC: torch.Tensor = self.head(hidden_BLD)
-        return logits_BLC
+    def encode(self, batch: Batch) -> torch.Tensor:
+        """Returns the encoder's output (B, L, D); that in the batch, where it was computed before."""
+        if HIDDEN in batch:
+            return batch[HIDDEN]
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
+        hidden_BLD: torch.Tensor = self.backbone(**inputs).last_hidden_state
+        return hidden_BLD
+
+    def select(self, backbone: Params, gradients: Gradients) -> Params:
+        """Chooses which weights may move (`Adapter.select`), by full name."""
+        return add_prefix("adapter", self.adapter.select(backbone, gradients))
+
+    def project(self, values: Params, done: float) -> Params:
+        """Brings values back to where they may be (`Adapter.project`), by full name."""
+        return add_prefix("adapter", self.adapter.project(strip_prefix("adapter", values), done))
+
+    def penalty(self, values: Params) -> torch.Tensor | None:
+        """Returns what training adds to the loss (`Adapter.penalty`), of values by full name."""
+        return self.adapter.penalty(strip_prefix("adapter", values)) if self.adapter.penalised else None
 
 
 def partition(model: TaskModel, unused: tuple[str, ...] = ()) -> State:
-    """The model's own parameters by group, and the adapter's choices; those under `unused` paths of the backbone are in none."""
-    groups: dict[str, Params] = {group: {} for group in GROUPS}
+    """Returns the model's own parameters by group, with the adapter's integer tensors.
+
+    Args:
+        model: whose parameters these are; they are not copied.
+        unused: paths below the backbone whose parameters belong to no group.
+    """
+    groups: dict[str, Params] = {group: {} for group in PARTS}
     for name, parameter in (*model.named_parameters(), *model.adapter.named_buffers("adapter")):
         group, path = name.split(".", 1)
         if not path.startswith(unused or ("\0",)):
@@ -72,33 +147,41 @@ def partition(model: TaskModel, unused: tuple[str, ...] = ()) -> State:
     return State(**groups)
 
 
-def functional_loss(model: TaskModel, measure: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Loss:
-    """`loss(backbone, fast, batch)` of a model's forward pass: parameters go in as values, nothing is written.
+def functional_loss(model: TaskModel, measure: Measure) -> Loss:
+    """Returns `loss(backbone, fast, batch)` of a model's forward pass: parameters go in as values, nothing is written.
 
-    For a batch (T, B, L), and adapter and head with a leading T, it is (T,), if the model is `per_episode`.
+    Args:
+        model: whose modules are run.
+        measure: the task's loss, outputs and batch to a scalar () in nats.
+
+    Returns:
+        The loss of a batch with tensors (B, L), (); of one with tensors (T, B, L), and adapter and head
+        with a leading T, (T,), if the model `supports_one_pass`.
     """
     _refuse_checkpointing(model.backbone)
     shared, noisy = _shares_parameters(model), model.noisy
 
     def loss(backbone: Params, fast: Params, batch: Batch) -> torch.Tensor:
-        labels = batch["labels"]
-        inputs = tuple(batch[name].flatten(0, -2) for name in ("input_ids", "attention_mask"))
-        with _noise(noisy, batch.get(NOISE)):
-            logits_BLC = functional_call(model, {**backbone, **fast}, inputs, tie_weights=shared)
-        if labels.dim() == 2:
-            found = measure(logits_BLC, labels)
-        else:
-            logits_TBLC = logits_BLC.unflatten(0, labels.shape[:2])
+        episodes = batch["input_ids"].shape[:-2]
+        flat = {name: tensor.flatten(0, 1) for name, tensor in batch.items()} if episodes else batch
+        with _drawing(noisy, batch.get(NOISE)):
+            outputs = functional_call(model, {**backbone, **fast}, (flat,), tie_weights=shared)
+        if episodes:
             # Not vmapped: a compiler would take its lengths for constants, and T is small.
-            found = torch.stack([measure(*each) for each in zip(logits_TBLC.unbind(), labels.unbind(), strict=True)])
-        return found if model.penalty is None else found + model.penalty(fast)
+            each = outputs.unflatten(0, batch["input_ids"].shape[:2]).unbind()
+            parts = [{name: tensor[place] for name, tensor in batch.items()} for place in range(len(each))]
+            found = torch.stack([measure(*pair) for pair in zip(each, parts, strict=True)])
+        else:
+            found = measure(outputs, batch)
+        penalty = model.penalty(fast)
+        return found if penalty is None else found + penalty
 
     return loss
 
 
 @contextlib.contextmanager
-def _noise(noisy: Sequence[nn.Module], keys: torch.Tensor | None) -> Iterator[None]:
-    """Within, these modules draw: without keys not at all, as in scoring."""
+def _drawing(noisy: Sequence[nn.Module], keys: torch.Tensor | None) -> Iterator[None]:
+    """Lets these modules draw by a batch's keys; without keys, as in scoring, they draw nothing."""
     noise = None if keys is None else Noise(keys)
     for module in noisy:
         setattr(module, NOISE, noise)
@@ -110,13 +193,13 @@ def _noise(noisy: Sequence[nn.Module], keys: torch.Tensor | None) -> Iterator[No
 
 
 def _shares_parameters(model: nn.Module) -> bool:
-    """Whether one parameter has several names. `functional_call` would look at every call, for a tenth of a small step."""
+    """Tells if one parameter has several names. `functional_call` would look at every call, for a tenth of a small step."""
     names = (model.named_parameters(remove_duplicate=False), model.named_parameters())
     return len(list(names[0])) != len(list(names[1]))
 
 
 def _refuse_checkpointing(backbone: nn.Module) -> None:
-    """A checkpointed layer runs again in the backward pass, when its own weights are back in place of the values."""
+    """Refuses a backbone whose layers would run again in the backward pass, when their own weights are back in place."""
     if any(getattr(module, "gradient_checkpointing", False) for module in backbone.modules()):
         raise MetaprimeError(
             f"{type(backbone).__name__} has gradient checkpointing switched on, under which gradients at parameters given as "
@@ -126,7 +209,7 @@ def _refuse_checkpointing(backbone: nn.Module) -> None:
 
 
 def initial_values(model: TaskModel, group: str, generator: torch.Generator) -> Params:
-    """Fresh values for every parameter of `adapter` or `head`, on the CPU, as a pure function of the generator.
+    """Draws values for every parameter of `adapter` or `head`, on the CPU, as a pure function of the generator.
 
     Every module that owns parameters there is `types.Drawn`, or within one that answers for it.
     """
@@ -136,16 +219,16 @@ def initial_values(model: TaskModel, group: str, generator: torch.Generator) -> 
         own = {f"{path}.{name}" for name, _ in module.named_parameters(recurse=False)}
         if isinstance(module, Drawn) or own & unanswered:
             drawn = cast(Drawn, module).initial(generator)
-            values |= {f"{path}.{name}": value for name, value in drawn.items()}
+            values |= add_prefix(path, drawn)
             unanswered -= values.keys()
     return values
 
 
 def assign(model: TaskModel, values: Params) -> None:
-    """Copies values into the model's parameters and choices of the same names.
+    """Copies values into the model's parameters and integer tensors of the same names.
 
     Raises:
-        MetaprimeError: a name is not the model's, or a shape differs.
+        MetaprimeError: the model has no parameter of a name, or one of another shape.
     """
     own = dict([*model.named_parameters(), *model.adapter.named_buffers("adapter")])
     with torch.no_grad():

@@ -34,4 +34,10 @@ METHODS: dict[str, Method] = {
     )
 }
 
-__all__ = ["METHODS", "Method", "MethodConfig"]
+
+def method_of(config: MethodConfig) -> Method:
+    """Returns the method that a config's settings are for."""
+    return METHODS[config.method]
+
+
+__all__ = ["METHODS", "Method", "MethodConfig", "method_of"]

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from metaprime.nn import broadcast_like
+from metaprime.nn import Adapter, broadcast_like
 from metaprime.peft.method import Method, MethodConfig
 from metaprime.types import MetaprimeError, Params, Sites
 
@@ -27,7 +27,7 @@ class BitfitConfig(MethodConfig):
 class Shift(nn.Module):
     """x (..., D) plus delta (D)."""
 
-    per_episode = True
+    supports_one_pass = True
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Shift(nn.Module):
         return {"delta": torch.zeros(self.delta.shape)}
 
 
-def inject(sites: Sites, config: MethodConfig) -> nn.ModuleDict:
+def inject(sites: Sites, config: MethodConfig) -> Adapter:
     """Hooks the output of every module of the encoder that has a bias.
 
     Raises:
@@ -54,7 +54,7 @@ def inject(sites: Sites, config: MethodConfig) -> nn.ModuleDict:
             "peft.method bitfit: no module of this encoder has a bias, as is usual in ModernBERT and EuroBERT; "
             "ia3 is as small and fits every encoder"
         )
-    modules = nn.ModuleDict()
+    modules: dict[str, nn.Module] = {}
     for path, module in biased.items():
         if isinstance(module, nn.Conv1d | nn.Conv2d):
             raise MetaprimeError(
@@ -62,7 +62,7 @@ def inject(sites: Sites, config: MethodConfig) -> nn.ModuleDict:
             )
         shift = modules[path.replace(".", ":")] = Shift(module.get_parameter("bias").numel())
         module.register_forward_hook(lambda module, inputs, output, shift=shift: shift(output))
-    return modules
+    return Adapter(config, modules)
 
 
 METHOD = Method(BitfitConfig, inject, "b + delta for every bias b", "Ben Zaken et al. 2022, arXiv 2106.10199")

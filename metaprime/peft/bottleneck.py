@@ -23,7 +23,7 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import nn
 
-from metaprime.nn import broadcast_like, dropped, kaiming_uniform, linear
+from metaprime.nn import Adapter, broadcast_like, dropped, kaiming_uniform, linear
 from metaprime.peft.injection import add_between, add_to_output
 from metaprime.peft.method import Dropout, Method, MethodConfig
 from metaprime.rng import Noise
@@ -124,7 +124,7 @@ class ParallelAttentionConfig(DesignConfig):
 class Bottleneck(nn.Module):
     """A(x), x (..., in) to (..., out), and how it is composed with h."""
 
-    per_episode = True
+    supports_one_pass = True
 
     def __init__(self, rows_in: int, rows_out: int, config: DesignConfig) -> None:
         super().__init__()
@@ -180,12 +180,12 @@ class Bottleneck(nn.Module):
         }
 
 
-def inject(sites: Sites, config: Any) -> nn.ModuleDict:
+def inject(sites: Sites, config: Any) -> Adapter:
     """One adapter for every layer and every block of `at`."""
-    modules = nn.ModuleDict()
+    modules: dict[str, nn.Module] = {}
     for index, layer in enumerate(sites.layers):
         modules[str(index)] = nn.ModuleDict({at: PLACES[config.insertion, at](layer, config) for at in config.at})
-    return modules
+    return Adapter(config, modules)
 
 
 def _after(projection: nn.Linear, config: DesignConfig) -> Bottleneck:
@@ -243,6 +243,7 @@ PFEIFFER = Method(
     inject,
     "LN(z + s (f(LN(z) W_d + b_d) W_u + b_u)), z = FFN output + residual",
     "Pfeiffer et al. 2021, arXiv 2005.00247",
+    short="AT",
 )
 PARALLEL = Method(ParallelConfig, inject, "FFN(x) + s (f(x W_d + b_d) W_u + b_u)", HE)
 SCALED_PARALLEL = Method(ScaledParallelConfig, inject, "FFN(x) + s (f(x W_d + b_d) W_u + b_u)", HE)

@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from torch import nn
 from torch.func import functional_call
 
+from metaprime.nn import Adapter
 from metaprime.peft.method import Method, MethodConfig
 from metaprime.rng import Noise
 from metaprime.types import MetaprimeError, Params, Sites
@@ -137,13 +138,13 @@ class HfLayer(nn.Module):
         return self
 
 
-class HfLayers(nn.ModuleDict):
+class HfLayers(Adapter):
     """The layers by the path of their module; phi starts as peft would start it."""
 
     source: tuple[nn.Module, Any]
 
-    def __init__(self, layers: dict[str, nn.Module], encoder: nn.Module, config: Any) -> None:
-        super().__init__({path.replace(".", ":"): layer for path, layer in layers.items()})
+    def __init__(self, method: HfConfig, layers: dict[str, nn.Module], encoder: nn.Module, config: Any) -> None:
+        super().__init__(method, {path.replace(".", ":"): layer for path, layer in layers.items()})
         object.__setattr__(self, "source", (encoder, config))  # no child: it is the backbone
 
     def initial(self, generator: torch.Generator) -> Params:
@@ -178,7 +179,7 @@ def peft_config(config: HfConfig, paths: list[str], **more: Any) -> Any:
         raise MetaprimeError(f"peft.config: {error}") from None
 
 
-def inject(sites: Sites, config: Any) -> nn.ModuleDict:
+def inject(sites: Sites, config: Any) -> Adapter:
     """Puts each layer that peft makes beside the module it is for.
 
     Raises:
@@ -190,7 +191,7 @@ def inject(sites: Sites, config: Any) -> nn.ModuleDict:
     for path, layer in _injected(sites.encoder, theirs, 0).items():
         wrapper = layers[path] = HfLayer(layer, modules[path])
         modules[path].register_forward_hook(lambda module, inputs, output, wrapper=wrapper: wrapper(inputs[0], output))
-    return HfLayers(layers, sites.encoder, theirs)
+    return HfLayers(config, layers, sites.encoder, theirs)
 
 
 def _injected(encoder: nn.Module, config: Any, seed: int) -> dict[str, nn.Module]:

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from metaprime.nn import broadcast_like
+from metaprime.nn import Adapter, broadcast_like
 from metaprime.peft.injection import rows_of
 from metaprime.peft.method import Method, MethodConfig
 from metaprime.types import Params, Sites
@@ -28,7 +28,7 @@ class Ia3Config(MethodConfig):
 class Factors(nn.Module):
     """x (..., D) entry by entry times the factors, which belong to some `rows` of D; the others are not changed."""
 
-    per_episode = True
+    supports_one_pass = True
 
     def __init__(self, width: int, rows: range) -> None:
         super().__init__()
@@ -43,9 +43,9 @@ class Factors(nn.Module):
         return {"factors": torch.ones(self.factors.shape)}
 
 
-def inject(sites: Sites, config: MethodConfig) -> nn.ModuleDict:
+def inject(sites: Sites, config: MethodConfig) -> Adapter:
     """Hooks the outputs of the keys' and values' projections and the input of the feed-forward block's second one."""
-    modules = nn.ModuleDict()
+    modules: dict[str, nn.Module] = {}
     for index, layer in enumerate(sites.layers):
         key, value = (
             Factors(projection.out_features, rows_of(layer, name))
@@ -56,7 +56,7 @@ def inject(sites: Sites, config: MethodConfig) -> nn.ModuleDict:
         layer.value.register_forward_hook(lambda module, inputs, output, value=value: value(output))
         layer.ffn_out.register_forward_pre_hook(lambda module, inputs, inner=inner: (inner(inputs[0]), *inputs[1:]))
         modules[str(index)] = nn.ModuleDict({"key_factors": key, "value_factors": value, "ffn_factors": inner})
-    return modules
+    return Adapter(config, modules)
 
 
 METHOD = Method(Ia3Config, inject, "l_k * K, l_v * V, W_2 (l_ff * f(W_1 x))", "Liu et al. 2022, arXiv 2205.05638")

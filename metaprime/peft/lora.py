@@ -13,7 +13,7 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import nn
 
-from metaprime.nn import dropped, kaiming_uniform, linear
+from metaprime.nn import Adapter, dropped, kaiming_uniform, linear
 from metaprime.peft.injection import add_to_output, rows_of
 from metaprime.peft.method import Dropout, Method, MethodConfig
 from metaprime.rng import Noise
@@ -50,7 +50,7 @@ class LowRank(nn.Module):
     `rows` are those of the projection's weight that get the term, all by default; the rest of the result is zero.
     """
 
-    per_episode = True
+    supports_one_pass = True
 
     def __init__(self, projection: nn.Linear, config: TermsConfig, rows: range | None = None) -> None:
         super().__init__()
@@ -75,16 +75,16 @@ class LowRank(nn.Module):
         }
 
 
-def inject(sites: Sites, config: Any) -> nn.ModuleDict:
+def inject(sites: Sites, config: Any) -> Adapter:
     """Adds each term to its projection's output."""
-    modules = nn.ModuleDict()
+    modules: dict[str, nn.Module] = {}
     for index, layer in enumerate(sites.layers):
         terms = modules[str(index)] = nn.ModuleDict()
         for name in config.sites:
             projection: nn.Linear = getattr(layer, name)
             term = terms[name] = LowRank(projection, config, rows_of(layer, name))
             add_to_output(projection, term, of_output=False)
-    return modules
+    return Adapter(config, modules)
 
 
 HU = "Hu et al. 2022, arXiv 2106.09685"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import torch
 from pydantic import model_validator
-from torch import nn
 
+from metaprime.nn import Adapter
 from metaprime.peft.bottleneck import HE, SCALED_PARALLEL, ScaledParallelConfig
-from metaprime.peft.method import Method, MethodConfig, under
+from metaprime.peft.method import Method, MethodConfig
 from metaprime.peft.prefix import METHOD as PREFIX
 from metaprime.peft.prefix import PrefixConfig
-from metaprime.types import Params, Sites
+from metaprime.types import Gradients, Params, Sites, add_prefix, strip_prefix
 
 
 class ComposedConfig(MethodConfig):
@@ -47,20 +48,52 @@ class ComposedConfig(MethodConfig):
 def composed(config: type[ComposedConfig], source: str, *parts: Method) -> Method:
     """The composition of some methods: `composed(MamConfig, source, prefix.METHOD, bottleneck.SCALED_PARALLEL)`."""
 
-    def inject(sites: Sites, config: Any) -> nn.ModuleDict:
-        return nn.ModuleDict({part.name: part.inject(sites, getattr(config, part.name)) for part in parts})
-
-    def collapse(config: Any, modules: Any, values: Params) -> tuple[MethodConfig, Params]:
-        smaller: dict[str, MethodConfig] = {}
-        kept: Params = {}
-        for part in parts:
-            own, settings = under(part.name, values), getattr(config, part.name)
-            smaller[part.name], left = part.collapse(settings, modules[part.name], own)
-            kept |= {f"{part.name}.{name}": value for name, value in left.items()}
-        return config.model_copy(update=smaller), kept
+    def inject(sites: Sites, config: Any) -> Adapter:
+        return Composition(config, {part.name: part.inject(sites, getattr(config, part.name)) for part in parts})
 
     formula = "; ".join(part.formula for part in parts)
-    return Method(config, inject, formula, source, collapse=collapse)
+    return Method(config, inject, formula, source)
+
+
+class Composition(Adapter):
+    """The adapters of several methods, each below its method's name; each does to its own values what it does alone."""
+
+    @property
+    def parts(self) -> dict[str, Adapter]:
+        """Each part by its method's name."""
+        return {name: part for name, part in self.items() if isinstance(part, Adapter)}
+
+    def select(self, backbone: Params, gradients: Gradients) -> Params:
+        return self._joined({name: part.select(backbone, gradients) for name, part in self.parts.items()})
+
+    def project(self, values: Params, done: float) -> Params:
+        return self._joined({name: part.project(strip_prefix(name, values), done) for name, part in self.parts.items()})
+
+    def penalty(self, values: Params) -> torch.Tensor | None:
+        found = [part.penalty(strip_prefix(name, values)) for name, part in self.parts.items()]
+        prices = [price for price in found if price is not None]
+        return torch.stack(prices).sum(0) if prices else None
+
+    def collapse(self, values: Params) -> tuple[Any, Params]:
+        smaller = {name: part.collapse(strip_prefix(name, values)) for name, part in self.parts.items()}
+        configs = {name: config for name, (config, _) in smaller.items()}
+        return self.config.model_copy(update=configs), self._joined({name: kept for name, (_, kept) in smaller.items()})
+
+    @property
+    def selects(self) -> bool:
+        return any(part.selects for part in self.parts.values())
+
+    @property
+    def projects(self) -> bool:
+        return any(part.projects for part in self.parts.values())
+
+    @property
+    def penalised(self) -> bool:
+        return any(part.penalised for part in self.parts.values())
+
+    @staticmethod
+    def _joined(values: dict[str, Params]) -> Params:
+        return {full: value for name, own in values.items() for full, value in add_prefix(name, own).items()}
 
 
 class MamConfig(ComposedConfig):

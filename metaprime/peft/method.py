@@ -1,8 +1,8 @@
-"""What a PEFT method is, and the hooks by which all of them modify an encoder.
+"""Defines what a PEFT method is: a config class, and a function that puts its modules beside an encoder.
 
-A method never replaces a module: it leaves the backbone's parameter names alone, puts its own modules into one
-`ModuleDict` and hooks the sites of `types.Sites`. A hook calls its module at the tap; where tap and add are two places,
-the result waits in between in a stash of that layer alone.
+A method never replaces a module. It leaves the backbone's parameter names alone, hooks the sites of
+`types.Sites` (`injection.py`) and returns its own modules as one `nn.Adapter`, which also holds whatever
+else the method does: selection, projection, penalty, collapse.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import torch
 from pydantic import Field
-from torch import nn
 
-from metaprime.types import Gradients, Params, Section, Sites
+from metaprime.nn import Adapter
+from metaprime.types import Section, Sites
+
+Dropout = Annotated[float, Field(ge=0, lt=1)]
 
 
 class MethodConfig(Section):
@@ -34,14 +35,9 @@ class MethodConfig(Section):
         return 0
 
 
-def under(path: str, values: Params) -> Params:
-    """The values below a path, by the rest of their names."""
-    return {name.removeprefix(f"{path}."): value for name, value in values.items() if name.startswith(f"{path}.")}
-
-
-def as_it_is(config: Any, modules: nn.ModuleDict, values: Params) -> tuple[MethodConfig, Params]:
-    """Of a method that stores what it trains."""
-    return config, values
+def no_modules(sites: Sites, config: MethodConfig) -> Adapter:
+    """Returns the empty adapter of a method without PEFT parameters."""
+    return Adapter(config)
 
 
 @dataclass(frozen=True)
@@ -50,38 +46,26 @@ class Method:
 
     Attributes:
         config: its config class; every field has a default.
-        inject: hooks the encoder's sites and gives phi's modules; they start at zero and are `types.Drawn`.
-        formula: one line for people.
+        inject: hooks the encoder's sites and returns phi's modules; they start at zero and are `types.Drawn`.
+        formula: one line for readers.
         source: the paper it is from.
-        moves_backbone: whether fine-tuning with it moves theta as well (full fine-tuning does).
-        choose: config, modules, the backbone and its gradients on some batches to choices by their names in the modules: which
-            part of the weights may move. Asked once, before the first step.
-        project: config, modules, values and the share of the steps done to the values that a constraint changes, after each step;
-            values, by their names in the modules, may have a leading dimension.
-        penalty: config and values to what training adds to the loss (nats).
-        collapse: config, modules and values (by their names in the modules) to what need be stored: a config, and values that
-            give the same function under it. Values are those after the last step.
+        moves_backbone: whether fine-tuning with it moves theta as well, as full fine-tuning does.
+        short: its abbreviation in papers' tables, such as AT; empty: its name.
     """
 
     config: type[MethodConfig]
-    inject: Callable[[Sites, Any], nn.ModuleDict]
+    inject: Callable[[Sites, Any], Adapter]
     formula: str
     source: str
     moves_backbone: bool = False
-    choose: Callable[[Any, nn.ModuleDict, Params, Gradients], Params] | None = None
-    project: Callable[[Any, nn.ModuleDict, Params, float], Params] | None = None
-    penalty: Callable[[Any, Params], torch.Tensor] | None = None
-    collapse: Callable[[Any, nn.ModuleDict, Params], tuple[MethodConfig, Params]] = as_it_is
+    short: str = ""
 
     @property
     def name(self) -> str:
-        """What a config calls it."""
+        """The name by which a config calls it."""
         return str(self.config.model_fields["method"].default)
 
-
-def no_modules(sites: Sites, config: MethodConfig) -> nn.ModuleDict:
-    """Phi of a method without PEFT parameters."""
-    return nn.ModuleDict()
-
-
-Dropout = Annotated[float, Field(ge=0, lt=1)]
+    @property
+    def injects(self) -> bool:
+        """Whether it has PEFT parameters at all."""
+        return self.inject is not no_modules

@@ -13,7 +13,7 @@ import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import nn
 
-from metaprime.nn import for_each
+from metaprime.nn import Adapter, for_each
 from metaprime.peft.method import Method, MethodConfig
 from metaprime.types import BESIDE_SLOT, Params, Sites
 
@@ -34,7 +34,7 @@ class MultiheadParallelConfig(MethodConfig):
 class Heads(nn.Module):
     """s ReLU(q P_k^T / sqrt(d)) P_v: queries and result (B, H, L, d); P_k and P_v (H, l, d)."""
 
-    per_episode = True
+    supports_one_pass = True
 
     def __init__(self, heads: int, head_width: int, config: MultiheadParallelConfig) -> None:
         super().__init__()
@@ -53,15 +53,15 @@ class Heads(nn.Module):
         return {"keys": keys, "values": values if self.config.init == "bert" else torch.zeros_like(values)}
 
 
-def inject(sites: Sites, config: Any) -> nn.ModuleDict:
+def inject(sites: Sites, config: Any) -> Adapter:
     """Leaves each layer's keys and values where `models.attention` looks for them."""
-    modules = nn.ModuleDict()
+    modules: dict[str, nn.Module] = {}
     for index, layer in enumerate(sites.layers):
         count = layer.attention_out.in_features // sites.head_width
         beside = modules[str(index)] = Heads(count, sites.head_width, config)
         # A function, so that the attention module does not adopt the heads as a child of the backbone.
         setattr(layer.attention, BESIDE_SLOT, lambda query, beside=beside: beside(query))
-    return modules
+    return Adapter(config, modules)
 
 
 METHOD = Method(

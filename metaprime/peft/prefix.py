@@ -18,9 +18,9 @@ from pydantic import PositiveInt
 from torch import nn
 from torch.func import functional_call
 
-from metaprime.nn import kaiming_uniform, linear
-from metaprime.peft.method import Method, MethodConfig, under
-from metaprime.types import PREFIX_SLOT, MetaprimeError, Params, Sites
+from metaprime.nn import Adapter, kaiming_uniform, linear
+from metaprime.peft.method import Method, MethodConfig
+from metaprime.types import PREFIX_SLOT, MetaprimeError, Params, Sites, strip_prefix
 
 PAST = "past_key_values_length"
 """What an encoder that can be a decoder tells its embeddings of how much is cached."""
@@ -49,7 +49,7 @@ class PrefixConfig(MethodConfig):
 class Prefix(nn.Module):
     """Keys and values of one layer, each (H, l, D / H), H being the heads that keys and values have."""
 
-    per_episode = True
+    supports_one_pass = True
 
     def __init__(self, heads: int, length: int, head_width: int) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class Prefix(nn.Module):
 class Inner(nn.Module):
     """tanh(W_1 E + b_1), which all layers read: (l, m)."""
 
-    per_episode = True
+    supports_one_pass = True
 
     def __init__(self, length: int, hidden: int, width: int) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class Inner(nn.Module):
 class Outer(nn.Module):
     """One layer's part of W_2 and b_2: (l, m) to keys and values, each (H, l, D / H)."""
 
-    per_episode = True
+    supports_one_pass = True
 
     def __init__(self, heads: int, head_width: int, width: int) -> None:
         super().__init__()
@@ -106,11 +106,11 @@ class Outer(nn.Module):
         return _linear_start(self.weight, generator)
 
 
-def inject(sites: Sites, config: Any) -> nn.ModuleDict:
+def inject(sites: Sites, config: Any) -> Adapter:
     """Leaves each layer's prefix where `models.attention` looks for it."""
     if config.shift_positions:
         _shift_positions(sites.encoder, config.length)
-    modules = nn.ModuleDict()
+    modules: dict[str, nn.Module] = {}
     given: list[torch.Tensor] = []  # what all layers read, from the encoder's start to its end
     if config.mlp:
         inner = modules["inner"] = Inner(config.length, sites.hidden, config.mlp)
@@ -131,7 +131,7 @@ def inject(sites: Sites, config: Any) -> nn.ModuleDict:
         else:
             prefix = modules[str(index)] = Prefix(sites.heads, config.length, sites.head_width)
             setattr(layer.attention, PREFIX_SLOT, lambda prefix=prefix: prefix())
-    return modules
+    return PrefixAdapter(config, modules)
 
 
 def _shift_positions(encoder: nn.Module, length: int) -> None:
@@ -153,16 +153,19 @@ def _shift_positions(encoder: nn.Module, length: int) -> None:
     embeddings.register_forward_pre_hook(shift, with_kwargs=True)
 
 
-def collapse(config: Any, modules: nn.ModuleDict, values: Params) -> tuple[MethodConfig, Params]:
-    """What the MLP gives, as a prefix without one."""
-    if not config.mlp:
-        return config, values
-    inner_Pm = functional_call(modules["inner"], under("inner", values), ())
-    kept: Params = {}
-    for index in (name for name in modules if name != "inner"):
-        keys, states = functional_call(modules[index], under(index, values), (inner_Pm,))
-        kept |= {f"{index}.keys": keys.contiguous(), f"{index}.values": states.contiguous()}
-    return config.model_copy(update={"mlp": None}), kept
+class PrefixAdapter(Adapter):
+    """The prefixes of all layers, and the MLP that they come from, if there is one."""
+
+    def collapse(self, values: Params) -> tuple[Any, Params]:
+        """Returns the prefixes that the MLP gives, as those of a prefix without one."""
+        if not self.config.mlp:
+            return self.config, values
+        inner_Pm = functional_call(self["inner"], strip_prefix("inner", values), ())
+        kept: Params = {}
+        for index in (name for name in self if name != "inner"):
+            keys, states = functional_call(self[index], strip_prefix(index, values), (inner_Pm,))
+            kept |= {f"{index}.keys": keys.contiguous(), f"{index}.values": states.contiguous()}
+        return self.config.model_copy(update={"mlp": None}), kept
 
 
 def _linear_start(weight: torch.Tensor, generator: torch.Generator) -> Params:
@@ -172,6 +175,4 @@ def _linear_start(weight: torch.Tensor, generator: torch.Generator) -> Params:
     return {"weight": kaiming_uniform(rows, columns, generator=generator), "bias": bias}
 
 
-METHOD = Method(
-    PrefixConfig, inject, "Attn(Q, [P_k; K], [P_v; V])", "Li & Liang 2021, arXiv 2101.00190", collapse=collapse
-)
+METHOD = Method(PrefixConfig, inject, "Attn(Q, [P_k; K], [P_v; V])", "Li & Liang 2021, arXiv 2101.00190")

@@ -12,7 +12,7 @@ import torch
 from pydantic import PositiveInt
 from torch import nn
 
-from metaprime.nn import for_each
+from metaprime.nn import Adapter, for_each
 from metaprime.peft.method import Method, MethodConfig
 from metaprime.types import Params, Sites
 
@@ -35,7 +35,7 @@ class PromptConfig(MethodConfig):
 class Prompt(nn.Module):
     """The vectors, (l, embedding width), for each of so many sentences: (B, l, embedding width)."""
 
-    per_episode = True
+    supports_one_pass = True
 
     def __init__(self, length: int, width: int) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Prompt(nn.Module):
         return {"vectors": 0.02 * torch.randn(self.vectors.shape, generator=generator)}
 
 
-def inject(sites: Sites, config: Any) -> nn.ModuleDict:
+def inject(sites: Sites, config: Any) -> Adapter:
     """Hooks what goes into the encoder and what it gives."""
     prompt = Prompt(config.length, sites.words.embedding_dim)
 
@@ -68,7 +68,7 @@ def inject(sites: Sites, config: Any) -> nn.ModuleDict:
 
     sites.encoder.register_forward_pre_hook(before, with_kwargs=True)
     sites.encoder.register_forward_hook(after)
-    return nn.ModuleDict({"prompt": prompt})
+    return Adapter(config, {"prompt": prompt})
 
 
 METHOD = Method(PromptConfig, inject, "Encoder([P; E(x)])", "Lester et al. 2021, arXiv 2104.08691")

@@ -140,7 +140,7 @@ def _small(config: Config) -> Config:
 def _bench(run: Run) -> Bench:
     """The first meta-batch of a run in float64, to be adapted together, with a gradient for every group."""
     config, device = run.config, run.accelerator.device
-    run.model.double().autocast = False
+    run.model = run.model.double().variant(autocast=False)
     start = starting_values(run.model, run.state, rules_of(config), config.run.seed, 0, range(EPISODES))
     start = {name: _shaken(name, value.detach(), config.inner.lr) for name, value in start.items()}
     batch = run.episodes.meta_batch(0, range(EPISODES), run.task.collate, run.task.corrupt)

@@ -16,7 +16,8 @@ from metaprime.models.encoder import Encoder, load_encoder
 from metaprime.models.injection_check import ROOT, called_at
 from metaprime.models.sites import resolve
 from metaprime.models.task_model import partition
-from metaprime.peft import METHODS, Method, MethodConfig
+from metaprime.nn import Adapter
+from metaprime.peft import METHODS, Method, method_of
 from metaprime.types import MetaprimeError
 
 HEADER = ("method", "formula", "source")
@@ -82,7 +83,7 @@ def show(config: Config) -> tuple[Size, list[Module]]:
         for path, site in places.items()
     ]
     head = sum(value.numel() for value in partition(model).head.values())
-    return _size(encoder, model.adapter, METHODS[config.peft.method], config.peft, head), found
+    return _size(encoder, model.adapter, method_of(config.peft), head), found
 
 
 def _counted(encoder: Encoder, method: Method) -> list[str]:
@@ -93,18 +94,16 @@ def _counted(encoder: Encoder, method: Method) -> list[str]:
             modules = method.inject(sites, method.config())
     except MetaprimeError:
         return ["–" for _ in COUNTS]
-    size = _size(encoder, modules, method, method.config(), (sites.hidden + 1) * TAGS)
+    size = _size(encoder, modules, method, (sites.hidden + 1) * TAGS)
     return [f"{count:,}" for count in (size.trained, size.stored, size.head)]
 
 
-def _size(encoder: Encoder, adapter: nn.ModuleDict, method: Method, config: MethodConfig, head: int) -> Size:
+def _size(encoder: Encoder, adapter: Adapter, method: Method, head: int) -> Size:
     if method.moves_backbone:
         counts = {name: value.numel() for name, value in encoder.module.named_parameters()}
         moved = [count for name, count in counts.items() if not name.startswith(encoder.layout.unused or ("\0",))]
         return Size(sum(moved), sum(counts.values()), head)
     trained, choices = dict(adapter.named_parameters()), dict(adapter.named_buffers())
     with torch.no_grad():
-        _, stored = method.collapse(
-            config, adapter, {name: value.detach() for name, value in trained.items()} | choices
-        )
+        _, stored = adapter.collapse({name: value.detach() for name, value in trained.items()} | choices)
     return Size(sum(p.numel() for p in trained.values()), sum(v.numel() for v in stored.values()), head)

@@ -45,15 +45,15 @@ def settings_of(config: Config, model: TaskModel, state: State) -> InnerLoop:
         second_order=config.inner.order == "second",
         outer=tuple(learned),
         carry=carries,
-        select=model.choose,
-        project=model.project,
+        select=model.select if model.adapter.selects else None,
+        project=model.project if model.adapter.projects else None,
         execution=execution,
     )
 
 
 def shared_way(learner: Learner, model: TaskModel) -> Way:
     """Returns how several episodes share a pass: in one where the modules allow it, else by vmap."""
-    return Way.ONE_PASS if "backbone" not in learner.inner and model.per_episode else Way.VMAP
+    return Way.ONE_PASS if "backbone" not in learner.inner and model.supports_one_pass else Way.VMAP
 
 
 def _check_method(config: Config, model: TaskModel, state: State) -> None:
@@ -63,34 +63,39 @@ def _check_method(config: Config, model: TaskModel, state: State) -> None:
         MetaprimeError: it is.
     """
     name = config.peft.method
-    more = model.choose or model.project or model.noisy or trainable(state.adapter).keys() != state.adapter.keys()
+    more = (
+        model.adapter.selects
+        or model.adapter.projects
+        or model.noisy
+        or trainable(state.adapter).keys() != state.adapter.keys()
+    )
     if config.learner.backend == "learn2learn" and more:
         raise MetaprimeError(
             f"peft.method {name}: learn2learn knows gradient steps of parameters, and neither choices nor noise nor constraints: "
             "use learner.backend: torch"
         )
     adapts = LEARNERS[config.learner.name].adapts
-    if (model.project or model.noisy) and not adapts:
+    if (model.adapter.projects or model.noisy) and not adapts:
         raise MetaprimeError(
             f"peft.method {name} draws, or constrains what it moves, in an inner loop, and learner.name {config.learner.name!r} "
             "has none: use a learner that has, or peft.dropout: 0, or another method"
         )
-    if model.project and config.inner.learn_rates:
+    if model.adapter.projects and config.inner.learn_rates:
         raise MetaprimeError(
             f"inner.learn_rates: peft.method {name} constrains what a step moved, which leaves some rates without effect: set it "
             "to false"
         )
-    if model.penalty and config.outer.adapter not in ("reset", "keep"):
+    if model.adapter.penalised and config.outer.adapter not in ("reset", "keep"):
         raise MetaprimeError(
             f"outer.adapter {config.outer.adapter}: with peft.method {name} an episode ends with its gates fixed, and the next "
             "cannot begin so: set outer.adapter to reset or keep"
         )
-    if model.choose and not adapts:
+    if model.adapter.selects and not adapts:
         raise MetaprimeError(
             f"peft.method {name} chooses weights by an episode's support sentences, and learner.name {config.learner.name!r} has "
             "none: use a learner with an inner loop, or another method"
         )
-    if model.choose and config.outer.adapter != "reset":
+    if model.adapter.selects and config.outer.adapter != "reset":
         raise MetaprimeError(
             f"outer.adapter {config.outer.adapter}: with peft.method {name} every episode moves other weights, so that none of "
             "its changes can be the next one's start: set outer.adapter to reset"

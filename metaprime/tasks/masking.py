@@ -16,13 +16,13 @@ from transformers import PreTrainedTokenizerBase
 
 from metaprime.data.rows import Row, Window
 from metaprime.tasks.task import Task
-from metaprime.types import IGNORE, MetaprimeError
+from metaprime.types import IGNORE, MetaprimeError, Sites
 
 SHARE, HIDDEN, SWAPPED = 0.15, 0.8, 0.1
 """Devlin et al. 2019 (1810.04805), section 3.1: 15 % of the sub-words are guessed; of them 80 % read [MASK], 10 % random ones."""
 
 
-def masking(task: Task, tokenizer: PreTrainedTokenizerBase, new_head: Callable[[int, nn.Embedding], nn.Module]) -> Task:
+def masking(task: Task, tokenizer: PreTrainedTokenizerBase, new_head: Callable[[Sites], nn.Module]) -> Task:
     """The masked-word task over the sentences of another task.
 
     Raises:

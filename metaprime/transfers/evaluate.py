@@ -26,8 +26,9 @@ def evaluate(
     device = next(iter(values.values())).device
     for chosen in by_length(rows, EVALUATION_BATCH):
         batch = to_device(task.collate([rows[index] for index in chosen]), device)
-        inputs = zip(*(batch[name].split(EVALUATION_BATCH) for name in ("input_ids", "attention_mask")), strict=True)
-        logits_BLC = torch.cat([functional_call(model, values, pair) for pair in inputs])
+        pieces = zip(*(tensor.split(EVALUATION_BATCH) for tensor in batch.values()), strict=True)
+        named = (dict(zip(batch, piece, strict=True)) for piece in pieces)
+        logits_BLC = torch.cat([functional_call(model, values, (piece,)) for piece in named])
         for index, tags in zip(chosen, task.decode(logits_BLC, [rows[i] for i in chosen]), strict=True):
             predicted[index] = tags
     return task.score(rows, predicted), predicted

@@ -20,7 +20,7 @@ from metaprime.rng import stream
 from metaprime.runs.flops import Spent, counted, reckoned, subwords
 from metaprime.tasks.task import Task
 from metaprime.transfers.evaluate import evaluate, f1
-from metaprime.transfers.head_only import encode_once, head_loss, moves_head_alone, with_hidden
+from metaprime.transfers.head_only import encode_once, moves_head_alone, with_hidden
 from metaprime.types import NOISE, Batch, Loss, MetaprimeError, Params, trainable
 
 CHECKED_EVERY = 20
@@ -67,10 +67,11 @@ def fine_tune(
     choices = {name: value for name, value in start.items() if name not in values}
     frozen = {name: value.detach() for name, value in backbone.items() if name not in values} | choices
     optimizer = torch.optim.AdamW(values.values(), lr=lr, eps=1e-6, weight_decay=settings.weight_decay, fused=True)
-    loss, hidden, spent_reading = functional_loss(model, task.measure), None, None
+    loss, hidden, spent_reading, read = functional_loss(model, task.measure), None, None, frozen
     if moves_head_alone(model, values):
-        loss = head_loss(model, task.measure)
         hidden, spent_reading = counted(count, encode_once, model, task, frozen, rows)
+        # The encoder is not run again: none of its values need be put in place.
+        read = {}
     device = next(iter(backbone.values())).device
     losses: list[torch.Tensor] = []
     spent: list[Spent] = []
@@ -82,7 +83,7 @@ def fine_tune(
         if hidden:
             batch = with_hidden(batch, [hidden[index] for index in chosen])
         optimizer.zero_grad(set_to_none=True)
-        found, flops = counted(count and step == 0, add_gradients, loss, frozen, values, batch)
+        found, flops = counted(count and step == 0, add_gradients, loss, read, values, batch)
         spent.append(Spent(subwords(batch), flops))
         if settings.clip:
             torch.nn.utils.clip_grad_norm_(values.values(), settings.clip)
@@ -118,9 +119,8 @@ def noise_keys(batch: Batch, seed: int, *address: str | int) -> Batch:
 @torch.no_grad()
 def project(model: TaskModel, values: Params, done: float) -> None:
     """Brings values back to where the method allows them to be, in place; `done` is the share of all steps."""
-    if model.project:
-        for name, value in model.project(values, done).items():
-            values[name].copy_(value)
+    for name, value in model.project(values, done).items():
+        values[name].copy_(value)
 
 
 def check_losses(losses: Sequence[float], language: str, lr: float) -> None:

@@ -1,12 +1,12 @@
 """A frozen encoder without adapters says the same of a sentence at every step: for head tuning it is read once.
 
-hidden = read_once(model, task, backbone, rows)
+hidden = encode_once(model, task, backbone, rows)
 batch = with_hidden(task.collate(chosen), [hidden[index] for index in ...])
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch.func import functional_call
@@ -15,9 +15,8 @@ from torch.nn.utils.rnn import pad_sequence
 from metaprime.data.rows import Row, by_length
 from metaprime.models.task_model import TaskModel
 from metaprime.tasks.task import Task
-from metaprime.types import Batch, Loss, Params
+from metaprime.types import HIDDEN, Batch, Params, strip_prefix
 
-HIDDEN = "hidden_BLD"
 WINDOWS = 64
 """Read together."""
 
@@ -31,7 +30,7 @@ def moves_head_alone(model: TaskModel, values: Params) -> bool:
 def encode_once(model: TaskModel, task: Task, backbone: Params, rows: Sequence[Row]) -> list[list[torch.Tensor]]:
     """The encoder's output for each row, by window: (L, D), without padding."""
     device = next(iter(backbone.values())).device
-    own = {name.removeprefix("backbone."): value for name, value in backbone.items()}
+    own = strip_prefix("backbone", backbone)
     hidden: list[list[torch.Tensor]] = [[] for _ in rows]
     for chosen in by_length(rows, WINDOWS):
         batch = task.collate([rows[index] for index in chosen])
@@ -47,13 +46,3 @@ def with_hidden(batch: Batch, hidden: Sequence[Sequence[torch.Tensor]]) -> Batch
     """The batch of some rows, with the hidden states of their windows (B, L, D), zero where the batch is padded."""
     windows = [states_LD for row in hidden for states_LD in row]
     return {**batch, HIDDEN: pad_sequence(windows, batch_first=True)}
-
-
-def head_loss(model: TaskModel, measure: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Loss:
-    """`loss(backbone, values, batch)` of the head alone, over a batch `with_hidden`; the backbone is not read."""
-
-    def loss(_: Params, values: Params, batch: Batch) -> torch.Tensor:
-        own = {name.removeprefix("head."): value for name, value in values.items()}
-        return measure(functional_call(model.head, own, (batch[HIDDEN],)), batch["labels"])
-
-    return loss

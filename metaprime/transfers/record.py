@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import PreTrainedModel
 
 from metaprime.config.sections import Config
@@ -23,8 +22,8 @@ from metaprime.data.episodes import sample
 from metaprime.data.rows import Row
 from metaprime.files import write_json, written_aside
 from metaprime.models.encoder import Encoder, save_encoder, weights_hash
+from metaprime.nn import Adapter
 from metaprime.peft import METHODS, MethodConfig
-from metaprime.peft.method import under
 from metaprime.runs.artifact import Artifact, save_artifact
 from metaprime.runs.provenance import Facts, changes, fingerprint, versions
 from metaprime.runs.records import Record, read_record
@@ -33,7 +32,7 @@ from metaprime.transfers.evaluate import evaluate
 from metaprime.transfers.finetune import FineTuned
 from metaprime.transfers.stability import LeavingOut
 from metaprime.transfers.start import Bench, Source
-from metaprime.types import MetaprimeError, Params, trainable
+from metaprime.types import MetaprimeError, Params, strip_prefix, trainable
 
 RECORD = "record.json"
 ASKED = ("methods", "shots", "seeds", "encoder")
@@ -140,7 +139,7 @@ def save_cell(
     folder: Path,
     cell: Cell,
     method: MethodConfig,
-    adapter: nn.ModuleDict,
+    adapter: Adapter,
     source: Source,
     task: Task,
     values: Params,
@@ -149,7 +148,7 @@ def save_cell(
     predicted: Sequence[Sequence[str]],
 ) -> None:
     with torch.no_grad():
-        method, phi = METHODS[method.method].collapse(method, adapter, under("adapter", values))
+        method, phi = adapter.collapse(strip_prefix("adapter", values))
     light = {f"adapter.{name}": value for name, value in phi.items()}
     light |= {name: value for name, value in values.items() if name.startswith("head.")}
     provenance: dict[str, Any] = {"kind": "tuned", "seed": source.priming_seed, "cell": record["cell"]}
@@ -190,7 +189,7 @@ def _tuned_encoder(encoder: Encoder, values: Params) -> PreTrainedModel:
 def _stored(bench: Bench, values: Params) -> int:
     """Parameters of the change that fine-tuning left, the head apart: of a sparse one fewer than were trained."""
     moved = sum(value.numel() for name, value in values.items() if name.startswith("backbone."))
-    _, phi = METHODS[bench.method.method].collapse(bench.method, bench.model.adapter, under("adapter", values))
+    _, phi = bench.model.adapter.collapse(strip_prefix("adapter", values))
     return moved + sum(value.numel() for value in trainable(phi).values())
 
 

@@ -62,7 +62,5 @@ class LeavingOut:
     @torch.no_grad()
     def _loss(self, values: Params, row: Row) -> float:
         batch = to_device(self.task.collate([row]), next(iter(self.backbone.values())).device)
-        logits_BLC = functional_call(
-            self.model, {**self.backbone, **values}, (batch["input_ids"], batch["attention_mask"])
-        )
-        return float(self.task.measure(logits_BLC, batch["labels"]).item())
+        outputs = functional_call(self.model, {**self.backbone, **values}, (batch,))
+        return float(self.task.measure(outputs, batch).item())

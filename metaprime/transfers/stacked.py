@@ -93,7 +93,7 @@ def go_together(model: TaskModel, settings: TransferConfig, runs: Sequence[KShot
     if len(runs) < 2 or not alike or settings.stop != "fixed" or not len(model.adapter):
         return False
     if (
-        not model.per_episode or model.noisy or CHANGE in model.adapter
+        not model.supports_one_pass or model.noisy or CHANGE in model.adapter
     ):  # that takes weights of the encoder's size for each
         return False
     return _pays(model, settings, runs)

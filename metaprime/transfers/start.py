@@ -143,12 +143,12 @@ def start_values(
     for group, choice in (("adapter", settings.start_adapter), ("head", settings.start_head)):
         drawn = initial_values(model, group, torch_stream(seed, "start", group, language))
         values |= {name: (primed[name] if choice == "primed" else value).to(device) for name, value in drawn.items()}
-    if model.choose and settings.start_adapter == "fresh":
+    if model.adapter.selects and settings.start_adapter == "fresh":
         rows, _ = set_aside(rows, settings, seed, language)
         parts = (rows[first : first + settings.batch] for first in range(0, len(rows), settings.batch))
         batches = [to_device(task.collate(part), device) for part in parts]
         loss = functional_loss(model, task.measure)
-        values |= model.choose(backbone, backbone_gradients(loss, backbone, values, batches))
+        values |= model.select(backbone, backbone_gradients(loss, backbone, values, batches))
     return values
 
 

@@ -49,7 +49,7 @@ def made(folder: Path, method: MethodConfig) -> tuple[Encoder, tuple[str, ...], 
 
 def logits(model: TaskModel, values: Params) -> torch.Tensor:
     with torch.no_grad():
-        found: torch.Tensor = functional_call(model, values, tuple(INPUTS.values()))
+        found: torch.Tensor = functional_call(model, values, (INPUTS,))
     return found[INPUTS["attention_mask"].bool()]
 
 
@@ -144,7 +144,7 @@ def test_the_gradients_are_ours(
     encoder, labels, model, values = made(folder, config)
     values = {name: value.requires_grad_() for name, value in values.items()}
     mask = INPUTS["attention_mask"].bool()
-    functional_call(model, values, tuple(INPUTS.values()))[mask].square().sum().backward()
+    functional_call(model, values, (INPUTS,))[mask].square().sum().backward()
     save_as_peft(encoder, config, labels, {k: v.detach() for k, v in values.items()}, tmp_path)
     base = AutoModelForTokenClassification.from_pretrained(folder, num_labels=7)
     loaded = peft.PeftModel.from_pretrained(base, tmp_path).eval().requires_grad_()

@@ -37,7 +37,7 @@ SETTINGS = InnerLoop(lr=INNER_LR, outer=("backbone", "adapter", "head"), carry=T
 
 def ways_of(model: TaskModel) -> list[Way]:
     """The ways that this model can be carried out in."""
-    return [Way.ONE_PASS, Way.VMAP, Way.LOOP] if model.per_episode else [Way.VMAP, Way.LOOP]
+    return [Way.ONE_PASS, Way.VMAP, Way.LOOP] if model.supports_one_pass else [Way.VMAP, Way.LOOP]
 
 
 Builder = Callable[..., tuple[TaskModel, Task, Episodes]]
@@ -93,8 +93,9 @@ def test_first_order_is_sgd_on_a_model_of_its_own(build: Builder, architecture: 
     theta = {name: p for name, p in other.named_parameters() if name.startswith("backbone.") and "pooler" not in name}
 
     def measured(tensors: Batch) -> torch.Tensor:
-        found = task.measure(other(tensors["input_ids"], tensors["attention_mask"]), tensors["labels"])
-        return found if other.penalty is None else found + other.penalty(dict(other.named_parameters()))
+        found = task.measure(other(tensors), tensors)
+        penalty = other.penalty(dict(other.named_parameters()))
+        return found if penalty is None else found + penalty
 
     losses, adapted, expected = [], [], {name: torch.zeros_like(p) for name, p in other.named_parameters()}
     for place in range(T):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from batches import batch_of
 from torch import nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -80,10 +81,12 @@ def test_a_batch_without_padding_has_a_mask_too(
         return with_prefix(module, key, value, made)
 
     monkeypatch.setattr(attention, "with_prefix", spy)
-    looped = functional_call(model, random, (ids, mask))
+    looped = functional_call(model, random, (batch_of(ids, mask),))
     assert shapes == [(3, 1, 9, 9)] * 2
     with sdpa_kernel(SDPBackend.MATH):
-        run = vmap(lambda values, ids, mask: functional_call(model, values, (ids, mask)), in_dims=(None, 0, 0))
+        run = vmap(
+            lambda values, ids, mask: functional_call(model, values, (batch_of(ids, mask),)), in_dims=(None, 0, 0)
+        )
         batched = run(random, ids[:, None], mask[:, None])
     torch.testing.assert_close(batched[:, 0], looped, rtol=0, atol=1e-5)
 

@@ -16,6 +16,7 @@ from metaprime.models.encoder import load_encoder
 from metaprime.models.injection_check import check_injection, probe, supports_one_pass
 from metaprime.models.sites import resolve
 from metaprime.models.task_model import TaskModel
+from metaprime.nn import Adapter
 from metaprime.peft import METHODS
 from metaprime.peft.injection import add_to_output
 from metaprime.rng import torch_stream
@@ -134,7 +135,7 @@ def check(folder: Path, inject: Inject, identity: bool = True) -> None:
     module = load_encoder(str(folder)).module
     head = TagHead(HIDDEN, 3)
     batch = toy_batch()
-    bare = probe(TaskModel(module, nn.ModuleDict(), head).eval(), batch)
+    bare = probe(TaskModel(module, Adapter(), head).eval(), batch)
     adapter = inject(resolve(module, load_encoder(str(folder)).layout))
     check_injection(TaskModel(module, adapter, head).eval(), batch, bare, identity)
 
@@ -178,7 +179,7 @@ def test_a_broken_injection_is_caught(toy_bert: Path, inject: Inject, message: s
 def test_checking_leaves_no_trace(toy_bert: Path) -> None:
     module = load_encoder(str(toy_bert)).module
     head, batch = TagHead(HIDDEN, 3), toy_batch()
-    bare = probe(TaskModel(module, nn.ModuleDict(), head).eval(), batch)
+    bare = probe(TaskModel(module, Adapter(), head).eval(), batch)
     model = TaskModel(module, sound(resolve(module, load_encoder(str(toy_bert)).layout)), head).eval()
     hooks = [len(m._forward_hooks) for m in model.modules()]
     before = [parameter.detach().clone() for parameter in model.parameters()]

@@ -114,8 +114,8 @@ def test_the_loss_reads_the_values_it_is_given(toy_bert: Path) -> None:
     before = [parameter.detach().clone() for parameter in model.parameters()]
     seen = []
 
-    def measure(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        seen.append(labels)
+    def measure(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        seen.append(batch["labels"])
         return logits.square().mean()
 
     backbone = {name: value for name, value in random.items() if name.startswith("backbone.")}
@@ -123,10 +123,9 @@ def test_the_loss_reads_the_values_it_is_given(toy_bert: Path) -> None:
     found = functional_loss(model, measure)(backbone, fast, batch)
     assert seen[0] is batch["labels"]
     assert all(torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True))
-    inputs = (batch["input_ids"], batch["attention_mask"])
-    assert float(found.detach()) == float(functional_call(model, random, inputs).square().mean().detach())
+    assert float(found.detach()) == float(functional_call(model, random, (batch,)).square().mean().detach())
     assign(model, random)
-    assert float(found.detach()) == pytest.approx(float(model(*inputs).square().mean().detach()), rel=1e-6)
+    assert float(found.detach()) == pytest.approx(float(model(batch).square().mean().detach()), rel=1e-6)
 
 
 def test_a_parameter_with_two_names_is_read_under_both(toy_bert: Path) -> None:
@@ -138,12 +137,12 @@ def test_a_parameter_with_two_names_is_read_under_both(toy_bert: Path) -> None:
     assert name in state.backbone
     assert name.replace("layer.0", "layer.1") not in state.backbone
 
-    def measure(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def measure(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         return logits.square().mean()
 
     noise = torch.randn(first.weight.shape, generator=torch.Generator().manual_seed(0))
     moved = {**state.backbone, name: state.backbone[name] + 0.1 * noise}
     found = functional_loss(model, measure)(moved, state.head, batch)
     assign(model, moved)
-    expected = measure(model(batch["input_ids"], batch["attention_mask"]), batch["labels"])
+    expected = measure(model(batch), batch)
     torch.testing.assert_close(found, expected)

@@ -178,7 +178,7 @@ def test_with_an_mlp_it_is_the_prefix_that_the_mlp_gives(
         found, expected = (
             e.module(**inputs).last_hidden_state[inputs["attention_mask"].bool()] for e in (trained, plain)
         )
-        smaller, stored = prefix.METHOD.collapse(config, modules, phi)
+        smaller, stored = modules.collapse(phi)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     assert smaller == prefix.PrefixConfig(length=LENGTH)
     for name, value in direct.named_parameters():

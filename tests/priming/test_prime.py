@@ -33,7 +33,7 @@ from metaprime.runs.flops import Spent, reckoned
 from metaprime.transfers.held_out import Validation
 from metaprime.transfers.predict import predict
 from metaprime.transfers.transfer import transfer
-from metaprime.types import Episodes, MetaprimeError, Params
+from metaprime.types import Batch, Episodes, MetaprimeError, Params
 
 MakeConfig = Callable[..., Config]
 RULES = ("reset", "keep", "carry_one", "carry_mean", "meta")
@@ -149,11 +149,11 @@ def test_a_line_says_how_many_positions_went_through_the_encoder(
         passes.append(0)
         return drawn(run, step)
 
-    def watched(model: TaskModel, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    def watched(model: TaskModel, batch: Batch) -> torch.Tensor:
         if seen:  # checks go before the first step
-            seen[-1] += input_ids.numel()
+            seen[-1] += batch["input_ids"].numel()
             passes[-1] += 1
-        return forward(model, input_ids, attention_mask)
+        return forward(model, batch)
 
     monkeypatch.setattr(adapting, "meta_batch", begun)
     monkeypatch.setattr(TaskModel, "forward", watched)

@@ -25,23 +25,21 @@ SETTINGS = TransferConfig(steps=8, batch=4, shots=8, leave_out=2)
 @pytest.mark.parametrize("together", [True, False])
 def test_it_is_the_distance_of_two_losses(parts: Parts, together: bool) -> None:
     """Over the sentences left out at once, or one by one; the same either way."""
-    settings, parts.model.per_episode = SETTINGS, together
+    settings, model = SETTINGS, parts.model.variant(supports_one_pass=together)
     backbone, rows = parts.state.backbone, parts.rows[:8]
 
     def trained(own: Any) -> Any:
-        start = start_values(parts.model, parts.task, backbone, settings, {}, own, 0, "qaa")
-        return fine_tune(parts.model, parts.task, backbone, start, own, settings, 1e-2, 0, "qaa").values
+        start = start_values(model, parts.task, backbone, settings, {}, own, 0, "qaa")
+        return fine_tune(model, parts.task, backbone, start, own, settings, 1e-2, 0, "qaa").values
 
     def loss(values: Any, row: Any) -> float:
         batch = parts.task.collate([row])
         with torch.no_grad():
-            found = torch.func.functional_call(
-                parts.model, {**backbone, **values}, (batch["input_ids"], batch["attention_mask"])
-            )
-        return parts.task.measure(found, batch["labels"]).item()
+            found = torch.func.functional_call(model, {**backbone, **values}, (batch,))
+        return parts.task.measure(found, batch).item()
 
     whole = trained(rows)
-    runs = LeavingOut(parts.model, parts.task, backbone, settings, 1e-2, {}, 0, "qaa")
+    runs = LeavingOut(model, parts.task, backbone, settings, 1e-2, {}, 0, "qaa")
     found = runs.loss_change(rows, whole)
     inside = [loss(whole, rows[place]) for place in range(2)]
     outside = [

@@ -18,9 +18,10 @@ import torch
 from pydantic import Field, NonNegativeFloat
 from torch import nn
 
+from metaprime.nn import Adapter
 from metaprime.peft.method import Method, MethodConfig
 from metaprime.peft.sparse.selected import FU, BudgetConfig, RandomMaskConfig, Share, check_budget, largest
-from metaprime.peft.sparse.weights import CHANGE, Weights, change_weights, changeable
+from metaprime.peft.sparse.weights import CHANGE, Weights, change_weights, changeable, weights_of
 from metaprime.rng import Noise
 from metaprime.types import Params, Sites
 
@@ -58,7 +59,7 @@ class MixoutConfig(MethodConfig):
 class Dense(nn.Module):
     """Delta itself, (m,)."""
 
-    per_episode = True
+    supports_one_pass = True
 
     def __init__(self, weights: Weights) -> None:
         super().__init__()
@@ -118,71 +119,72 @@ def _weights(sites: Sites, config: Any) -> Weights:
     return weights
 
 
-def _change(sites: Sites, weights: Weights, change: Dense) -> nn.ModuleDict:
+def inject_dense(sites: Sites, config: Any) -> Adapter:
+    """Hooks a change of every weight, of which the largest entries stay."""
+    weights = _weights(sites, config)
+    return LargestChanges(config, _change(sites, weights, Dense(weights)))
+
+
+def inject_mixed(sites: Sites, config: Any) -> Adapter:
+    """Hooks a change of every weight that is partly left out in training."""
+    weights = _weights(sites, config)
+    return Adapter(config, _change(sites, weights, Mixed(weights, config)))
+
+
+def inject_gated(sites: Sites, config: Any) -> Adapter:
+    """Hooks a change of every weight behind gates."""
+    weights = _weights(sites, config)
+    return GatedChanges(config, _change(sites, weights, Gated(weights, config)))
+
+
+def _change(sites: Sites, weights: Weights, change: Dense) -> dict[str, nn.Module]:
     change_weights(sites, weights, change)
-    return nn.ModuleDict({CHANGE: change})
+    return {CHANGE: change}
 
 
-def inject_dense(sites: Sites, config: Any) -> nn.ModuleDict:
-    """A change of every weight."""
-    weights = _weights(sites, config)
-    return _change(sites, weights, Dense(weights))
+class LargestChanges(Adapter):
+    """A dense change of which only the k largest entries stay after each step."""
+
+    def project(self, values: Params, done: float) -> Params:
+        """Returns the change with zeros but for the k largest entries."""
+        delta = values[f"{CHANGE}.delta"]
+        return {f"{CHANGE}.delta": delta * _at_largest(delta.abs(), self)}
+
+    def collapse(self, values: Params) -> tuple[Any, Params]:
+        """Returns the k largest entries as a sparse change."""
+        delta = values[f"{CHANGE}.delta"]
+        return _as_sparse(self.config, largest(delta.abs(), weights_of(self), self.config), delta)
 
 
-def inject_mixed(sites: Sites, config: Any) -> nn.ModuleDict:
-    """A change of every weight that is partly left out in training."""
-    weights = _weights(sites, config)
-    return _change(sites, weights, Mixed(weights, config))
+class GatedChanges(Adapter):
+    """A dense change behind hard-concrete gates, which are fixed after the burn-in."""
+
+    def project(self, values: Params, done: float) -> Params:
+        """Returns, after the burn-in, open gates at the k largest alphas and shut ones elsewhere.
+
+        Once fixed, the same alphas are the largest again.
+        """
+        if done < self.config.burn_in:
+            return {}
+        alpha = values[f"{CHANGE}.alpha"]
+        kept = _at_largest(alpha, self)
+        return {f"{CHANGE}.alpha": torch.where(kept, alpha.new_tensor(OPEN), alpha.new_tensor(SHUT))}
+
+    def penalty(self, values: Params) -> torch.Tensor:
+        """Returns the price of the open gates, () or (T,) in nats: `price` for gates that are all open."""
+        open_share: torch.Tensor = values[f"{CHANGE}.alpha"].sigmoid().mean(-1)
+        return float(self.config.price) * open_share
+
+    def collapse(self, values: Params) -> tuple[Any, Params]:
+        """Returns what lies behind the gates that stayed open, as a sparse change."""
+        alpha, delta = values[f"{CHANGE}.alpha"], values[f"{CHANGE}.delta"]
+        return _as_sparse(self.config, largest(alpha, weights_of(self), self.config), delta)
 
 
-def inject_gated(sites: Sites, config: Any) -> nn.ModuleDict:
-    """A change of every weight behind gates."""
-    weights = _weights(sites, config)
-    return _change(sites, weights, Gated(weights, config))
-
-
-def _weights_of(modules: nn.ModuleDict) -> Weights:
-    weights: Weights = modules[CHANGE].weights  # type: ignore[assignment]  # nn.Module's attributes are any
-    return weights
-
-
-def _at_largest(scores: torch.Tensor, modules: nn.ModuleDict, config: BudgetConfig) -> torch.Tensor:
-    """True at the places of the k largest scores (..., m)."""
-    chosen = largest(scores.detach(), _weights_of(modules), config)
+def _at_largest(scores: torch.Tensor, adapter: Adapter) -> torch.Tensor:
+    """Returns True at the places of the k largest scores (..., m)."""
+    chosen = largest(scores.detach(), weights_of(adapter), adapter.config)
     return torch.zeros_like(scores, dtype=torch.bool).scatter(-1, chosen, True)
-
-
-def keep_largest(config: Any, modules: nn.ModuleDict, values: Params, done: float) -> Params:
-    """Zero but for the k largest changes."""
-    delta = values[f"{CHANGE}.delta"]
-    return {f"{CHANGE}.delta": delta * _at_largest(delta.abs(), modules, config)}
-
-
-def fix_gates(config: Any, modules: nn.ModuleDict, values: Params, done: float) -> Params:
-    """After the burn-in: the k largest alphas open, the others shut. Once fixed, the same ones are the largest again."""
-    if done < config.burn_in:
-        return {}
-    alpha = values[f"{CHANGE}.alpha"]
-    kept = _at_largest(alpha, modules, config)
-    return {f"{CHANGE}.alpha": torch.where(kept, alpha.new_tensor(OPEN), alpha.new_tensor(SHUT))}
-
-
-def price(config: Any, values: Params) -> torch.Tensor:
-    """Lambda for gates that are all open, (), or for each of T episodes, (T,)."""
-    open_share: torch.Tensor = values[f"{CHANGE}.alpha"].sigmoid().mean(-1)
-    return float(config.price) * open_share
-
-
-def collapse_child(config: Any, modules: nn.ModuleDict, values: Params) -> tuple[MethodConfig, Params]:
-    """The k largest changes, as they stand."""
-    delta = values[f"{CHANGE}.delta"]
-    return _as_sparse(config, largest(delta.abs(), _weights_of(modules), config), delta)
-
-
-def collapse_gated(config: Any, modules: nn.ModuleDict, values: Params) -> tuple[MethodConfig, Params]:
-    """What lies behind the gates that stayed open."""
-    alpha, delta = values[f"{CHANGE}.alpha"], values[f"{CHANGE}.delta"]
-    return _as_sparse(config, largest(alpha, _weights_of(modules), config), delta)
 
 
 def _as_sparse(config: BudgetConfig, indices: torch.Tensor, delta: torch.Tensor) -> tuple[MethodConfig, Params]:
@@ -190,22 +192,12 @@ def _as_sparse(config: BudgetConfig, indices: torch.Tensor, delta: torch.Tensor)
     return stored, {f"{CHANGE}.indices": indices, f"{CHANGE}.delta": delta.gather(-1, indices)}
 
 
-CHILD = Method(
-    ChildPruningConfig,
-    inject_dense,
-    "theta + delta, only the largest |delta| kept after every step",
-    FU,
-    project=keep_largest,
-    collapse=collapse_child,
-)
+CHILD = Method(ChildPruningConfig, inject_dense, "theta + delta, only the largest |delta| kept after every step", FU)
 DIFF = Method(
     DiffPruningConfig,
     inject_gated,
     "theta + z w, gates z priced, the most open kept",
     "Guo et al. 2021, arXiv 2012.07463",
-    project=fix_gates,
-    penalty=price,
-    collapse=collapse_gated,
 )
 MIXOUT = Method(
     MixoutConfig,

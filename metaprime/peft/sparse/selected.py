@@ -21,8 +21,9 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from metaprime.nn import Adapter
 from metaprime.peft.method import Method, MethodConfig
-from metaprime.peft.sparse.weights import CHANGE, Weights, change_weights, changeable
+from metaprime.peft.sparse.weights import CHANGE, Weights, change_weights, changeable, weights_of
 from metaprime.types import Gradients, MetaprimeError, Params, Sites
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -88,7 +89,7 @@ def largest(scores: torch.Tensor, weights: Weights, config: BudgetConfig) -> tor
 class Sparse(nn.Module):
     """Delta at the chosen entries, (k,), to the change of all m."""
 
-    per_episode = True
+    supports_one_pass = True
 
     def __init__(self, weights: Weights, config: BudgetConfig) -> None:
         super().__init__()
@@ -124,17 +125,28 @@ def check_budget(weights: Weights, config: BudgetConfig) -> None:
         )
 
 
-def inject(sites: Sites, config: Any) -> nn.ModuleDict:
+def inject(sites: Sites, config: Any) -> Adapter:
     """Hooks every weight that may change."""
     weights = changeable(sites, config.embeddings)
     check_budget(weights, config)
     change = Sparse(weights, config)
     change_weights(sites, weights, change)
-    return nn.ModuleDict({CHANGE: change})
+    kind = Adapter if config.method == RandomMaskConfig().method else SelectedWeights
+    return kind(config, {CHANGE: change})
+
+
+class SelectedWeights(Adapter):
+    """A sparse change at the entries with the largest scores."""
+
+    def select(self, backbone: Params, gradients: Gradients) -> Params:
+        """Returns the flat places of the entries with the largest scores, as many as the budget allows."""
+        weights = weights_of(self)
+        score = _score(self.config.method, weights, backbone, gradients)
+        return {f"{CHANGE}.indices": largest(score, weights, self.config)}
 
 
 def _score(name: str, weights: Weights, backbone: Params, gradients: Gradients) -> torch.Tensor:
-    """(m,), by the method's name."""
+    """Returns the scores (m,) of the method with this name."""
 
     def flat(values: Params) -> torch.Tensor:
         return torch.cat([values[name].detach().reshape(-1) for name in weights.names])
@@ -148,21 +160,13 @@ def _score(name: str, weights: Weights, backbone: Params, gradients: Gradients) 
     return score.abs()
 
 
-def choose(config: Any, modules: nn.ModuleDict, backbone: Params, gradients: Gradients) -> Params:
-    """The entries with the largest scores."""
-    weights: Weights = modules.get_submodule(CHANGE).weights  # type: ignore[assignment]  # nn.Module's attributes are any
-    score = _score(config.method, weights, backbone, gradients)
-    return {f"{CHANGE}.indices": largest(score, weights, config)}
-
-
 FU = "Fu et al. 2023, arXiv 2211.15583"
 RANDOM = Method(RandomMaskConfig, inject, "theta + delta at floor(p n) random entries", FU)
-MAGNITUDE = Method(MagnitudeConfig, inject, "theta + delta where |theta| is largest", FU, choose=choose)
-SAM = Method(SamConfig, inject, "theta + delta where |sum of gradients| is largest", FU, choose=choose)
+MAGNITUDE = Method(MagnitudeConfig, inject, "theta + delta where |theta| is largest", FU)
+SAM = Method(SamConfig, inject, "theta + delta where |sum of gradients| is largest", FU)
 FISHER = Method(
     FisherConfig,
     inject,
     "theta + delta where the sum of squared gradients is largest",
     "Xu et al. 2021, arXiv 2109.05687",
-    choose=choose,
 )

@@ -45,6 +45,12 @@ class Weights:
         return [end - size for end, size in zip(accumulate(self.sizes), self.sizes, strict=True)]
 
 
+def weights_of(adapter: nn.ModuleDict) -> Weights:
+    """Returns the weights that an adapter's one change is of."""
+    weights: Weights = adapter.get_submodule(CHANGE).weights  # type: ignore[assignment]  # a module's attribute is any
+    return weights
+
+
 def changeable(sites: Sites, embeddings: bool) -> Weights:
     """Weights and biases of all linear maps and norms that reach the output; with `embeddings`, those of the words too."""
     named = {

@@ -18,7 +18,7 @@ from metaprime.tasks.tagging.labels import LabelSet
 from metaprime.tasks.tagging.scores import entity_scores
 from metaprime.tasks.tagging.windows import Lengths, encode
 from metaprime.tasks.task import Task
-from metaprime.types import IGNORE, Params
+from metaprime.types import IGNORE, Batch, Params
 
 OUTSIDE = "O"
 
@@ -26,7 +26,7 @@ OUTSIDE = "O"
 class TagHead(nn.Linear):
     """Linear layer D -> C; starts at N(0, 0.02), bias zero, as Hugging Face's token classification heads do."""
 
-    per_episode = True
+    supports_one_pass = True
 
     def forward(self, hidden_BLD: torch.Tensor) -> torch.Tensor:
         return linear(hidden_BLD, self.weight, self.bias)
@@ -46,7 +46,7 @@ def tagging(labels: LabelSet, subwords: Subwords, lengths: Lengths) -> Task:
         labels=labels.tags,
         encode=lambda sentences: encode(sentences, subwords, labels, lengths),
         collate=lambda rows: collate(rows, pad_id),
-        new_head=lambda hidden, _: TagHead(hidden, len(labels.tags)),
+        new_head=lambda sites: TagHead(sites.hidden, len(labels.tags)),
         measure=_measure,
         decode=partial(_decode, labels.tags),
         score=_score,
@@ -58,7 +58,8 @@ def entity_types(tags: Sequence[str]) -> tuple[str, ...]:
     return tuple(tag[2:] for tag in tags if tag.startswith("B-"))
 
 
-def _measure(logits_BLC: torch.Tensor, labels_BL: torch.Tensor) -> torch.Tensor:
+def _measure(logits_BLC: torch.Tensor, batch: Batch) -> torch.Tensor:
+    labels_BL = batch["labels"]
     labelled = (labels_BL != IGNORE).sum().clamp(min=1)  # of sentences that the tokenizer left nothing of: 0, not 0 / 0
     return cross_entropy(logits_BLC.flatten(0, 1), labels_BL.flatten(), ignore_index=IGNORE, reduction="sum") / labelled
 

@@ -80,7 +80,7 @@ def test_what_changes_lies_within_what_was_chosen_and_that_is_the_budget(
 def test_choices_are_those_of_brute_force(method: str, scope: str) -> None:
     weights = Weights(("backbone.a", "backbone.b"), (torch.Size((3, 4)), torch.Size((5,))))
     config = METHODS[method].config(budget=0.4, scope=scope)
-    modules = nn.ModuleDict({"change": selected.Sparse(weights, config)})
+    adapter = selected.SelectedWeights(config, {"change": selected.Sparse(weights, config)})
     draw = torch_stream(0, "toy")
     theta = {
         name: torch.randn(shape, generator=draw) for name, shape in zip(weights.names, weights.shapes, strict=True)
@@ -91,7 +91,7 @@ def test_choices_are_those_of_brute_force(method: str, scope: str) -> None:
         assert tuple(names) == weights.names
         return iter(batches)
 
-    found = selected.choose(config, modules, theta, gradients)["change.indices"].tolist()
+    found = adapter.select(theta, gradients)["change.indices"].tolist()
     score = {
         "magnitude": lambda name, i: abs(theta[name].flatten()[i].item()),
         "sam": lambda name, i: abs(sum(g[name].flatten()[i].item() for g in batches)),
@@ -129,16 +129,16 @@ def values_of(change: nn.Module, **values: torch.Tensor) -> Params:
 
 
 def test_child_pruning_keeps_the_largest_changes(toy_bert: Path) -> None:
-    _, modules, config = injected(toy_bert, method="child_pruning", budget=0.1)
+    _, modules, _ = injected(toy_bert, method="child_pruning", budget=0.1)
     weights = modules["change"].weights
     delta = torch.randn(2, weights.total, generator=torch_stream(0, "delta"))  # of two episodes
-    kept = pruned.keep_largest(config, modules, values_of(modules, delta=delta), 0.1)["change.delta"]
+    kept = modules.project(values_of(modules, delta=delta), 0.1)["change.delta"]
     for one, before in zip(kept, delta, strict=True):
         for part, whole in zip(one.split(weights.sizes), before.split(weights.sizes), strict=True):
             count = int(0.1 * len(whole))
             limit = whole.abs().sort(descending=True).values[count - 1] if count else math.inf
             assert torch.equal(part, torch.where(whole.abs() >= limit, whole, 0.0))
-    stored, values = pruned.collapse_child(config, modules, values_of(modules, delta=kept[0]))
+    stored, values = modules.collapse(values_of(modules, delta=kept[0]))
     whole = torch.zeros(weights.total).scatter(0, values["change.indices"], values["change.delta"])
     assert torch.equal(whole, kept[0])
     assert stored == METHODS["random_mask"].config(budget=0.1)
@@ -165,13 +165,13 @@ def test_gates_open_as_often_as_the_hard_concrete_distribution_says(toy_bert: Pa
 
 
 def test_gates_are_fixed_after_the_burn_in_and_stay_so(toy_bert: Path) -> None:
-    encoder, modules, config = injected(toy_bert, method="diff_pruning", budget=0.1, burn_in=0.5)
+    encoder, modules, _ = injected(toy_bert, method="diff_pruning", budget=0.1, burn_in=0.5)
     change = modules["change"]
     draw = torch_stream(0, "alpha")
     alpha, delta = (torch.randn(change.weights.total, generator=draw) for _ in range(2))
-    assert pruned.fix_gates(config, modules, values_of(modules, alpha=alpha), 0.49) == {}
-    fixed = pruned.fix_gates(config, modules, values_of(modules, alpha=alpha), 0.5)["change.alpha"]
-    again = pruned.fix_gates(config, modules, values_of(modules, alpha=fixed + torch.randn(len(fixed))), 0.6)
+    assert modules.project(values_of(modules, alpha=alpha), 0.49) == {}
+    fixed = modules.project(values_of(modules, alpha=alpha), 0.5)["change.alpha"]
+    again = modules.project(values_of(modules, alpha=fixed + torch.randn(len(fixed))), 0.6)
     assert torch.equal(again["change.alpha"], fixed)
     change.alpha.data, change.delta.data = fixed, 0.1 * delta
     for noise in (None, Noise(torch.tensor([3]))):
@@ -180,9 +180,7 @@ def test_gates_are_fixed_after_the_burn_in_and_stay_so(toy_bert: Path) -> None:
         assert len(open_gates) == sum(int(0.1 * n) for n in change.weights.sizes)
         assert torch.equal(change()[open_gates], change.delta[open_gates])
     change.noise = None
-    stored, values = pruned.collapse_gated(
-        config, modules, {f"change.{k}": v.data for k, v in change.named_parameters()}
-    )
+    stored, values = modules.collapse({f"change.{k}": v.data for k, v in change.named_parameters()})
     plain = load_encoder(encoder.name)
     modules = METHODS[stored.method].inject(resolve(plain.module, plain.layout), stored)
     modules["change"].delta.data = values["change.delta"]
@@ -193,7 +191,7 @@ def test_gates_are_fixed_after_the_burn_in_and_stay_so(toy_bert: Path) -> None:
 def test_open_gates_have_their_price() -> None:
     config = METHODS["diff_pruning"].config(price=3.0)
     alpha = torch.tensor([[0.0, 0.0], [math.log(3), -math.log(3)]])
-    torch.testing.assert_close(pruned.price(config, {"change.alpha": alpha}), torch.tensor([1.5, 1.5]))
+    torch.testing.assert_close(pruned.GatedChanges(config).penalty({"change.alpha": alpha}), torch.tensor([1.5, 1.5]))
 
 
 def test_mixout_leaves_out_a_share_and_keeps_the_mean(toy_bert: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from transformers import PreTrainedTokenizerFast
 from metaprime.data.readers import synthetic
 from metaprime.data.rows import Row, Sentence, Window
 from metaprime.data.subwords import Subwords
+from metaprime.models.encoder import load_encoder
+from metaprime.models.sites import resolve
 from metaprime.rng import torch_stream
 from metaprime.tasks.tagging.labels import LabelSet
 from metaprime.tasks.tagging.task import TagHead, tagging
@@ -36,8 +39,8 @@ def test_the_loss_is_the_mean_over_labelled_sub_words(task: Task) -> None:
     labels = torch.tensor([[IGNORE, 1, 0, IGNORE], [IGNORE, 4, IGNORE, IGNORE]])
     log = logits.log_softmax(-1)
     expected = -(log[0, 1, 1] + log[0, 2, 0] + log[1, 1, 4]) / 3
-    assert float(task.measure(logits, labels)) == pytest.approx(float(expected), rel=1e-12)
-    uniform = task.measure(torch.zeros(2, 4, 5), labels)
+    assert float(task.measure(logits, {"labels": labels})) == pytest.approx(float(expected), rel=1e-12)
+    uniform = task.measure(torch.zeros(2, 4, 5), {"labels": labels})
     assert float(uniform) == pytest.approx(math.log(5))
 
 
@@ -47,7 +50,7 @@ def test_padding_does_not_change_the_loss(task: Task) -> None:
         torch.tensor([[0, 1, 2, 3], [IGNORE] * 4]),
     )
     wide_logits, wide_labels = F.pad(logits, (0, 0, 0, 3), value=7.0), F.pad(labels, (0, 3), value=IGNORE)
-    assert torch.equal(task.measure(wide_logits, wide_labels), task.measure(logits, labels))
+    assert torch.equal(task.measure(wide_logits, {"labels": wide_labels}), task.measure(logits, {"labels": labels}))
 
 
 def test_decoding_takes_each_words_first_sub_word_and_a_cut_word_is_outside(task: Task) -> None:
@@ -80,7 +83,7 @@ def test_an_entity_that_was_cut_away_still_counts_as_gold(task: Task) -> None:
 
 def test_a_batch_without_a_labelled_sub_word_costs_nothing(task: Task) -> None:
     logits = torch.randn(2, 3, 5, generator=torch_stream(0, "logits")).requires_grad_()
-    loss = task.measure(logits, torch.full((2, 3), IGNORE))
+    loss = task.measure(logits, {"labels": torch.full((2, 3), IGNORE)})
     loss.backward()
     assert float(loss.detach()) == 0.0
     assert not logits.grad.any()
@@ -119,10 +122,11 @@ def test_gold_through_rows_and_back_scores_full_marks(toy_tokenizer: PreTrainedT
     assert scores["strict"]["overall"]["entities"] == entities
 
 
-def test_the_head_is_linear_and_drawn_small(task: Task) -> None:
-    head = task.new_head(64, torch.nn.Embedding(2, 64))
+def test_the_head_is_linear_and_drawn_small(task: Task, toy_bert: Path) -> None:
+    encoder = load_encoder(str(toy_bert))
+    head = task.new_head(resolve(encoder.module, encoder.layout))
     assert isinstance(head, TagHead)
-    assert (head.in_features, head.out_features) == (64, 5)
+    assert (head.in_features, head.out_features) == (32, 5)
     wide = TagHead(1000, 20).initial(torch_stream(0, "head"))
     assert float(wide["weight"].std()) == pytest.approx(0.02, rel=0.03)
     assert not wide["bias"].any()
