@@ -16,6 +16,7 @@ import numpy as np
 import yaml
 from pydantic import ValidationError
 
+from metaprime.runs.log import read_metrics
 from metaprime.runs.records import Record, headline, read_record
 from metaprime.runs.results import RESULTS, Arm, Entry, Results
 from metaprime.stats.bootstrap import Counts, f1_of_counts
@@ -23,7 +24,6 @@ from metaprime.tasks.tagging.errors import ErrorCounts, count, matches
 from metaprime.types import MetaprimeError
 
 PREDICTIONS = "predictions.jsonl"
-METRICS = "metrics.jsonl"
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,28 +200,6 @@ def _prediction(text: str, number: int) -> dict[str, list[str]]:
     if len({len(items) for items in found.values()}) != 1:
         raise ValueError(f"line {number}: words, gold and predicted differ in number")
     return found
-
-
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a priming run's `metrics.jsonl` that are whole: the last one of a run at work may not be.
-
-    Raises:
-        MetaprimeError: the file is not there.
-    """
-    file = folder / METRICS
-    try:
-        texts = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise MetaprimeError(f"{file} cannot be read ({error}): run the command of the suite again") from None
-    lines = []
-    for text in texts:
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict) and "step" in line:
-            lines.append(line)
-    return lines
 
 
 class TransferCost(NamedTuple):

@@ -14,6 +14,7 @@ from typing import Any
 
 from metaprime.runs.flops import Spent, reckoned
 from metaprime.runs.folder import PRIMED
+from metaprime.runs.log import read_metrics
 from metaprime.runs.provenance import versions
 from metaprime.suite.cells import Priming, Transfers
 from metaprime.suite.spec import Arm, Plan
@@ -97,7 +98,8 @@ def _facts(cells: Sequence[Priming]) -> dict[str, Any]:
     for cell in cells:
         card = json.loads((cell.folder / PRIMED / "metaprime.json").read_text(encoding="utf-8"))
         chosen.append(card["provenance"]["steps"])
-        steps = _steps(cell.folder / "metrics.jsonl")
+        # The look before the first step has a line too, without what a step took.
+        steps = [line for line in read_metrics(cell.folder) if "volatile" in line]
         seconds.append(sum(step["volatile"]["seconds"] for step in steps))
         # A run that was begun before sub-words were kept has none to reckon with.
         spent = [Spent(step.get("subwords", 0), step["volatile"].get("flops")) for step in steps]
@@ -112,12 +114,6 @@ def _facts(cells: Sequence[Priming]) -> dict[str, Any]:
         "flops_chosen": _mean(flops_chosen),
         "seconds": sum(seconds) / len(seconds),
     }
-
-
-def _steps(file: Path) -> list[dict[str, Any]]:
-    """The lines of the meta-steps, without the look before the first."""
-    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    return [line for line in lines if "volatile" in line]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
