@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
-from pydantic import ValidationError
 
 from metaprime.runs.log import read_metrics
 from metaprime.runs.records import Record, headline, read_record
-from metaprime.runs.results import RESULTS, Arm, Entry, Results
+from metaprime.runs.results import Arm, Entry, Results, read_results
 from metaprime.stats.bootstrap import Counts, f1_of_counts
 from metaprime.tasks.tagging.errors import ErrorCounts, count, matches
 from metaprime.types import MetaprimeError
@@ -116,24 +115,12 @@ def _overrides(given: Any) -> Iterator[tuple[str, Any]]:
 
 
 def read_suite(folder: Path) -> Suite:
-    """Everything the report needs.
+    """Reads everything that tables and reports need.
 
     Raises:
-        MetaprimeError: there is no `results.json`, or it is not one.
+        MetaprimeError: `results.json` is missing or damaged.
     """
-    file = folder / RESULTS
-    try:
-        results = Results.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise MetaprimeError(
-            f"{file} cannot be read ({error.strerror}): give the output folder of `metaprime ablate`"
-        ) from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "the file"
-        raise MetaprimeError(
-            f"{file}: {key}: {first['msg']} ({error.error_count()} in all): run `metaprime ablate` again to write it anew"
-        ) from None
+    results = read_results(folder)
     transfers: list[Transfer] = []
     problems: list[str] = []
     for entry in results.records:

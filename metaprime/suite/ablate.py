@@ -24,12 +24,13 @@ from metaprime.reports.summary import TABLE, show, table_of
 from metaprime.runs.folder import check_writable
 from metaprime.runs.lock import locked
 from metaprime.runs.log import Display
+from metaprime.runs.results import as_json, write_results
 from metaprime.runs.stopping import Stopping
 from metaprime.suite.cells import Priming, Rate, Transfers
 from metaprime.suite.forecast import note
 from metaprime.suite.order import PRIMING, RATES, TRANSFER, CellOrder, count
 from metaprime.suite.record import check_suite, open_suite
-from metaprime.suite.results import RESULTS, results_of
+from metaprime.suite.results import results_of
 from metaprime.suite.spec import Plan, read_plan
 from metaprime.suite.workers import Job, Pool, in_parallel, workers
 from metaprime.transfers.rates import try_rates
@@ -90,13 +91,14 @@ def carry_out(plan: Plan, folder: Path, encoder: Encoder, pool: Pool) -> dict[st
             display.show(ended, job.kind)
             after = order.ended(job, None, outcome.rate)
             if job.kind == PRIMING:
-                write_json(folder / RESULTS, results_of(plan, order.done, folder))
+                write_results(folder, results_of(plan, order.done, folder))
             return after
 
         work: dict[str, Callable[[Any], Any]] = {PRIMING: prime_one, RATES: choose_one, TRANSFER: transfer_one}
         in_parallel(pool, work, order.first(), follow)
-    results = results_of(plan, order.finished(), folder)
-    write_json(folder / RESULTS, results)
+    made = results_of(plan, order.finished(), folder)
+    write_results(folder, made)
+    results = as_json(made)
     write_text(folder / TABLE, table_of(results, folder))
     show(results, folder)
     return results
