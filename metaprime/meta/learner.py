@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 
@@ -105,6 +105,14 @@ class Learner:
     def adapts(self) -> bool:
         """Whether it has an inner loop."""
         return bool(self.inner)
+
+    @property
+    def simulates(self) -> Literal["full", "peft"] | None:
+        """Fine-tuning that its training practises: `full`, or with the config's section `peft`, or None for neither."""
+        # Masked words are learned with a head that no transfer keeps, without a task: no way to fine-tune is practised.
+        if not self.reads_tags:
+            return None
+        return "full" if "backbone" in (self.inner or self.outer) else "peft"
 
     @property
     def injects(self) -> bool:

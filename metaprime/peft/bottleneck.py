@@ -241,6 +241,7 @@ PFEIFFER = Method(
     inject,
     "LN(z + s (f(LN(z) W_d + b_d) W_u + b_u)), z = FFN output + residual",
     "Pfeiffer et al. 2021, arXiv 2005.00247",
+    short="AT",
 )
 PARALLEL = Method(ParallelConfig, inject, "FFN(x) + s (f(x W_d + b_d) W_u + b_u)", HE)
 SCALED_PARALLEL = Method(ScaledParallelConfig, inject, "FFN(x) + s (f(x W_d + b_d) W_u + b_u)", HE)

@@ -61,6 +61,7 @@ class Method:
         penalty: config and values to what training adds to the loss (nats).
         collapse: config, modules and values (by their names in the modules) to what need be stored: a config, and values that
             give the same function under it. Values are those after the last step.
+        short: its name at the head of a narrow column, as papers have it; empty: `name`.
     """
 
     config: type[MethodConfig]
@@ -72,6 +73,7 @@ class Method:
     project: Callable[[Any, nn.ModuleDict, Params, float], Params] | None = None
     penalty: Callable[[Any, Params], torch.Tensor] | None = None
     collapse: Callable[[Any, nn.ModuleDict, Params], tuple[MethodConfig, Params]] = as_it_is
+    short: str = ""
 
     @property
     def name(self) -> str:

@@ -13,7 +13,7 @@ class HeadConfig(MethodConfig):
     method: Literal["head"] = "head"
 
 
-HEAD = Method(HeadConfig, no_modules, "y = W_head Encoder(x), W_head alone moves", "linear probing")
+HEAD = Method(HeadConfig, no_modules, "y = W_head Encoder(x), W_head alone moves", "linear probing", short="HT")
 
 
 class FullConfig(MethodConfig):
@@ -22,4 +22,4 @@ class FullConfig(MethodConfig):
     method: Literal["full"] = "full"
 
 
-FULL = Method(FullConfig, no_modules, "everything moves", "fine-tuning", moves_backbone=True)
+FULL = Method(FullConfig, no_modules, "everything moves", "fine-tuning", moves_backbone=True, short="FT")

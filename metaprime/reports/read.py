@@ -84,34 +84,61 @@ class Suite:
         return lacking
 
 
-MOVING_EVERYTHING = ("maml", "reptile", "multitask")
-"""Learners that train as full fine-tuning does, whatever the section `peft` says."""
-
-
 def primed_for(arm: Arm, config: Mapping[str, Any]) -> str | None:
-    """The method that an arm's priming simulates; None where nothing is primed."""
+    """Returns the method that an arm's priming practises fine-tuning with; None for none.
+
+    Args:
+        arm: one of the results'.
+        config: the suite's base config; read where the file is older than `Arm.simulates`.
+
+    Example:
+        rows = {name: primed_for(arm, results.config) for name, arm in results.arms.items()}
+    """
     if arm.priming is None:
         return None
-    overrides = list(_overrides(arm.set))
-    learner = dict(overrides).get("learner.name", config.get("learner", {}).get("name"))
-    if learner in MOVING_EVERYTHING:
-        return "full"
-    method = config.get("peft", {}).get("method")
-    for key, value in overrides:
-        if key == "peft.method":
-            method = value
-        elif key == "peft" and isinstance(value, dict):
-            method = value.get("method", method)
+    if "simulates" in arm.model_fields_set:
+        return arm.simulates
+    # Imported here: it loads torch, which a report needs for old files alone.
+    from metaprime.meta import LEARNERS
+
+    learner = LEARNERS.get(str(_setting(arm, config, "learner", "name")))
+    simulated = learner.simulates if learner else "peft"
+    method = _setting(arm, config, "peft", "method") if simulated == "peft" else simulated
     return None if method is None else str(method)
 
 
+def _setting(arm: Arm, config: Mapping[str, Any], section: str, field: str) -> Any:
+    """Returns a value of the base config as the arm's overrides leave it."""
+    value = config.get(section, {}).get(field)
+    for key, given in _overrides(arm.set):
+        if key == f"{section}.{field}":
+            value = given
+        elif key == section and isinstance(given, dict):
+            value = given.get(field, value)
+    return value
+
+
 def _overrides(given: Any) -> Iterator[tuple[str, Any]]:
-    """Overrides as (dotted key, value), written as a mapping or as `key=value` strings."""
+    """Yields overrides as (dotted key, value), written as a mapping or as `key=value` strings."""
     if isinstance(given, dict):
         yield from given.items()
     for line in given if isinstance(given, list | tuple) else ():
         key, _, value = str(line).partition("=")
         yield key, yaml.safe_load(value)
+
+
+def short_titles(results: Results) -> Mapping[str, str]:
+    """Returns short names of methods, for narrow columns; a method without one is not in it.
+
+    Example:
+        head = short_titles(results).get("pfeiffer", "pfeiffer")  # "AT"
+    """
+    if results.titles is not None:
+        return results.titles
+    # Imported here: it loads torch, which a report needs for old files alone.
+    from metaprime.peft import METHODS
+
+    return {name: method.short for name, method in METHODS.items() if method.short}
 
 
 def read_suite(folder: Path) -> Suite:

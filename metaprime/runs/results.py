@@ -38,6 +38,8 @@ class Arm(_Read):
     priming: str | None = None
     rates: dict[str, float | None] = {}
     facts: Facts | None = None
+    simulates: str | None = None
+    """The method that its priming practises fine-tuning with; None: none. Not set in a file from before it was kept."""
 
 
 class Entry(_Read):
@@ -69,6 +71,8 @@ class Results(_Read):
     config: dict[str, Any] = {}
     versions: dict[str, str] = {}
     methods: tuple[str, ...]
+    titles: dict[str, str] | None = None
+    """Short names of methods that have one, for narrow columns; None in a file from before they were kept."""
     languages: tuple[str, ...]
     shots: tuple[int, ...]
     arms: dict[str, Arm]

@@ -12,6 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from metaprime.config.sections import OWN_METHOD, Config
+from metaprime.meta import LEARNERS
+from metaprime.peft import METHODS
 from metaprime.runs.flops import Spent, reckoned
 from metaprime.runs.folder import PRIMED
 from metaprime.runs.log import read_metrics
@@ -47,6 +50,7 @@ def results_of(plan: Plan, done: Done, folder: Path) -> Results:
         config=plan.base.model_dump(mode="json"),
         versions=versions(),
         methods=settings.methods,
+        titles={name: METHODS[name].short for name in settings.methods if name in METHODS and METHODS[name].short},
         languages=plan.base.data.target_languages,
         shots=settings.shots,
         arms={name: _arm(plan, done, name, arm) for name, arm in plan.arms.items()},
@@ -82,7 +86,14 @@ def _arm(plan: Plan, done: Done, name: str, arm: spec.Arm) -> Arm:
         priming=keys[0] if keys else None,
         rates={method: done.rates[name, method] for method in methods if (name, method) in done.rates},
         facts=_facts(cells) if cells else None,
+        simulates=_simulated(arm.priming) if arm.priming else None,
     )
+
+
+def _simulated(config: Config) -> str | None:
+    """Returns the method that a priming run practises fine-tuning with, by its name."""
+    found = LEARNERS[config.learner.name].simulates
+    return config.peft.method if found == OWN_METHOD else found
 
 
 def _facts(cells: Sequence[Priming]) -> Facts:

@@ -29,6 +29,12 @@ ARMS: dict[str, tuple[str, list[str], str | None, float]] = {  # title, override
     "maml": ("plain MAML loop", ["learner.name=maml"], "2a3a", 0.44),
     "reptile": ("Reptile", ["learner.name=reptile"], "3b4b", 0.41),
 }
+SIMULATES = {
+    "learner.name=multitask": "full",
+    "learner.name=maml": "full",
+    "learner.name=reptile": "full",
+    "peft.method=head": "head",
+}
 CONTRASTS = [["meta", "none"], ["meta", "shuffled"], ["meta", "multitask"], ["multitask", "none"], ["shuffled", "none"]]
 
 
@@ -83,6 +89,7 @@ def _make_suite(
             "priming": run,
             "rates": dict.fromkeys(methods, 0.01),
             "facts": cost if run else None,
+            "simulates": SIMULATES.get(" ".join(changes), "pfeiffer") if run else None,
         }
     results = {
         "name": "paper_tweaks",
@@ -92,6 +99,7 @@ def _make_suite(
         "config": {"peft": {"method": "pfeiffer"}, "data": {"target_languages": list(languages)}},
         "versions": {"metaprime": "0.1.0", "torch": "2.13.0", "python": "3.11.2"},
         "methods": list(methods),
+        "titles": {method: title for method, title in (("pfeiffer", "AT"), ("head", "HT")) if method in methods},
         "languages": list(languages),
         "shots": list(shots),
         "arms": described,

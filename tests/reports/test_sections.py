@@ -23,7 +23,7 @@ from metaprime.cli.app import app
 from metaprime.reports import curves
 from metaprime.reports.document import Cell, Report, Section
 from metaprime.reports.formats import as_csv, as_latex, as_markdown
-from metaprime.reports.read import Suite, primed_for, read_suite
+from metaprime.reports.read import Suite, primed_for, read_suite, short_titles
 from metaprime.reports.scores import contrasts_of, middle_shots, score_interval
 from metaprime.reports.sections import gather
 from metaprime.reports.wording import limits, p_text, signed, spread
@@ -284,12 +284,31 @@ def test_the_destination_frames_what_was_primed_for(suite: Suite, report: Report
         ({"peft": {"method": "prefix"}}, "prefix"),
         (["learner.name=maml"], "full"),
         (["learner.name=anil", "peft={method: head}"], "head"),
+        (["learner={name: reptile}"], "full"),
+        (["learner.name=multitask_peft"], "lora"),
+        (["learner.name=masked_words"], None),
     ],
 )
-def test_what_an_arm_is_primed_for(changes: Any, expected: str) -> None:
+def test_what_an_arm_is_primed_for(changes: Any, expected: str | None) -> None:
     config = {"peft": {"method": "lora"}}
     assert primed_for(Arm(title="a", set=changes, priming="ab"), config) == expected
     assert primed_for(Arm(title="a", set=changes), config) is None
+    for said in ("full", None):
+        assert primed_for(Arm(title="a", set=changes, priming="ab", simulates=said), config) == said
+
+
+def test_a_file_from_before_methods_were_told_has_the_same_report(folder: Path, report: Report, tmp_path: Path) -> None:
+    def forget(results: dict[str, Any]) -> None:
+        del results["titles"]
+        for arm in results["arms"].values():
+            del arm["simulates"]
+
+    shutil.copytree(folder, tmp_path / "suite")
+    edit(tmp_path / "suite", forget)
+    old = read_suite(tmp_path / "suite")
+    assert section(gather(old), "destination") == section(report, "destination")
+    short = short_titles(old.results)
+    assert {name: short[name] for name in old.results.methods} == short_titles(read_suite(folder).results)
 
 
 def test_sentences_are_those_that_differ(suite: Suite, report: Report) -> None:

@@ -125,6 +125,9 @@ def test_results_name_everything_that_was_made(finished: tuple[Path, dict[str, A
     assert results["primings"]["kept"] == results["primings"]["meta"]
     assert results["arms"]["kept"]["priming"] == results["arms"]["meta"]["priming"]
     assert results["arms"]["none"]["facts"] is None
+    assert results["titles"] == {"pfeiffer": "AT", "head": "HT"}
+    simulated = {name: arm["simulates"] for name, arm in results["arms"].items()}
+    assert simulated == {"none": None, "meta": "pfeiffer", "kept": "pfeiffer", "multitask": "full"}
     assert results["arms"]["meta"]["facts"]["sentence_passes"] == 2 * (2 * 2 + 4) * 4
     assert results["failed"] == []
 
