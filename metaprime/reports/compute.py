@@ -1,10 +1,12 @@
-"""FLOPs for people: a column in one unit, and how far two arms that count as equal in compute really are apart."""
+"""Writes FLOPs for people: a column in one unit, and how far two arms that count as equal in compute really are apart."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+from metaprime.runs.results import Arm
 
 COUNTED = (
     "FLOPs are multiplications and additions of the matrix products of training (GFLOP: nine zeros, TFLOP: twelve, PFLOP: "
@@ -44,6 +46,14 @@ class PrimingCost:
     title: str
     flops: float | None
     chosen: float | None
+
+
+def priming_cost(arm: Arm) -> PrimingCost:
+    """Returns what the arm's priming took: nothing where it primes nothing, unknown where its runs do not say."""
+    if arm.priming is None:
+        return PrimingCost(arm.title, 0.0, 0.0)
+    facts = arm.facts
+    return PrimingCost(arm.title, facts.flops if facts else None, facts.flops_chosen if facts else None)
 
 
 def how_equal(matched: Mapping[str, str], costs: Mapping[str, PrimingCost]) -> str:

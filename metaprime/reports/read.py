@@ -141,20 +141,22 @@ def short_titles(results: Results) -> Mapping[str, str]:
     return {name: method.short for name, method in METHODS.items() if method.short}
 
 
-def read_suite(folder: Path) -> Suite:
+def read_suite(folder: Path, results: Results | None = None) -> Suite:
     """Reads everything that tables and reports need.
+
+    Args:
+        folder: the suite's, which holds `results.json`.
+        results: its content, from whoever has just written it; None: it is read.
 
     Raises:
         MetaprimeError: `results.json` is missing or damaged.
+
+    Example:
+        suite = read_suite(Path("runs/order"))
     """
-    results = read_results(folder)
-    transfers: list[Transfer] = []
+    results = results or read_results(folder)
     problems: list[str] = []
-    for entry in results.records:
-        try:
-            transfers.append(_read_transfer(folder, entry, problems))
-        except MetaprimeError as error:
-            problems.append(str(error))
+    transfers = tuple(_read_transfers(folder, results, problems))
     metrics: dict[str, dict[int, list[dict[str, Any]]]] = {}
     for arm, folders in results.primings.items():
         metrics[arm] = {}
@@ -163,7 +165,16 @@ def read_suite(folder: Path) -> Suite:
                 metrics[arm][seed] = read_metrics(folder / path)
             except MetaprimeError as error:
                 problems.append(str(error))
-    return Suite(folder, results, tuple(transfers), metrics, tuple(dict.fromkeys(problems)))
+    return Suite(folder, results, transfers, metrics, tuple(dict.fromkeys(problems)))
+
+
+def _read_transfers(folder: Path, results: Results, problems: list[str]) -> Iterator[Transfer]:
+    """Yields the transfers that can be read; notes the others."""
+    for entry in results.records:
+        try:
+            yield _read_transfer(folder, entry, problems)
+        except MetaprimeError as error:
+            problems.append(str(error))
 
 
 def _read_transfer(folder: Path, entry: Entry, problems: list[str]) -> Transfer:

@@ -1,4 +1,4 @@
-"""How numbers and intervals read in a report."""
+"""Writes numbers, intervals and tables as text, in every report and on the terminal alike."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from metaprime.runs.records import Record, headline, select
 from metaprime.stats.intervals import Interval, t_interval
@@ -45,23 +46,30 @@ def limits(interval: Interval, sign: bool = False) -> str:
     return f"[{low}, {high}]"
 
 
+def means(found: Iterable[Interval | None]) -> str:
+    """Returns several means in one cell, in the order given."""
+    return " / ".join(number(one.mean) if one else UNKNOWN for one in found)
+
+
+def subtraction(one: str, other: str) -> str:
+    """Returns the name of a contrast, with a true minus."""
+    return f"{one} − {other}"
+
+
 def p_text(p: float) -> str:
     if not math.isfinite(p):
         return UNKNOWN
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-Rows = Sequence[Sequence[str]]
-
-
-def markdown(header: Sequence[str], rows: Rows) -> str:
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; the first column left-aligned, the others right."""
     marks = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join("| " + " | ".join(line) + " |" for line in [header, marks, *rows]) + "\n"
 
 
-def terminal(title: str, header: Sequence[str], rows: Rows, left: int = 1) -> Table:
-    """The same for a terminal, with so many columns left-aligned."""
+def terminal(title: str, header: Sequence[str], rows: Sequence[Sequence[str | Text]], left: int = 1) -> Table:
+    """Returns a table for a terminal, with so many columns left-aligned. In a `Text` rich takes nothing for a mark."""
     table = Table(title=title)
     for place, name in enumerate(header):
         table.add_column(name, justify="left" if place < left else "right")

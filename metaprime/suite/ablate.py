@@ -20,7 +20,8 @@ from metaprime.build.encoder import open_encoder
 from metaprime.files import write_json, write_text
 from metaprime.models.encoder import Encoder
 from metaprime.priming.prime import prime
-from metaprime.reports.summary import TABLE, show, table_of
+from metaprime.reports.read import read_suite
+from metaprime.reports.summary import TABLE, as_text, show, tables_of
 from metaprime.runs.folder import check_writable
 from metaprime.runs.lock import locked
 from metaprime.runs.log import Display
@@ -96,12 +97,13 @@ def carry_out(plan: Plan, folder: Path, encoder: Encoder, pool: Pool) -> dict[st
 
         work: dict[str, Callable[[Any], Any]] = {PRIMING: prime_one, RATES: choose_one, TRANSFER: transfer_one}
         in_parallel(pool, work, order.first(), follow)
-    made = results_of(plan, order.finished(), folder)
-    write_results(folder, made)
-    results = as_json(made)
-    write_text(folder / TABLE, table_of(results, folder))
-    show(results, folder)
-    return results
+    results = results_of(plan, order.finished(), folder)
+    write_results(folder, results)
+    suite = read_suite(folder, results)
+    tables = tables_of(suite)
+    write_text(folder / TABLE, as_text(suite, tables))
+    show(tables)
+    return as_json(results)
 
 
 def prime_one(cell: Priming) -> Ran:
