@@ -40,7 +40,10 @@ def as_text(suite: Suite, tables: Sequence[Table]) -> str:
         write_text(folder / TABLE, as_text(suite, tables_of(suite)))
     """
     results = suite.results
-    failed = (f"Failed: arm {one.arm}, seed {one.seed}: {one.error.splitlines()[0]}" for one in results.failed)
+    failed = (
+        f"Failed: arm {one.arm}, seed {UNKNOWN if one.seed is None else one.seed}: {next(iter(one.error.splitlines()), '')}"
+        for one in results.failed
+    )
     others = f" (and {len(suite.problems) - 1} more, see the report)" if len(suite.problems) > 1 else ""
     unread = (f"Could not be used: {problem}{others}" for problem in suite.problems[:1])
     facts = ", ".join(f"{name} {version}" for name, version in results.versions.items())
