@@ -78,13 +78,6 @@ def terminal(title: str, header: Sequence[str], rows: Sequence[Sequence[str | Te
     return table
 
 
-def with_interval(interval: Interval) -> str:
-    """A contrast: signed mean and its 95 % interval."""
-    if interval.count < 2:
-        return f"{interval.mean:+.1f}"
-    return f"{interval.mean:+.1f} [{interval.low:+.1f}, {interval.high:+.1f}]"
-
-
 TRANSFER_HEADER = ("language", "method", "K", "rate", "lenient F1", "strict F1", "runs")
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from metaprime.types import MetaprimeError
 
@@ -39,16 +36,6 @@ def comparable(record: Record) -> Record:
 def headline(record: Record, reading: str = "lenient") -> float:
     """Overall F1 (per cent) in one of seqeval's readings."""
     return float(record["scores"][reading]["overall"]["f1"])
-
-
-def by_seed(records: Iterable[Record], reading: str = "lenient") -> dict[int, float]:
-    """Mean headline F1 by priming seed (by transfer seed where nothing was primed): the replicates."""
-    found: dict[int, list[float]] = defaultdict(list)
-    for record in records:
-        cell = record["cell"]
-        seed = cell["transfer_seed"] if cell["priming_seed"] is None else cell["priming_seed"]
-        found[seed].append(headline(record, reading))
-    return {seed: float(np.mean(values)) for seed, values in sorted(found.items())}
 
 
 def select(records: Sequence[Record], **wanted: Any) -> list[Record]:
