@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from scipy import stats
+from toy_suite import MakeSuite, edit
 
 from metaprime.reports.read import read_suite
 from metaprime.reports.summary import HEADINGS, as_text, show, tables_of
 from metaprime.reports.write import write_report
 
-MakeSuite = Callable[..., Path]
 SHORT = {"AT": "pfeiffer", "HT": "head"}
 BOLD = "\x1b[1m"
 GAINS = (2.8, 4.0, 2.2, 3.4, 1.6)
@@ -56,13 +56,6 @@ class Told:
 
     contrasts: dict[Key, Row]
     scores: dict[tuple[str, str, int], str]
-
-
-def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    file = folder / "results.json"
-    results = json.loads(file.read_text("utf-8"))
-    change(results)
-    file.write_text(json.dumps(results), "utf-8")
 
 
 def complete(folder: Path, make_suite: MakeSuite) -> None:
