@@ -15,7 +15,11 @@ IN_LATEX = ("scores", "contrasts", "gains", "errors")
 
 
 def as_markdown(report: Report) -> str:
-    """All sections; of figures the captions."""
+    """Returns all sections as Markdown; of figures the captions.
+
+    Example:
+        text = as_markdown(gather(read_suite(folder)))
+    """
     parts = [f"# {markdown_text(report.title)}", "\n".join(f"- {markdown_text(line)}" for line in report.summary)]
     for section in report.sections:
         parts.append(f"## {markdown_text(section.title)}")
@@ -71,7 +75,11 @@ def markdown_text(text: str) -> str:
 
 
 def as_latex(report: Report) -> str:
-    r"""Tables to be read by `\input`; needs the package booktabs."""
+    r"""Returns the tables as LaTeX, to be read by `\input`; they need the package booktabs.
+
+    Example:
+        text = as_latex(gather(read_suite(folder)))
+    """
     parts = [f"% {' '.join(report.title.split())}. Needs \\usepackage{{booktabs}}."]
     for section in report.sections:
         if section.key in IN_LATEX:
@@ -124,7 +132,11 @@ def _tex(text: str) -> str:
 
 
 def as_csv(report: Report) -> str:
-    """One row for each transfer: what every table here is computed from."""
+    """Returns one row for each transfer: what every table here is computed from.
+
+    Example:
+        text = as_csv(gather(read_suite(folder)))
+    """
     text = io.StringIO()
     if report.runs:
         writer = csv.DictWriter(text, list(report.runs[0]), lineterminator="\n")

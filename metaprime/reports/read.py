@@ -1,4 +1,4 @@
-"""A suite of runs as it lies on the disk: `results.json` and the records, predictions and metrics it names.
+"""Reads a suite of runs from the disk: `results.json` and the records, predictions and metrics it names.
 
 A suite may be half done. What is not there or cannot be read is named in `problems`; the rest is read.
 """
@@ -54,14 +54,15 @@ class Suite:
         object.__setattr__(self, "control", next(unprimed, None))
 
     def title(self, arm: str) -> str:
+        """Returns an arm's title; its name where the results do not describe it."""
         return self.results.arms[arm].title if arm in self.results.arms else arm
 
     def select(self, **wanted: Any) -> list[Transfer]:
-        """Transfers whose entry has all the wanted values."""
+        """Returns the transfers whose entry has all the wanted values."""
         return [t for t in self.transfers if all(getattr(t.entry, key) == value for key, value in wanted.items())]
 
     def replicates(self, arm: str, method: str, shots: int) -> dict[int, list[Transfer]]:
-        """The transfers of each seed that has every language: a mean over fewer is another quantity."""
+        """Returns the transfers of each seed that has every language: a mean over fewer is another quantity."""
         found: dict[int, list[Transfer]] = {}
         for transfer in self.select(arm=arm, method=method, shots=shots):
             found.setdefault(transfer.entry.seed, []).append(transfer)
@@ -69,12 +70,12 @@ class Suite:
         return {seed: found[seed] for seed in sorted(found) if {t.entry.language for t in found[seed]} == whole}
 
     def by_seed(self, arm: str, method: str, shots: int) -> dict[int, float]:
-        """Lenient F1, mean over languages, of each complete seed."""
+        """Returns lenient F1 (per cent), mean over languages, of each complete seed."""
         replicates = self.replicates(arm, method, shots)
         return {seed: float(np.mean([t.f1 for t in done])) for seed, done in replicates.items()}
 
     def missing(self) -> list[tuple[str, int, int, int]]:
-        """(arm, seed, cells there, cells wanted) wherever some are lacking."""
+        """Lists (arm, seed, cells there, cells wanted) wherever some are lacking."""
         lacking = []
         wanted = len(self.results.languages) * len(self.results.shots) * len(self.results.methods)
         for arm in self.results.arms:
@@ -202,10 +203,10 @@ def _read_transfer(folder: Path, entry: Entry, problems: list[str]) -> Transfer:
 
 
 def read_predictions(folder: Path) -> list[dict[str, list[str]]]:
-    """Words, gold and predicted tags of every test sentence.
+    """Reads words, gold and predicted tags of every test sentence.
 
     Raises:
-        MetaprimeError: the file is not there or damaged.
+        MetaprimeError: the file is missing or damaged.
     """
     file = folder / PREDICTIONS
     try:
@@ -228,7 +229,7 @@ def _prediction(text: str, number: int) -> dict[str, list[str]]:
 
 
 class TransferCost(NamedTuple):
-    """What one transfer took; nan where it is unknown."""
+    """Cost of one transfer; nan where it is unknown."""
 
     passes: float
     flops: float
@@ -236,7 +237,7 @@ class TransferCost(NamedTuple):
 
 
 def cost(transfers: Sequence[Transfer]) -> TransferCost:
-    """Sentence passes, FLOPs and seconds of one transfer, each a mean over the records that say."""
+    """Returns sentence passes, FLOPs and seconds of one transfer, each a mean over the records that say."""
     passes: list[float] = []
     flops: list[float] = []
     seconds: list[float] = []
@@ -253,6 +254,6 @@ def cost(transfers: Sequence[Transfer]) -> TransferCost:
 
 
 def mean_of_known(values: Sequence[float]) -> float:
-    """Mean of what is finite; nan if nothing is."""
+    """Returns the mean of what is finite; nan if nothing is."""
     known = [value for value in values if math.isfinite(value)]
     return sum(known) / len(known) if known else math.nan

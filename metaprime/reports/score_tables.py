@@ -1,4 +1,4 @@
-"""The report's tables of scores, contrasts, gains, errors and parameters."""
+"""Makes the report's tables of scores, contrasts, gains, errors and parameters."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from metaprime.tasks.tagging.errors import KINDS, ErrorCounts
 
 
 def scores_section(suite: Suite, scores: Scores, over_sentences: set[tuple[str, str, int]]) -> Section:
+    """Returns one table of scores and compute for each K; `over_sentences` as of `scores.all_scores`."""
     if not scores:
         return Section("scores", "Scores", "No arm has a seed with all target languages yet.")
     return Section(
@@ -102,7 +103,7 @@ def priming_cells(arm: Arm, unit: Unit) -> list[Cell]:
 
 
 def parameters_sections(suite: Suite, scores: Scores, shots: int) -> Iterable[Section]:
-    """F1 over parameters where arms differ in them, and how stable each arm is where that was measured."""
+    """Yields F1 over parameters where arms differ in them, and how stable each arm is where that was measured."""
     yield from figure_section("over-parameters", "F1 over parameters", over_parameters(suite, scores, shots), None)
     rows = []
     for arm, method in product(suite.results.arms, suite.results.methods):
@@ -123,6 +124,7 @@ def parameters_sections(suite: Suite, scores: Scores, shots: int) -> Iterable[Se
 
 
 def contrasts_section(suite: Suite, contrasts: Mapping[ContrastKey, Contrast]) -> Section:
+    """Returns the table of all contrasts asked for, in bold those that stand among the others."""
     if not contrasts:
         return Section("contrasts", "Contrasts", "No contrast has two arms with a common complete seed yet.")
     several = len(suite.results.shots) > 1
@@ -151,6 +153,7 @@ def contrasts_section(suite: Suite, contrasts: Mapping[ContrastKey, Contrast]) -
 
 
 def gains_section(suite: Suite, shots: int) -> Section:
+    """Returns the gains over the control by language, a table for each method, and their figure."""
     if suite.control is None:
         return Section("gains", "Gains by language", "No arm without priming to compare with.")
     gains = gains_over(suite, suite.control, shots)
@@ -175,6 +178,7 @@ def gains_section(suite: Suite, shots: int) -> Section:
 
 
 def errors_section(suite: Suite, shots: int) -> Section:
+    """Returns the table of errors by kind, per 100 gold entities, and its figure."""
     errors: dict[tuple[str, str], ErrorCounts] = {}
     for arm in suite.results.arms:
         for method in suite.results.methods:

@@ -1,4 +1,4 @@
-"""What one transfer leaves: a JSON record, everything that can be compared outside its `volatile` block."""
+"""Reads the JSON records that transfers leave; everything that can be compared is outside the `volatile` block."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ KEYS = ("cell", "scores", "training", "frozen")
 
 
 def read_record(file: Path) -> Record:
-    """One record.
+    """Reads one record.
 
     Raises:
-        MetaprimeError: the file is damaged or not a record.
+        MetaprimeError: the file is missing, damaged or not a record.
     """
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
@@ -29,15 +29,15 @@ def read_record(file: Path) -> Record:
 
 
 def comparable(record: Record) -> Record:
-    """The record without what differs between two equal runs."""
+    """Returns the record without what differs between two equal runs."""
     return {key: value for key, value in record.items() if key != "volatile"}
 
 
 def headline(record: Record, reading: str = "lenient") -> float:
-    """Overall F1 (per cent) in one of seqeval's readings."""
+    """Returns overall F1 (per cent) in one of seqeval's readings, `lenient` or `strict`."""
     return float(record["scores"][reading]["overall"]["f1"])
 
 
 def select(records: Sequence[Record], **wanted: Any) -> list[Record]:
-    """Records whose cell has all the wanted values."""
+    """Returns the records whose cell has all the wanted values."""
     return [r for r in records if all(r["cell"].get(key) == value for key, value in wanted.items())]

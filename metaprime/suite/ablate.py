@@ -107,14 +107,14 @@ def carry_out(plan: Plan, folder: Path, encoder: Encoder, pool: Pool) -> dict[st
 
 
 def prime_one(cell: Priming) -> Ran:
-    """One priming run of one seed."""
+    """Runs the priming of one seed."""
     began, steps = time.perf_counter(), cell.steps_done
     prime(cell.config, resume=True, quiet=True)
     return Ran(time.perf_counter() - began, cell.config.outer.steps - steps)
 
 
 def choose_one(cell: Rate) -> Ran:
-    """The rate that serves the held-out languages best, in the mean over K; written down."""
+    """Chooses the rate that serves the held-out languages best, in the mean over K, and writes it down."""
     began = time.perf_counter()
     torch.set_num_threads(1)
     config = cell.config
@@ -129,7 +129,7 @@ def choose_one(cell: Rate) -> Ran:
 
 
 def transfer_one(cell: Transfers) -> Ran:
-    """All languages and K of one arm, seed and method."""
+    """Runs the transfers to all languages and K of one arm, seed and method."""
     began, missing = time.perf_counter(), cell.missing()
     transfer(cell.config, quiet=True)
     return Ran(time.perf_counter() - began, missing)

@@ -84,7 +84,7 @@ class Priming:
 
     @property
     def steps_done(self) -> int:
-        """Meta-steps written down so far."""
+        """Counts the meta-steps written down so far."""
         if not (self.folder / METRICS).is_file():
             return 0
         return sum("query_loss" in line for line in read_metrics(self.folder))
