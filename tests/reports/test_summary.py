@@ -329,6 +329,8 @@ def test_one_contrast_of_25_is_not_bold_and_its_p_is_that_of_25(
         assert (row.difference, row.p, row.bold) == ("+2.8", "0.068", False)
         assert {one.difference for key, one in told.contrasts.items() if key.one != "meta"} == {"–"}
     assert r"\textbf{" not in (folder / "report.tex").read_text("utf-8")
+    assert "<strong>" not in (folder / "report.html").read_text("utf-8")
+    assert "<strong>" in (folders["complete"] / "report.html").read_text("utf-8")
     table = (folder / "table.md").read_text("utf-8")
     assert "so that all 25 hold at once; p after Holm, over all 25 too." in table
     assert "24 of the 25 have no complete seed in common yet (–): they count all the same." in table
