@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 
 from metaprime.types import MetaprimeError, Params
 
@@ -26,6 +25,9 @@ LEFT = re.compile(r"\.(?P<name>.+)\.\d+\.(?P<kind>partial|old|gone)")
 
 def save_tensors(tensors: Params, file: Path) -> None:
     """Contiguous CPU copies in safetensors form."""
+    # Imported here: this is all in the file that needs torch, and whoever writes text should not load it.
+    from safetensors.torch import save_file
+
     save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, file)
 
 

@@ -51,8 +51,8 @@ WITHIN: dict[str, tuple[str, ...]] = {
         *("stopping", "folder"),
     ),
     "reports": (
-        *("__init__", "compute", "figures", "read", "wording", "curves", "scores", "sentences", "summary"),
-        *("document", "formats", "score_tables", "sections", "write"),
+        *("__init__", "compute", "figures", "read", "wording", "curves", "scores", "sentences", "document"),
+        *("formats", "score_tables", "summary", "sections", "write"),
     ),
     "transfers": (
         *("__init__", "evaluate", "export", "head_only", "predict", "finetune", "stacked", "start", "held_out"),

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "tests" / "house.py"
 
 NOT_YET = {
+    "share-of-the-largest-room",
     "functions-of-many-parameters",
     "longest-function",
     "long-functions",

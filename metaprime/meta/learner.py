@@ -180,6 +180,14 @@ class Learner:
         return bool(self.inner)
 
     @property
+    def simulates(self) -> Literal["full", "peft"] | None:
+        """Fine-tuning that its training practises: `full`, or with the config's section `peft`, or None for neither."""
+        # Masked words are learned with a head that no transfer keeps, without a task: no way to fine-tune is practised.
+        if not self.reads_labels:
+            return None
+        return "full" if "backbone" in (self.inner or self.outer) else "peft"
+
+    @property
     def injects(self) -> bool:
         """Whether it needs PEFT modules in the encoder."""
         return self.adapts or "adapter" in self.outer

@@ -1,4 +1,4 @@
-"""What the figures of a report show: lines, dots, bars and grids out of a suite. Drawn by `figures`."""
+"""Makes the figures of a report out of a suite: lines, dots, bars and grids, which `figures` draws."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KIND_SERIES: dict[Kind, int] = {"correct": 3, "boundary": 1, "type": 4, "missed"
 
 
 def series_of(suite: Suite) -> dict[str, int]:
-    """An arm's colour, the same in every figure; the control's is neutral."""
+    """Returns each arm's colour, the same in every figure; the control's is neutral."""
     others = [arm for arm in suite.results.arms if arm != suite.control]
     return {arm: place for place, arm in enumerate(others, 1)} | ({suite.control: 0} if suite.control else {})
 
@@ -28,7 +28,17 @@ def series_of(suite: Suite) -> dict[str, int]:
 def curve(
     metrics: Mapping[int, Sequence[Mapping[str, Any]]], key: str, series: int, marked: bool = False
 ) -> Line | None:
-    """One value over meta-steps, mean and band over the seeds; only steps that all seeds have come to."""
+    """Returns one value over meta-steps, mean and band over the seeds; only steps that all seeds have come to.
+
+    Args:
+        metrics: seed -> lines of its `metrics.jsonl`.
+        key: of the value in a line.
+        series: colour.
+        marked: whether each point has a marker.
+
+    Example:
+        line = curve(suite.metrics["meta"], "query_loss", 1)
+    """
     by_seed = [{line["step"]: _finite(line[key]) for line in lines if key in line} for lines in metrics.values()]
     by_seed = [values for values in by_seed if values]
     if not by_seed:
@@ -52,7 +62,7 @@ def _finite(value: Any) -> float:
 
 
 def _runs(suite: Suite) -> dict[str, list[str]]:
-    """Arms with metrics by the first of those that share their priming run."""
+    """Returns arms with metrics by the first of those that share their priming run."""
     runs: dict[str | None, list[str]] = {}
     for name, arm in suite.results.arms.items():
         if suite.metrics.get(name):
@@ -61,7 +71,7 @@ def _runs(suite: Suite) -> dict[str, list[str]]:
 
 
 def learning_curves(suite: Suite) -> Figure | None:
-    """Query loss and held-out F1 over meta-steps, one line for each priming run."""
+    """Returns query loss and held-out F1 over meta-steps, one line for each priming run; None without metrics."""
     runs, series = _runs(suite), series_of(suite)
     panels = []
     for key, title, label in (
@@ -84,7 +94,7 @@ def learning_curves(suite: Suite) -> Figure | None:
 
 
 def inner_curves(suite: Suite) -> Figure | None:
-    """Support loss before and after the inner loop, a panel for each priming run that has one."""
+    """Returns support loss before and after the inner loop, a panel for each priming run that has one."""
     panels = []
     for arm in _runs(suite):
         keys = ("support_loss_before", "support_loss_after")
@@ -102,7 +112,7 @@ def inner_curves(suite: Suite) -> Figure | None:
 
 
 def shot_curves(suite: Suite, scores: Mapping[tuple[str, str, int], Interval]) -> Figure | None:
-    """F1 over K, a panel for each method; None with one K."""
+    """Returns F1 over K, a panel for each method; None with one K."""
     results, series = suite.results, series_of(suite)
     if len(results.shots) < 2:
         return None
@@ -127,7 +137,7 @@ def shot_curves(suite: Suite, scores: Mapping[tuple[str, str, int], Interval]) -
 
 
 def destination(suite: Suite, scores: Mapping[tuple[str, str, int], Interval], shots: int) -> Figure | None:
-    """Primed for (rows) against tuned with (columns); None where all priming is for one method."""
+    """Returns primed for (rows) against tuned with (columns); None where all priming is for one method."""
     results = suite.results
     primed = {name: primed_for(arm, results.config) for name, arm in results.arms.items() if arm.priming}
     if len({method for method in primed.values() if method}) < 2:
@@ -156,7 +166,11 @@ def destination(suite: Suite, scores: Mapping[tuple[str, str, int], Interval], s
 
 
 def gain_dots(suite: Suite, gains: Mapping[tuple[str, str, str], Interval], shots: int) -> Figure | None:
-    """(arm, method, language) -> gain over the control, a panel for each method."""
+    """Returns gains over the control by language, a panel for each method.
+
+    Args:
+        gains: by (arm, method, language).
+    """
     series, languages = series_of(suite), suite.results.languages
     panels = []
     for method in suite.results.methods:
@@ -177,7 +191,11 @@ def gain_dots(suite: Suite, gains: Mapping[tuple[str, str, str], Interval], shot
 
 
 def error_bars(suite: Suite, errors: Mapping[tuple[str, str], ErrorCounts], shots: int) -> Figure | None:
-    """(arm, method) -> errors, a panel for each method."""
+    """Returns errors by kind and arm, a panel for each method.
+
+    Args:
+        errors: by (arm, method).
+    """
     panels = []
     for method in suite.results.methods:
         mine = {arm: one for (arm, tuned), one in errors.items() if tuned == method and one.gold}
@@ -221,7 +239,7 @@ class Moved:
 
 
 def moved(suite: Suite, arm: str, method: str, shots: int) -> Moved | None:
-    """None where no record says."""
+    """Returns how many parameters an arm and method move, and how stable they are; None where no record says."""
     found = suite.select(arm=arm, method=method, shots=shots)
     sizes = [transfer.record["parameters"] for transfer in found if "parameters" in transfer.record]
     if not sizes:
@@ -242,7 +260,7 @@ def _over_seeds(values: Mapping[int, list[float]]) -> Interval | None:
 
 
 def over_parameters(suite: Suite, scores: Mapping[tuple[str, str, int], Interval], shots: int) -> Figure | None:
-    """F1 over the share of parameters, one line for each `line` of arms; None where no two arms share one."""
+    """Returns F1 over the share of parameters, one line for each `line` of arms; None where no two arms share one."""
     lines: dict[str, list[str]] = {}
     for name, arm in suite.results.arms.items():
         if arm.line:

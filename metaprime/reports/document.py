@@ -52,7 +52,11 @@ class Report:
 
 
 def figure_section(key: str, title: str, figure: Figure | None, otherwise: str | None) -> Iterable[Section]:
-    """The figure, or the line that says why there is none; without such a line the section is left out."""
+    """Yields the section of a figure, or of the line that says why there is none; without such a line nothing.
+
+    Example:
+        sections = [*figure_section("inner", "Inner loop", inner_curves(suite), "No priming run with an inner loop.")]
+    """
     if figure:
         yield Section(key, title, figures=(figure,))
     elif otherwise:

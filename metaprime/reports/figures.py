@@ -1,4 +1,4 @@
-"""Figures as inline SVG: what is drawn as plain values, and one function that draws it.
+"""Draws figures as inline SVG: panels are plain values, and one function draws them.
 
 Colours are names of CSS variables, so that the page chooses them for light and dark; text stays text. A series is one
 arm everywhere: 0 is drawn in the neutral colour, 1 to 7 in seven hues that differ in lightness too and have a marker
@@ -134,17 +134,17 @@ class Figure:
 
 
 def hue(series: int) -> int:
-    """Number of the colour variable."""
+    """Returns the number of a series' colour variable."""
     return series if series <= 0 else (series - 1) % HUES + 1
 
 
 def dashed(series: int) -> bool:
-    """Whether the hue has been used before."""
+    """Says whether the series' hue has been used before."""
     return series > HUES
 
 
 def svg(panel: Panel, name: str) -> str:
-    """One panel as an `<svg>` element whose ids all begin with `name`, so that several fit on a page.
+    """Draws one panel as an `<svg>` element whose ids all begin with `name`, so that several fit on a page.
 
     Raises:
         MetaprimeError: matplotlib is not installed.
@@ -186,12 +186,12 @@ def _height(panel: Panel) -> float:
 
 
 def _tallest(labels: Sequence[str]) -> int:
-    """Of the longest label: rows are of equal height."""
+    """Returns the lines of the longest label, and one more: rows are of equal height."""
     return max((1 + wrapped(label).count("\n") for label in labels), default=1)
 
 
 def wrapped(label: str) -> str:
-    """In lines that leave room beside them."""
+    """Breaks a label into lines that leave room beside them."""
     return "\n".join(textwrap.wrap(label, 22, max_lines=3, placeholder=" ...")) or " "
 
 
@@ -279,7 +279,7 @@ def _heat(axes: Axes, panel: HeatPanel) -> None:
 
 
 def _inlined(text: str, title: str, name: str) -> str:
-    """Without what only a file of its own needs; colours, fonts and ids as the page wants them."""
+    """Returns the SVG without what only a file of its own needs; colours, fonts and ids as the page wants them."""
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
     text = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{name}-", text)

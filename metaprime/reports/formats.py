@@ -1,4 +1,4 @@
-"""A report as Markdown, LaTeX and CSV. Whatever comes from titles, errors and corpora is escaped for its form."""
+"""Writes a report as Markdown, LaTeX and CSV. Whatever comes from titles, errors and corpora is escaped for its form."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import re
 
 from metaprime.reports.document import Cell, Report, Table
-from metaprime.reports.sentences import Piece
+from metaprime.reports.sentences import Piece, Reading
 from metaprime.reports.wording import markdown
 
 IN_LATEX = ("scores", "contrasts", "gains", "errors")
@@ -15,50 +15,71 @@ IN_LATEX = ("scores", "contrasts", "gains", "errors")
 
 
 def as_markdown(report: Report) -> str:
-    """All sections; of figures the captions."""
-    parts = [f"# {_md(report.title)}", "\n".join(f"- {_md(line)}" for line in report.summary)]
+    """Returns all sections as Markdown; of figures the captions.
+
+    Example:
+        text = as_markdown(gather(read_suite(folder)))
+    """
+    parts = [f"# {markdown_text(report.title)}", "\n".join(f"- {markdown_text(line)}" for line in report.summary)]
     for section in report.sections:
-        parts.append(f"## {_md(section.title)}")
+        parts.append(f"## {markdown_text(section.title)}")
         if section.note:
-            parts.append(_md(section.note))
-        for table in section.tables:
-            rows = [[_md_cell(cell) for cell in row] for row in table.rows]
-            parts += [_md(table.caption), markdown([_md(name) for name in table.header], rows).rstrip("\n")]
+            parts.append(markdown_text(section.note))
+        parts += map(markdown_table, section.tables)
         parts += [
-            f"*{_md(figure.title)}, a figure of report.html.* {_md(figure.caption)}" for figure in section.figures
+            f"*{markdown_text(figure.title)}, a figure of report.html.* {markdown_text(figure.caption)}"
+            for figure in section.figures
         ]
         for example in section.examples:
-            lines = [
-                f"  - {_md(one.label)}: {' '.join(map(_md_piece, one.pieces))}{_md(f' ({one.note})') if one.note else ''}"
-                for one in example.readings
-            ]
-            parts.append("\n".join([f"- {_md(example.title)}", *lines]))
+            parts.append("\n".join([f"- {markdown_text(example.title)}", *map(_md_reading, example.readings)]))
         for label, text in section.code:
             fence = "`" * (3 + max(map(len, re.findall("`+", text)), default=0))
-            parts.append(f"{_md(label)}:\n\n{fence}\n{text.rstrip()}\n{fence}")
+            parts.append(f"{markdown_text(label)}:\n\n{fence}\n{text.rstrip()}\n{fence}")
     return "\n\n".join(parts) + "\n"
 
 
+def markdown_table(table: Table) -> str:
+    """Returns the caption and, below it, the table, without a line break at the end."""
+    header = [markdown_text(name) for name in table.header]
+    rows = [[_md_cell(cell) for cell in row] for row in table.rows]
+    return f"{markdown_text(table.caption)}\n\n{markdown(header, rows)}".rstrip("\n")
+
+
 def _md_cell(cell: Cell) -> str:
-    text = f"**{_md(cell.text)}**" if cell.bold else _md(cell.text)
-    return f"{text} {_md(cell.note)}" if cell.note else text
+    text = f"**{markdown_text(cell.text)}**" if cell.bold else markdown_text(cell.text)
+    return f"{text} {markdown_text(cell.note)}" if cell.note else text
+
+
+def _md_reading(reading: Reading) -> str:
+    words = " ".join(map(_md_piece, reading.pieces))
+    note = f" ({markdown_text(reading.note)})" if reading.note else ""
+    return f"  - {markdown_text(reading.label)}: {words}{note}"
 
 
 def _md_piece(piece: Piece) -> str:
     if not piece.type:
-        return _md(piece.text)
+        return markdown_text(piece.text)
     kind = "" if piece.kind == "gold" else f", {piece.kind}"
-    return f"**{_md(piece.text)}** ({_md(piece.type + kind)})"
+    return f"**{markdown_text(piece.text)}** ({markdown_text(piece.type + kind)})"
 
 
-def _md(text: str) -> str:
-    """On one line, with nothing that Markdown or HTML would act on."""
-    text = re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", " ".join(text.split()))
+INTERVAL = r"\[[+−]?[\d.]+, [+−]?[\d.]+\](?![(\[:])"
+MARKS = re.compile(rf"{INTERVAL}|([\\`*\[\]|#~$]|(?<![^\W_])_|_(?![^\W_]))")
+"""Marks of Markdown, in its group. An interval is no link, and an underscore between letters or digits no mark."""
+
+
+def markdown_text(text: str) -> str:
+    """Returns the text on one line, with nothing that Markdown or HTML would act on."""
+    text = MARKS.sub(lambda found: f"\\{found[0]}" if found[1] else found[0], " ".join(text.split()))
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def as_latex(report: Report) -> str:
-    r"""Tables to be read by `\input`; needs the package booktabs."""
+    r"""Returns the tables as LaTeX, to be read by `\input`; they need the package booktabs.
+
+    Example:
+        text = as_latex(gather(read_suite(folder)))
+    """
     parts = [f"% {' '.join(report.title.split())}. Needs \\usepackage{{booktabs}}."]
     for section in report.sections:
         if section.key in IN_LATEX:
@@ -111,7 +132,11 @@ def _tex(text: str) -> str:
 
 
 def as_csv(report: Report) -> str:
-    """One row for each transfer: what every table here is computed from."""
+    """Returns one row for each transfer: what every table here is computed from.
+
+    Example:
+        text = as_csv(gather(read_suite(folder)))
+    """
     text = io.StringIO()
     if report.runs:
         writer = csv.DictWriter(text, list(report.runs[0]), lineterminator="\n")

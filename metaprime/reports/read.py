@@ -1,4 +1,4 @@
-"""A suite of runs as it lies on the disk: `results.json` and the records, predictions and metrics it names.
+"""Reads a suite of runs from the disk: `results.json` and the records, predictions and metrics it names.
 
 A suite may be half done. What is not there or cannot be read is named in `problems`; the rest is read.
 """
@@ -14,16 +14,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
-from pydantic import ValidationError
 
+from metaprime.runs.log import read_metrics
 from metaprime.runs.records import Record, headline, read_record
-from metaprime.runs.results import RESULTS, Arm, Entry, Results
+from metaprime.runs.results import Arm, Entry, Results, read_results
 from metaprime.stats.bootstrap import Counts, f1_of_counts
 from metaprime.tasks.tagging.errors import ErrorCounts, count, matches
 from metaprime.types import MetaprimeError
 
 PREDICTIONS = "predictions.jsonl"
-METRICS = "metrics.jsonl"
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,14 +54,15 @@ class Suite:
         object.__setattr__(self, "control", next(unprimed, None))
 
     def title(self, arm: str) -> str:
+        """Returns an arm's title; its name where the results do not describe it."""
         return self.results.arms[arm].title if arm in self.results.arms else arm
 
     def select(self, **wanted: Any) -> list[Transfer]:
-        """Transfers whose entry has all the wanted values."""
+        """Returns the transfers whose entry has all the wanted values."""
         return [t for t in self.transfers if all(getattr(t.entry, key) == value for key, value in wanted.items())]
 
     def replicates(self, arm: str, method: str, shots: int) -> dict[int, list[Transfer]]:
-        """The transfers of each seed that has every language: a mean over fewer is another quantity."""
+        """Returns the transfers of each seed that has every language: a mean over fewer is another quantity."""
         found: dict[int, list[Transfer]] = {}
         for transfer in self.select(arm=arm, method=method, shots=shots):
             found.setdefault(transfer.entry.seed, []).append(transfer)
@@ -70,12 +70,12 @@ class Suite:
         return {seed: found[seed] for seed in sorted(found) if {t.entry.language for t in found[seed]} == whole}
 
     def by_seed(self, arm: str, method: str, shots: int) -> dict[int, float]:
-        """Lenient F1, mean over languages, of each complete seed."""
+        """Returns lenient F1 (per cent), mean over languages, of each complete seed."""
         replicates = self.replicates(arm, method, shots)
         return {seed: float(np.mean([t.f1 for t in done])) for seed, done in replicates.items()}
 
     def missing(self) -> list[tuple[str, int, int, int]]:
-        """(arm, seed, cells there, cells wanted) wherever some are lacking."""
+        """Lists (arm, seed, cells there, cells wanted) wherever some are lacking."""
         lacking = []
         wanted = len(self.results.languages) * len(self.results.shots) * len(self.results.methods)
         for arm in self.results.arms:
@@ -85,29 +85,42 @@ class Suite:
         return lacking
 
 
-MOVING_EVERYTHING = ("maml", "reptile", "multitask")
-"""Learners that train as full fine-tuning does, whatever the section `peft` says."""
-
-
 def primed_for(arm: Arm, config: Mapping[str, Any]) -> str | None:
-    """The method that an arm's priming simulates; None where nothing is primed."""
+    """Returns the method that an arm's priming practises fine-tuning with; None for none.
+
+    Args:
+        arm: one of the results'.
+        config: the suite's base config; read where the file is older than `Arm.simulates`.
+
+    Example:
+        rows = {name: primed_for(arm, results.config) for name, arm in results.arms.items()}
+    """
     if arm.priming is None:
         return None
-    overrides = list(_overrides(arm.set))
-    learner = dict(overrides).get("learner.name", config.get("learner", {}).get("name"))
-    if learner in MOVING_EVERYTHING:
-        return "full"
-    method = config.get("peft", {}).get("method")
-    for key, value in overrides:
-        if key == "peft.method":
-            method = value
-        elif key == "peft" and isinstance(value, dict):
-            method = value.get("method", method)
+    if "simulates" in arm.model_fields_set:
+        return arm.simulates
+    # Imported here: it loads torch, which a report needs for old files alone.
+    from metaprime.meta import LEARNERS
+
+    learner = LEARNERS.get(str(_setting(arm, config, "learner", "name")))
+    simulated = learner.simulates if learner else "peft"
+    method = _setting(arm, config, "peft", "method") if simulated == "peft" else simulated
     return None if method is None else str(method)
 
 
+def _setting(arm: Arm, config: Mapping[str, Any], section: str, field: str) -> Any:
+    """Returns a value of the base config as the arm's overrides leave it."""
+    value = config.get(section, {}).get(field)
+    for key, given in _overrides(arm.set):
+        if key == f"{section}.{field}":
+            value = given
+        elif key == section and isinstance(given, dict):
+            value = given.get(field, value)
+    return value
+
+
 def _overrides(given: Any) -> Iterator[tuple[str, Any]]:
-    """Overrides as (dotted key, value), written as a mapping or as `key=value` strings."""
+    """Yields overrides as (dotted key, value), written as a mapping or as `key=value` strings."""
     if isinstance(given, dict):
         yield from given.items()
     for line in given if isinstance(given, list | tuple) else ():
@@ -115,32 +128,36 @@ def _overrides(given: Any) -> Iterator[tuple[str, Any]]:
         yield key, yaml.safe_load(value)
 
 
-def read_suite(folder: Path) -> Suite:
-    """Everything the report needs.
+def short_titles(results: Results) -> Mapping[str, str]:
+    """Returns short names of methods, for narrow columns; a method without one is not in it.
+
+    Example:
+        head = short_titles(results).get("pfeiffer", "pfeiffer")  # "AT"
+    """
+    if results.titles is not None:
+        return results.titles
+    # Imported here: it loads torch, which a report needs for old files alone.
+    from metaprime.peft import METHODS
+
+    return {name: method.short for name, method in METHODS.items() if method.short}
+
+
+def read_suite(folder: Path, results: Results | None = None) -> Suite:
+    """Reads everything that tables and reports need.
+
+    Args:
+        folder: the suite's, which holds `results.json`.
+        results: its content, from whoever has just written it; None: it is read.
 
     Raises:
-        MetaprimeError: there is no `results.json`, or it is not one.
+        MetaprimeError: `results.json` is missing or damaged.
+
+    Example:
+        suite = read_suite(Path("runs/order"))
     """
-    file = folder / RESULTS
-    try:
-        results = Results.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise MetaprimeError(
-            f"{file} cannot be read ({error.strerror}): give the output folder of `metaprime ablate`"
-        ) from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "the file"
-        raise MetaprimeError(
-            f"{file}: {key}: {first['msg']} ({error.error_count()} in all): run `metaprime ablate` again to write it anew"
-        ) from None
-    transfers: list[Transfer] = []
+    results = results or read_results(folder)
     problems: list[str] = []
-    for entry in results.records:
-        try:
-            transfers.append(_read_transfer(folder, entry, problems))
-        except MetaprimeError as error:
-            problems.append(str(error))
+    transfers = tuple(_read_transfers(folder, results, problems))
     metrics: dict[str, dict[int, list[dict[str, Any]]]] = {}
     for arm, folders in results.primings.items():
         metrics[arm] = {}
@@ -149,7 +166,16 @@ def read_suite(folder: Path) -> Suite:
                 metrics[arm][seed] = read_metrics(folder / path)
             except MetaprimeError as error:
                 problems.append(str(error))
-    return Suite(folder, results, tuple(transfers), metrics, tuple(dict.fromkeys(problems)))
+    return Suite(folder, results, transfers, metrics, tuple(dict.fromkeys(problems)))
+
+
+def _read_transfers(folder: Path, results: Results, problems: list[str]) -> Iterator[Transfer]:
+    """Yields the transfers that can be read; notes the others."""
+    for entry in results.records:
+        try:
+            yield _read_transfer(folder, entry, problems)
+        except MetaprimeError as error:
+            problems.append(str(error))
 
 
 def _read_transfer(folder: Path, entry: Entry, problems: list[str]) -> Transfer:
@@ -177,10 +203,10 @@ def _read_transfer(folder: Path, entry: Entry, problems: list[str]) -> Transfer:
 
 
 def read_predictions(folder: Path) -> list[dict[str, list[str]]]:
-    """Words, gold and predicted tags of every test sentence.
+    """Reads words, gold and predicted tags of every test sentence.
 
     Raises:
-        MetaprimeError: the file is not there or damaged.
+        MetaprimeError: the file is missing or damaged.
     """
     file = folder / PREDICTIONS
     try:
@@ -202,30 +228,8 @@ def _prediction(text: str, number: int) -> dict[str, list[str]]:
     return found
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a priming run's `metrics.jsonl` that are whole: the last one of a run at work may not be.
-
-    Raises:
-        MetaprimeError: the file is not there.
-    """
-    file = folder / METRICS
-    try:
-        texts = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise MetaprimeError(f"{file} cannot be read ({error}): run the command of the suite again") from None
-    lines = []
-    for text in texts:
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict) and "step" in line:
-            lines.append(line)
-    return lines
-
-
 class TransferCost(NamedTuple):
-    """What one transfer took; nan where it is unknown."""
+    """Cost of one transfer; nan where it is unknown."""
 
     passes: float
     flops: float
@@ -233,7 +237,7 @@ class TransferCost(NamedTuple):
 
 
 def cost(transfers: Sequence[Transfer]) -> TransferCost:
-    """Sentence passes, FLOPs and seconds of one transfer, each a mean over the records that say."""
+    """Returns sentence passes, FLOPs and seconds of one transfer, each a mean over the records that say."""
     passes: list[float] = []
     flops: list[float] = []
     seconds: list[float] = []
@@ -250,6 +254,6 @@ def cost(transfers: Sequence[Transfer]) -> TransferCost:
 
 
 def mean_of_known(values: Sequence[float]) -> float:
-    """Mean of what is finite; nan if nothing is."""
+    """Returns the mean of what is finite; nan if nothing is."""
     known = [value for value in values if math.isfinite(value)]
     return sum(known) / len(known) if known else math.nan

@@ -1,4 +1,4 @@
-"""The report's tables of scores, contrasts, gains, errors and parameters."""
+"""Makes the report's tables of scores, contrasts, gains, errors and parameters."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from collections.abc import Iterable, Mapping
 from itertools import product
 
 from metaprime.reports import curves
-from metaprime.reports.compute import COUNTED, PrimingCost, Unit, how_equal, unit_of
+from metaprime.reports.compute import COUNTED, Unit, how_equal, priming_cost, unit_of
 from metaprime.reports.curves import moved, over_parameters
 from metaprime.reports.document import Cell, Section, Table, figure_section
 from metaprime.reports.read import Suite, cost
-from metaprime.reports.scores import Scores, gains_over
-from metaprime.reports.wording import UNKNOWN, limits, listed, number, p_text, signed, spread, whole
+from metaprime.reports.scores import ContrastKey, Scores, gains_over
+from metaprime.reports.wording import UNKNOWN, limits, listed, means, number, p_text, signed, spread, subtraction, whole
 from metaprime.runs.results import Arm
 from metaprime.stats.intervals import Contrast, Interval
 from metaprime.tasks.tagging.errors import KINDS, ErrorCounts
 
 
 def scores_section(suite: Suite, scores: Scores, over_sentences: set[tuple[str, str, int]]) -> Section:
+    """Returns one table of scores and compute for each K; `over_sentences` as of `scores.all_scores`."""
     if not scores:
         return Section("scores", "Scores", "No arm has a seed with all target languages yet.")
     return Section(
@@ -32,7 +33,7 @@ def scores_section(suite: Suite, scores: Scores, over_sentences: set[tuple[str, 
 
 def _scores_table(suite: Suite, scores: Scores, over_sentences: set[tuple[str, str, int]], shots: int) -> Table:
     results = suite.results
-    priming_unit = unit_of(_priming_cost(arm).flops for arm in results.arms.values())
+    priming_unit = unit_of(priming_cost(arm).flops for arm in results.arms.values())
     spent = {name: cost(suite.select(arm=name, shots=shots)) for name in results.arms}
     transfer_unit = unit_of(one.flops for one in spent.values())
     rows = []
@@ -45,7 +46,7 @@ def _scores_table(suite: Suite, scores: Scores, over_sentences: set[tuple[str, s
         if results.matched:
             cells.append(_baseline(suite, scores, results.matched.get(name), shots))
         passes, flops, seconds = spent[name]
-        cells += _priming_cells(arm, priming_unit)
+        cells += priming_cells(arm, priming_unit)
         cells += [Cell(whole(passes)), Cell(transfer_unit.text(flops, UNKNOWN)), Cell(whole(seconds))]
         rows.append(tuple(cells))
     caption = (
@@ -55,7 +56,7 @@ def _scores_table(suite: Suite, scores: Scores, over_sentences: set[tuple[str, s
         f"training. {COUNTED}."
     )
     if results.matched:
-        caption += f" {how_equal(results.matched, {name: _priming_cost(arm) for name, arm in results.arms.items()})}"
+        caption += f" {how_equal(results.matched, {name: priming_cost(arm) for name, arm in results.arms.items()})}"
     matched = ("at equal compute",) if results.matched else ()
     compute = tuple(
         f"{stage} {what}"
@@ -75,35 +76,34 @@ def _score_cell(found: Interval | None, over_sentences: bool, seeds: int) -> Cel
 
 
 def _baseline(suite: Suite, scores: Scores, arm: str | None, shots: int) -> Cell:
-    """The means of the arm's baseline at equal compute, by method."""
+    """Returns the means of the arm's baseline at equal compute, by method."""
     if arm is None:
         return Cell(UNKNOWN)
-    found = [scores.get((arm, method, shots)) for method in suite.results.methods]
-    return Cell(" / ".join(number(one.mean) if one else UNKNOWN for one in found), " / ".join(suite.results.methods))
+    methods = suite.results.methods
+    return Cell(means(scores.get((arm, method, shots)) for method in methods), " / ".join(methods))
 
 
-def _priming_cells(arm: Arm, unit: Unit) -> list[Cell]:
-    """Passes, FLOPs and seconds, up to the stopping point and below it of all steps."""
+def priming_cells(arm: Arm, unit: Unit) -> list[Cell]:
+    """Returns passes, FLOPs and seconds of an arm's priming, up to the stopping point and in the notes of all steps.
+
+    Args:
+        unit: of the column of FLOPs.
+
+    Example:
+        passes, flops, seconds = priming_cells(arm, unit_of([priming_cost(arm).flops]))
+    """
     if arm.priming is None:
         return [Cell("0")] * 3
-    facts, flops = arm.facts, _priming_cost(arm)
-    chosen, allowed = (facts.sentence_passes_chosen, facts.sentence_passes) if facts else (None, None)
+    facts, flops = arm.facts, priming_cost(arm)
     return [
-        Cell(whole(chosen), f"of {whole(allowed)}"),
+        Cell(whole(facts.sentence_passes_chosen), f"of {whole(facts.sentence_passes)}") if facts else Cell(UNKNOWN),
         Cell(unit.text(flops.chosen, UNKNOWN), f"of {unit.text(flops.flops, UNKNOWN)}" if flops.flops else ""),
         Cell(whole(facts.seconds if facts else None)),
     ]
 
 
-def _priming_cost(arm: Arm) -> PrimingCost:
-    if arm.priming is None:
-        return PrimingCost(arm.title, 0.0, 0.0)
-    facts = arm.facts
-    return PrimingCost(arm.title, facts.flops if facts else None, facts.flops_chosen if facts else None)
-
-
 def parameters_sections(suite: Suite, scores: Scores, shots: int) -> Iterable[Section]:
-    """F1 over parameters where arms differ in them, and how stable each arm is where that was measured."""
+    """Yields F1 over parameters where arms differ in them, and how stable each arm is where that was measured."""
     yield from figure_section("over-parameters", "F1 over parameters", over_parameters(suite, scores, shots), None)
     rows = []
     for arm, method in product(suite.results.arms, suite.results.methods):
@@ -123,7 +123,8 @@ def parameters_sections(suite: Suite, scores: Scores, shots: int) -> Iterable[Se
     yield Section("parameters", "Parameters and stability", "", (Table(caption, header, tuple(rows)),))
 
 
-def contrasts_section(suite: Suite, contrasts: Mapping[tuple[str, str, str, int], Contrast]) -> Section:
+def contrasts_section(suite: Suite, contrasts: Mapping[ContrastKey, Contrast]) -> Section:
+    """Returns the table of all contrasts asked for, in bold those that stand among the others."""
     if not contrasts:
         return Section("contrasts", "Contrasts", "No contrast has two arms with a common complete seed yet.")
     several = len(suite.results.shots) > 1
@@ -132,7 +133,9 @@ def contrasts_section(suite: Suite, contrasts: Mapping[tuple[str, str, str, int]
         known = math.isfinite(found.difference)
         rows.append(
             (
-                Cell(f"{suite.title(one)} − {suite.title(other)}", f"{method}, K = {shots}" if several else method),
+                Cell(
+                    subtraction(suite.title(one), suite.title(other)), f"{method}, K = {shots}" if several else method
+                ),
                 Cell(signed(found.difference), limits(found.interval, sign=True), found.bold),
                 Cell(p_text(found.p)),
                 Cell(p_text(found.adjusted_p)),
@@ -150,6 +153,7 @@ def contrasts_section(suite: Suite, contrasts: Mapping[tuple[str, str, str, int]
 
 
 def gains_section(suite: Suite, shots: int) -> Section:
+    """Returns the gains over the control by language, a table for each method, and their figure."""
     if suite.control is None:
         return Section("gains", "Gains by language", "No arm without priming to compare with.")
     gains = gains_over(suite, suite.control, shots)
@@ -174,6 +178,7 @@ def gains_section(suite: Suite, shots: int) -> Section:
 
 
 def errors_section(suite: Suite, shots: int) -> Section:
+    """Returns the table of errors by kind, per 100 gold entities, and its figure."""
     errors: dict[tuple[str, str], ErrorCounts] = {}
     for arm in suite.results.arms:
         for method in suite.results.methods:

@@ -1,4 +1,4 @@
-"""What a suite's scores come to: means with intervals, corrected contrasts, gains by language."""
+"""Computes what a suite's scores come to: means with intervals, corrected contrasts, gains by language."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from metaprime.stats.intervals import Contrast, Interval, correct, paired_contra
 
 Scores: TypeAlias = dict[tuple[str, str, int], Interval]
 """By arm, method and K."""
+ContrastKey: TypeAlias = tuple[str, str, str, int]
+"""Arm, the arm subtracted from it, method and K."""
 
 
 def middle_shots(suite: Suite) -> int:
-    """The K of figures and tables that are for one K: the middle one, of two in the middle the smaller."""
+    """Returns the K of figures and tables that are for one K: the middle one, of two in the middle the smaller."""
     ordered = sorted(suite.results.shots)
     return ordered[(len(ordered) - 1) // 2] if ordered else 0
 
 
 def score_interval(suite: Suite, arm: str, method: str, shots: int) -> tuple[Interval, bool] | None:
-    """Mean over complete seeds with its 95 % interval, and whether that is over sentences too; None without such a seed.
+    """Returns the mean over complete seeds with its 95 % interval; None without such a seed.
 
-    Over sentences needs predictions of every language, on the same sentences for every seed.
+    Also whether the interval is over test sentences too: that needs predictions of every language, on the same sentences
+    for every seed.
     """
     replicates = suite.replicates(arm, method, shots)
     if not replicates:
@@ -42,6 +45,7 @@ def score_interval(suite: Suite, arm: str, method: str, shots: int) -> tuple[Int
 
 
 def all_scores(suite: Suite) -> tuple[Scores, set[tuple[str, str, int]]]:
+    """Returns the score of every arm, method and K that has one, and those whose interval is over sentences too."""
     scores: Scores = {}
     both = set()
     for arm in suite.results.arms:
@@ -54,8 +58,8 @@ def all_scores(suite: Suite) -> tuple[Scores, set[tuple[str, str, int]]]:
     return scores, both
 
 
-def contrasts_of(suite: Suite) -> dict[tuple[str, str, str, int], Contrast]:
-    """(one, other, method, K) -> contrast, corrected over all that the suite asks for; empty where none can be computed.
+def contrasts_of(suite: Suite) -> dict[ContrastKey, Contrast]:
+    """Returns every contrast that the suite asks for, corrected for their number; nothing where none can be computed.
 
     One without a common seed cannot be tested yet, but counts among the others: what stands now must stand when it is
     there.
@@ -76,7 +80,7 @@ def contrasts_of(suite: Suite) -> dict[tuple[str, str, str, int], Contrast]:
 
 
 def gains_over(suite: Suite, control: str, shots: int) -> dict[tuple[str, str, str], Interval]:
-    """(arm, method, language) -> F1 above the control, over the seeds both have there."""
+    """Returns by arm, method and language the F1 above the control, over the seeds both have there."""
 
     def by_seed(arm: str, method: str, language: str) -> dict[int, float]:
         return {t.entry.seed: t.f1 for t in suite.select(arm=arm, method=method, language=language, shots=shots)}

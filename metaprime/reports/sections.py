@@ -1,4 +1,4 @@
-"""The report of a suite as plain values: sections of tables, figures and sentences. `pages` writes it."""
+"""Gathers the report of a suite as plain values: sections of tables, figures and sentences, which `write` writes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ from metaprime.tasks.tagging.errors import KINDS
 
 
 def gather(suite: Suite) -> Report:
-    """Everything the suite has to say, whatever it lacks."""
+    """Returns everything the suite has to say, whatever it lacks.
+
+    Example:
+        report = gather(read_suite(Path("runs/order")))
+    """
     results = suite.results
     scores, sentences_counted = all_scores(suite)
     shots = middle_shots(suite)
@@ -130,7 +134,7 @@ def _wanted(suite: Suite) -> int:
 
 
 def _runs(suite: Suite) -> Iterable[dict[str, Any]]:
-    """What the CSV holds of each transfer; empty where unknown."""
+    """Yields what the CSV holds of each transfer; empty where unknown."""
     for transfer in suite.transfers:
         entry, record = transfer.entry, transfer.record
         arm = suite.results.arms.get(entry.arm)

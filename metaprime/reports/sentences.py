@@ -1,4 +1,4 @@
-"""Sentences side by side: gold, and what two arms make of them, entity by entity."""
+"""Puts sentences side by side: gold, and what two arms make of them, entity by entity."""
 
 from __future__ import annotations
 
@@ -41,7 +41,11 @@ class Example:
 
 
 def arms_compared(suite: Suite) -> tuple[str, str] | None:
-    """(other, one) of the first contrast with the control; else the control and the first primed arm; else any contrast."""
+    """Returns (other, one) of the first contrast with the control; else the control and the first primed arm; else any contrast.
+
+    Example:
+        arms_compared(suite)  # ("none", "meta")
+    """
     results = suite.results
     known = [(other, one) for one, other in results.contrasts if {one, other} <= results.arms.keys()]
     against_control = [pair for pair in known if pair[0] == suite.control]
@@ -50,9 +54,12 @@ def arms_compared(suite: Suite) -> tuple[str, str] | None:
 
 
 def examples(suite: Suite, arms: tuple[str, str], shots: int) -> tuple[str, tuple[Example, ...]]:
-    """A sample, drawn by a fixed key, of the sentences the two arms tag differently, and one line on where it is from.
+    """Returns a sample, drawn by a fixed key, of the sentences the two arms tag differently, after a line on where it is from.
 
     They come from one method and one seed, the first that both arms have.
+
+    Example:
+        note, shown = examples(suite, ("none", "meta"), 50)
     """
     cells = [{_cell(t): t for t in suite.select(arm=arm, shots=shots) if t.errors is not None} for arm in arms]
     order = [(method, seed) for method in suite.results.methods for seed in suite.results.seeds]

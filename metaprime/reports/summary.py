@@ -1,179 +1,140 @@
-"""A suite's tables for table.md and the terminal."""
+"""Sums a suite up in two tables, scores and contrasts, for table.md and the terminal."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
-from metaprime.reports.compute import COUNTED, PrimingCost, Unit, how_equal, unit_of
-from metaprime.reports.wording import markdown, spread, terminal
-from metaprime.runs.records import headline, read_record
-from metaprime.stats.intervals import Contrast, Interval, correct, t_interval
+from metaprime.reports.compute import COUNTED, how_equal, priming_cost, unit_of
+from metaprime.reports.document import Cell, Table
+from metaprime.reports.formats import markdown_table, markdown_text
+from metaprime.reports.read import Suite, short_titles
+from metaprime.reports.score_tables import priming_cells
+from metaprime.reports.scores import ContrastKey, Scores, all_scores, contrasts_of
+from metaprime.reports.wording import UNKNOWN, limits, listed, means, p_text, signed, spread, subtraction, terminal
+from metaprime.stats.intervals import Contrast
 
 TABLE = "table.md"
+HEADINGS = ("entity F1, mean ± deviation over priming seeds", "paired differences over priming seeds")
+"""Titles of the tables on the terminal."""
 
 
-METHOD_TITLES = {"pfeiffer": "AT", "head": "HT", "full": "FT"}
-"""Adapter, head and full (fine-)tuning, as papers have them."""
+def tables_of(suite: Suite) -> tuple[Table, ...]:
+    """Returns the table of scores and, where any can be computed, that of contrasts: the report's numbers.
+
+    Example:
+        show(tables_of(read_suite(Path("runs/order"))))
+    """
+    scores, _ = all_scores(suite)
+    contrasts = contrasts_of(suite)
+    return (_score_table(suite, scores), *([_contrast_table(suite, contrasts)] if contrasts else []))
 
 
-Scores = dict[tuple[str, str, int], dict[int, float]]
-"""F1 by (arm, method, K), then by seed: a mean over languages."""
+def as_text(suite: Suite, tables: Sequence[Table]) -> str:
+    """Returns the content of table.md: the tables, what failed or could not be read, and the command.
 
-
-def scores_of(results: Mapping[str, Any], folder: Path, reading: str = "lenient") -> Scores:
-    """The replicates. A seed that lacks a language is left out: a mean over fewer is another quantity."""
-    found: dict[tuple[str, str, int], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for entry in results["records"]:
-        score = headline(read_record(folder / entry["path"]), reading)
-        found[entry["arm"], entry["method"], entry["shots"]][entry["seed"]].append(score)
-    whole = len(results["languages"])
-    return {
-        key: {seed: float(np.mean(values)) for seed, values in sorted(by_seed.items()) if len(values) == whole}
-        for key, by_seed in found.items()
-    }
-
-
-def contrasts_of(results: Mapping[str, Any], scores: Scores) -> dict[tuple[str, str, str, int], Contrast]:
-    """Every difference the table holds, (one, other, method, K), corrected for their number."""
-    pairs = {}
-    for one, other in results["contrasts"]:
-        for shots in results["shots"]:
-            for method in results["methods"]:
-                mine, theirs = scores.get((one, method, shots), {}), scores.get((other, method, shots), {})
-                if mine.keys() & theirs.keys():
-                    pairs[one, other, method, shots] = (mine, theirs)
-    return correct(pairs)
-
-
-def table_of(results: Mapping[str, Any], folder: Path) -> str:
-    """The results as Markdown."""
-    scores = scores_of(results, folder)
-    shots, seeds = results["shots"], results["seeds"]
-    facts = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-    text = (
-        f"Entity F1 (lenient, micro), mean of {', '.join(results['languages'])} after K = {', '.join(map(str, shots))} "
-        f"sentences each; mean ± standard deviation over {len(seeds)} priming seeds. Sentence passes and FLOPs are those up to "
-        f"the stopping point of those allowed. {COUNTED}."
+    Example:
+        write_text(folder / TABLE, as_text(suite, tables_of(suite)))
+    """
+    results = suite.results
+    failed = (
+        f"Failed: arm {one.arm}, seed {UNKNOWN if one.seed is None else one.seed}: {next(iter(one.error.splitlines()), '')}"
+        for one in results.failed
     )
-    if matched := results["matched"]:
-        text += f" {how_equal(matched, {name: _cost(arm) for name, arm in results['arms'].items()})}"
-    text += f"\n\n{markdown(*arm_rows(results, scores))}"
-    if contrasts := contrasts_of(results, scores):
-        text += (
-            f"\nDifferences, paired by seed, with 95 % t-intervals over priming seeds: alone, and corrected (Bonferroni) so that "
-            f"all {len(contrasts)} hold at once; p after Holm. Bold: the corrected interval excludes zero.\n\n"
-            f"{markdown(*contrast_rows(results, contrasts))}"
-        )
-    for failure in results["failed"]:
-        text += f"\nFailed: arm {failure['arm']}, seed {failure['seed']}: {failure['error'].splitlines()[0]}\n"
-    return f"{text}\nWritten by `{results['command']}`, seeds {', '.join(map(str, seeds))}; {facts}.\n"
+    others = f" (and {len(suite.problems) - 1} more, see the report)" if len(suite.problems) > 1 else ""
+    unread = (f"Could not be used: {problem}{others}" for problem in suite.problems[:1])
+    facts = ", ".join(f"{name} {version}" for name, version in results.versions.items())
+    return "\n\n".join(
+        [
+            *map(markdown_table, tables),
+            *map(markdown_text, [*failed, *unread]),
+            f"Written by `{results.command}`, seeds {listed(results.seeds)}; {facts}.\n",
+        ]
+    )
 
 
-def show(results: Mapping[str, Any], folder: Path) -> None:
-    """Both tables on the terminal."""
-    scores = scores_of(results, folder)
+def show(tables: Sequence[Table]) -> None:
+    """Prints the tables on the terminal."""
     console = Console()
-    header, rows = arm_rows(results, scores)
-    console.print(terminal("entity F1, mean ± deviation over priming seeds", header, _plain(rows)))
-    if contrasts := contrasts_of(results, scores):
-        header, rows = contrast_rows(results, contrasts)
-        console.print(terminal("paired differences over priming seeds", header, _plain(rows)))
+    for title, table in zip(HEADINGS[: len(tables)], tables, strict=True):
+        rows = [[_shown(cell) for cell in row] for row in table.rows]
+        console.print(terminal(title, table.header, rows))
 
 
-def _plain(rows: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Without Markdown's marks, and with what rich would take for a mark of its own escaped."""
-    return [[escape(cell.replace("**", "").replace("\\|", "|")) for cell in row] for row in rows]
+def _shown(cell: Cell) -> Text:
+    return Text(f"{cell.text} {cell.note}".strip(), style="bold" if cell.bold else "")
 
 
-def arm_rows(results: Mapping[str, Any], scores: Scores) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: one row for each arm, a column for each method and K, and what priming took."""
-    columns = [(method, shots) for method in results["methods"] for shots in results["shots"]]
-    unit = unit_of(_cost(arm).flops for arm in results["arms"].values())
-    matched = results["matched"]
+def _score_table(suite: Suite, scores: Scores) -> Table:
+    """Returns a row for each arm: a column for each method and K, and what priming took."""
+    results, titles = suite.results, short_titles(suite.results)
+    columns = [(method, shots) for method in results.methods for shots in results.shots]
+    unit = unit_of(priming_cost(arm).flops for arm in results.arms.values())
     rows = []
-    for name, arm in results["arms"].items():
+    for name, arm in results.arms.items():
         found = [scores.get((name, *column)) for column in columns]
-        cells = [spread(t_interval(list(by_seed.values()))) if by_seed else "-" for by_seed in found]
-        if matched:
-            cells.append(_baseline(results, scores, matched[name]) if name in matched else "-")
-        rows.append([_escaped(arm["title"]), *cells, *_compute(arm, unit)])
-    many = len(results["shots"]) > 1
-    titles = [METHOD_TITLES.get(method, method) + (f", K = {shots}" if many else "") for method, shots in columns]
-    return [
-        "priming",
-        *titles,
-        *(["at equal compute"] if matched else []),
-        "sentence passes",
-        unit.name,
-        "seconds",
-    ], rows
+        cells = [Cell(arm.title), *(Cell(spread(one) if one else UNKNOWN) for one in found)]
+        if results.matched:
+            cells.append(_baseline(suite, scores, results.matched.get(name)))
+        rows.append((*cells, *priming_cells(arm, unit)))
+    caption = (
+        f"Entity F1 (lenient, micro), mean of {listed(results.languages)} after K = {listed(results.shots)} sentences each; "
+        f"mean ± standard deviation over {len(results.seeds)} priming seeds. Sentence passes and FLOPs are those up to the "
+        f"stopping point of those allowed. {COUNTED}."
+    )
+    if results.matched:
+        caption += f" {how_equal(results.matched, {name: priming_cost(arm) for name, arm in results.arms.items()})}"
+    matched = ["at equal compute"] if results.matched else []
+    tuned = [_tuned(suite, titles.get(method, method), shots) for method, shots in columns]
+    return Table(caption, ("arm", *tuned, *matched, "sentence passes", unit.name, "seconds"), tuple(rows))
 
 
-def _baseline(results: Mapping[str, Any], scores: Scores, arm: str) -> str:
-    """Its means in one cell: by method, and for several K in their order."""
-    told = []
-    for method in results["methods"]:
-        found = [scores.get((arm, method, shots)) for shots in results["shots"]]
-        means = [f"{np.mean(list(by_seed.values())):.1f}" if by_seed else "-" for by_seed in found]
-        told.append(f"{METHOD_TITLES.get(method, method)} {' / '.join(means)}")
-    return ", ".join(told)
+def _tuned(suite: Suite, title: str, shots: int) -> str:
+    """Returns what an encoder was tuned with; K where the suite has several."""
+    return f"{title}, K = {shots}" if len(suite.results.shots) > 1 else title
 
 
-def _compute(arm: Mapping[str, Any], unit: Unit) -> list[str]:
-    """Cells of what priming took: sentence passes, FLOPs, seconds."""
-    if not arm["priming"]:
-        return ["0", "0", "0"]
-    if not (facts := arm["facts"]):
-        return ["-", "-", "-"]
-    cost = _cost(arm)
-    return [
-        f"{facts['sentence_passes_chosen']:,.0f} of {facts['sentence_passes']:,}",
-        f"{unit.text(cost.chosen, '-')} of {unit.text(cost.flops, '-')}" if cost.flops is not None else "-",
-        f"{facts['seconds']:.0f}",
+def _baseline(suite: Suite, scores: Scores, arm: str | None) -> Cell:
+    """Returns the means of the arm's baseline at equal compute: by method, and for several K in their order."""
+    if arm is None:
+        return Cell(UNKNOWN)
+    results, titles = suite.results, short_titles(suite.results)
+    told = (
+        f"{titles.get(method, method)} {means(scores.get((arm, method, shots)) for shots in results.shots)}"
+        for method in results.methods
+    )
+    return Cell(", ".join(told))
+
+
+def _contrast_table(suite: Suite, contrasts: Mapping[ContrastKey, Contrast]) -> Table:
+    """Returns a row for each contrast asked for, pair by pair; without numbers where no common seed is complete yet."""
+    results, titles = suite.results, short_titles(suite.results)
+    asked = [
+        (one, other, method, shots)
+        for one, other in results.contrasts
+        for shots in results.shots
+        for method in results.methods
+        if (one, other, method, shots) in contrasts
     ]
-
-
-def _cost(arm: Mapping[str, Any]) -> PrimingCost:
-    if not arm["priming"]:
-        return PrimingCost(arm["title"], 0.0, 0.0)
-    facts = arm["facts"] or {}
-    return PrimingCost(arm["title"], facts.get("flops"), facts.get("flops_chosen"))
-
-
-def contrast_rows(
-    results: Mapping[str, Any], contrasts: Mapping[tuple[str, str, str, int], Contrast]
-) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: one row for each difference, method and K."""
-    many = len(results["shots"]) > 1
     rows = []
-    for (one, other, method, shots), found in contrasts.items():
-        tuned = METHOD_TITLES.get(method, method) + (f", K = {shots}" if many else "")
-        difference = f"{found.difference:+.1f}"
-        known = found.adjusted_p == found.adjusted_p  # nan where one seed gives no test
-        p = ("< 0.001" if found.adjusted_p < 0.001 else f"{found.adjusted_p:.3f}") if known else "-"
-        rows.append(
-            [
-                _escaped(f"{one} - {other}"),
-                tuned,
-                f"**{difference}**" if found.bold else difference,
-                _ends(found.interval),
-                _ends(found.corrected),
-                p,
-            ]
+    for key in asked:
+        (one, other, method, shots), found = key, contrasts[key]
+        cells = (
+            Cell(subtraction(one, other)),
+            Cell(_tuned(suite, titles.get(method, method), shots)),
+            Cell(signed(found.difference), bold=found.bold),
+            Cell(limits(found.interval, sign=True) or UNKNOWN),
+            Cell(limits(found.corrected, sign=True) or UNKNOWN),
+            Cell(p_text(found.adjusted_p)),
         )
-    return ["difference", "tuned", "F1", "95 %", "corrected", "p"], rows
-
-
-def _ends(interval: Interval) -> str:
-    return "-" if interval.count < 2 else f"[{interval.low:+.1f}, {interval.high:+.1f}]"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|")
+        rows.append(cells)
+    caption = (
+        f"Differences, paired by seed, with 95 % t-intervals over priming seeds: alone, and corrected (Bonferroni) so that all "
+        f"{len(asked)} hold at once; p after Holm, over all {len(asked)} too. Bold: the corrected interval excludes zero."
+    )
+    if pending := sum(math.isnan(found.difference) for found in contrasts.values()):
+        caption += f" {pending} of the {len(asked)} have no complete seed in common yet (–): they count all the same."
+    return Table(caption, ("difference", "tuned", "F1", "95 %", "corrected", "p"), tuple(rows))

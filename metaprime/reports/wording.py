@@ -1,4 +1,4 @@
-"""How numbers and intervals read in a report."""
+"""Writes numbers, intervals and tables as text, in every report and on the terminal alike."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from metaprime.runs.records import Record, headline, select
 from metaprime.stats.intervals import Interval, t_interval
@@ -15,53 +16,72 @@ UNKNOWN = "–"
 
 
 def listed(items: Iterable[Any]) -> str:
+    """Returns the items with commas between them."""
     return ", ".join(map(str, items)) or "none"
 
 
 def number(value: float) -> str:
+    """Writes a value with one digit after the point."""
     return f"{value:.1f}" if math.isfinite(value) else UNKNOWN
 
 
 def signed(value: float) -> str:
-    """With its sign, and a true minus."""
+    """Writes a difference with one digit after the point and its sign, a true minus."""
     return f"{value:+.1f}".replace("-", "−") if math.isfinite(value) else UNKNOWN
 
 
 def whole(value: float | None) -> str:
+    """Writes a value without digits after the point, with commas between thousands."""
     return UNKNOWN if value is None or not math.isfinite(value) else f"{value:,.0f}"
 
 
 def spread(interval: Interval) -> str:
-    """`mean ± standard deviation`, the mean alone where there is one replicate."""
+    """Writes `mean ± standard deviation`, or the mean alone where there is one replicate."""
     both = math.isfinite(interval.deviation)
     return f"{number(interval.mean)} ± {number(interval.deviation)}" if both else number(interval.mean)
 
 
 def limits(interval: Interval, sign: bool = False) -> str:
-    """`[low, high]`; nothing where there is no interval."""
+    """Writes `[low, high]`, or nothing where there is no interval."""
     if not math.isfinite(interval.low):
         return ""
     low, high = (signed(end) if sign else number(end) for end in (interval.low, interval.high))
     return f"[{low}, {high}]"
 
 
+def means(found: Iterable[Interval | None]) -> str:
+    """Returns several means in one cell, in the order given."""
+    return " / ".join(number(one.mean) if one else UNKNOWN for one in found)
+
+
+def subtraction(one: str, other: str) -> str:
+    """Returns the name of a contrast, with a true minus."""
+    return f"{one} − {other}"
+
+
 def p_text(p: float) -> str:
+    """Writes a p-value with three digits after the point."""
     if not math.isfinite(p):
         return UNKNOWN
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-Rows = Sequence[Sequence[str]]
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns a Markdown table, the first column left-aligned, the others right. Cells are written as they are.
 
-
-def markdown(header: Sequence[str], rows: Rows) -> str:
-    """A Markdown table; the first column left-aligned, the others right."""
+    Example:
+        markdown(["arm", "F1"], [["meta", "70.0"]])
+    """
     marks = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join("| " + " | ".join(line) + " |" for line in [header, marks, *rows]) + "\n"
 
 
-def terminal(title: str, header: Sequence[str], rows: Rows, left: int = 1) -> Table:
-    """The same for a terminal, with so many columns left-aligned."""
+def terminal(title: str, header: Sequence[str], rows: Sequence[Sequence[str | Text]], left: int = 1) -> Table:
+    """Returns a table for a terminal, with so many columns left-aligned. In a `Text` rich takes nothing for a mark.
+
+    Example:
+        Console().print(terminal("F1", ["arm", "F1"], [["meta", "70.0"]]))
+    """
     table = Table(title=title)
     for place, name in enumerate(header):
         table.add_column(name, justify="left" if place < left else "right")
@@ -70,18 +90,15 @@ def terminal(title: str, header: Sequence[str], rows: Rows, left: int = 1) -> Ta
     return table
 
 
-def with_interval(interval: Interval) -> str:
-    """A contrast: signed mean and its 95 % interval."""
-    if interval.count < 2:
-        return f"{interval.mean:+.1f}"
-    return f"{interval.mean:+.1f} [{interval.low:+.1f}, {interval.high:+.1f}]"
-
-
 TRANSFER_HEADER = ("language", "method", "K", "rate", "lenient F1", "strict F1", "runs")
 
 
 def transfer_rows(records: Sequence[Record]) -> list[list[str]]:
-    """One row for each language, method and K: mean and deviation over seed pairs."""
+    """Returns one row for each language, method and K, under TRANSFER_HEADER: mean and deviation over seed pairs.
+
+    Example:
+        markdown(TRANSFER_HEADER, transfer_rows(transfer(config)))
+    """
     rows = []
     for language, method, shots in sorted({(c["language"], c["method"], c["shots"]) for c in _cells(records)}):
         chosen = select(records, language=language, method=method, shots=shots)

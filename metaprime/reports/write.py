@@ -16,10 +16,13 @@ from metaprime.reports.sections import gather
 
 
 def write_report(folder: Path, out: Path | None = None) -> list[Path]:
-    """Reads a suite's folder and writes `report.html`, `.md`, `.tex` and `.csv` there, or in `out`.
+    """Reads a suite's folder and writes `report.html`, `.md`, `.tex` and `.csv` there, or in `out`; returns these files.
 
     Raises:
-        MetaprimeError: no suite there; matplotlib is not installed; `out` cannot be written.
+        MetaprimeError: `folder` holds no suite, matplotlib is not installed, or `out` cannot be written.
+
+    Example:
+        write_report(Path("runs/order"))
     """
     report = gather(read_suite(folder))
     forms = {"html": as_html(report), "md": as_markdown(report), "tex": as_latex(report), "csv": as_csv(report)}
@@ -33,7 +36,7 @@ def write_report(folder: Path, out: Path | None = None) -> list[Path]:
 
 
 def as_html(report: Report) -> str:
-    """The page. Its only unescaped part is what matplotlib has drawn.
+    """Returns the page. Its only unescaped part is what matplotlib has drawn.
 
     Raises:
         MetaprimeError: matplotlib is not installed.

@@ -1,8 +1,7 @@
-"""`metrics.jsonl`: one JSON object a line, and one progress display for people."""
+"""Writes and reads `metrics.jsonl`, one JSON object a line, and shows people one progress display."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from pathlib import Path
@@ -13,6 +12,40 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from metaprime.files import write_text, writing
+from metaprime.types import MetaprimeError
+
+METRICS = "metrics.jsonl"
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Reads a priming run's `metrics.jsonl`: one mapping for each line that is whole and names its step.
+
+    The last line of a run at work, or of one that was killed, may be cut off: it is left out.
+
+    Args:
+        folder: the priming run's, as `priming/KEY/seed0`.
+
+    Raises:
+        MetaprimeError: the file is missing or cannot be read.
+
+    Example:
+        losses = [line["query_loss"] for line in read_metrics(folder) if "query_loss" in line]
+    """
+    file = folder / METRICS
+    try:
+        texts = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise MetaprimeError(f"{file} cannot be read ({error}): run the command of the suite again") from None
+    return [line for text in texts if (line := _whole(text)) is not None]
+
+
+def _whole(text: str) -> dict[str, Any] | None:
+    """Returns the values of a line, or None where it was cut off."""
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) and "step" in line else None
 
 
 class MetricsLog:
@@ -21,10 +54,10 @@ class MetricsLog:
     def __init__(self, file: Path, resumed_at: int) -> None:
         kept = []
         if file.is_file():
-            for line in file.read_text(encoding="utf-8").splitlines():
-                with contextlib.suppress(ValueError):  # a line that was cut off when its run was killed
-                    if json.loads(line)["step"] <= resumed_at:
-                        kept.append(line + "\n")
+            for text in file.read_text(encoding="utf-8").splitlines():
+                line = _whole(text)
+                if line is not None and line["step"] <= resumed_at:
+                    kept.append(text + "\n")
         write_text(file, "".join(kept))
         self.file = file
 

@@ -1,14 +1,11 @@
-"""What one transfer leaves: a JSON record, everything that can be compared outside its `volatile` block."""
+"""Reads the JSON records that transfers leave; everything that can be compared is outside the `volatile` block."""
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from metaprime.types import MetaprimeError
 
@@ -17,10 +14,10 @@ KEYS = ("cell", "scores", "training", "frozen")
 
 
 def read_record(file: Path) -> Record:
-    """One record.
+    """Reads one record.
 
     Raises:
-        MetaprimeError: the file is damaged or not a record.
+        MetaprimeError: the file is missing, damaged or not a record.
     """
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
@@ -32,25 +29,15 @@ def read_record(file: Path) -> Record:
 
 
 def comparable(record: Record) -> Record:
-    """The record without what differs between two equal runs."""
+    """Returns the record without what differs between two equal runs."""
     return {key: value for key, value in record.items() if key != "volatile"}
 
 
 def headline(record: Record, reading: str = "lenient") -> float:
-    """Overall F1 (per cent) in one of seqeval's readings."""
+    """Returns overall F1 (per cent) in one of seqeval's readings, `lenient` or `strict`."""
     return float(record["scores"][reading]["overall"]["f1"])
 
 
-def by_seed(records: Iterable[Record], reading: str = "lenient") -> dict[int, float]:
-    """Mean headline F1 by priming seed (by transfer seed where nothing was primed): the replicates."""
-    found: dict[int, list[float]] = defaultdict(list)
-    for record in records:
-        cell = record["cell"]
-        seed = cell["transfer_seed"] if cell["priming_seed"] is None else cell["priming_seed"]
-        found[seed].append(headline(record, reading))
-    return {seed: float(np.mean(values)) for seed, values in sorted(found.items())}
-
-
 def select(records: Sequence[Record], **wanted: Any) -> list[Record]:
-    """Records whose cell has all the wanted values."""
+    """Returns the records whose cell has all the wanted values."""
     return [r for r in records if all(r["cell"].get(key) == value for key, value in wanted.items())]

@@ -1,10 +1,14 @@
-"""`results.json`: names every file that a suite made."""
+"""Writes and reads `results.json`, which names every file that a suite made."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from metaprime.files import write_json
+from metaprime.types import MetaprimeError
 
 RESULTS = "results.json"
 
@@ -14,11 +18,11 @@ class _Read(BaseModel):
 
 
 class Facts(_Read):
-    """What a priming run cost, mean over its seeds: allowed and up to the stopping point chosen."""
+    """Cost of a priming run, mean over its seeds: of all steps allowed and up to the stopping point chosen."""
 
-    sentence_passes: float | None = None
+    sentence_passes: int | float | None = None
     sentence_passes_chosen: float | None = None
-    steps_chosen: Any = None
+    steps_chosen: tuple[int, ...] | None = None
     flops: float | None = None
     flops_chosen: float | None = None
     seconds: float | None = None
@@ -34,10 +38,12 @@ class Arm(_Read):
     priming: str | None = None
     rates: dict[str, float | None] = {}
     facts: Facts | None = None
+    simulates: str | None = None
+    """The method that its priming practises fine-tuning with; None: none. Not set in a file from before it was kept."""
 
 
 class Entry(_Read):
-    """Where one transfer's record lies, and which cell of the suite it fills."""
+    """Place of one transfer's record, and the cell of the suite that it fills."""
 
     arm: str
     seed: int
@@ -56,7 +62,7 @@ class Failure(_Read):
 
 
 class Results(_Read):
-    """`results.json`."""
+    """Content of `results.json`. Paths are relative to its folder; arms are in the suite's order."""
 
     name: str
     setting: str | None = None
@@ -65,6 +71,8 @@ class Results(_Read):
     config: dict[str, Any] = {}
     versions: dict[str, str] = {}
     methods: tuple[str, ...]
+    titles: dict[str, str] | None = None
+    """Short names of methods that have one, for narrow columns; None in a file from before they were kept."""
     languages: tuple[str, ...]
     shots: tuple[int, ...]
     arms: dict[str, Arm]
@@ -77,8 +85,52 @@ class Results(_Read):
     @model_validator(mode="before")
     @classmethod
     def _arms_in_order(cls, values: Any) -> Any:
-        """As the suite lists them under `order`; the file sorts its keys."""
+        """Puts arms as the suite lists them under `order`; the file sorts its keys."""
         if not isinstance(values, dict) or not isinstance(arms := values.get("arms"), dict):
             return values
         first = [name for name in values.get("order", ()) if name in arms]
         return values | {"arms": {name: arms[name] for name in dict.fromkeys([*first, *arms])}}
+
+
+def as_json(results: Results) -> dict[str, Any]:
+    """Returns what `results.json` holds: plain values, and under `order` the arms' names, since the file sorts its keys."""
+    return results.model_dump(mode="json") | {"order": list(results.arms)}
+
+
+def write_results(folder: Path, results: Results) -> None:
+    """Writes `results.json` into the suite's folder, whole or not at all.
+
+    Args:
+        folder: the suite's; what `results` names is relative to it.
+
+    Raises:
+        MetaprimeError: the file cannot be written.
+
+    Example:
+        write_results(Path("runs/order"), results)
+    """
+    write_json(folder / RESULTS, as_json(results))
+
+
+def read_results(folder: Path) -> Results:
+    """Reads `results.json`, an older version's too.
+
+    Raises:
+        MetaprimeError: the file is missing, is not JSON, or lacks a key or has a value of another kind.
+
+    Example:
+        results = read_results(Path("runs/order"))
+    """
+    file = folder / RESULTS
+    try:
+        return Results.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise MetaprimeError(
+            f"{file} cannot be read ({error.strerror}): give the output folder of `metaprime ablate`"
+        ) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "the file"
+        raise MetaprimeError(
+            f"{file}: {key}: {first['msg']} ({error.error_count()} in all): run `metaprime ablate` again to write it anew"
+        ) from None

@@ -1,4 +1,4 @@
-"""Bootstrap intervals: over replicates, and over the test sentences on which all replicates are scored.
+"""Resamples the test sentences on which all replicates are scored, for an interval over replicates and sentences both.
 
 An interval over priming seeds alone speaks of one test set: the seeds share its sentences, hence its luck. To speak of
 the language, sentences are resampled too, the same ones for every seed and arm, as they were scored. For the score of
@@ -14,7 +14,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -31,42 +31,20 @@ CHUNK = 2**20
 """Sentences drawn at a time: some 25 MB at work, whatever the size of the test set."""
 
 
-def bootstrap_interval(
-    values: Sequence[float],
-    confidence: float = 0.95,
-    *,
-    method: Literal["percentile", "bca"] = "percentile",
-    resamples: int = 9999,
-    seed: int = 0,
-) -> Interval:
-    """Bootstrap interval for the mean of replicates, by scipy; equal input gives equal output.
-
-    Too short for few replicates: of five normal ones, percentile covers 85 %, BCa 84 %, and `t_interval` 95 %.
-
-    Raises:
-        ValueError: there are no replicates.
-    """
-    found = t_interval(values, confidence)
-    if found.count < 2 or min(values) == max(values):  # scipy refuses the one and warns of the other
-        return found
-    ends = stats.bootstrap(
-        (np.asarray(values, dtype=np.float64),),
-        np.mean,
-        n_resamples=resamples,
-        confidence_level=confidence,
-        method=method,
-        random_state=stream(seed, "bootstrap of replicates"),  # scipy 1.14 does not know it as `rng`
-    ).confidence_interval
-    return Interval(found.mean, found.deviation, float(ends.low), float(ends.high), found.count)
-
-
 def f1_of_counts(counts: Counts) -> float:
-    """Micro-F1 (per cent) of all sentences together; 0 where nothing is predicted and nothing there, as seqeval has it."""
+    """Returns micro-F1 (per cent) of all sentences; 0 where nothing is predicted and nothing there, as seqeval has it.
+
+    Args:
+        counts: (B, 3), one row a sentence: entities predicted right, entities predicted, gold entities.
+
+    Example:
+        f1_of_counts(np.array([[1, 2, 1], [1, 1, 3]]))  # 57.1
+    """
     return float(_f1(counts.sum(axis=0, dtype=np.float64)))
 
 
 def _f1(totals: Floats) -> Floats:
-    """(..., 3) -> (...)."""
+    """Returns micro-F1 (per cent) of sums of counts: (..., 3) -> (...)."""
     return 200 * totals[..., 0] / np.maximum(totals[..., 1] + totals[..., 2], 1)
 
 
@@ -99,12 +77,20 @@ class Resampled:
 
 
 def resample_sentences(counts: Mapping[int, Counts], *, resamples: int = 1000, seed: int = 0) -> Resampled:
-    """Micro-F1 of every replicate (priming seed -> counts by sentence) on `resamples` draws of B sentences out of B.
+    """Returns the micro-F1 of every replicate, as observed and on draws of B sentences out of B.
 
     Draws are keyed by `seed` and the gold counts, so two arms on the same sentences meet the same draws.
 
+    Args:
+        counts: priming seed -> (B, 3), one row a sentence.
+        resamples: how many draws, N.
+        seed: key of the draws.
+
     Raises:
-        ValueError: no replicates; counts that are none; replicates that are not scored on the same sentences.
+        ValueError: no replicates; counts of a wrong shape, kind or order; replicates on different sentences.
+
+    Example:
+        two_way_t_interval(resample_sentences({0: counts_of_seed_0, 1: counts_of_seed_1}))
     """
     seeds = tuple(sorted(counts))
     counts_RB3 = _checked([counts[one] for one in seeds])
@@ -120,13 +106,13 @@ def resample_sentences(counts: Mapping[int, Counts], *, resamples: int = 1000, s
 
 
 def _weights(draws: np.random.Generator, rows: int, size: int) -> Floats:
-    """(rows, size): how often each sentence is drawn. Whole numbers, so that sums are exact on any machine."""
+    """Returns how often each sentence is drawn, (rows, size). Whole numbers, so that sums are exact on any machine."""
     places = draws.integers(size, size=(rows, size)) + size * np.arange(rows)[:, None]
     return np.bincount(places.ravel(), minlength=rows * size).reshape(rows, size).astype(np.float64)
 
 
 def _checked(counts: Sequence[Counts]) -> npt.NDArray[np.int64]:
-    """As one (R, B, 3) array."""
+    """Returns the counts as one (R, B, 3) array."""
     if not counts:
         raise ValueError("no replicates")
     for one in counts:
@@ -140,10 +126,13 @@ def _checked(counts: Sequence[Counts]) -> npt.NDArray[np.int64]:
 
 
 def mean_of(parts: Sequence[Resampled]) -> Resampled:
-    """The mean score over several test sets (languages), each resampled by itself.
+    """Returns the mean score over several test sets (languages), each resampled by itself.
 
     Raises:
-        ValueError: there are none; they are not of the same seeds, or not resampled equally often.
+        ValueError: no test sets; test sets with different seeds or numbers of resamples.
+
+    Example:
+        mean_of([resample_sentences(counts[language]) for language in languages])
     """
     if len({(part.seeds, len(part.scores_NR)) for part in parts}) != 1:
         raise ValueError("a mean needs the same seeds and as many resamples on every test set")
@@ -155,29 +144,15 @@ def mean_of(parts: Sequence[Resampled]) -> Resampled:
     )
 
 
-def within_interval(scores: Resampled, confidence: float = 0.95) -> Interval:
-    """Percentile interval over sentences with these very seeds: what another test set of the language would change."""
-    return _percentiles(scores, scores.scores_NR.mean(axis=1), confidence)
-
-
-def hierarchical_interval(scores: Resampled, confidence: float = 0.95, *, seed: int = 0) -> Interval:
-    """Percentile interval over replicates outside and sentences inside; nan with fewer than two replicates.
-
-    Twenty seeds: covers 95 % for one arm, 95 to 100 % for a difference. Five: 90 to 97 % and 88 to 100 %, too few when
-    seeds vary more than sentences; prefer `two_way_t_interval`.
-    """
-    if len(scores.seeds) < 2:
-        return t_interval(scores.observed_R.tolist())
-    picks = stream(seed, "bootstrap of replicates").integers(len(scores.seeds), size=scores.scores_NR.shape)
-    return _percentiles(scores, np.take_along_axis(scores.scores_NR, picks, axis=1).mean(axis=1), confidence)
-
-
 def two_way_t_interval(scores: Resampled, confidence: float = 0.95) -> Interval:
-    """Student's interval over replicates and sentences both; nan with one replicate.
+    """Returns Student's interval over replicates and sentences both; nan with one replicate.
 
     The variance over seeds holds what is a seed's own. The luck that all seeds share is the covariance of their scores
     over resamples, and is added; degrees of freedom after Satterthwaite (1946). With five seeds as with twenty it covers
     93 to 97 %, where `t_interval` covers 40 to 93 % for one arm (94 to 96 % for a difference).
+
+    Example:
+        found = two_way_t_interval(resample_sentences(counts))
     """
     found = t_interval(scores.observed_R.tolist())
     if found.count < 2:
@@ -188,10 +163,3 @@ def two_way_t_interval(scores: Resampled, confidence: float = 0.95) -> Interval:
     freedom = (found.count - 1) * (1 + shared / own) ** 2 if own else math.inf
     half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(own + shared)
     return Interval(found.mean, found.deviation, found.mean - half, found.mean + half, found.count)
-
-
-def _percentiles(scores: Resampled, means_N: Floats, confidence: float) -> Interval:
-    low, high = np.quantile(means_N, [(1 - confidence) / 2, (1 + confidence) / 2])
-    count = len(scores.seeds)
-    deviation = float(scores.observed_R.std(ddof=1)) if count > 1 else math.nan
-    return Interval(float(scores.observed_R.mean()), deviation, float(low), float(high), count)

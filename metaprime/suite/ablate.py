@@ -20,16 +20,18 @@ from metaprime.build.encoder import open_encoder
 from metaprime.files import write_json, write_text
 from metaprime.models.encoder import Encoder
 from metaprime.priming.prime import prime
-from metaprime.reports.summary import TABLE, show, table_of
+from metaprime.reports.read import read_suite
+from metaprime.reports.summary import TABLE, as_text, show, tables_of
 from metaprime.runs.folder import check_writable
 from metaprime.runs.lock import locked
 from metaprime.runs.log import Display
+from metaprime.runs.results import as_json, write_results
 from metaprime.runs.stopping import Stopping
 from metaprime.suite.cells import Priming, Rate, Transfers
 from metaprime.suite.forecast import note
 from metaprime.suite.order import PRIMING, RATES, TRANSFER, CellOrder, count
 from metaprime.suite.record import check_suite, open_suite
-from metaprime.suite.results import RESULTS, results_of
+from metaprime.suite.results import results_of
 from metaprime.suite.spec import Plan, read_plan
 from metaprime.suite.workers import Job, Pool, in_parallel, workers
 from metaprime.transfers.rates import try_rates
@@ -90,27 +92,29 @@ def carry_out(plan: Plan, folder: Path, encoder: Encoder, pool: Pool) -> dict[st
             display.show(ended, job.kind)
             after = order.ended(job, None, outcome.rate)
             if job.kind == PRIMING:
-                write_json(folder / RESULTS, results_of(plan, order.done, folder))
+                write_results(folder, results_of(plan, order.done, folder))
             return after
 
         work: dict[str, Callable[[Any], Any]] = {PRIMING: prime_one, RATES: choose_one, TRANSFER: transfer_one}
         in_parallel(pool, work, order.first(), follow)
     results = results_of(plan, order.finished(), folder)
-    write_json(folder / RESULTS, results)
-    write_text(folder / TABLE, table_of(results, folder))
-    show(results, folder)
-    return results
+    write_results(folder, results)
+    suite = read_suite(folder, results)
+    tables = tables_of(suite)
+    write_text(folder / TABLE, as_text(suite, tables))
+    show(tables)
+    return as_json(results)
 
 
 def prime_one(cell: Priming) -> Ran:
-    """One priming run of one seed."""
+    """Runs the priming of one seed."""
     began, steps = time.perf_counter(), cell.steps_done
     prime(cell.config, resume=True, quiet=True)
     return Ran(time.perf_counter() - began, cell.config.outer.steps - steps)
 
 
 def choose_one(cell: Rate) -> Ran:
-    """The rate that serves the held-out languages best, in the mean over K; written down."""
+    """Chooses the rate that serves the held-out languages best, in the mean over K, and writes it down."""
     began = time.perf_counter()
     torch.set_num_threads(1)
     config = cell.config
@@ -125,7 +129,7 @@ def choose_one(cell: Rate) -> Ran:
 
 
 def transfer_one(cell: Transfers) -> Ran:
-    """All languages and K of one arm, seed and method."""
+    """Runs the transfers to all languages and K of one arm, seed and method."""
     began, missing = time.perf_counter(), cell.missing()
     transfer(cell.config, quiet=True)
     return Ran(time.perf_counter() - began, missing)

@@ -15,6 +15,7 @@ from pathlib import Path
 from metaprime.config.loading import override
 from metaprime.config.sections import Config, TransferConfig
 from metaprime.runs.folder import PRIMED, TRANSFERS
+from metaprime.runs.log import METRICS, read_metrics
 from metaprime.runs.records import read_record
 from metaprime.transfers.record import RECORD, Cell
 from metaprime.types import MetaprimeError
@@ -83,9 +84,10 @@ class Priming:
 
     @property
     def steps_done(self) -> int:
-        """Meta-steps written down so far."""
-        file = self.folder / "metrics.jsonl"
-        return file.read_text(encoding="utf-8").count('"query_loss"') if file.is_file() else 0
+        """Counts the meta-steps written down so far."""
+        if not (self.folder / METRICS).is_file():
+            return 0
+        return sum("query_loss" in line for line in read_metrics(self.folder))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from metaprime.build.encoder import open_encoder
 from metaprime.config.sections import Config
 from metaprime.runs.folder import PRIMED, check_output, open_output
 from metaprime.runs.lock import locked
+from metaprime.runs.log import METRICS
 from metaprime.runs.stopping import Stopping
 from metaprime.suite.ablate import carry_out
 from metaprime.suite.spec import ArmSection, SuiteSection, make_plan
@@ -88,7 +89,7 @@ def demo(
         if folder := results["primings"].get(SHOWN, {}).get(str(seeds[0])):
             shutil.rmtree(output / PRIMED, ignore_errors=True)
             shutil.copytree(output / folder / PRIMED, output / PRIMED)
-            shutil.copy(output / folder / "metrics.jsonl", output / "metrics.jsonl")
+            shutil.copy(output / folder / METRICS, output / METRICS)
     if failed := results["failed"]:
         raise MetaprimeError("\n".join(f"arm {one['arm']}, seed {one['seed']}: {one['error']}" for one in failed))
     return results

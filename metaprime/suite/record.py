@@ -10,7 +10,7 @@ from metaprime.files import discard, write_json, writing
 from metaprime.models.encoder import Encoder
 from metaprime.reports.summary import TABLE
 from metaprime.runs.provenance import changes, config_facts, versions
-from metaprime.suite.results import RESULTS
+from metaprime.runs.results import RESULTS
 from metaprime.suite.spec import Plan
 from metaprime.types import MetaprimeError
 

@@ -74,6 +74,16 @@ def test_a_learner_says_what_it_does() -> None:
         "masked_words",
     ]
     assert all("<-" in learner.formula for learner in LEARNERS.values())
+    assert {name: learner.simulates for name, learner in LEARNERS.items()} == {
+        "peft_maml": "peft",
+        "inner_peft": "peft",
+        "maml": "full",
+        "anil": "peft",
+        "reptile": "full",
+        "multitask": "full",
+        "multitask_peft": "peft",
+        "masked_words": None,
+    }
 
 
 def test_names_are_grouped_by_their_first_part() -> None:

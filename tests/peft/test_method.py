@@ -144,3 +144,11 @@ def test_the_config_names_its_method_and_refuses_what_it_does_not_know(method: s
 
 def test_only_full_fine_tuning_moves_the_backbone() -> None:
     assert [name for name, method in METHODS.items() if method.moves_backbone] == ["full"]
+
+
+def test_adapter_head_and_full_tuning_are_short_as_papers_have_them() -> None:
+    assert {name: method.short for name, method in METHODS.items() if method.short} == {
+        "pfeiffer": "AT",
+        "head": "HT",
+        "full": "FT",
+    }

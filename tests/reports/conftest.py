@@ -1,174 +1,85 @@
-"""A made-up suite on the disk, as an ablation leaves it: seeded numbers of a plausible size, from no model at all."""
+"""One made-up suite that all tests of reports read, and a small one for each test that damages it."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
+import toy_suite
+from toy_suite import MakeSuite, edit
 
-from metaprime.data.readers import synthetic
-from metaprime.data.rows import Sentence
-from metaprime.rng import stream
-from metaprime.tasks.tagging.errors import entities
-from metaprime.tasks.tagging.scores import entity_scores
+from metaprime.reports.document import Report
+from metaprime.reports.read import Suite, read_suite
+from metaprime.reports.sections import gather
 
-MakeSuite = Callable[..., Path]
-TYPES = ("PER", "ORG", "LOC")
-ARMS: dict[str, tuple[str, list[str], str | None, float]] = {  # title, overrides, priming run, how good it is
-    "none": ("no priming", [], None, 0.30),
-    "multitask": ("multi-task full fine-tuning", ["learner.name=multitask"], "a1b2", 0.46),
-    "multitask_start": ("multi-task, its head kept", ["learner.name=multitask"], "a1b2", 0.45),
-    "shuffled": ("meta-priming on shuffled tags", ["data.shuffle_tags=true"], "c3d4", 0.31),
-    "meta": ("meta-priming", [], "e5f6", 0.48),
-    "meta_head": ("meta-priming, the head alone", ["peft.method=head"], "0718", 0.40),
-    "one_step": ("meta-priming, one inner step", ["inner.steps=1"], "1929", 0.42),
-    "maml": ("plain MAML loop", ["learner.name=maml"], "2a3a", 0.44),
-    "reptile": ("Reptile", ["learner.name=reptile"], "3b4b", 0.41),
-}
-CONTRASTS = [["meta", "none"], ["meta", "shuffled"], ["meta", "multitask"], ["multitask", "none"], ["shuffled", "none"]]
+SCRIPT = "<script>alert(1)</script>"
+SIZES = {"none": 10, "meta": 100, "shuffled": 1000}
+"""Parameters that the arms of `sized` move."""
 
 
 @pytest.fixture(scope="session")
 def make_suite() -> MakeSuite:
     """`make_suite(folder, seeds=3, shots=(50,), arms=[...], sentences=40, words=(), titles={})`: writes it."""
-    return _make_suite
+    return toy_suite.make_suite
 
 
-def _make_suite(
-    folder: Path,
-    *,
-    seeds: int = 3,
-    shots: Sequence[int] = (50,),
-    arms: Sequence[str] = tuple(ARMS),
-    methods: Sequence[str] = ("pfeiffer", "head"),
-    languages: Sequence[str] = ("qai", "qao"),
-    sentences: int = 40,
-    words: Sequence[str] = (),
-    titles: dict[str, str] | None = None,
-    failed: Sequence[dict[str, Any]] = (),
-) -> Path:
-    """`words` stand at the end of every sentence; `titles` replace those of ARMS."""
-    tests = {language: _sentences(language, sentences, words) for language in languages}
-    records: list[dict[str, Any]] = []
-    for arm in arms:
-        for seed in range(seeds):
-            for method in methods:
-                for k in shots:
-                    for language in languages:
-                        cell = {"arm": arm, "seed": seed, "language": language, "method": method, "shots": k}
-                        path = f"cells/{arm}/seed{seed}/{language}-{method}-k{k}/record.json"
-                        _write_cell(folder / path, cell, tests[language])
-                        records.append({**cell, "path": path})
-    primings: dict[str, dict[str, str]] = {}
-    for arm in arms:
-        run = ARMS[arm][2]
-        for seed in range(seeds) if run else ():
-            path = f"priming/{run}/seed{seed}"
-            primings.setdefault(arm, {})[str(seed)] = path
-            _write_metrics(folder / path, arm, seed)
-    described = {}
-    for arm in arms:
-        title, changes, run, _ = ARMS[arm]
-        cost = {"sentence_passes": 33600, "sentence_passes_chosen": 26880.0, "steps_chosen": [240], "seconds": 41.5}
-        share = 0.5 if arm == "multitask" else 1.0
-        cost |= {"flops": share * 3.36e12, "flops_chosen": share * 2.688e12}
-        described[arm] = {
-            "title": (titles or {}).get(arm, title),
-            "set": changes,
-            "transfer": [],
-            "priming": run,
-            "rates": dict.fromkeys(methods, 0.01),
-            "facts": cost if run else None,
-        }
-    results = {
-        "name": "paper_tweaks",
-        "setting": "synthetic",
-        "command": "metaprime ablate recipes/ablations/paper_tweaks.yaml",
-        "seeds": list(range(seeds)),
-        "config": {"peft": {"method": "pfeiffer"}, "data": {"target_languages": list(languages)}},
-        "versions": {"metaprime": "0.1.0", "torch": "2.13.0", "python": "3.11.2"},
-        "methods": list(methods),
-        "languages": list(languages),
-        "shots": list(shots),
-        "arms": described,
-        "contrasts": [pair for pair in CONTRASTS if set(pair) <= set(arms)],
-        "matched": {},
-        "records": records,
-        "primings": primings,
-        "failed": list(failed),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
-    return folder
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory, make_suite: MakeSuite) -> Path:
+    """Five arms, four seeds, two K. Only read."""
+    arms = ("none", "multitask", "multitask_start", "meta", "meta_head")
+    return make_suite(tmp_path_factory.mktemp("suite"), arms=arms, seeds=4, shots=(20, 100), sentences=30)
 
 
-def _sentences(language: str, count: int, words: Sequence[str]) -> list[Sentence]:
-    read = list(synthetic.read("", language, "test"))[:count]
-    return [Sentence((*one.words, *words), (*one.tags, *("O" for _ in words))) for one in read]
+@pytest.fixture(scope="session")
+def suite(folder: Path) -> Suite:
+    return read_suite(folder)
 
 
-def _write_cell(file: Path, cell: dict[str, Any], test: list[Sentence]) -> None:
-    """Arms, methods and numbers of shots meet the same hard entities; the seed moves the level."""
-    level = ARMS[cell["arm"]][3] + (0.0 if cell["method"] == "pfeiffer" else -0.05)
-    level += 0.08 * math.log10(cell["shots"] / 50) + stream(0, "level", cell["arm"], cell["seed"]).normal(0, 0.02)
-    hard = stream(0, "hard", cell["language"])
-    own = stream(0, "own", *map(str, cell.values()))
-    lines = []
-    for sentence in test:
-        tags = list(sentence.tags)
-        for entity in entities(sentence.tags):
-            if 0.7 * hard.random() + 0.3 * own.random() > level:
-                _spoil(tags, entity, own.random(), int(own.integers(len(TYPES))))
-        if own.random() < 0.2 * (1 - level) and tags[-1] == "O":
-            tags[-1] = "B-ORG"
-        lines.append({"words": list(sentence.words), "gold": list(sentence.tags), "predicted": tags})
-    file.parent.mkdir(parents=True)
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    (file.parent / "predictions.jsonl").write_text(text, encoding="utf-8")
-    record = {
-        "cell": {
-            **{key: cell[key] for key in ("language", "method", "shots")},
-            "priming_seed": cell["seed"] if ARMS[cell["arm"]][2] else None,
-            "transfer_seed": cell["seed"],
-        },
-        "scores": entity_scores([line["gold"] for line in lines], [line["predicted"] for line in lines]),
-        "training": {"steps": 100, "lr": 0.01, "sentences": cell["shots"], "last_loss": 0.1, "flops": 1.6e10},
-        "frozen": {"unchanged": True},
-        "config": {"transfer": {"steps": 100, "batch": 16}},
-        "volatile": {"seconds": 2.0 + own.random()},
-    }
-    file.write_text(json.dumps(record), encoding="utf-8")
+@pytest.fixture(scope="session")
+def report(suite: Suite) -> Report:
+    return gather(suite)
 
 
-def _spoil(tags: list[str], entity: Any, luck: float, other: int) -> None:
-    inside = range(entity.first, entity.last + 1)
-    if luck < 0.5:
-        for place in inside:
-            tags[place] = "O"
-    elif luck < 0.75:
-        for place in inside:
-            tags[place] = tags[place][:2] + TYPES[other]
-    elif len(inside) > 1:
-        tags[entity.last] = "O"
+@pytest.fixture
+def small(tmp_path: Path, make_suite: MakeSuite) -> Path:
+    """Two arms, two seeds: to be damaged."""
+    return make_suite(tmp_path / "suite", arms=("none", "meta"), seeds=2, methods=("head",), sentences=12)
 
 
-def _write_metrics(folder: Path, arm: str, seed: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    draw = stream(seed, "metrics", arm)
-    good = ARMS[arm][3]
-    lines: list[dict[str, Any]] = [{"step": 0, "validation_f1": 25.0, "best_step": 0}]
-    for step in range(1, 151):
-        fallen = math.exp(-step / 50)
-        line: dict[str, Any] = {"step": step, "query_loss": 1.4 - good + fallen + draw.normal(0, 0.08), "lr": 1e-3}
-        if "learner.name=multitask" not in ARMS[arm][1]:
-            line["support_loss_before"] = 2.0 - 0.2 * (1 - fallen) + draw.normal(0, 0.05)
-            line["support_loss_after"] = 1.2 - good * (1 - fallen) + draw.normal(0, 0.08)
-        if step % 15 == 0:
-            line["validation_f1"] = 25 + 45 * good * (1 - fallen) + draw.normal(0, 1)
-        lines.append(line | {"volatile": {"seconds": 0.1}})
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (folder / "metrics.jsonl").write_text(text, encoding="utf-8")
+@pytest.fixture
+def sized(make_suite: MakeSuite, tmp_path: Path) -> Suite:
+    """Three arms of SIZES, two of one line; a change that is the seed plus 1 for one language and plus 3 for the other."""
+    folder = make_suite(tmp_path / "suite", arms=tuple(SIZES), methods=("peft",))
+    results = json.loads((folder / "results.json").read_text())
+    for arm in ("none", "meta"):
+        results["arms"][arm]["line"] = "one line"
+    results["arms"]["shuffled"]["line"] = "another"
+    (folder / "results.json").write_text(json.dumps(results))
+    for entry in results["records"]:
+        file = folder / entry["path"]
+        record = json.loads(file.read_text())
+        record["parameters"] = {"adapter": SIZES[entry["arm"]], "head": 5, "encoder": 1000}
+        if entry["arm"] != "shuffled":
+            change = entry["seed"] + (1 if entry["language"] == "qai" else 3)
+            record["stability"] = {"sentences": 2, "with": 0.25, "without": 0.75, "change": change}
+        file.write_text(json.dumps(record))
+    return read_suite(folder)
+
+
+@pytest.fixture(scope="session")
+def hostile(tmp_path_factory: pytest.TempPathFactory, make_suite: MakeSuite) -> Report:
+    """Marks of HTML, Markdown and LaTeX wherever a corpus, a title, an error or a command puts text."""
+    folder = make_suite(
+        tmp_path_factory.mktemp("hostile"),
+        arms=("none", "meta"),
+        seeds=2,
+        methods=("head",),
+        shots=(20, 50),
+        sentences=12,
+        words=(SCRIPT, "a|b", "`c`", "[d](http://e)"),
+        titles={"meta": f'{SCRIPT} & "$x_1$" | \\input{{y}} 100 % #1 ~ ^'},
+        failed=[{"arm": "meta", "seed": 7, "error": f"{SCRIPT}\nsecond line | `x`"}],
+    )
+    edit(folder, lambda results: results.update(name=SCRIPT, command=f"metaprime ablate '{SCRIPT}' ```"))
+    return gather(read_suite(folder))

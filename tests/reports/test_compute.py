@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from metaprime.reports.compute import PrimingCost, how_equal, unit_of
+from metaprime.reports.compute import PrimingCost, how_equal, priming_cost, unit_of
+from metaprime.runs.results import Arm, Facts
 
 
 @pytest.mark.parametrize(
@@ -52,3 +53,18 @@ def test_a_match_that_cannot_be_reckoned_says_so(pair: tuple[str, str]) -> None:
 
 def test_a_match_with_an_arm_that_is_not_there_is_left_out() -> None:
     assert "FLOPs of" not in how_equal({"meta": "gone"}, COSTS)
+
+
+@pytest.mark.parametrize(
+    ("priming", "facts", "expected"),
+    [
+        (None, None, (0.0, 0.0)),
+        ("ab", None, (None, None)),
+        ("ab", Facts(), (None, None)),
+        ("ab", Facts(flops=2e12, flops_chosen=1e12), (2e12, 1e12)),
+    ],
+)
+def test_an_arm_costs_what_its_priming_runs_say(
+    priming: str | None, facts: Facts | None, expected: tuple[float | None, float | None]
+) -> None:
+    assert priming_cost(Arm(title="a", priming=priming, facts=facts)) == PrimingCost("a", *expected)

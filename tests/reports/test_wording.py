@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from metaprime.reports.wording import TRANSFER_HEADER, markdown, spread, terminal, transfer_rows, with_interval
+from metaprime.reports.wording import TRANSFER_HEADER, limits, markdown, p_text, signed, spread, terminal, transfer_rows
 from metaprime.stats.intervals import Interval
 
 
@@ -33,12 +33,13 @@ def test_terminal_shows_every_cell() -> None:
 
 def test_one_run_has_no_spread_and_no_interval() -> None:
     one = Interval(70.04, math.nan, math.nan, math.nan, 1)
-    assert (spread(one), with_interval(one)) == ("70.0", "+70.0")
+    assert (spread(one), signed(one.mean), limits(one, sign=True)) == ("70.0", "+70.0", "")
 
 
 def test_several_have_both() -> None:
     several = Interval(-1.25, 0.5, -2.0, 0.5, 3)
-    assert (spread(several), with_interval(several)) == ("-1.2 ± 0.5", "-1.2 [-2.0, +0.5]")
+    assert (spread(several), signed(several.mean)) == ("-1.2 ± 0.5", "−1.2")
+    assert limits(several, sign=True) == "[−2.0, +0.5]"
 
 
 def test_a_row_for_each_language_and_method() -> None:
@@ -50,3 +51,11 @@ def test_a_row_for_each_language_and_method() -> None:
     ]
     assert all(len(row) == len(TRANSFER_HEADER) for row in transfer_rows(records))
     assert transfer_rows([]) == []
+
+
+def test_numbers_as_text() -> None:
+    none = Interval(math.nan, math.nan, math.nan, math.nan, 1)
+    some = Interval(-1.26, 0.5, -2.0, 0.5, 3)
+    assert (spread(none), limits(none), signed(math.nan)) == ("–", "", "–")
+    assert (spread(some), limits(some), limits(some, sign=True)) == ("-1.3 ± 0.5", "[-2.0, 0.5]", "[−2.0, +0.5]")
+    assert [p_text(p) for p in (0.0, 0.00099, 0.05, 1.0, math.nan)] == ["< 0.001", "< 0.001", "0.050", "1.000", "–"]

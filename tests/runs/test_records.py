@@ -1,4 +1,4 @@
-"""Records: read back whole or refused, compared without what is volatile, and averaged by priming seed."""
+"""Records: read back whole or refused, compared without what is volatile, and selected by cell."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from metaprime.runs.records import by_seed, comparable, headline, read_record, select
+from metaprime.runs.records import comparable, headline, read_record, select
 from metaprime.types import MetaprimeError
 
 
@@ -50,14 +50,6 @@ def test_only_the_volatile_block_is_left_out_of_a_comparison() -> None:
 
 def test_the_headline_is_f1_in_the_reading_asked_for() -> None:
     assert (headline(record(70)), headline(record(70), "strict")) == (70.0, 60.0)
-
-
-def test_replicates_are_priming_seeds() -> None:
-    records = [record(70, 1, 0), record(80, 1, 1), record(60, 0, 0)]
-    assert by_seed(records) == {0: 60.0, 1: 75.0}
-    assert list(by_seed(records)) == [0, 1]
-    assert by_seed(records, "strict") == {0: 50.0, 1: 65.0}
-    assert by_seed([record(70, None, 4), record(71, None, 5)]) == {4: 70.0, 5: 71.0}  # nothing was primed
 
 
 def test_selecting_asks_for_all_wanted_values() -> None:

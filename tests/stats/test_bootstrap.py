@@ -1,8 +1,7 @@
-"""Bootstrap intervals against scipy, against all resamples counted out, and where the answer is known."""
+"""Resampled sentences against scipy's bootstrap, and the two-way interval where the answer is known."""
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from typing import Any
@@ -16,17 +15,12 @@ from metaprime.stats import bootstrap
 from metaprime.stats.bootstrap import (
     Counts,
     Resampled,
-    bootstrap_interval,
     f1_of_counts,
-    hierarchical_interval,
     mean_of,
     resample_sentences,
     two_way_t_interval,
-    within_interval,
 )
 from metaprime.stats.intervals import t_interval
-
-VALUES = [71.2, 73.9, 70.4, 75.0, 72.2]
 
 
 def corpus(seeds: int, sentences: int, address: str = "counts") -> dict[int, Counts]:
@@ -37,44 +31,10 @@ def corpus(seeds: int, sentences: int, address: str = "counts") -> dict[int, Cou
     return {seed: np.stack([r, r + draws.integers(2, size=sentences), gold], axis=1) for seed, r in enumerate(right)}
 
 
-def test_percentile_is_that_of_all_resamples() -> None:
-    every = np.array(list(itertools.product(VALUES, repeat=5))).mean(axis=1)
-    found = bootstrap_interval(VALUES)
-    assert (found.low, found.high) == pytest.approx(np.quantile(every, [0.025, 0.975]), abs=0.1)
-    assert (found.mean, found.deviation, found.count) == pytest.approx((72.54, np.std(VALUES, ddof=1), 5))
-
-
-def test_bca_is_that_of_all_resamples() -> None:
-    every, x = np.array(list(itertools.product(VALUES, repeat=5))).mean(axis=1), np.array(VALUES)
-    bias = stats.norm.ppf(((every < x.mean()).mean() + (every <= x.mean()).mean()) / 2)
-    influence = x - x.mean()  # of the jackknife, up to a factor that cancels
-    acceleration = (influence**3).sum() / (6 * (influence**2).sum() ** 1.5)
-    shifted = bias + stats.norm.ppf([0.025, 0.975])
-    expected = np.quantile(every, stats.norm.cdf(bias + shifted / (1 - acceleration * shifted)))
-    found = bootstrap_interval(VALUES, method="bca")
-    assert (found.low, found.high) == pytest.approx(expected, abs=0.1)
-    assert found.low > bootstrap_interval(VALUES).low  # the values lean to the right
-
-
-@pytest.mark.parametrize("method", ["percentile", "bca"])
-def test_agrees_with_scipy_and_with_itself(method: Any) -> None:
-    values = stream(0, "values").gamma(2, size=40).tolist()
-    theirs = stats.bootstrap((values,), np.mean, method=method, random_state=stream(1, "theirs")).confidence_interval
-    found = bootstrap_interval(values, method=method)
-    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=0.02)
-    assert bootstrap_interval(values, method=method) == found
-    assert bootstrap_interval(values, method=method, seed=1) != found
-    assert bootstrap_interval(values, 0.8, method=method).low > found.low
-
-
-@pytest.mark.parametrize("method", ["percentile", "bca"])
-def test_few_or_equal_replicates(method: Any) -> None:
-    one = bootstrap_interval([70.0], method=method)
-    assert (one.mean, one.count, math.isnan(one.low), math.isnan(one.high)) == (70.0, 1, True, True)
-    equal = bootstrap_interval([0.1, 0.1, 0.1], method=method)  # whose mean is not quite 0.1
-    assert (equal.low, equal.mean, equal.high) == pytest.approx((0.1, 0.1, 0.1))
-    with pytest.raises(ValueError, match="no replicates"):
-        bootstrap_interval([], method=method)
+def ends(scores: Resampled) -> tuple[float, float]:
+    """Percentiles over resamples of the mean over these very seeds."""
+    low, high = np.quantile(scores.scores_NR.mean(axis=1), [0.025, 0.975])
+    return float(low), float(high)
 
 
 def test_f1_of_counts() -> None:
@@ -93,7 +53,7 @@ def test_scores_are_f1_on_the_same_draws_for_every_seed() -> None:
     assert len(np.unique(found.scores_NR[:, 0])) > 15
 
 
-def test_within_is_scipys_bootstrap_of_sentences() -> None:
+def test_the_draws_are_those_of_scipys_bootstrap_of_sentences() -> None:
     counts = corpus(1, 200)
 
     def f1(*columns: Any, axis: int) -> Any:
@@ -101,10 +61,10 @@ def test_within_is_scipys_bootstrap_of_sentences() -> None:
         return 200 * right / (predicted + gold)
 
     theirs = stats.bootstrap(tuple(counts[0].T), f1, paired=True, method="percentile", random_state=stream(1, "theirs"))
-    found = within_interval(resample_sentences(counts, resamples=5000))
+    found = resample_sentences(counts, resamples=5000)
     expected = theirs.confidence_interval
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.2)
-    assert (found.mean, found.count) == (f1_of_counts(counts[0]), 1)
+    assert ends(found) == pytest.approx((expected.low, expected.high), abs=0.2)
+    assert found.observed_R.tolist() == [f1_of_counts(counts[0])]
 
 
 def test_a_difference_is_paired_by_seed_and_by_sentence() -> None:
@@ -114,8 +74,8 @@ def test_a_difference_is_paired_by_seed_and_by_sentence() -> None:
     assert difference.seeds == (1,)
     assert difference.observed_R == pytest.approx([f1_of_counts(counts[1]) - f1_of_counts(counts[3])])
     assert (difference.scores_NR[:, 0] == one.scores_NR[:, 1] - other.scores_NR[:, 0]).all()
-    nothing = within_interval(one - one)
-    assert (nothing.mean, nothing.deviation, nothing.low, nothing.high) == (0, 0, 0, 0)
+    nothing = one - one
+    assert (nothing.observed_R.tolist(), ends(nothing)) == ([0, 0], (0, 0))
 
 
 def test_what_is_not_scored_alike_is_not_paired() -> None:
@@ -151,16 +111,12 @@ def test_where_only_seeds_differ() -> None:
     scores = resample_sentences({r: np.tile([r, 10, 10], (30, 1)) for r in (5, 6, 8, 9)}, resamples=4000)
     assert scores.observed_R.tolist() == [50, 60, 80, 90]
     assert two_way_t_interval(scores) == t_interval([50, 60, 80, 90])
-    found, expected = hierarchical_interval(scores), bootstrap_interval([50, 60, 80, 90])
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1.5)
-    within = within_interval(scores)
-    assert (within.low, within.mean, within.high) == (70, 70, 70)
+    assert ends(scores) == (70, 70)
 
 
 def test_where_only_sentences_differ() -> None:
     """All seeds predict the same: nothing is left to the seeds."""
     scores = resample_sentences(dict.fromkeys(range(4), corpus(1, 100)[0]))
-    assert hierarchical_interval(scores) == within_interval(scores)
     found = two_way_t_interval(scores)
     assert found.high - found.mean == pytest.approx(stats.norm.ppf(0.975) * scores.scores_NR[:, 0].std(ddof=1))
     nothing = two_way_t_interval(scores - scores)
@@ -182,32 +138,29 @@ def test_two_way_by_hand() -> None:
 
 def test_one_seed_says_nothing_of_seeds() -> None:
     scores = resample_sentences(corpus(1, 100))
-    for found in (hierarchical_interval(scores), two_way_t_interval(scores)):
-        assert math.isnan(found.low)
-        assert math.isnan(found.high)
-        assert found.mean == pytest.approx(scores.observed_R[0])
+    found = two_way_t_interval(scores)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+    assert found.mean == pytest.approx(scores.observed_R[0])
 
 
 def test_equal_input_gives_equal_output_and_order_does_not_matter() -> None:
     counts = corpus(5, 60)
     one, other = resample_sentences(counts), resample_sentences(dict(reversed(counts.items())))
     assert (one.scores_NR == other.scores_NR).all()
-    for interval in (within_interval, hierarchical_interval, two_way_t_interval):
-        assert interval(one) == interval(other)
-        assert interval(one, 0.5).low > interval(one).low
-    assert hierarchical_interval(one, seed=1) != hierarchical_interval(one)
+    assert two_way_t_interval(one) == two_way_t_interval(other)
+    assert two_way_t_interval(one, 0.5).low > two_way_t_interval(one).low
+    assert (resample_sentences(counts, seed=1).scores_NR != one.scores_NR).any()
 
 
 def test_a_large_test_set_is_drawn_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = corpus(2, 300)
-    whole = within_interval(resample_sentences(counts))
+    whole = ends(resample_sentences(counts))
     for chunk in (1, 2000):
         monkeypatch.setattr(bootstrap, "CHUNK", chunk)
         found = resample_sentences(counts)
         assert found.scores_NR.shape == (1000, 2)
-        assert (within_interval(found).low, within_interval(found).high) == pytest.approx(
-            (whole.low, whole.high), abs=0.5
-        )
+        assert ends(found) == pytest.approx(whole, abs=0.5)
     perfect = resample_sentences({0: np.ones((300, 3), dtype=int)}, resamples=7)
     assert (perfect.scores_NR == 100).all()
 
@@ -215,7 +168,7 @@ def test_a_large_test_set_is_drawn_in_chunks(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_thousand_resamples_of_five_seeds_and_a_thousand_sentences_take_a_second() -> None:
     counts = corpus(5, 1000)
     began = time.process_time()
-    hierarchical_interval(resample_sentences(counts))
+    two_way_t_interval(resample_sentences(counts))
     assert time.process_time() - began < 1
 
 

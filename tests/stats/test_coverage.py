@@ -1,6 +1,7 @@
 """Do the intervals hold what they promise? Coverage over 1,000 simulated studies whose truth is known.
 
-What is asserted is what the docstrings state. The standard error of a share is 0.7 points at 95 %, 1.1 at 85 %.
+What is asserted is what the docstrings state. The standard error of a share is 0.7 points at 95 %, 1.1 at 85 %. Bootstrap
+intervals are the yardstick: common elsewhere, and too short for few seeds.
 """
 
 from __future__ import annotations
@@ -11,17 +12,11 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from metaprime.rng import stream
-from metaprime.stats.bootstrap import (
-    Resampled,
-    bootstrap_interval,
-    hierarchical_interval,
-    resample_sentences,
-    two_way_t_interval,
-    within_interval,
-)
-from metaprime.stats.intervals import Interval, correct, t_interval
+from metaprime.stats.bootstrap import Resampled, resample_sentences, two_way_t_interval
+from metaprime.stats.intervals import Contrast, Interval, correct, t_interval
 
 STUDIES, SENTENCES, RESAMPLES = 1000, 120, 400
 SPURIOUS = 0.8
@@ -35,6 +30,36 @@ def share(hits: Iterable[bool]) -> float:
     return 100 * float(np.mean(list(hits)))
 
 
+def bootstrap_interval(values: list[float], method: str = "percentile") -> Interval:
+    """Over replicates, by scipy."""
+    data = (np.asarray(values),)
+    ends = stats.bootstrap(
+        data, np.mean, n_resamples=499, method=method, random_state=stream(0, "bootstrap of replicates")
+    ).confidence_interval
+    return Interval(
+        float(np.mean(values)), float(np.std(values, ddof=1)), float(ends.low), float(ends.high), len(values)
+    )
+
+
+def percentiles(means_N: np.ndarray) -> Interval:
+    low, high = np.quantile(means_N, [0.025, 0.975])
+    return Interval(float(means_N.mean()), float(means_N.std(ddof=1)), float(low), float(high), len(means_N))
+
+
+def within_interval(scores: Resampled) -> Interval:
+    """Over sentences with these very seeds: what another test set of the language would change."""
+    return percentiles(scores.scores_NR.mean(axis=1))
+
+
+def hierarchical_interval(scores: Resampled) -> Interval:
+    """Over replicates outside and sentences inside.
+
+    Twenty seeds: covers 95 % for one arm, 95 to 100 % for a difference. Five: 90 to 97 % and 88 to 100 %.
+    """
+    picks = stream(0, "bootstrap of replicates").integers(len(scores.seeds), size=scores.scores_NR.shape)
+    return percentiles(np.take_along_axis(scores.scores_NR, picks, axis=1).mean(axis=1))
+
+
 def covers(interval: Interval, truth: float) -> bool:
     return interval.low < truth < interval.high
 
@@ -43,8 +68,8 @@ def covers(interval: Interval, truth: float) -> bool:
     ("interval", "least", "most"),
     [
         (t_interval, 93, 97),
-        (functools.partial(bootstrap_interval, resamples=499), 82, 86.5),
-        (functools.partial(bootstrap_interval, resamples=499, method="bca"), 82, 86.5),
+        (bootstrap_interval, 82, 86.5),
+        (functools.partial(bootstrap_interval, method="bca"), 82, 86.5),
     ],
     ids=["t", "percentile", "bca"],
 )
@@ -122,6 +147,11 @@ def test_of_seeds_and_sentences(setting: tuple[int, float]) -> None:
     assert replicates < 20 or 93 <= share(of_arms["hierarchical"]) <= 97
 
 
+def rejected(contrast: Contrast) -> bool:
+    """By Holm's test."""
+    return contrast.adjusted_p <= 0.05
+
+
 @pytest.mark.parametrize("gains", [(0.0, 0.0, 0.0, 0.0), (4.0, 4.0, 0.0, 0.0)], ids=["no effect", "two effects"])
 def test_of_a_whole_table(gains: tuple[float, ...]) -> None:
     draws = stream(0, "a whole table")
@@ -130,10 +160,10 @@ def test_of_a_whole_table(gains: tuple[float, ...]) -> None:
     for _ in range(STUDIES):  # the arms share their control, as those of a real table do
         control, *arms = (dict(enumerate(draws.normal(70 + gain, 2, size=5).tolist())) for gain in (0.0, *gains))
         table = correct({place: (arm, control) for place, arm in enumerate(arms)})
-        some_false.append(any(table[place].stands for place, gain in enumerate(gains) if gain == 0))
+        some_false.append(any(rejected(table[place]) for place, gain in enumerate(gains) if gain == 0))
         all_covered.append(all(covers(table[place].corrected, gain) for place, gain in enumerate(gains)))
-        assert all(contrast.stands for contrast in table.values() if contrast.bold)
-        stand += sum(contrast.stands for contrast in table.values())
+        assert all(rejected(contrast) for contrast in table.values() if contrast.bold)
+        stand += sum(rejected(contrast) for contrast in table.values())
         bold += sum(contrast.bold for contrast in table.values())
     assert share(some_false) <= 5
     assert share(all_covered) >= 95

@@ -1,14 +1,17 @@
-"""Intervals against scipy's own."""
+"""Intervals against scipy's own; Holm against its definitions and an example worked by hand, and what a table makes of it."""
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from metaprime.stats.intervals import p_value, paired_contrast, t_interval
+from metaprime.rng import stream
+from metaprime.stats.intervals import correct, holm, p_value, paired_contrast, t_interval
 
 VALUES = [71.2, 73.9, 70.4, 75.0, 72.2]
 
@@ -73,3 +76,87 @@ def test_without_deviation_there_is_no_doubt_and_no_warning() -> None:
 def test_one_replicate_has_no_p_value() -> None:
     assert math.isnan(p_value(t_interval([3.0])))
     assert not t_interval([3.0]).excludes_zero
+
+
+def stepping_down(p_values: Sequence[float], level: float) -> set[int]:
+    """Which are rejected: the smallest p against level / m, the next against level / (m - 1), until one fails."""
+    left, rejected = list(range(len(p_values))), set()
+    while left:
+        smallest = min(left, key=lambda place: p_values[place])
+        if p_values[smallest] > level / len(left):
+            break
+        left.remove(smallest)
+        rejected.add(smallest)
+    return rejected
+
+
+def closed_test(p_values: Sequence[float], place: int) -> float:
+    """Holm is Bonferroni on every family that a hypothesis belongs to: the worst of those adjusted p-values."""
+    others = [p for at, p in enumerate(p_values) if at != place]
+    families = itertools.chain.from_iterable(itertools.combinations(others, n) for n in range(len(p_values)))
+    return max(min(1.0, (1 + len(family)) * min(p_values[place], *family, 1.0)) for family in families)
+
+
+def test_worked_by_hand() -> None:
+    # Sorted: 0.005 x 4 = 0.02, 0.01 x 3 = 0.03, 0.03 x 2 = 0.06, 0.04 x 1 = 0.04, but no less than the one before it.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.7, 0.6]) == [1.0, 1.0]
+    assert holm([0.03]) == [0.03]
+    assert holm([]) == []
+
+
+def test_agrees_with_both_definitions() -> None:
+    draws = stream(0, "p-values")
+    for _ in range(200):
+        p_values = (draws.random(int(draws.integers(1, 7))) ** 3).round(2).tolist()  # small ones, and ties
+        adjusted = holm(p_values)
+        assert adjusted == pytest.approx([closed_test(p_values, place) for place in range(len(p_values))])
+        for level in (0.013, 0.053, 0.107, 0.531):  # between the values that rounded p-values can reach
+            assert {place for place, p in enumerate(adjusted) if p <= level} == stepping_down(p_values, level)
+
+
+def test_what_cannot_be_tested_yet_counts() -> None:
+    adjusted = holm([0.02, math.nan, 0.01])
+    assert adjusted[::2] == pytest.approx([0.04, 0.03])
+    assert math.isnan(adjusted[1])
+
+
+CONTROL = {0: 70.0, 1: 71.0, 2: 69.0, 3: 70.5, 4: 69.5}
+
+
+def arm(*gains: float) -> dict[int, float]:
+    return {seed: CONTROL[seed] + gain for seed, gain in enumerate(gains)}
+
+
+def test_a_table() -> None:
+    clear, middling, nothing = (
+        arm(5.0, 5.2, 4.9, 5.1, 5.3),
+        arm(0.9, 2.8, 0.5, 2.2, 1.2),
+        arm(1.0, -1.0, 0.5, -0.4, 0.0),
+    )
+    table = correct({"clear": (clear, CONTROL), "middling": (middling, CONTROL), "nothing": (nothing, CONTROL)})
+    for name, one in (("clear", clear), ("middling", middling), ("nothing", nothing)):
+        test = stats.ttest_rel(list(one.values()), list(CONTROL.values()))
+        alone, corrected = test.confidence_interval(0.95), test.confidence_interval(1 - 0.05 / 3)
+        found = table[name]
+        assert found.p == pytest.approx(test.pvalue)
+        assert (found.interval.low, found.interval.high) == pytest.approx((alone.low, alone.high))
+        assert (found.corrected.low, found.corrected.high) == pytest.approx((corrected.low, corrected.high))
+        assert found.difference == found.interval.mean == found.corrected.mean
+    assert [(c.adjusted_p <= 0.05, c.bold) for c in table.values()] == [(True, True), (True, False), (False, False)]
+    # Alone in its table the middling one would be bold.
+    assert correct({0: (middling, CONTROL)})[0].bold
+
+
+def test_one_seed_claims_nothing() -> None:
+    table = correct({"one seed": ({0: 99.0}, CONTROL), "five": (arm(5.0, 5.2, 4.9, 5.1, 5.3), CONTROL)})
+    assert not table["one seed"].adjusted_p <= 0.05
+    assert not table["one seed"].bold
+    assert all(math.isnan(value) for value in (table["one seed"].p, table["one seed"].adjusted_p))
+    assert table["five"].adjusted_p == 2 * table["five"].p  # of a family of two
+
+
+def test_an_empty_table_and_arms_without_a_shared_seed() -> None:
+    assert correct({}) == {}
+    with pytest.raises(ValueError, match="no replicates"):
+        correct({0: ({7: 1.0}, CONTROL)})

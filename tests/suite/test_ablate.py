@@ -19,7 +19,9 @@ from scipy import stats
 from toy_config import TINY
 
 from metaprime.cli import app as cli
-from metaprime.reports.summary import arm_rows, contrasts_of, scores_of
+from metaprime.reports.read import read_suite
+from metaprime.reports.scores import contrasts_of
+from metaprime.reports.summary import tables_of
 from metaprime.suite import ablate as module
 from metaprime.suite.ablate import ablate
 from metaprime.suite.cells import Priming
@@ -100,6 +102,13 @@ def lasting(results: dict[str, Any]) -> dict[str, Any]:
     return dict(kept)
 
 
+def cells_of(folder: Path) -> tuple[tuple[str, ...], dict[str, dict[str, str]]]:
+    """Header of the table of scores, and by arm what stands in each column."""
+    table = tables_of(read_suite(folder))[0]
+    rows = [[f"{cell.text} {cell.note}".strip() for cell in row] for row in table.rows]
+    return table.header, {row[0]: dict(zip(table.header, row, strict=True)) for row in rows}
+
+
 def f1(folder: Path, results: dict[str, Any], **wanted: Any) -> list[float]:
     found = [one for one in results["records"] if all(one[key] == value for key, value in wanted.items())]
     records = [json.loads((folder / one["path"]).read_text("utf-8")) for one in found]
@@ -125,6 +134,9 @@ def test_results_name_everything_that_was_made(finished: tuple[Path, dict[str, A
     assert results["primings"]["kept"] == results["primings"]["meta"]
     assert results["arms"]["kept"]["priming"] == results["arms"]["meta"]["priming"]
     assert results["arms"]["none"]["facts"] is None
+    assert results["titles"] == {"pfeiffer": "AT", "head": "HT"}
+    simulated = {name: arm["simulates"] for name, arm in results["arms"].items()}
+    assert simulated == {"none": None, "meta": "pfeiffer", "kept": "pfeiffer", "multitask": "full"}
     assert results["arms"]["meta"]["facts"]["sentence_passes"] == 2 * (2 * 2 + 4) * 4
     assert results["failed"] == []
 
@@ -148,19 +160,17 @@ def test_facts_hold_the_flops_of_all_steps_and_of_the_chosen(finished: tuple[Pat
 def test_the_table_has_compute_and_the_baseline_at_equal_compute(finished: tuple[Path, dict[str, Any]]) -> None:
     file, results = finished
     folder = file.parent / "runs" / "tried"
-    scores = scores_of(results, folder)
-    header, rows = arm_rows(results, scores)
-    assert header[-4:] == ["at equal compute", "sentence passes", "GFLOP", "seconds"]
-    cells = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+    header, cells = cells_of(folder)
+    assert header[-4:] == ("at equal compute", "sentence passes", "GFLOP", "seconds")
     baseline = {
-        (method, shots): f"{np.mean(list(scores['multitask', method, shots].values())):.1f}"
+        (method, shots): f"{np.mean(f1(folder, results, arm='multitask', method=method, shots=shots)):.1f}"
         for method in ("pfeiffer", "head")
         for shots in (8, 30)
     }
     assert cells["meta-priming"]["at equal compute"] == (
         f"AT {baseline['pfeiffer', 8]} / {baseline['pfeiffer', 30]}, HT {baseline['head', 8]} / {baseline['head', 30]}"
     )
-    assert {cells[title]["at equal compute"] for title in ("no priming", "kept", "multitask")} == {"-"}
+    assert {cells[title]["at equal compute"] for title in ("no priming", "kept", "multitask")} == {"–"}
     facts = results["arms"]["meta"]["facts"]
     assert cells["meta-priming"]["GFLOP"] == f"{facts['flops_chosen'] / 1e9:.3g} of {facts['flops'] / 1e9:.3g}"
     assert cells["no priming"]["GFLOP"] == "0"
@@ -181,21 +191,21 @@ def test_a_run_from_before_flops_were_counted_has_none(write: Write, tmp_path: P
     results = ablate(file, jobs=1)
     facts = results["arms"]["meta"]["facts"]
     assert facts["flops"] is facts["flops_chosen"] is None
-    header, rows = arm_rows(results, scores_of(results, folder))
-    assert header[-3:] == ["sentence passes", "GFLOP", "seconds"]
-    assert [row[-2] for row in rows] == ["0", "-"]
+    header, cells = cells_of(folder)
+    assert header[-3:] == ("sentence passes", "GFLOP", "seconds")
+    assert [row["GFLOP"] for row in cells.values()] == ["0", "–"]
 
 
 def test_means_and_contrasts_are_those_of_the_records(finished: tuple[Path, dict[str, Any]]) -> None:
     file, results = finished
     folder = file.parent / "runs" / "tried"
-    scores = scores_of(results, folder)
+    suite = read_suite(folder)
     means = {}
     for arm in results["arms"]:
         for seed in (0, 1):
             means[arm, seed] = np.mean(f1(folder, results, arm=arm, seed=seed, method="pfeiffer", shots=30))
-        assert scores[arm, "pfeiffer", 30] == pytest.approx({seed: means[arm, seed] for seed in (0, 1)})
-    contrasts = contrasts_of(results, scores)
+        assert suite.by_seed(arm, "pfeiffer", 30) == pytest.approx({seed: means[arm, seed] for seed in (0, 1)})
+    contrasts = contrasts_of(suite)
     assert len(contrasts) == 2 * 2 * 2
     found = contrasts["meta", "none", "pfeiffer", 30]
     differences = [means["meta", s] - means["none", s] for s in (0, 1)]
@@ -206,7 +216,7 @@ def test_means_and_contrasts_are_those_of_the_records(finished: tuple[Path, dict
     table = (folder / "table.md").read_text("utf-8")
     for title in ("no priming", "meta-priming", "kept", "multitask"):
         assert f"| {title} |" in table
-    assert table.count("| meta - none |") == 4
+    assert table.count("| meta − none |") == 4
 
 
 def test_nothing_is_repeated(finished: tuple[Path, dict[str, Any]], calls: list[str]) -> None:

@@ -67,7 +67,7 @@ def test_leaves_what_it_promises(finished: tuple[Config, dict[str, Any]]) -> Non
     for arm in ARMS.values():
         assert f"| {arm.title} |" in table
     for pair in CONTRASTS:
-        assert table.count(f"| {' - '.join(pair)} |") == 2  # methods
+        assert table.count(f"| {' − '.join(pair)} |") == 2  # methods
     assert results["failed"] == []
     for name, arm in results["arms"].items():
         assert (arm["facts"] is None) == (name == "none")
