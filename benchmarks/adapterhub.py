@@ -27,6 +27,7 @@ from metaprime.build.model import build_model
 from metaprime.build.pretrain import make_tokenizer
 from metaprime.config.sections import PretrainConfig
 from metaprime.data.readers import synthetic
+from metaprime.data.rows import Lengths
 from metaprime.data.subwords import Subwords
 from metaprime.interop.adapterhub import save_for_adapterhub
 from metaprime.models.encoder import load_encoder
@@ -35,9 +36,8 @@ from metaprime.nn import Adapter
 from metaprime.peft import METHODS
 from metaprime.reports.wording import markdown
 from metaprime.rng import torch_stream
-from metaprime.tasks.tagging.labels import LabelSet
-from metaprime.tasks.tagging.task import tagging
-from metaprime.tasks.tagging.windows import Lengths
+from metaprime.tasks.tagging.task import TaggingConfig, build
+from metaprime.tasks.task import Text
 
 RESULT = Path(__file__).parent / "results" / "adapterhub.md"
 SHAPE = {
@@ -87,7 +87,7 @@ def difference(
     AutoModel.from_config(config).save_pretrained(folder / "encoder")
     tokenizer.save_pretrained(folder / "encoder")
     encoder = load_encoder(str(folder / "encoder"))
-    task = tagging(LabelSet(("PER", "ORG", "LOC")), Subwords(encoder.tokenizer), Lengths(64))
+    task = build(TaggingConfig(), Text(Subwords(encoder.tokenizer), Lengths(64)))
     chosen = METHODS[method].config(**settings)
     model = build_model(encoder, task, chosen, task.encode(sentences[:4]))
     draw, state = torch_stream(0, "adapterhub"), partition(model)
@@ -106,8 +106,8 @@ def difference(
     bare = TaskModel(encoder.module, Adapter(), model.head).eval()
     heads = {name: value for name, value in values.items() if name.startswith("head.")}
     with torch.no_grad():
-        ours = functional_call(model, values, tuple(inputs.values()))[mask.bool()]
-        without = functional_call(bare, heads, tuple(inputs.values()))[mask.bool()]
+        ours = functional_call(model, values, (inputs,))[mask.bool()]
+        without = functional_call(bare, heads, (inputs,))[mask.bool()]
     found, made = (float((ours - other).abs().max() / ours.abs().max()) for other in (theirs, without))
     return found, made, done.stdout.strip().splitlines()[-1]
 

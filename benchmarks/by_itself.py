@@ -8,6 +8,7 @@ memory, MiB above the start's, and seconds. `loss`: the losses of T episodes by 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 import meta_step
 import torch
@@ -34,15 +35,15 @@ def added_later(
     return total
 
 
-def by_vmap(model: task_model.TaskModel, measure: object) -> Loss:
+def by_vmap(model: task_model.TaskModel, measure: Callable[[torch.Tensor, Batch], torch.Tensor]) -> Loss:
     """`functional_loss` with the T losses of a pass vmapped."""
     shared = task_model._shares_parameters(model)
 
     def loss(backbone: Params, fast: Params, batch: Batch) -> torch.Tensor:
-        labels = batch["labels"]
-        inputs = tuple(batch[name].flatten(0, -2) for name in ("input_ids", "attention_mask"))
-        logits = torch.func.functional_call(model, {**backbone, **fast}, inputs, tie_weights=shared)
-        return torch.func.vmap(measure)(logits.unflatten(0, labels.shape[:2]), labels)
+        flat = {name: tensor.flatten(0, 1) for name, tensor in batch.items()}
+        logits = torch.func.functional_call(model, {**backbone, **fast}, (flat,), tie_weights=shared)
+        found: torch.Tensor = torch.func.vmap(measure)(logits.unflatten(0, batch["labels"].shape[:2]), batch)
+        return found
 
     return loss
 

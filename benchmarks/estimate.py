@@ -34,7 +34,7 @@ def write_corpus(folder: Path, length: int) -> None:
         lines: list[str] = []
         count = 0
         for sentence in synthetic.read("", language, "train"):
-            words += [f"{word}\t{tag}" for word, tag in zip(sentence.words, sentence.tags, strict=True)]
+            words += [f"{word}\t{tag}" for word, tag in zip(sentence.words, sentence.gold, strict=True)]
             if len(words) >= length // 2 and count < SENTENCES:
                 lines += [*words[: length // 2], ""]
                 words, count = [], count + 1
@@ -63,7 +63,7 @@ def overrides(shape: Shape, corpus: Path, encoder: Path, output: Path, steps: in
 
 
 WATCHED = """import sys
-from metaprime.cli import app
+from metaprime.cli.app import app
 try:
     app(sys.argv[1:])
 finally:

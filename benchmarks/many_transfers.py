@@ -1,7 +1,8 @@
 """python benchmarks/many_transfers.py [--rounds 9]: several adapter runs over one frozen encoder, together and one by one.
 
 Training steps (forward, backward, clipping, AdamW) of E runs of B sentences of L sub-words each, as `transfer` takes them. From
-the ratios, what a pass costs beside its sub-words: `tune_together.PASS`. Results: benchmarks/results/many_transfers.json and .md.
+the ratios, what a pass costs beside its sub-words: `meta.chunks.FROZEN_PASS`. Results: benchmarks/results/many_transfers.json
+and .md.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ from timing import Quartiles, in_turn, machine, quartiles
 from torch import nn
 
 from metaprime.config.sections import TransferConfig
-from metaprime.data.rows import Row, Sentence, Window, collate
-from metaprime.meta.chunks import CPU_SUBWORDS
+from metaprime.data.rows import Example, Row, Window, collate
+from metaprime.meta.chunks import CPU_SUBWORDS, FROZEN_PASS
+from metaprime.peft import METHODS
 from metaprime.rng import stream
+from metaprime.tasks.tagging.task import TAGGING, TaggingConfig
 from metaprime.tasks.task import Task
 from metaprime.transfers.finetune import fine_tune
-from metaprime.transfers.stacked import PASS, KShotRun, train_stacked
+from metaprime.transfers.stacked import train_stacked
+from metaprime.transfers.start import KShotRun, context_over
 
 SHAPES = ((4, 16), (4, 32), (8, 32), (16, 32), (16, 64))
 """B sentences of L sub-words."""
@@ -42,7 +46,7 @@ def sentences(count: int, length: int, seed: int) -> list[Row]:
         ids = tuple(int(number) for number in draw.integers(5, VOCABULARY, length))
         labels = tuple(int(number) for number in draw.integers(0, TAGS, length))
         window = Window(ids, tuple(range(length)), tuple(range(length)), labels)
-        return Row((window,), Sentence(("",) * length, ("O",) * length))
+        return Row((window,), Example(("",) * length, ("O",) * length))
 
     return [row() for _ in range(count)]
 
@@ -54,14 +58,17 @@ def make_task() -> Task:
         raise NotImplementedError
 
     return Task(
-        name="random sub-words",
+        kind=TAGGING,
+        config=TaggingConfig(),
         labels=("O",) * TAGS,
+        read=unused,
+        example=unused,
         encode=unused,
         collate=lambda rows: collate(rows, 0),
-        new_head=lambda *_: nn.Identity(),
-        measure=measure,
-        decode=unused,
-        score=unused,
+        new_head=lambda _: nn.Identity(),
+        loss=measure,
+        predict=unused,
+        audit=unused,
     )
 
 
@@ -72,15 +79,15 @@ def compare(problem: Problem, runs: int, sentences_each: int, length: int, round
     tunings = [
         KShotRun(sentences(2 * sentences_each, length, seed), seed, "", lambda: dict(start)) for seed in range(runs)
     ]
-    given = (problem.ours, task, problem.backbone)
+    context = context_over(problem.ours, task, METHODS["pfeiffer"].config(), settings, {})
 
     def alone() -> None:
         for run in tunings:
-            fine_tune(*given, run.start(), run.rows, settings, 1e-3, run.seed, run.language)
+            fine_tune(context, run, 1e-3)
 
     works: dict[str, Callable[[], Any]] = {
         "alone": alone,
-        "together": lambda: train_stacked(*given, tunings, settings, 1e-3),
+        "together": lambda: train_stacked(context, tunings, 1e-3),
     }
     took = {name: np.array(seconds) for name, seconds in in_turn(works, rounds).items()}
     return {
@@ -118,9 +125,10 @@ def as_markdown(result: Mapping[str, Any]) -> str:
         lines.append(f"| {batch[0]} x {batch[1]} | {faster} | {alone:.1f} | {pass_cost(own[-1]):.0f} |")
     lines += [
         "",
-        f"The last column is what a pass costs beside its sub-words. `transfer` reckons with {PASS} (`tune_together.PASS`), and "
-        "trains together where that is more than what padding to the longest of all adds, and passes have no more than "
-        f"{CPU_SUBWORDS} sub-words (`room.CPU_SUBWORDS`).",
+        f"The last column is what a pass costs beside its sub-words. `transfer` assumes {FROZEN_PASS} "
+        "(`meta.chunks.FROZEN_PASS`), and trains together where that is more than what "
+        "padding to the longest of all adds, and passes have no more than "
+        f"{CPU_SUBWORDS} sub-words (`meta.chunks.CPU_SUBWORDS`).",
         "",
     ]
     return "\n".join(lines)

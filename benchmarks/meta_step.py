@@ -23,10 +23,10 @@ from peers import PEERS, Step, floor
 from problem import INNER_LR, Problem, Shape, Size, make_problem, measure
 from timing import Quartiles, in_turn, machine, quartiles
 
-from metaprime.meta import LEARNERS, Execution, InnerLoop, Way
+from metaprime.meta import LEARNERS, Execution, InnerLoop, MetaStep, Way
 from metaprime.meta.chunks import CPU_SUBWORDS
 from metaprime.meta.compiled import compiled
-from metaprime.models.task_model import functional_loss
+from metaprime.models.task_model import TaskModel, functional_loss
 from metaprime.types import Params
 
 SHAPES = (Shape(4, 4, 16, 5), Shape(4, 8, 32, 5), Shape(8, 4, 32, 5), Shape(8, 16, 64, 1))
@@ -48,29 +48,26 @@ def ours(compile: bool = False, **execution: Any) -> Callable[[Problem], Step]:
     meta_step = compiled(LEARNERS["peft_maml"].step) if compile else LEARNERS["peft_maml"].step
 
     def make(problem: Problem) -> Step:
-        loss, chosen = functional_loss(problem.ours, measure), InnerLoop(lr=INNER_LR, execution=Execution(**execution))
-
-        def step() -> tuple[torch.Tensor, Params]:
-            found = meta_step(loss, problem.backbone, problem.start, problem.batch, chosen)
-            return found.query_loss.mean(), problem.plain_names(found.gradients)
-
-        return step
+        return step_of(problem, problem.ours, meta_step, InnerLoop(lr=INNER_LR, execution=Execution(**execution)))
 
     return make
 
 
-def in_bfloat16(problem: Problem) -> Step:
-    """As picked, matrices multiplied in bfloat16."""
-    picked = ours(**AS_PICKED)(problem)
+def step_of(problem: Problem, model: TaskModel, meta_step: MetaStep, inner: InnerLoop) -> Step:
+    """Our meta-step over a model, as contenders are called."""
+    loss = functional_loss(model, measure)
 
     def step() -> tuple[torch.Tensor, Params]:
-        problem.ours.autocast = True
-        try:
-            return picked()
-        finally:
-            problem.ours.autocast = False
+        found = meta_step(loss, problem.backbone, problem.start, problem.batch, inner)
+        return found.query_loss.mean(), problem.plain_names(found.gradients)
 
     return step
+
+
+def in_bfloat16(problem: Problem) -> Step:
+    """As picked, matrices multiplied in bfloat16."""
+    inner = InnerLoop(lr=INNER_LR, execution=Execution(**AS_PICKED))
+    return step_of(problem, problem.ours.variant(autocast=True), LEARNERS["peft_maml"].step, inner)
 
 
 CONTENDERS: dict[str, Callable[[Problem], Step]] = {

@@ -90,12 +90,12 @@ def main() -> None:
             f"data.languages={json.dumps(given.languages)}",
             "data.validation_languages=[]",
             "data.target_languages=[]",
-            "data.label_map={DATE: O, MISC: O}",
+            "task.label_map={DATE: O, MISC: O}",
             f"encoder.name={given.encoder}",
         ],
     )
-    task = build_task(config, load_encoder(given.encoder))
-    pools = priming_rows(config, task)
+    task = build_task(config.task, config.data, load_encoder(given.encoder), config.peft)
+    pools = priming_rows(task, config.data, config.run.seed)
     own = config.episodes
     shape = EpisodeShape(own.per_step, own.support, config.inner.steps, own.query, own.tau)
     kinds: dict[str, tuple[type[EpisodeSampler], int]] = {"as drawn": (Unsorted, 1)}

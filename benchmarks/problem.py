@@ -105,8 +105,9 @@ class Problem:
         return {name.replace("backbone.", "encoder.", 1): value for name, value in ours.items()}
 
 
-def measure(logits_BLC: torch.Tensor, labels_BL: torch.Tensor) -> torch.Tensor:
-    return F.cross_entropy(logits_BLC.flatten(0, -2), labels_BL.flatten(), ignore_index=IGNORE)
+def measure(logits_BLC: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Mean cross-entropy of the labelled sub-words."""
+    return F.cross_entropy(logits_BLC.flatten(0, -2), batch["labels"].flatten(), ignore_index=IGNORE)
 
 
 def make_encoder(size: Size) -> BertModel:
@@ -131,8 +132,7 @@ def make_problem(shape: Shape, size: Size, device: str = "cpu") -> Problem:
     layout = BERT.model_copy(update={"unused": ()})
     method = METHODS["pfeiffer"]
     adapter = method.inject(resolve(encoder, layout), method.config(bottleneck=BOTTLENECK))
-    model = TaskModel(encoder, adapter, TagHead(size.hidden, TAGS)).eval().to(device)
-    model.supports_one_pass = True
+    model = TaskModel(encoder, adapter, TagHead(size.hidden, TAGS), supports_one_pass=True).eval().to(device)
     draw = torch_stream(0, "start")
     own = dict(model.named_parameters())
     values = {

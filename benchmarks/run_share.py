@@ -20,11 +20,13 @@ from meta_step import RESULTS
 from timing import machine
 
 import metaprime.priming.prime as priming
-import metaprime.priming.step as adapting
-from metaprime.build.data import build_task, priming_rows
 from metaprime.config.loading import load_config, override
+from metaprime.data.rows import Example
+from metaprime.data.sources import read_raw
 from metaprime.meta import LEARNERS
-from metaprime.transfers.start import open_source
+from metaprime.priming.best import Best
+from metaprime.priming.outer import OuterLoop
+from metaprime.tasks import TASKS
 
 took: dict[str, float] = defaultdict(float)
 
@@ -48,25 +50,30 @@ def main() -> None:
         config = override(load_config(file, overrides), f"run.output={folder}/run")
         name = config.learner.name
         LEARNERS[name] = replace(LEARNERS[name], step=timed("meta-step", LEARNERS[name].step))
-        adapting.meta_batch = timed("episodes drawn, padded, moved", adapting.meta_batch)
-        for part, attribute in (("outer step", "outer_step"), ("checkpoints", "save_state"), ("held-out", "_validate")):
-            setattr(priming, attribute, timed(part, getattr(priming, attribute)))
-        priming._open = timed("start: encoder, data, checks", priming._open)
+        for part, owner, attribute in (
+            ("episodes drawn, padded, moved", priming, "draw"),
+            ("outer step", OuterLoop, "step"),
+            ("checkpoints", priming, "save_state"),
+            ("held-out", Best, "look"),
+            ("start: encoder, data, checks", priming, "set_up"),
+        ):
+            setattr(owner, attribute, timed(part, getattr(owner, attribute)))
         loop_itself = priming._loop
 
         def begun(*given: Any) -> None:
-            took["meta-step"] = 0.0  # those of the checks before belong to the start
+            # Those of the checks before belong to the start.
+            took["meta-step"] = 0.0
             loop_itself(*given)
 
         priming._loop = timed("loop", begun)
         began = time.perf_counter()
         priming.prime(config, quiet=True)
         whole = time.perf_counter() - began
-        task = build_task(config, open_source(override(config, "transfer.encoder=primed")).encoder)
-        rows = priming_rows(config, task)[config.data.languages[0]][:2000]
+        read = read_raw(config.data.source, config.data.languages[0], config.data.train_split)
+        examples: list[Example] = read.sentences[:2000]
         began = time.perf_counter()
-        task.score(rows, [list(row.sentence.tags) for row in rows])
-        scored = len(rows) / (time.perf_counter() - began)
+        TASKS[config.task.name].score(examples, [list(example.gold) for example in examples])
+        scored = len(examples) / (time.perf_counter() - began)
     loop = took.pop("loop") - took["held-out"]
     model = took["meta-step"] + took["outer step"]
     result = {

@@ -20,12 +20,13 @@ from pathlib import Path
 import numpy as np
 
 from metaprime.config.loading import load_config
+from metaprime.data.rows import Lengths
 from metaprime.data.subwords import Subwords
 from metaprime.models.encoder import load_tokenizer
 from metaprime.runs.provenance import versions
 from metaprime.tasks.tagging.labels import LabelSet
 from metaprime.tasks.tagging.reading import read
-from metaprime.tasks.tagging.windows import Lengths, encode
+from metaprime.tasks.tagging.windows import encode
 
 ROUNDS = 5
 RESULTS = Path(__file__).parent / "results"
@@ -83,7 +84,7 @@ def first_steps(source: str, names: list[str], encoder: str, folder: Path) -> di
             began = time.perf_counter()
             changes = [f"run.output={output}", f"data.source={source}", f"data.languages=[{','.join(names)}]"]
             changes += ["outer.steps=1", "outer.validate_every=0", f"encoder.name={encoder}"]
-            changes += ["data.label_map={MISC: O, DATE: O}", "data.validation_languages=[]"]
+            changes += ["task.label_map={MISC: O, DATE: O}", "data.validation_languages=[]"]
             load_config(None, changes)
             command = [sys.executable, "-m", "metaprime", "prime", str(folder / "empty.yaml"), *changes]
             (folder / "empty.yaml").write_text("{}\n", encoding="utf-8")

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped, unused-ignore]
 
 from metaprime.data.readers import conll, folders
 from metaprime.data.reading import settle
-from metaprime.data.rows import Sentence
+from metaprime.data.rows import Example
 from metaprime.tasks.tagging.schemes import parts, repair, scheme
 from metaprime.types import MetaprimeError
 
@@ -115,16 +115,16 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def write(sentences: Sequence[Sentence], path: Path) -> None:
+def write(sentences: Sequence[Example], path: Path) -> None:
     """One row per sentence, both columns list<string>."""
-    columns = {"tokens": [list(s.words) for s in sentences], "ner_tags": [list(s.tags) for s in sentences]}
+    columns = {"tokens": [list(s.words) for s in sentences], "ner_tags": [list(s.gold) for s in sentences]}
     text = pa.list_(pa.string())
     pq.write_table(pa.table(columns, schema=pa.schema([("tokens", text), ("ner_tags", text)])), path)
 
 
-def entry(source: Source, sentences: Sequence[Sentence], output: Path) -> dict[str, Any]:
+def entry(source: Source, sentences: Sequence[Example], output: Path) -> dict[str, Any]:
     """What the manifest says of one file. Entities are counted per type, in IOB2."""
-    entities = Counter(tag[2:] for s in sentences for tag in repair(s.tags)[0] if tag.startswith("B-"))
+    entities = Counter(tag[2:] for s in sentences for tag in repair(s.gold)[0] if tag.startswith("B-"))
     return {
         "source": source.path.name,
         "source_sha256": hashlib.sha256(source.path.read_bytes()).hexdigest(),
@@ -136,13 +136,13 @@ def entry(source: Source, sentences: Sequence[Sentence], output: Path) -> dict[s
     }
 
 
-def tag_scheme(sentences: Sequence[Sentence]) -> str:
+def tag_scheme(sentences: Sequence[Example]) -> str:
     """IOB2, IOB1 or IO; else the prefixes that were seen, or how far it is from IOB2."""
-    prefixes = {(parts(tag) or (tag, ""))[0] for s in sentences for tag in s.tags}
+    prefixes = {(parts(tag) or (tag, ""))[0] for s in sentences for tag in s.gold}
     if not prefixes <= set("BIO"):
         return f"prefixes {' '.join(sorted(prefixes))}"
-    form = scheme(s.tags for s in sentences)
-    opened = 0 if form.opens_inside else sum(len(repair(s.tags)[1]) for s in sentences)
+    form = scheme(s.gold for s in sentences)
+    opened = 0 if form.opens_inside else sum(len(repair(s.gold)[1]) for s in sentences)
     return f"IOB2 with {opened} I- tags that open an entity" if opened else form.name
 
 

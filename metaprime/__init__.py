@@ -1,8 +1,13 @@
-"""Priming of multilingual encoders for parameter-efficient fine-tuning.
+"""Primes multilingual encoders for parameter-efficient fine-tuning.
 
-    from metaprime import load_config, prime, transfer
+    import metaprime
 
-Importing the package loads no torch; each name brings its module when it is first used.
+    config = metaprime.load_config("recipes/configs/smoke.yaml")
+    encoder = metaprime.prime(config)
+    results = metaprime.transfer(config)
+    tagger = metaprime.load(results[0].path)
+
+Importing the package loads no torch; each name loads its module when it is first used. docs/api.md lists all of them.
 """
 
 from __future__ import annotations
@@ -11,32 +16,73 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from metaprime.config.loading import load_config
+    from metaprime.config.loading import load_config, override
     from metaprime.config.sections import Config
+    from metaprime.meta import learners
+    from metaprime.preflight.corpus import check_data
+    from metaprime.preflight.cost import estimate
     from metaprime.priming.prime import prime
+    from metaprime.priming.primed import PrimedEncoder
+    from metaprime.reports.write import report
     from metaprime.suite.ablate import ablate
     from metaprime.suite.demo import demo
-    from metaprime.transfers.predict import predict
-    from metaprime.transfers.transfer import transfer
+    from metaprime.transfers.export import export
+    from metaprime.transfers.predict import Predictor, load, predict
+    from metaprime.transfers.transfer import TransferResult, transfer
     from metaprime.types import MetaprimeError
 
 __version__ = "0.1.0"
 
-_HOME = {
-    "Config": "metaprime.config.sections",
-    "MetaprimeError": "metaprime.types",
-    "ablate": "metaprime.suite.ablate",
-    "demo": "metaprime.suite.demo",
-    "load_config": "metaprime.config.loading",
-    "predict": "metaprime.transfers.predict",
-    "prime": "metaprime.priming.prime",
-    "transfer": "metaprime.transfers.transfer",
+_MODULES = {
+    "Config": "config.sections",
+    "MetaprimeError": "types",
+    "Predictor": "transfers.predict",
+    "PrimedEncoder": "priming.primed",
+    "TransferResult": "transfers.transfer",
+    "ablate": "suite.ablate",
+    "check_data": "preflight.corpus",
+    "demo": "suite.demo",
+    "estimate": "preflight.cost",
+    "export": "transfers.export",
+    "learners": "meta",
+    "load": "transfers.predict",
+    "load_config": "config.loading",
+    "override": "config.loading",
+    "predict": "transfers.predict",
+    "prime": "priming.prime",
+    "report": "reports.write",
+    "transfer": "transfers.transfer",
 }
+"""The module that each public name is in."""
 
-__all__ = ["Config", "MetaprimeError", "__version__", "ablate", "demo", "load_config", "predict", "prime", "transfer"]
+__all__ = [
+    "Config",
+    "MetaprimeError",
+    "Predictor",
+    "PrimedEncoder",
+    "TransferResult",
+    "__version__",
+    "ablate",
+    "check_data",
+    "demo",
+    "estimate",
+    "export",
+    "learners",
+    "load",
+    "load_config",
+    "override",
+    "predict",
+    "prime",
+    "report",
+    "transfer",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module 'metaprime' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    return getattr(importlib.import_module(f"metaprime.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

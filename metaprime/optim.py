@@ -1,11 +1,92 @@
-"""Learning-rate schedule as a function of the step: nothing to save, nothing to resume."""
+"""The one optimizer: AdamW whose gradients are clipped and whose rates rise, then fall to zero.
+
+The schedule is a function of the step, so that there is nothing to save and nothing to resume.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
 
 def warmup_decay(step: int, steps: int, warmup: float) -> float:
-    """Factor of the peak rate at a step counted from 0: linear up over `warmup * steps`, then linear down to zero."""
+    """Returns the factor of the peak rate at a step.
+
+    Args:
+        step: counted from 0.
+        steps: of the whole training.
+        warmup: share of the steps over which the factor rises linearly; then it falls linearly to zero.
+
+    Example: `warmup_decay(0, 100, 0.1)` is 0.1.
+    """
     rising = max(1, round(warmup * steps))
     if step < rising:
         return (step + 1) / rising
     return max(0.0, (steps - step) / max(1, steps - rising + 1))
+
+
+@dataclass
+class ScheduledAdamW:
+    """AdamW with a schedule and clipping.
+
+    Attributes:
+        optimizer: torch's; each of its groups holds its peak rate under `peak`.
+        steps: of the whole training.
+        warmup: share of the steps over which the rates rise.
+        clip: largest norm of the gradient; None: any.
+        by_run: whether every tensor has a leading E, for E trainings that share a pass; each is then
+            clipped by itself. AdamW works on each number by itself, so that this is E optimizers.
+    """
+
+    optimizer: torch.optim.AdamW
+    steps: int
+    warmup: float
+    clip: float | None = None
+    by_run: bool = False
+    parameters: list[torch.Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.parameters = [value for group in self.optimizer.param_groups for value in group["params"]]
+
+    def step(self, step: int, norm: torch.Tensor | None = None, *, slowdown: float = 1.0) -> None:
+        """Clips the gradients, moves the parameters by them, and forgets them.
+
+        Args:
+            step: counted from 0.
+            norm: () the gradient's norm, where it is known.
+            slowdown: divides all rates.
+        """
+        if self.clip and self.by_run:
+            clip_by_run(self.parameters, self.clip)
+        elif self.clip and norm is None:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        elif self.clip and norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip, norm)
+        factor = warmup_decay(step, self.steps, self.warmup) / slowdown
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+
+def adamw(groups: Sequence[dict[str, Any]], *, epsilon: float = 1e-6, fused: bool = True) -> torch.optim.AdamW:
+    """Returns AdamW over parameter groups, each with `params`, its peak rate `peak` and `weight_decay`."""
+    peaks = [{**group, "params": list(group["params"]), "lr": group["peak"]} for group in groups]
+    return torch.optim.AdamW(peaks, eps=epsilon, fused=fused)
+
+
+def clip_by_run(parameters: Iterable[torch.Tensor], limit: float) -> None:
+    """Scales each run's gradient down to the norm `limit`, in place, as `clip_grad_norm_` does for one.
+
+    Args:
+        parameters: each (E, ...), with its gradient.
+        limit: largest norm of a run's gradient.
+    """
+    gradients = [value.grad for value in parameters if value.grad is not None]
+    norms_E = torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients]).sum(0).sqrt()
+    factors_E = (limit / (norms_E + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        gradient.mul_(factors_E.view(-1, *(1,) * (gradient.dim() - 1)))

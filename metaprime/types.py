@@ -59,7 +59,17 @@ BESIDE_SLOT = "metaprime_beside"
 
 
 class MetaprimeError(Exception):
-    """A mistake the user can mend. The message names the file, line, key or value, and the remedy. Exit code 2."""
+    """A mistake that the user can correct: the message names the file, line, key or value, and the remedy.
+
+    Commands print it and end with exit code 2.
+
+    Example:
+        >>> try:
+        ...     metaprime.load_config(None, ["inner.stepz=3"])
+        ... except metaprime.MetaprimeError as error:
+        ...     print(error)
+        config: unknown key inner.stepz; did you mean steps?
+    """
 
 
 class Section(BaseModel):

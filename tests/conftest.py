@@ -91,8 +91,8 @@ def primed_run(tiny: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Co
 def parts(tiny: MakeConfig, tmp_path: Path) -> Parts:
     config = tiny(tmp_path / "unused")
     encoder = load_encoder(config.encoder.name)
-    task = build_task(config, encoder)
-    rows = priming_rows(config, task)["qaa"]
+    task = build_task(config.task, config.data, encoder, config.peft)
+    rows = priming_rows(task, config.data, config.run.seed)["qaa"]
     model = build_model(encoder, task, config.peft, rows)
     draw_initial(model, 0, 0.1)
     return Parts(config, task, model, partition(model, encoder.layout.unused), rows)

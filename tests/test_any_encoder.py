@@ -24,7 +24,7 @@ from metaprime.models.encoder import load_encoder
 from metaprime.peft import METHODS
 from metaprime.priming import setup
 from metaprime.priming.prime import prime
-from metaprime.priming.setup import assemble
+from metaprime.priming.setup import set_up
 from metaprime.transfers.predict import predict
 from metaprime.transfers.transfer import transfer
 from metaprime.types import MetaprimeError
@@ -42,7 +42,8 @@ BERT_LIKE = {
     "unused": ["pooler."],
 }
 ALBERT = {
-    "layers": "encoder.albert_layer_groups.0.albert_layers",  # one layer, used twice
+    # One layer, used twice.
+    "layers": "encoder.albert_layer_groups.0.albert_layers",
     **{name: f"attention.{name}" for name in ("query", "key", "value")},
     "attention_out": "attention.dense",
     "ffn_in": "ffn",
@@ -101,13 +102,14 @@ def make(toy_encoder: Callable[[str], Path], tmp_path: Path) -> Make:
 @pytest.mark.parametrize("architecture", FOREIGN)
 def test_with_its_sites_in_the_config_an_unknown_one_goes_all_the_way(make: Make, architecture: str) -> None:
     config = make(architecture)
-    folder = prime(config, quiet=True)
+    folder = prime(config, quiet=True).path
     sites, attention = config.encoder.sites, config.encoder.attention
     assert (
         load_encoder(str(folder), attention, sites).weights
         != load_encoder(config.encoder.name, attention, sites).weights
     )
-    known = make(architecture, "encoder.sites=null")  # the primed folder says itself with which sites it was primed
+    # The primed folder says itself with which sites it was primed.
+    known = make(architecture, "encoder.sites=null")
     assert len(transfer(known, quiet=True)) == 1
     tuned = Path(config.run.output) / "transfer" / "primed" / "qai-pfeiffer-k4-s0"
     words = [word for word, _ in predict(tuned, "Gipipe pala fede .")]
@@ -131,18 +133,16 @@ def test_every_method_is_injected_or_refused_with_the_reason(make: Make, archite
         with pytest.raises(
             MetaprimeError, match=r"0: never; (prefix\.)?1: never.*not go through transformers' attention interface"
         ):
-            assemble(config, Accelerator())
+            set_up(config, Accelerator())
     else:
-        assert (assemble(config, Accelerator()).inner.execution.way is Way.LOOP) == (
-            method in ("mixout", "diff_pruning")
-        )
+        assert (set_up(config, Accelerator()).inner.execution.way is Way.LOOP) == (method in ("mixout", "diff_pruning"))
 
 
 def test_the_longest_sentence_is_told_from_the_sites_given(make: Make) -> None:
-    run = assemble(make("mpnet", "data.max_length=512"), Accelerator())
+    run = set_up(make("mpnet", "data.max_length=512"), Accelerator())
     assert run.encoder.layout.positions_after_padding
     long = [["a"] * 300]
-    row = run.task.encode([replace(run.episodes.draw(0, 0)[1][0].sentence, words=tuple(long[0]), tags=("O",) * 300)])[0]
+    row = run.task.encode([replace(run.sampler.draw(0, 0)[1][0].example, words=tuple(long[0]), gold=("O",) * 300)])[0]
     assert max(len(window.input_ids) for window in row.windows) == 128
 
 
@@ -182,7 +182,7 @@ def test_sites_are_validated(sites: object, told: str) -> None:
 def test_sites_of_a_known_architecture_can_be_overridden(make: Make) -> None:
     sites = {**BERT_LIKE, "ffn_norm": None}
     config = make("bert", f"encoder.sites={json.dumps(sites)}")
-    assert assemble(config, Accelerator()).encoder.layout.ffn_norm is None
+    assert set_up(config, Accelerator()).encoder.layout.ffn_norm is None
 
 
 def test_remote_code_is_asked_for_by_its_key(make: Make) -> None:
@@ -197,7 +197,7 @@ def test_remote_code_is_asked_for_by_its_key(make: Make) -> None:
         patch.setattr(opening, "load_encoder", spy)
         for trusted in ("false", "true"):
             with pytest.raises(MetaprimeError, match="seen"):
-                assemble(make("bert", f"encoder.trust_remote_code={trusted}"), Accelerator())
+                set_up(make("bert", f"encoder.trust_remote_code={trusted}"), Accelerator())
             assert seen["trusted"] is (trusted == "true")
 
 
@@ -222,7 +222,7 @@ def stubborn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.usefixtures("stubborn")
 def test_what_cannot_be_batched_is_looped_with_one_notice(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        folder = prime(make("bert", "learner.name=maml"), quiet=True)
+        folder = prime(make("bert", "learner.name=maml"), quiet=True).path
     notices = [record.getMessage() for record in caplog.records if record.name == "metaprime.priming.batching"]
     assert len(notices) == 1
     assert "BertModel cannot adapt episodes together (" in notices[0]
@@ -230,13 +230,13 @@ def test_what_cannot_be_batched_is_looped_with_one_notice(make: Make, caplog: py
     found = load_encoder(str(folder)).weights
     caplog.clear()
     other = make("bert", "learner.name=maml", "inner.batched=false", f"run.output={folder.parent}-looped")
-    assert found == load_encoder(str(prime(other, quiet=True))).weights
+    assert found == load_encoder(str(prime(other, quiet=True).path)).weights
     assert not caplog.records
 
 
 @pytest.mark.usefixtures("stubborn")
 def test_what_needs_no_vmap_is_batched_all_the_same(make: Make, caplog: pytest.LogCaptureFixture) -> None:
-    run = assemble(make("bert"), Accelerator())
+    run = set_up(make("bert"), Accelerator())
     assert run.inner.execution.way is Way.ONE_PASS
     assert not caplog.records
 
@@ -246,7 +246,7 @@ def test_what_can_be_batched_is_batched_without_a_notice(
     make: Make, toy_encoder: Callable[..., Path], caplog: pytest.LogCaptureFixture, learner: str
 ) -> None:
     encoder = f"encoder.name={toy_encoder('bert', speaks=not LEARNERS[learner].reads_labels)}"
-    run = assemble(make("bert", encoder, f"learner.name={learner}"), Accelerator())
+    run = set_up(make("bert", encoder, f"learner.name={learner}"), Accelerator())
     assert run.inner.execution.way is not Way.LOOP
     assert not caplog.records
 
@@ -255,6 +255,6 @@ def test_other_errors_are_not_taken_for_it(make: Make, monkeypatch: pytest.Monke
     def broken(*args: Any) -> Any:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setitem(setup.BACKENDS, "torch", lambda learner: broken)
+    monkeypatch.setattr(setup, "_backend_step", lambda asked: broken)
     with pytest.raises(RuntimeError, match="out of memory"):
-        assemble(make("bert"), Accelerator())
+        set_up(make("bert"), Accelerator())

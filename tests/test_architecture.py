@@ -55,12 +55,12 @@ WITHIN: dict[str, tuple[str, ...]] = {
         *("formats", "score_tables", "summary", "sections", "write"),
     ),
     "transfers": (
-        *("__init__", "evaluate", "export", "head_only", "predict", "finetune", "stacked", "start", "held_out"),
-        *("stability", "rates", "record", "transfer"),
+        *("__init__", "shots", "evaluate", "start", "head_only", "finetune", "stacked", "held_out", "rates"),
+        *("stability", "record", "transfer", "predict", "export"),
     ),
     "priming": (
-        *("__init__", "starts", "guards", "memory", "batching", "settings", "outer", "setup", "metrics", "state"),
-        *("step", "prime"),
+        *("__init__", "starts", "guards", "memory", "batching", "settings", "outer", "best", "setup", "metrics"),
+        *("state", "step", "primed", "prime"),
     ),
     "suite": (*("__init__", "workers", "cells", "spec", "results", "order", "record", "forecast", "ablate", "demo"),),
 }
@@ -253,7 +253,7 @@ def test_a_wrong_arrow_between_rooms_is_found(file: str, source: str) -> None:
         ("transfers/start.py", "from .record import Cell"),
         ("suite/spec.py", "from metaprime.suite.ablate import ablate"),
         ("runs/provenance.py", "def late():\n    from metaprime.runs.folder import open_output"),
-        ("reports/read.py", "from metaprime.reports.write import write_report"),
+        ("reports/read.py", "from metaprime.reports.write import report"),
         ("meta/learner.py", "from metaprime.meta.maml import adapt"),
         ("meta/learner.py", "from metaprime.meta import LEARNERS"),
     ],

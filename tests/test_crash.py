@@ -398,7 +398,8 @@ def test_a_second_run_in_the_same_directory_is_told_who_is_there(warm: Warm, toy
     finally:
         os.kill(pid, signal.SIGKILL)
     assert warm.wait().code == -signal.SIGKILL
-    assert newest(prime(load_config(*words), resume=True, force=True).parent) == STEPS  # nobody is there any more
+    # Nobody is there any more.
+    assert newest(prime(load_config(*words), resume=True, force=True).path.parent) == STEPS
 
 
 def test_a_full_disk_leaves_the_old_checkpoint_whole(

@@ -25,7 +25,8 @@ SMOKE = Path(__file__).parents[1] / "recipes/configs/smoke.yaml"
 TINY = (
     "data.languages=[qaa, qaf]",
     "data.validation_languages=[qac]",
-    *("episodes.per_step=3", "episodes.support=2", "episodes.query=4"),  # three do not divide among two processes
+    # Three do not divide among two processes.
+    *("episodes.per_step=3", "episodes.support=2", "episodes.query=4"),
     *("peft.bottleneck=4", "inner.steps=2", "inner.lr=0.1"),
     *("outer.steps=50", "outer.validate_every=0", "outer.lr=1e-4", "outer.epsilon=1e-4"),
     *("outer.adapter=carry_one", "outer.head=meta", "transfer.shots=8", "transfer.steps=4"),
@@ -37,23 +38,19 @@ from pathlib import Path
 from accelerate import Accelerator
 from safetensors.torch import save_file
 from metaprime.config.loading import load_config
-from metaprime.priming.setup import assemble
-from metaprime.priming.starts import rules_of, starting_values
-from metaprime.priming.step import summed
+from metaprime.priming.setup import set_up
+from metaprime.priming.step import draw, sum_over_processes
 from metaprime.priming.prime import prime
-from metaprime.models.task_model import functional_loss
 
 folder, *overrides = sys.argv[1:]
 config, accelerator = load_config(None, overrides), Accelerator()
-run = assemble(config, accelerator)
+run = set_up(config, accelerator)
 
 def first_gradient():
-    rank, world = accelerator.process_index, accelerator.num_processes
-    mine = range(rank, config.episodes.per_step, world)
-    batch = run.episodes.meta_batch(0, mine, run.task.collate)
-    start = starting_values(run.model, run.state, rules_of(config), config.run.seed, 0, mine)
-    loss = functional_loss(run.model, run.task.measure)
-    return summed(run.meta_step(loss, run.state.backbone, start, batch, run.settings), accelerator)
+    episodes = draw(run, 0)
+    start = run.starts.values(0, episodes.indices)
+    outcome = run.learner.step(run.loss, run.state.backbone, start, episodes, run.inner)
+    return sum_over_processes(outcome, accelerator)
 
 def keep(name):
     outcome = first_gradient()
@@ -246,14 +243,15 @@ def test_the_smoke_recipe_launched_gives_what_one_process_gives(tmp_path: Path) 
 
     # From the same encoder, who runs a cell must not matter at all.
     same = (f"transfer.encoder={one / 'primed'}", "transfer.methods=[pfeiffer, head]")
-    alone = transfer(load_config(SMOKE, [f"run.output={one}", *same]), quiet=True)
+    alone = [result.record for result in transfer(load_config(SMOKE, [f"run.output={one}", *same]), quiet=True)]
     done = launch("-m", "metaprime", "transfer", str(SMOKE), f"run.output={two}", *same)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("records:") == 1
     cells = two / "transfer" / "primed"
     shared = {r["cell"]["method"]: r for r in map(read_record, sorted(cells.glob("*/record.json")))}
     assert set(shared) == {"pfeiffer", "head"}
-    assert len({record["volatile"]["pid"] for record in shared.values()}) == 2  # each process did its share
+    # Each process did its share.
+    assert len({record["volatile"]["pid"] for record in shared.values()}) == 2
     for record in alone:
         other = shared[record["cell"]["method"]]
         for key in ("cell", "scores", "training", "frozen", "digest"):

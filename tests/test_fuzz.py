@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from metaprime.config.loading import dump_config, load_config
+from metaprime.config.loading import load_config
 from metaprime.config.sections import Config
 from metaprime.data import sources
 from metaprime.data.reading import Policy, Reading, settle
@@ -197,9 +197,9 @@ def checked(source: str, counted: int, policies: tuple[Policy, ...] = get_args(P
         reading = examine(source, "xx", "train", LABELS, invalid, ["O", "B-PER", "I-PER"])
         assert len(reading.sentences) + sum(problem.dropped for problem in reading.problems) == counted
         for sentence in reading.sentences:
-            assert len(sentence.words) == len(sentence.tags) > 0
-            assert set(sentence.tags) <= set(LABELS.tags)
-            assert repair(sentence.tags) == (sentence.tags, ())
+            assert len(sentence.words) == len(sentence.gold) > 0
+            assert set(sentence.gold) <= set(LABELS.tags)
+            assert repair(sentence.gold) == (sentence.gold, ())
             "".join(sentence.words).encode()
         for problem in reading.problems:
             assert reading.place in problem.origin
@@ -231,7 +231,7 @@ def test_conll(tmp_path: Path, number: int) -> None:
     reading = checked(place(tmp_path, "train.conll", data), count_conll(data))
     if given is not None:
         raw = sources.CORPORA["conll"].read(str(tmp_path), "xx", "train")
-        assert [list(zip(s.words, s.tags, strict=True)) for s in raw.sentences] == given
+        assert [list(zip(s.words, s.gold, strict=True)) for s in raw.sentences] == given
         assert [p for p in raw.problems if p.dropped] == []
         assert len(reading.sentences) <= len(given)
 
@@ -322,7 +322,7 @@ def mutated(draw: random.Random, value: Any) -> Any:
 @pytest.mark.parametrize("number", FEWER)
 def test_yaml(tmp_path: Path, number: int) -> None:
     draw = random.Random(f"yaml {number}")
-    values = yaml.safe_load(dump_config(Config()))
+    values = yaml.safe_load(Config().as_yaml())
     for _ in range(draw.randint(0, 3)):
         values = mutated(draw, values)
     data = yaml.safe_dump(values, allow_unicode=draw.random() < 0.5).encode("utf-8", "surrogatepass")

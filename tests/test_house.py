@@ -18,21 +18,8 @@ ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "tests" / "house.py"
 
 NOT_YET = {
-    "share-of-the-largest-room",
-    "functions-of-many-parameters",
-    "longest-function",
-    "long-functions",
-    "functions-taking-config",
-    "modules-naming-config",
-    "look-ups-by-name",
-    "calls-of-rules",
-    "calls-of-functional-loss",
-    "repeated-names",
-    "hops-to-the-inner-gradient",
     "tensor-functions-with-shapes",
     "module-docstrings-opening-with-a-question",
-    "readme-lines",
-    "readme-first-python-line",
     "files-without-a-test",
 }
 """Counts that exceed their limit today. A count that keeps its limit must leave this set."""
@@ -103,7 +90,10 @@ def goes_on(sources: dict[str, str]) -> list[str]:
         ),
         (
             house.assignments_from_outside,
-            {"a.py": "model.loss = 1\nrun.best += 1\nx, run.first = 1, 2\nrun.last: int = 3"},
+            {
+                "a.py": "model.loss = 1\nrun.best += 1\nx, run.first = 1, 2\nrun.last: int = 3",
+                "b.py": "class C:\n    loss: int\n    def f(self):\n        self.best = self.first = self.last = 1",
+            },
             ["a.py:1: model.loss", "a.py:2: run.best", "a.py:3: run.first", "a.py:4: run.last"],
         ),
         (
@@ -128,7 +118,7 @@ def goes_on(sources: dict[str, str]) -> list[str]:
                 "peft/lora.py": "read = 1",
                 "peft/ia3.py": "read = 1",
             },
-            ["a.py, b.py, c.py: SIZE", "a.py, c.py: _rows", "peft/lora.py, peft/ia3.py: read"],
+            ["a.py, b.py, c.py: SIZE", "peft/lora.py, peft/ia3.py: read"],
         ),
         (untested, {"runs/folder.py": "def f(): ...", "types.py": "class C: ..."}, ["runs/folder.py", "types.py"]),
         (
@@ -216,7 +206,9 @@ def test_an_offender_is_found(count: Callable[[Any], list[str]], sources: dict[s
         (
             house.assignments_from_outside,
             {
-                "a.py": "class C:\n    def f(self):\n        self.x = 1\nx = run.best\nf.__doc__ = ''\na.b.c = 1\nx['a'] = 1"
+                "a.py": "class C:\n    def f(self):\n        self.x = 1\nx = run.x\nf.__doc__ = ''\na.b.x = 1\nx['x'] = 1",
+                "b.py": "output.weight = model.last_hidden_state = 1",
+                "build/pretrain.py": "tokenizer.x = 1",
             },
         ),
         (
@@ -350,6 +342,8 @@ def test_floors_of_a_circle_end() -> None:
             3,
         ),
         ({"loops/prime.py": "from metaprime.meta.inner import adapt", "meta/inner.py": "", "meta/maml.py": ""}, 1),
+        ({"priming/prime.py": "# The inner loop: meta/maml.py.", "meta/maml.py": ""}, 1),
+        ({"priming/prime.py": "# The inner loop: meta/gone.py.", "meta/maml.py": ""}, math.inf),
         ({"priming/prime.py": "", "meta/maml.py": ""}, math.inf),
         ({}, math.inf),
     ],

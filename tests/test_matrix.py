@@ -18,7 +18,7 @@ from transformers import AutoModel
 
 from metaprime.build.model import build_model
 from metaprime.data.readers import synthetic
-from metaprime.data.rows import Row
+from metaprime.data.rows import Lengths, Row
 from metaprime.data.subwords import Subwords
 from metaprime.meta import LEARNERS, InnerLoop, Way
 from metaprime.models.encoder import Encoder, load_encoder, save_encoder
@@ -27,12 +27,11 @@ from metaprime.models.sites import LAYOUTS, resolve
 from metaprime.models.task_model import TaskModel, functional_loss, partition
 from metaprime.nn import Adapter
 from metaprime.peft import METHODS
-from metaprime.priming.starts import starting_values
+from metaprime.priming.starts import Starts
 from metaprime.rng import torch_stream
-from metaprime.tasks.tagging.labels import LabelSet
-from metaprime.tasks.tagging.task import tagging
-from metaprime.tasks.tagging.windows import Lengths
-from metaprime.tasks.task import Task
+from metaprime.tasks import TASKS
+from metaprime.tasks.tagging.task import TaggingConfig
+from metaprime.tasks.task import Task, Text
 from metaprime.types import Batch, Episodes, Params, trainable
 
 ATTENTION = ("eager", "sdpa")
@@ -90,7 +89,8 @@ def loaded(toy_encoder: Callable[[str], Path]) -> Callable[[str, str], tuple[Enc
     def load(architecture: str, attention: str) -> tuple[Encoder, Task, list[Row]]:
         if (architecture, attention) not in made:
             encoder = load_encoder(str(toy_encoder(architecture)), attention)
-            task = tagging(LabelSet(("PER", "ORG", "LOC")), Subwords(encoder.tokenizer), Lengths(64))
+            text = Text(Subwords(encoder.tokenizer), Lengths(64))
+            task = TASKS["tagging"].build(TaggingConfig(labels=("PER", "ORG", "LOC")), text)
             made[architecture, attention] = encoder, task, task.encode(synthetic.read("", "qaa", "train")[:12])
         return made[architecture, attention]
 
@@ -174,10 +174,11 @@ def test_batched_is_looped_and_reaches_every_parameter(in_doubles: Bench) -> Non
     bench = in_doubles
     batch = meta_batch(bench)
     state = partition(bench.model, bench.encoder.layout.unused)
-    start = starting_values(bench.model, state, {"adapter": "keep", "head": "keep"}, seed=0, step=0, indices=range(T))
+    starts = Starts(bench.model, state, {"adapter": "keep", "head": "keep"}, seed=0)
+    start = starts.values(step=0, indices=range(T))
     draw = torch_stream(0, "start")
     start |= {n: v.double() + 0.2 * torch.randn(v.shape, generator=draw) for n, v in trainable(start).items()}
-    loss, step = functional_loss(bench.model, bench.task.measure), LEARNERS["peft_maml"].step
+    loss, step = functional_loss(bench.model, bench.task.loss), LEARNERS["peft_maml"].step
     looped, vmapped, together = (
         step(loss, state.backbone, start, batch, changed(SETTINGS, way=way))
         for way in (Way.LOOP, Way.VMAP, Way.ONE_PASS if bench.model.supports_one_pass else Way.VMAP)

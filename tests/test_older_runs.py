@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from write_from_2db22c3 import cpu
 
-from metaprime import Config, ablate, load_config, predict, prime, transfer
-from metaprime.reports.write import write_report
+from metaprime import Config, MetaprimeError, ablate, load_config, predict, prime, transfer
+from metaprime.config.older import upgraded
+from metaprime.reports.write import report
 from metaprime.runs.provenance import versions
 from metaprime.transfers.export import export
 
@@ -34,6 +36,9 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for file in folder.rglob(name):
             record = json.loads(file.read_text(encoding="utf-8"))
             file.write_text(json.dumps(record | {"versions": versions()}), encoding="utf-8")
+    # The config is the user's, who writes the keys that moved where the message says.
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    (folder / "config.yaml").write_text(yaml.safe_dump(upgraded(config)), encoding="utf-8")
     monkeypatch.chdir(folder)
     return folder
 
@@ -48,6 +53,14 @@ def written_at(folder: Path, name: str) -> dict[Path, int]:
 
 def facts(record: dict[str, Any]) -> dict[str, Any]:
     return {key: record[key] for key in ("cell", "scores", "digest")} | {"loss": record["training"]["last_loss"]}
+
+
+def test_a_config_of_old_is_refused_with_the_new_place_of_each_key() -> None:
+    with pytest.raises(MetaprimeError) as error:
+        load_config(WRITTEN / "config.yaml")
+    lines = str(error.value).splitlines()
+    assert len(lines) == 3
+    assert all(" has moved: write task." in line for line in lines)
 
 
 def test_an_interrupted_run_ends_where_the_unbroken_one_did(old: Path) -> None:
@@ -68,7 +81,7 @@ def test_an_interrupted_run_ends_where_the_unbroken_one_did(old: Path) -> None:
 def test_a_finished_run_and_its_transfers_are_found_and_not_run_again(old: Path) -> None:
     before = written_at(old / "finished", "*.safetensors")
     prime(config_of("finished"), resume=True)
-    records = transfer(config_of("finished"))
+    records = [result.record for result in transfer(config_of("finished"))]
     assert [facts(record) for record in records] == EXPECTED["transfers"]
     assert written_at(old / "finished", "*.safetensors") == before
 
@@ -86,7 +99,8 @@ def test_a_primed_encoder_of_old_is_transferred_from(old: Path) -> None:
         "config.yaml",
         ["run.output=new", "transfer.encoder=finished/primed", "transfer.lr=[0.03]", "transfer.methods=[head]"],
     )
-    (record,) = transfer(config)
+    (result,) = transfer(config)
+    record = result.record
     wanted = next(one for one in EXPECTED["transfers"] if one["cell"]["method"] == "head")
     assert record["digest"] == wanted["digest"]
     if SAME_CPU:
@@ -114,7 +128,7 @@ def test_a_suite_goes_on_with_the_cells_that_are_there(old: Path) -> None:
 
 
 def test_a_half_done_suite_of_old_has_a_report(old: Path) -> None:
-    files = write_report(old / "suite/arms")
+    files = report(old / "suite/arms")
     text = next(file for file in files if file.suffix == ".md").read_text(encoding="utf-8")
     for phrase in ("meta-priming", "16.2 ± 0.4", "10 transfers read of 12", "Learning curves", "at equal compute"):
         assert phrase in text

@@ -8,13 +8,15 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from metaprime.data.episodes import EpisodeSampler, EpisodeShape
+from metaprime.data.rows import Lengths
 from metaprime.data.sources import languages
 from metaprime.data.subwords import Subwords
 from metaprime.preflight.corpus import check_data
 from metaprime.tasks.tagging.labels import LabelSet
 from metaprime.tasks.tagging.reading import read
-from metaprime.tasks.tagging.task import tagging
-from metaprime.tasks.tagging.windows import Lengths, answered
+from metaprime.tasks.tagging.task import TaggingConfig, build
+from metaprime.tasks.tagging.windows import answered
+from metaprime.tasks.task import Text
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 CORPORA = ("wikiann", "wikineural", "masakhaner2")
@@ -42,7 +44,8 @@ def test_every_language_is_checked_and_none_of_it_is_fatal(corpus: str) -> None:
 def test_every_language_makes_episodes(corpus: str, toy_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     """Short windows, so that long sentences are split too; every word that has sub-words is answered for once."""
     source = f"parquet:{DATA / corpus}"
-    task = tagging(LABELS, Subwords(toy_tokenizer, tmp_path), Lengths(32))
+    config = TaggingConfig(label_map={"MISC": "O", "DATE": "O"})
+    task = build(config, Text(Subwords(toy_tokenizer, tmp_path), Lengths(32)))
     pools = {name: task.encode(read(source, name, "train", LABELS)) for name in languages(source)}
     assert any(len(row.windows) > 1 for rows in pools.values() for row in rows)
     for rows in pools.values():

@@ -14,11 +14,12 @@ import torch
 from transformers import BertConfig, BertModel
 
 from metaprime import load_config, prime, transfer
-from metaprime.config.sections import METHODS, OWN_METHOD, Config
+from metaprime.config.sections import Config
 from metaprime.data.readers import synthetic
 from metaprime.models.sites import BERT, resolve
+from metaprime.peft import METHODS, MethodConfig
 from metaprime.suite.ablate import ablate
-from metaprime.suite.spec import read_plan
+from metaprime.suite.spec import ArmPlan, read_plan
 
 ROOT = Path(__file__).parents[1]
 YAMLS = sorted((ROOT / "recipes").rglob("*.yaml"))
@@ -52,9 +53,9 @@ def test_runs(path: Path, tmp_path: Path, toy_bert: Path) -> None:
         changes += stand_in(config, tmp_path)
     config = load_config(path, changes)
     primed = prime(config)
-    assert (primed / "model.safetensors").is_file()
-    records = transfer(config)
-    assert len(records) == len(config.transfer.methods) * len(config.data.target_languages)
+    assert (primed.path / "model.safetensors").is_file()
+    results = transfer(config)
+    assert len(results) == len(config.transfer.methods) * len(config.data.target_languages)
 
 
 def stand_in(config: Config, folder: Path) -> list[str]:
@@ -73,7 +74,7 @@ def stand_in(config: Config, folder: Path) -> list[str]:
                 file = folder / key / language / f"{split}.parquet"
                 file.parent.mkdir(parents=True, exist_ok=True)
                 sentences = synthetic.read("", synthetic.LANGUAGES[place], split)[:120]
-                columns = {"tokens": [s.words for s in sentences], "ner_tags": [s.tags for s in sentences]}
+                columns = {"tokens": [s.words for s in sentences], "ner_tags": [s.gold for s in sentences]}
                 pq.write_table(pa.table(columns), file)
         changes.append(f"data.{key}=parquet:{folder / key}")
     return changes
@@ -101,15 +102,15 @@ def test_suite_resolves(path: Path, setting: str) -> None:
     assert plan.seeds == tuple(range(SEEDS.get(path.stem, 5)))
     assert plan.tune
     for arm in plan.arms.values():
-        if arm.priming and arm.priming.learner.name == "multitask":
-            assert arm.priming.outer.lr == plan.base.outer.lr / 2
+        if arm.primer and arm.primer.config.learner.name == "multitask":
+            assert arm.primer.config.outer.lr == plan.base.outer.lr / 2
 
 
 def test_the_matched_baseline_has_the_steps_that_its_flops_allow() -> None:
     plan = read_plan(ROOT / "recipes/ablations/paper_tweaks.yaml", setting="synthetic")
-    matched = plan.arms[plan.matched["meta"]].priming
+    matched = plan.arms[plan.matched["meta"]].primer
     assert matched
-    assert matched.outer.steps == round(plan.base.outer.steps * 3.09 / 5.54) == 167
+    assert matched.config.outer.steps == round(plan.base.outer.steps * 3.09 / 5.54) == 167
     assert ("meta", plan.matched["meta"]) in plan.contrasts
 
 
@@ -154,9 +155,12 @@ def test_reconstruction_says_of_every_value_where_it_is_from() -> None:
 
 def test_every_method_is_every_method() -> None:
     plan = read_plan(ROOT / "recipes/ablations/every_method.yaml")
-    primed = {arm.priming.peft.method for arm in plan.arms.values() if arm.priming}
+    primed = {arm.primer.config.peft.method for arm in plan.arms.values() if arm.primer}
     assert primed == {name for name, method in METHODS.items() if not method.moves_backbone} - {"head"}
-    assert {arm.target.peft.method for arm in plan.arms.values()} == primed
+    assert {own_method(arm).method for arm in plan.arms.values()} == primed
+    for arm in plan.arms.values():
+        assert arm.primer is None or arm.primer.config.peft == own_method(arm)
+    assert plan.columns == ("own",)
 
 
 def test_the_unified_view_compares_at_matched_budgets() -> None:
@@ -168,7 +172,7 @@ def test_the_unified_view_compares_at_matched_budgets() -> None:
     for name, arm in plan.arms.items():
         if not arm.line:
             continue
-        config, share = arm.target.peft, float(name.split()[-2])
+        config, share = own_method(arm), float(name.split()[-2])
         modules = METHODS[config.method].inject(resolve(copy.deepcopy(encoder), BERT), config)
         found = 100 * sum(parameter.numel() for parameter in modules.parameters()) / 846_592
         if share > 0.1:
@@ -177,8 +181,23 @@ def test_the_unified_view_compares_at_matched_budgets() -> None:
             assert found < 0.31, name
 
 
+def own_method(arm: ArmPlan) -> MethodConfig:
+    """The one method that an arm is tuned with."""
+    (method,) = arm.target.config.methods().values()
+    return method
+
+
+@pytest.mark.parametrize("name", ["unified_view", "sparse_stability"])
+def test_a_suite_that_primes_nothing_says_nothing_of_a_learner(name: str) -> None:
+    path = ROOT / "recipes/ablations" / f"{name}.yaml"
+    assert "learner" not in path.read_text("utf-8")
+    plan = read_plan(path)
+    assert not any(arm.primer for arm in plan.arms.values())
+    assert {"full", "head"} <= {own_method(arm).method for arm in plan.arms.values()}
+
+
 def test_an_unknown_method_in_a_recipe_would_be_noticed() -> None:
-    assert {method for path in CONFIGS for method in load_config(path).transfer.methods} <= {*METHODS, OWN_METHOD}
+    assert {method for path in CONFIGS for method in load_config(path).methods()} <= {*METHODS}
 
 
 def test_scripts(tmp_path: Path, toy_bert: Path) -> None:

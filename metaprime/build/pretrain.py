@@ -16,16 +16,17 @@ from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
 from metaprime.config.sections import PretrainConfig
 from metaprime.data.readers import synthetic
-from metaprime.data.rows import Sentence
+from metaprime.data.rows import Example
 from metaprime.files import write_json, written_aside
 from metaprime.models.encoder import save_encoder
-from metaprime.optim import warmup_decay
+from metaprime.optim import ScheduledAdamW, adamw
 from metaprime.rng import stream, torch_stream
 from metaprime.tasks.masking import masked
 from metaprime.types import IGNORE, MetaprimeError
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-RECORD = "pretrain.json"
+PRETRAIN_RECORD = "pretrain.json"
+"""Config and source of an embedded encoder."""
 
 
 def pretrain(config: PretrainConfig, source: str, folder: Path, report: Callable[[int, int, float], None]) -> Path:
@@ -42,7 +43,9 @@ def pretrain(config: PretrainConfig, source: str, folder: Path, report: Callable
     """
     root = source.partition(":")[2]
     wanted = {"pretrain": config.model_dump(mode="json"), "source": source}
-    if (folder / RECORD).is_file() and json.loads((folder / RECORD).read_text(encoding="utf-8")) == wanted:
+    if (folder / PRETRAIN_RECORD).is_file() and json.loads(
+        (folder / PRETRAIN_RECORD).read_text(encoding="utf-8")
+    ) == wanted:
         return folder
     if folder.exists() and any(folder.iterdir()):
         raise MetaprimeError(
@@ -52,43 +55,53 @@ def pretrain(config: PretrainConfig, source: str, folder: Path, report: Callable
     texts = [s for name in synthetic.LANGUAGES for s in synthetic.read(root, name, "train")]
     tokenizer = make_tokenizer(texts, config)
     torch.manual_seed(config.seed)
-    model = BertForMaskedLM(
-        BertConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=config.hidden,
-            num_hidden_layers=config.layers,
-            num_attention_heads=config.heads,
-            intermediate_size=4 * config.hidden,
-            max_position_embeddings=512,
-            pad_token_id=0,
-            initializer_range=0.06,
-        )
-    ).eval()  # no dropout: the text is never seen often enough to be learned by heart
-    special_S, words = torch.arange(len(SPECIAL)), (len(SPECIAL), len(tokenizer))
-    blocks_NL = _blocks(texts, tokenizer, config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.01)
+    model = _new_model(config, tokenizer)
+    _train(model, _blocks(texts, tokenizer, config), config, report)
+    with written_aside(folder) as aside:
+        save_encoder(model, tokenizer, aside)
+        write_json(aside / PRETRAIN_RECORD, wanted)
+    return folder
+
+
+def _new_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> BertForMaskedLM:
+    """Returns a model of random weights, without dropout: no text is seen often enough to be learned by heart."""
+    shape = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=config.hidden,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        intermediate_size=4 * config.hidden,
+        max_position_embeddings=512,
+        pad_token_id=0,
+        initializer_range=0.06,
+    )
+    model = BertForMaskedLM(shape)
+    model.eval()
+    return model
+
+
+def _train(
+    model: BertForMaskedLM, blocks_NL: torch.Tensor, config: PretrainConfig, report: Callable[[int, int, float], None]
+) -> None:
+    """Trains a model to guess masked words, in place."""
+    special_S, words = torch.arange(len(SPECIAL)), (len(SPECIAL), model.config.vocab_size)
+    group = {"params": model.parameters(), "peak": config.lr, "weight_decay": 0.01}
+    optimizer = ScheduledAdamW(adamw([group], epsilon=1e-8, fused=False), config.steps, warmup=0.1, clip=1.0)
     for step in range(config.steps):
         rows = stream(config.seed, "pretrain batch", step).choice(len(blocks_NL), size=config.batch)
         ids_BL = blocks_NL[torch.from_numpy(rows)]
         draw = torch_stream(config.seed, "mask", step)
         inputs_BL, labels_BL = masked(ids_BL, special_S, SPECIAL.index("[MASK]"), words, draw)
         hidden_BLD = model.bert(input_ids=inputs_BL, attention_mask=(ids_BL != 0).long()).last_hidden_state
-        asked_BL = labels_BL != IGNORE  # logits over the vocabulary are the dear part: only where they are asked for
+        # Logits over the vocabulary are the expensive part: they are computed only where they are asked for.
+        asked_BL = labels_BL != IGNORE
         loss = torch.nn.functional.cross_entropy(model.cls(hidden_BLD[asked_BL]), labels_BL[asked_BL])
-        optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = config.lr * warmup_decay(step, config.steps, 0.1)
-        optimizer.step()
+        optimizer.step(step)
         report(step + 1, config.steps, loss.item())
-    with written_aside(folder) as aside:
-        save_encoder(model, tokenizer, aside)
-        write_json(aside / RECORD, wanted)
-    return folder
 
 
-def make_tokenizer(texts: list[Sentence], config: PretrainConfig) -> PreTrainedTokenizerFast:
+def make_tokenizer(texts: list[Example], config: PretrainConfig) -> PreTrainedTokenizerFast:
     """A WordPiece tokenizer learned on the texts, with BERT's special tokens first in the vocabulary."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -115,7 +128,7 @@ def make_tokenizer(texts: list[Sentence], config: PretrainConfig) -> PreTrainedT
     )
 
 
-def _blocks(texts: list[Sentence], tokenizer: PreTrainedTokenizerFast, config: PretrainConfig) -> torch.Tensor:
+def _blocks(texts: list[Example], tokenizer: PreTrainedTokenizerFast, config: PretrainConfig) -> torch.Tensor:
     """Neighbouring sentences of one language packed to `length` sub-words, zero-padded: (N, L) int64."""
     encoded = tokenizer([" ".join(sentence.words) for sentence in texts], add_special_tokens=False)["input_ids"]
     blocks: list[list[int]] = []

@@ -43,8 +43,8 @@ def prime(
     from metaprime.runs.stopping import seconds_of
 
     loaded, seconds = load_config(config, overrides or []), seconds_of(max_time)
-    folder = run(loaded, resume=resume, overwrite=overwrite, force=force, max_seconds=seconds)
-    say(f"primed encoder: {folder}")
+    encoder = run(loaded, resume=resume, overwrite=overwrite, force=force, max_seconds=seconds)
+    say(f"primed encoder: {encoder.path}")
 
 
 @app.command()
@@ -61,14 +61,17 @@ def transfer(
     from rich.console import Console
 
     from metaprime.config.loading import load_config
-    from metaprime.reports.wording import TRANSFER_HEADER, terminal, transfer_rows
+    from metaprime.reports.wording import terminal, transfer_table
     from metaprime.runs.stopping import seconds_of
+    from metaprime.tasks import TASKS
     from metaprime.transfers.transfer import transfer as run
 
     loaded, seconds = load_config(config, overrides or []), seconds_of(max_time)
-    records = run(loaded, overwrite=overwrite, force=force, max_seconds=seconds)
+    results = run(loaded, overwrite=overwrite, force=force, max_seconds=seconds)
     if first_process():
-        Console().print(terminal(f"{loaded.transfer.encoder}: F1", TRANSFER_HEADER, transfer_rows(records)))
+        kind = TASKS[loaded.task.name]
+        header, rows = transfer_table([result.record for result in results], kind.listed)
+        Console().print(terminal(f"{loaded.transfer.encoder}: {kind.metric.label}", header, rows))
         say(f"records: {Path(loaded.run.output) / 'transfer'}")
 
 
@@ -78,11 +81,12 @@ def predict(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="One sentence.")],
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Tag one sentence: a line `word<TAB>tag` for each word."""
+    """Predict one sentence: when tagging, a line `word<TAB>tag` for each word; otherwise the answer."""
     from metaprime.transfers.predict import predict as run
 
-    for word, tag in run(folder, text, trust_remote_code):
-        typer.echo(f"{word}\t{tag}")
+    found = run(folder, text, trust_remote_code)
+    for item in found if isinstance(found, list) else [found]:
+        typer.echo("\t".join(map(str, item)) if isinstance(item, tuple) else str(item))
 
 
 @app.command()
@@ -140,9 +144,9 @@ def report(
     out: Annotated[Path | None, typer.Option(help="Where to write; DIR, if not given.", show_default=False)] = None,
 ) -> None:
     """Write a suite's report.html, .md, .tex and .csv: scores, contrasts, curves, errors, and what is missing."""
-    from metaprime.reports.write import write_report
+    from metaprime.reports.write import report as run
 
-    for file in write_report(folder, out):
+    for file in run(folder, out):
         say(str(file))
 
 

@@ -26,7 +26,7 @@ def doctor(
 
     if not gradients:
         raise MetaprimeError("metaprime doctor: say what to examine: --gradients")
-    from metaprime.preflight.gradients import HEADER, examine_gradients, table_rows
+    from metaprime.preflight.gradients import examine_gradients
 
     report = examine_gradients(load_config(config, overrides or []))
     if as_json:
@@ -36,7 +36,7 @@ def doctor(
 
         from metaprime.reports.wording import terminal
 
-        Console().print(terminal(f"gradients of {report.learner}", HEADER, table_rows(report)))
+        Console().print(terminal(f"gradients of {report.learner}", report.header, report.rows()))
         for line in (report.encoder, report.setting, report.precision):
             typer.echo(line)
     raise typer.Exit(0 if report.passed else 1)
@@ -71,7 +71,7 @@ def check(
     """Count and compare every split of a source, or every split a config reads. Exit code 1: there are problems."""
     import json
 
-    from metaprime.preflight.corpus import HEADER, check_data, finding_lines, table_rows
+    from metaprime.preflight.corpus import check_data
 
     report = check_data(source, overrides or [], encoder=encoder)
     if as_json:
@@ -81,8 +81,8 @@ def check(
 
         from metaprime.reports.wording import terminal
 
-        Console().print(terminal(source, HEADER, table_rows(report)))
-        for line in finding_lines(report):
+        Console().print(terminal(source, report.header, report.rows()))
+        for line in report.lines():
             typer.echo(line)
     raise typer.Exit(0 if report.clean else 1)
 
@@ -99,9 +99,9 @@ def list_methods(
     """Every method: name, formula, source; with an encoder, how many parameters it trains and stores, and the tag head's."""
     import json
 
-    from metaprime.preflight.methods import COUNTS, HEADER, list_rows
+    from metaprime.preflight.methods import COUNTS, METHOD_HEADER, list_rows
 
-    header, rows = (*HEADER, *(COUNTS if encoder else ())), list_rows(encoder, trust_remote_code)
+    header, rows = (*METHOD_HEADER, *(COUNTS if encoder else ())), list_rows(encoder, trust_remote_code)
     if as_json:
         named = [dict(zip(header, row, strict=True)) for row in rows]
         typer.echo(json.dumps(named, ensure_ascii=False, indent=2))
@@ -110,7 +110,7 @@ def list_methods(
 
     from metaprime.reports.wording import terminal
 
-    Console().print(terminal("", header, rows, left=len(HEADER)))
+    Console().print(terminal("", header, rows, left=len(METHOD_HEADER)))
 
 
 @peft.command("show")
@@ -129,7 +129,7 @@ def show_method(
 
     if not encoder:
         raise MetaprimeError("metaprime peft show: say in which encoder: --encoder DIR")
-    keys = [f"encoder.name={encoder}", f"encoder.trust_remote_code={trust_remote_code}", "learner.name=multitask"]
+    keys = [f"encoder.name={encoder}", f"encoder.trust_remote_code={trust_remote_code}"]
     size, modules = show(load_config(None, [*keys, f"peft.method={name}", *(overrides or [])]))
     rows = [[m.path, m.site, " ".join(f"{part} {tuple(shape)}" for part, shape in m.shapes.items())] for m in modules]
     Console().print(terminal("", ("module", "called by", "parameters"), rows, left=3))

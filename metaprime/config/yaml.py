@@ -16,12 +16,12 @@ _NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """`yaml.safe_load`, but a key that stands twice is an error: the first would be dropped silently."""
+    """`yaml.safe_load`, but a duplicate key is an error: the first of the two would be dropped silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key) for key, _ in node.value]
         if repeated := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: the key {repeated[0]!r} stands twice")
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: duplicate key {repeated[0]!r}")
         return super().construct_mapping(node, deep)
 
 

@@ -14,7 +14,7 @@ from itertools import combinations
 from typing import Literal
 
 from metaprime.data.episodes import same_text
-from metaprime.data.rows import Sentence
+from metaprime.data.rows import Example
 
 Severity = Literal["fatal", "problem", "note"]
 SEVERITIES: tuple[Severity, ...] = ("fatal", "problem", "note")
@@ -42,7 +42,7 @@ class Finding:
     examples: tuple[str, ...] = ()
 
 
-def scripts(sentences: Iterable[Sentence]) -> dict[str, float]:
+def scripts(sentences: Iterable[Example]) -> dict[str, float]:
     """Share of the letters by script (the first word of each letter's Unicode name), the commonest first."""
     letters = Counter(mark for sentence in sentences for word in sentence.words for mark in word if mark.isalpha())
     found: Counter[str] = Counter()
@@ -52,13 +52,13 @@ def scripts(sentences: Iterable[Sentence]) -> dict[str, float]:
     return {script: count / total for script, count in found.most_common()}
 
 
-def duplicates(where: str, sentences: Sequence[Sentence]) -> list[Finding]:
+def duplicates(where: str, sentences: Sequence[Example]) -> list[Finding]:
     """Texts that stand in a split more than once; with different tags they contradict each other."""
-    groups: dict[str, list[Sentence]] = defaultdict(list)
+    groups: dict[str, list[Example]] = defaultdict(list)
     for sentence in sentences:
         groups[same_text(sentence.words)].append(sentence)
     repeated = [group for group in groups.values() if len(group) > 1]
-    torn = [group for group in repeated if len({sentence.tags for sentence in group}) > 1]
+    torn = [group for group in repeated if len({sentence.gold for sentence in group}) > 1]
     findings = []
     if repeated:
         more = sum(len(group) - 1 for group in repeated)
@@ -71,7 +71,7 @@ def duplicates(where: str, sentences: Sequence[Sentence]) -> list[Finding]:
     return findings
 
 
-def overlaps(splits: Mapping[str, Sequence[Sentence]], apart: Iterable[tuple[str, str]] = ()) -> list[Finding]:
+def overlaps(splits: Mapping[str, Sequence[Example]], apart: Iterable[tuple[str, str]] = ()) -> list[Finding]:
     """Texts that stand in two splits: a problem within a language and in the pairs that must be `apart`, else one note."""
     places: dict[str, dict[str, str]] = defaultdict(dict)
     for name, sentences in splits.items():
@@ -98,7 +98,7 @@ def overlaps(splits: Mapping[str, Sequence[Sentence]], apart: Iterable[tuple[str
     return findings
 
 
-def too_small(where: str, sentences: Sequence[Sentence], needed: int, key: str) -> list[Finding]:
+def too_small(where: str, sentences: Sequence[Example], needed: int, key: str) -> list[Finding]:
     """A split with fewer different sentences than are `needed` at once; `key` says by what."""
     different = len({same_text(sentence.words) for sentence in sentences})
     if different >= needed:
@@ -106,5 +106,5 @@ def too_small(where: str, sentences: Sequence[Sentence], needed: int, key: str) 
     return [Finding("fatal", "too small", where, different, f"{different} different sentences, {key} takes {needed}")]
 
 
-def _origins(groups: Sequence[Sequence[Sentence]]) -> tuple[str, ...]:
+def _origins(groups: Sequence[Sequence[Example]]) -> tuple[str, ...]:
     return tuple(" = ".join(sentence.origin for sentence in group[:2]) for group in groups[:EXAMPLES])

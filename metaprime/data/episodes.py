@@ -177,7 +177,7 @@ def _longest(row: Row) -> int:
 def _groups(rows: Sequence[Row]) -> list[list[Row]]:
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        groups.setdefault(same_text(row.sentence.words), []).append(row)
+        groups.setdefault(same_text(row.example.words), []).append(row)
     return list(groups.values())
 
 

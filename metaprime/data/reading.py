@@ -1,6 +1,6 @@
 """What was found in a corpus: the sentences, what is wrong with the others, and which of it a run may go on with.
 
-`data.invalid`: `repair` mends what has one clear reading and refuses the rest, `drop` leaves out every sentence that
+`task.invalid`: `repair` mends what has one clear reading and refuses the rest, `drop` leaves out every sentence that
 has anything invalid, `error` refuses all of it. A scheme other than IOB2 is a fact about a file, no mistake in it.
 """
 
@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from metaprime.data.rows import Sentence
+from metaprime.data.rows import Example
 from metaprime.types import MetaprimeError
 
 Policy = Literal["repair", "drop", "error"]
-Kind = Literal[
+ProblemKind = Literal[
     "other scheme",
     "row without tokens",
     "invalid tag sequence",
@@ -29,10 +29,10 @@ Kind = Literal[
     "missing value",
     "lengths differ",
 ]
-NOTICES: frozenset[Kind] = frozenset({"other scheme", "row without tokens"})
+NOTICES: frozenset[ProblemKind] = frozenset({"other scheme", "row without tokens"})
 """Kinds that are told and never refused."""
 
-PLACES = 5
+EXAMPLES_SHOWN = 5
 """Places a message names."""
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Problem:
         dropped: whether a sentence was left out for it. Of several in one sentence only the first says so.
     """
 
-    kind: Kind
+    kind: ProblemKind
     origin: str
     text: str
     dropped: bool = False
@@ -59,19 +59,19 @@ class Problem:
 class Reading:
     """What one split gave: its sentences, the problems in the order they were found, and what to call the split."""
 
-    sentences: list[Sentence] = field(default_factory=list)
+    sentences: list[Example] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     place: str = ""
 
-    def add(self, found: Sentence | Problem) -> None:
+    def add(self, found: Example | Problem) -> None:
         """Takes what came of one sentence."""
-        if isinstance(found, Sentence):
+        if isinstance(found, Example):
             self.sentences.append(found)
         else:
             self.problems.append(found)
 
 
-def drops(kind: Kind, invalid: Policy) -> bool:
+def drops(kind: ProblemKind, invalid: Policy) -> bool:
     """Whether a sentence with such a problem is left out."""
     return kind not in NOTICES and (invalid != "repair" or kind != "invalid tag sequence")
 
@@ -82,7 +82,7 @@ def dropping(problems: Sequence[Problem], invalid: Policy) -> list[Problem]:
     return [replace(problem, dropped=number == first) for number, problem in enumerate(problems)]
 
 
-def settle(reading: Reading, invalid: Policy) -> list[Sentence]:
+def settle(reading: Reading, invalid: Policy) -> list[Example]:
     """The sentences, with a notice of what was repaired or dropped.
 
     Raises:
@@ -93,9 +93,9 @@ def settle(reading: Reading, invalid: Policy) -> list[Sentence]:
     if refused:
         lost = sum(problem.dropped for problem in refused)
         raise MetaprimeError(
-            f"{reading.place}: {_counted(refused)}, refused by data.invalid: {invalid}\n"
+            f"{reading.place}: {_counted(refused)}, refused by task.invalid: {invalid}\n"
             + "\n".join(_places(refused))
-            + f"\ncorrect them, or set data.invalid: drop to leave {lost} of {_total(reading)} sentences out"
+            + f"\ncorrect them, or set task.invalid: drop to leave {lost} of {_total(reading)} sentences out"
         )
     for kind in sorted(NOTICES):
         told = [problem for problem in reading.problems if problem.kind == kind]
@@ -130,9 +130,9 @@ def _places(problems: Sequence[Problem]) -> list[str]:
     counts = Counter(problem.text for problem in problems)
     first = {problem.text: problem.origin for problem in reversed(problems)}
     lines = []
-    for text in list(counts)[:PLACES]:
+    for text in list(counts)[:EXAMPLES_SHOWN]:
         again = f" (and {counts[text] - 1} more like it)" if counts[text] > 1 else ""
         lines.append(f"{first[text]}: {text}{again}")
-    if len(counts) > PLACES:
-        lines.append(f"and {sum(counts.values()) - sum(list(counts.values())[:PLACES])} more")
+    if len(counts) > EXAMPLES_SHOWN:
+        lines.append(f"and {sum(counts.values()) - sum(list(counts.values())[:EXAMPLES_SHOWN])} more")
     return lines

@@ -32,8 +32,22 @@ CORPORA = {
 }
 
 
+def read_raw(source: str, language: str, split: str) -> Reading:
+    """Reads one split with its labels as the corpus has them, and what is wrong with the examples left out.
+
+    Raises:
+        MetaprimeError: the source is unknown, or the split as a whole cannot be read.
+    """
+    corpus, root = _open(source)
+    return corpus.read(root, language, split)
+
+
 def languages(source: str) -> list[str]:
-    """Languages that `data.source` has."""
+    """Lists the languages that a source has.
+
+    Raises:
+        MetaprimeError: the source is unknown, or its folder cannot be listed.
+    """
     corpus, root = _open(source)
     return corpus.languages(root)
 

@@ -21,7 +21,7 @@ import tokenizers
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from metaprime.data.rows import Sentence
+from metaprime.data.rows import Example
 from metaprime.types import MetaprimeError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Subwords:
         ids: list[int] = framed["input_ids"]
         self.before, self.after = tuple(ids[: inside[0]]), tuple(ids[inside[-1] + 1 :])
 
-    def of(self, sentences: Sequence[Sentence]) -> list[Pieces]:
+    def of(self, sentences: Sequence[Example]) -> list[Pieces]:
         """The sub-words of each sentence, out of the cache where they are there whole."""
         if self.cache is None or len(sentences) < SMALL:
             return self._tokenised(sentences)
@@ -90,7 +90,7 @@ class Subwords:
         _write(file, made)
         return made
 
-    def _tokenised(self, sentences: Sequence[Sentence]) -> list[Pieces]:
+    def _tokenised(self, sentences: Sequence[Example]) -> list[Pieces]:
         made = []
         for begin in range(0, len(sentences), CHUNK):
             chunk = [list(sentence.words) for sentence in sentences[begin : begin + CHUNK]]
@@ -101,7 +101,7 @@ class Subwords:
                 made.append(Pieces(np.array(encoded["input_ids"][index], np.int32), lengths.astype(np.int32)))
         return made
 
-    def _fingerprint(self, sentences: Sequence[Sentence]) -> str:
+    def _fingerprint(self, sentences: Sequence[Example]) -> str:
         digest = self._tokenizer_digest.copy()
         for sentence in sentences:
             for word in sentence.words:

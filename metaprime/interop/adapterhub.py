@@ -24,13 +24,13 @@ from metaprime.peft.mam import ComposedConfig
 from metaprime.peft.prefix import PrefixConfig
 from metaprime.types import MetaprimeError, Params, strip_prefix
 
-NAME = "metaprime"
+ADAPTER_NAME = "metaprime"
 """What the adapter and its head are called there."""
 VERSION = "adapters.1.3.0"
 """Whose format this is."""
 ENCODERS = ("bert", "roberta", "xlm-roberta", "electra")
 BLOCKS = {"attention": "attention.output", "ffn": "output"}
-ACTIVATIONS = {"silu": "swish", "identity": "linear"}
+ACTIVATION_NAMES = {"silu": "swish", "identity": "linear"}
 PROJECTIONS = {
     "query": ("attn_matrices", "q", "attention.self.query"),
     "key": ("attn_matrices", "k", "attention.self.key"),
@@ -64,7 +64,7 @@ def save_for_adapterhub(
         "model_class": type(module).__name__.removesuffix("Model") + "AdapterModel",
         "model_name": encoder.name,
         "model_type": module.config.model_type,
-        "name": NAME,
+        "name": ADAPTER_NAME,
         "version": VERSION,
     }
     tagging = {
@@ -78,13 +78,13 @@ def save_for_adapterhub(
     base = module.base_model_prefix
     save_tensors({f"{base}.{name}": value for name, value in tensors.items()}, folder / "adapter.safetensors")
     write_json(folder / "adapter_config.json", about | {"config": config})
-    head = {f"heads.{NAME}.1.{part}": values[f"head.{part}"] for part in ("weight", "bias")}
+    head = {f"heads.{ADAPTER_NAME}.1.{part}": values[f"head.{part}"] for part in ("weight", "bias")}
     save_tensors(head, folder / "model_head.safetensors")
     write_json(folder / "head_config.json", about | {"config": tagging})
 
 
 def _written(method: MethodConfig, phi: Params, shape: Any) -> Written:
-    plan = next((plan for config, plan in PLANS.items() if isinstance(method, config)), None)
+    plan = next((plan for config, plan in WRITERS.items() if isinstance(method, config)), None)
     if plan is None:
         raise MetaprimeError(
             f"AdapterHub has no equal for {method.method!r} that is written here: it has bottleneck adapters, prefix, lora, "
@@ -118,7 +118,7 @@ def _bottleneck(method: Any, phi: Params, shape: Any) -> Written:
         "ln_after": False,
         "ln_before": method.layer_norm == "in",
         "mh_adapter": "attention" in method.at,
-        "non_linearity": ACTIVATIONS.get(method.activation, method.activation),
+        "non_linearity": ACTIVATION_NAMES.get(method.activation, method.activation),
         "original_ln_after": True,
         "original_ln_before": method.insertion == "pfeiffer",
         "output_adapter": "ffn" in method.at,
@@ -141,7 +141,7 @@ def _bottleneck(method: Any, phi: Params, shape: Any) -> Written:
     for path, value in phi.items():
         index, at, part = path.split(".")
         for name in names[part]:
-            tensors[f"encoder.layer.{index}.{BLOCKS[at]}.adapters.{NAME}.{name}"] = value
+            tensors[f"encoder.layer.{index}.{BLOCKS[at]}.adapters.{ADAPTER_NAME}.{name}"] = value
     return config, tensors
 
 
@@ -172,7 +172,7 @@ def _lora(method: Any, phi: Params, shape: Any) -> Written:
     tensors = {}
     for path, value in phi.items():
         index, site, part = path.split(".")
-        tensors[f"encoder.layer.{index}.{PROJECTIONS[site][2]}.loras.{NAME}.{part}"] = value
+        tensors[f"encoder.layer.{index}.{PROJECTIONS[site][2]}.loras.{ADAPTER_NAME}.{part}"] = value
     return config, tensors
 
 
@@ -196,10 +196,10 @@ def _prefix(method: Any, phi: Params, shape: Any) -> Written:
     }
     states_HPd = [phi[f"{index}.{part}"] for index in range(shape.num_hidden_layers) for part in ("keys", "values")]
     joined_P2LHd = torch.stack([state.transpose(0, 1) for state in states_HPd], dim=1)
-    return config, {f"prefix_tuning.prefix_tunings.{NAME}.self_prefix.control_trans": joined_P2LHd.flatten()}
+    return config, {f"prefix_tuning.prefix_tunings.{ADAPTER_NAME}.self_prefix.control_trans": joined_P2LHd.flatten()}
 
 
-PLANS: dict[type[MethodConfig], Callable[[Any, Params, Any], Written]] = {
+WRITERS: dict[type[MethodConfig], Callable[[Any, Params, Any], Written]] = {
     DesignConfig: _bottleneck,
     TermsConfig: _lora,
     PrefixConfig: _prefix,

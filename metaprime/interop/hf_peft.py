@@ -33,6 +33,12 @@ ADAPTER = "default"
 Tensors = Iterator[tuple[torch.Tensor, torch.Tensor]]
 """Pairs: peft's tensor, and our value for it."""
 
+Plan = tuple[Any, Callable[[Any, Sequence[str], Params], Tensors]]
+"""peft's config for a method, and the function that pairs the tensors."""
+
+MakePlan = Callable[[Any, Any, Layout, Encoder], Plan]
+"""`make(peft, method, layout, encoder)` returns the plan of a method."""
+
 
 def save_as_peft(
     encoder: Encoder,
@@ -50,6 +56,23 @@ def save_as_peft(
         MetaprimeError: peft is not installed, or has no equal for this method on this encoder.
     """
     peft = _package()
+    plan = _plan_of(method, encoder)
+    model = _classifier_of(encoder, labels, trust_remote_code)
+    layout = encoder.layout
+    layers = [f"{model.base_model_prefix}.{layout.layers}.{index}" for index in range(model.config.num_hidden_layers)]
+    config, tensors = plan(peft, method, layout, encoder)
+    wrapped = peft.get_peft_model(model, config).eval()
+    with torch.no_grad():
+        for theirs, ours in tensors(wrapped, layers, values):
+            theirs.copy_(ours.reshape(theirs.shape))
+        head = wrapped.get_base_model().classifier.modules_to_save[ADAPTER]
+        for name, parameter in head.named_parameters():
+            parameter.copy_(values[f"head.{name}"])
+    wrapped.save_pretrained(folder, safe_serialization=True)
+
+
+def _plan_of(method: MethodConfig, encoder: Encoder) -> MakePlan:
+    """Finds how peft computes the function of a method, or says why it cannot."""
     plan = next((plan for config, plan in PLANS.items() if isinstance(method, config)), None)
     if plan is None:
         raise MetaprimeError(
@@ -65,37 +88,30 @@ def save_as_peft(
         raise MetaprimeError(
             "this prefix still comes out of its MLP: give the folder of a transfer, which holds what it gives"
         )
-    layout = encoder.layout
-    if (
-        layout.query == layout.key
-        and not isinstance(method, HfConfig)
-        and (isinstance(method, Ia3Config) or {*FUSED} & {*getattr(method, "sites", ())})
-    ):
+    sites = {*FUSED} & {*getattr(method, "sites", ())}
+    fused = encoder.layout.query == encoder.layout.key and not isinstance(method, HfConfig)
+    if fused and (isinstance(method, Ia3Config) or sites):
         raise MetaprimeError(
             f"the queries, keys and values of this {type(encoder.module).__name__} are one projection, which peft can only "
             "change as a whole: keep this folder"
         )
+    return plan
+
+
+def _classifier_of(encoder: Encoder, labels: Sequence[str], trust_remote_code: bool) -> PreTrainedModel:
+    """Loads the token classifier of an encoder; its head must be one linear layer, as ours is."""
     names = {"id2label": dict(enumerate(labels)), "label2id": {label: index for index, label in enumerate(labels)}}
     try:
         with quiet():
-            model = AutoModelForTokenClassification.from_pretrained(
+            model: PreTrainedModel = AutoModelForTokenClassification.from_pretrained(
                 encoder.name, dtype=torch.float32, trust_remote_code=trust_remote_code, **names
             )
     except ValueError as error:
         raise MetaprimeError(f"{encoder.name} cannot be read as a token classifier: {error}") from None
-    base = model.base_model_prefix
-    if found := {name for name, part in model.named_children() if next(part.parameters(), None) is not None} - {base}:
-        _refuse_other_head(model, found)
-    layers = [f"{base}.{layout.layers}.{index}" for index in range(model.config.num_hidden_layers)]
-    config, tensors = plan(peft, method, layout, encoder)
-    wrapped = peft.get_peft_model(model, config).eval()
-    with torch.no_grad():
-        for theirs, ours in tensors(wrapped, layers, values):
-            theirs.copy_(ours.reshape(theirs.shape))
-        head = wrapped.get_base_model().classifier.modules_to_save[ADAPTER]
-        for name, parameter in head.named_parameters():
-            parameter.copy_(values[f"head.{name}"])
-    wrapped.save_pretrained(folder, safe_serialization=True)
+    found = {name for name, part in model.named_children() if next(part.parameters(), None) is not None}
+    if heads := found - {model.base_model_prefix}:
+        _refuse_other_head(model, heads)
+    return model
 
 
 def _refuse_other_head(model: PreTrainedModel, found: set[str]) -> None:
@@ -111,9 +127,6 @@ def _package() -> Any:
     except ImportError as error:
         raise MetaprimeError(f"Hugging Face's peft cannot be imported ({error}): pip install peft") from None
     return peft
-
-
-Plan = tuple[Any, Callable[[Any, Sequence[str], Params], Tensors]]
 
 
 def _lora(peft: Any, method: Any, layout: Layout, encoder: Encoder) -> Plan:
@@ -154,7 +167,8 @@ def _ia3(peft: Any, method: Any, layout: Layout, encoder: Encoder) -> Plan:
 
 
 def _prompt(peft: Any, method: Any, layout: Layout, encoder: Encoder) -> Plan:
-    width = cast(nn.Embedding, encoder.module.get_input_embeddings()).embedding_dim  # in ELECTRA not the hidden size
+    # In ELECTRA this is not the hidden size.
+    width = cast(nn.Embedding, encoder.module.get_input_embeddings()).embedding_dim
     config = peft.PromptTuningConfig(task_type="TOKEN_CLS", num_virtual_tokens=method.length, token_dim=width)
 
     def tensors(wrapped: Any, layers: Sequence[str], values: Params) -> Tensors:
@@ -194,7 +208,7 @@ def _matching(layout: Layout, paths: Iterable[str]) -> str:
     return rf".*\.{re.escape(layout.layers)}\.\d+\.({inside})"
 
 
-PLANS: dict[type[MethodConfig], Callable[[Any, Any, Layout, Encoder], Plan]] = {
+PLANS: dict[type[MethodConfig], MakePlan] = {
     TermsConfig: _lora,
     Ia3Config: _ia3,
     PromptConfig: _prompt,

@@ -15,13 +15,26 @@ from metaprime.meta.learner import InnerLoop, MetaStep, Outcome, Way
 from metaprime.types import Batch, Episodes, Loss, Params
 
 PASS = 64
-"""Cost of one pass, forward and backward, beside its sub-words, in sub-words: measured in benchmarks/notes.md."""
+"""Cost of a meta-step's pass beside its sub-words, in sub-words: measured in benchmarks/notes.md."""
+
+FROZEN_PASS = 32
+"""The same of a fine-tuning pass, which computes no gradient of the backbone: benchmarks/many_transfers.py measures it."""
 
 CPU_SUBWORDS = 1024
 """Sub-words of a pass beyond which a CPU gains nothing and loses its caches: measured in benchmarks/notes.md."""
 
 GPU_SUBWORDS = 8192
 """Sub-words of a stacked fine-tuning pass elsewhere, which bounds memory."""
+
+
+def cost_of_passes(passes: Sequence[int], fixed: int) -> int:
+    """Returns the cost of passes in sub-words: `cost_of_passes([512, 512], PASS)` is 1152.
+
+    Args:
+        passes: padded sub-words of each pass.
+        fixed: cost of a pass beside them: `PASS` or `FROZEN_PASS`.
+    """
+    return sum(passes) + fixed * len(passes)
 
 
 def in_chunks(
@@ -81,9 +94,9 @@ def _cheapest(sizes: list[list[int]], most: int, subwords: int) -> list[list[int
             if count > 1 and max(passes) > subwords:
                 # A larger chunk would exceed the limit too.
                 break
-            cost, before = best[end - count]
+            spent, before = best[end - count]
             chunk = sorted(order[end - count : end])
-            candidates.append((cost + sum(passes) + PASS * len(passes), [*before, chunk]))
+            candidates.append((spent + cost_of_passes(passes, PASS), [*before, chunk]))
         best.append(min(candidates, key=lambda candidate: candidate[0]))
     return best[-1][1]
 

@@ -35,7 +35,7 @@ def update_rule(inner: InnerLoop, start: Params, steps: int) -> Update:
     def update(step: int, moving: Params, gradients: Params) -> Params:
         gradients = clipped(gradients, inner.clip) if inner.clip else gradients
         sizes = {name: rates.get(f"rates.{step}.{name.replace('.', ':')}", inner.lr) for name in moving}
-        moved = {name: moving[name] - spread(sizes[name], d) * d for name, d in direction(gradients).items()}
+        moved = {name: moving[name] - broadcast_size(sizes[name], d) * d for name, d in direction(gradients).items()}
         if inner.project and "adapter" in inner.moves:
             moved |= inner.project(moved, (step + 1) / steps)
         return moved
@@ -82,7 +82,7 @@ def clipped(gradients: Params, limit: float) -> Params:
     squares_T = torch.stack([value.flatten(1).square().sum(1) for value in gradients.values()]).sum(0)
     # The root of zero has no derivative: hence the small number inside.
     factor_T = (limit / ((squares_T + 1e-24).sqrt() + 1e-6)).clamp(max=1.0)
-    return {name: spread(factor_T, value) * value for name, value in gradients.items()}
+    return {name: broadcast_size(factor_T, value) * value for name, value in gradients.items()}
 
 
 def in_pieces(gradient: Gradient, micro: int | None) -> Gradient:
@@ -98,7 +98,9 @@ def in_pieces(gradient: Gradient, micro: int | None) -> Gradient:
         weights = counts.to(parts[0][1].dtype) / counts.sum(0).clamp(min=1)
         losses_T = reduce(torch.add, [w * loss for w, (_, loss) in zip(weights, parts, strict=True)])
         summed = {
-            name: torch.stack([spread(w, g[name]) * g[name] for w, (g, _) in zip(weights, parts, strict=True)]).sum(0)
+            name: torch.stack(
+                [broadcast_size(w, g[name]) * g[name] for w, (g, _) in zip(weights, parts, strict=True)]
+            ).sum(0)
             for name in moving
         }
         return summed, losses_T
@@ -106,6 +108,6 @@ def in_pieces(gradient: Gradient, micro: int | None) -> Gradient:
     return pieced
 
 
-def spread(size: torch.Tensor | float, like: torch.Tensor) -> torch.Tensor | float:
+def broadcast_size(size: torch.Tensor | float, like: torch.Tensor) -> torch.Tensor | float:
     """Returns (T,) in a shape that multiplies (T, ...); a number as it is."""
     return size.view(-1, *(1,) * (like.dim() - 1)) if isinstance(size, torch.Tensor) else size

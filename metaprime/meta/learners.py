@@ -1,6 +1,28 @@
 """Lists the learners, each with its equation. A new learner is a value here, or a file with a step and a value here.
 
 alpha is the inner step size, beta the outer one; a prime marks values after the inner loop of n steps.
+
+A learner is a pure function, and works on any model whose parameters are named `backbone.*`, `adapter.*` or `head.*`
+(`MetaStep.__call__` states every argument with its shape):
+
+    >>> import torch
+    >>> from torch.func import functional_call
+    >>> from metaprime import learners
+    >>> model = torch.nn.Sequential()
+    >>> model.add_module("backbone", torch.nn.Linear(3, 4))
+    >>> model.add_module("head", torch.nn.Linear(4, 2))
+    >>> def loss(backbone, fast, batch):
+    ...     outputs = functional_call(model, {**backbone, **fast}, (batch["x"],))
+    ...     return torch.nn.functional.cross_entropy(outputs, batch["y"])
+    >>> def batch():
+    ...     return {"x": torch.randn(2, 5, 3), "y": torch.randint(2, (2, 5))}
+    >>> values = {name: value.detach() for name, value in model.named_parameters()}
+    >>> theta = {name: value for name, value in values.items() if name.startswith("backbone.")}
+    >>> phi = {name: value.expand(2, *value.shape) for name, value in values.items() if name.startswith("head.")}
+    >>> episodes = learners.Episodes(("de", "fr"), (0, 1), total=2, support=(batch(), batch()), query=batch())
+    >>> outcome = learners.anil(loss, theta, phi, episodes, learners.InnerLoop(lr=0.1, moves=("head",)))
+    >>> {name: tuple(gradient.shape) for name, gradient in outcome.gradients.items()}
+    {'backbone.weight': (4, 3), 'backbone.bias': (4,)}
 """
 
 from __future__ import annotations
@@ -8,7 +30,8 @@ from __future__ import annotations
 from metaprime.meta import maml as maml_family
 from metaprime.meta import multitask as pooling
 from metaprime.meta import reptile as displacing
-from metaprime.meta.learner import GROUPS, Learner
+from metaprime.meta.learner import GROUPS, Execution, InnerLoop, Learner, MetaStep, Outcome, Way
+from metaprime.types import Episodes
 
 peft_maml = Learner(
     step=maml_family.step,
@@ -82,3 +105,6 @@ LEARNERS: dict[str, Learner] = {
     "multitask_peft": multitask_peft,
     "masked_words": masked_words,
 }
+"""The learners by the names that `learner.name` knows."""
+
+__all__ = ["LEARNERS", "Episodes", "Execution", "InnerLoop", "Learner", "MetaStep", "Outcome", "Way", *LEARNERS]

@@ -29,7 +29,7 @@ from metaprime.types import (
     strip_prefix,
 )
 
-PARTS = ("backbone", "adapter", "head", "rates")
+VALUE_GROUPS = ("backbone", "adapter", "head", "rates")
 """The groups of a model's parameters: the first part of every name."""
 
 Outputs: TypeAlias = "Callable[[TaskModel, Batch], torch.Tensor]"
@@ -139,7 +139,7 @@ def partition(model: TaskModel, unused: tuple[str, ...] = ()) -> State:
         model: whose parameters these are; they are not copied.
         unused: paths below the backbone whose parameters belong to no group.
     """
-    groups: dict[str, Params] = {group: {} for group in PARTS}
+    groups: dict[str, Params] = {group: {} for group in VALUE_GROUPS}
     for name, parameter in (*model.named_parameters(), *model.adapter.named_buffers("adapter")):
         group, path = name.split(".", 1)
         if not path.startswith(unused or ("\0",)):

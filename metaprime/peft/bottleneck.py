@@ -184,7 +184,7 @@ def inject(sites: Sites, config: Any) -> Adapter:
     """One adapter for every layer and every block of `at`."""
     modules: dict[str, nn.Module] = {}
     for index, layer in enumerate(sites.layers):
-        modules[str(index)] = nn.ModuleDict({at: PLACES[config.insertion, at](layer, config) for at in config.at})
+        modules[str(index)] = nn.ModuleDict({at: BUILDERS[config.insertion, at](layer, config) for at in config.at})
     return Adapter(config, modules)
 
 
@@ -222,7 +222,7 @@ def _around_norm(layer: LayerSites, config: DesignConfig) -> Bottleneck:
     return adapter
 
 
-PLACES: dict[tuple[str, str], Callable[[LayerSites, DesignConfig], Bottleneck]] = {
+BUILDERS: dict[tuple[str, str], Callable[[LayerSites, DesignConfig], Bottleneck]] = {
     ("sequential", "attention"): lambda layer, config: _after(layer.attention_out, config),
     ("sequential", "ffn"): lambda layer, config: _after(layer.ffn_out, config),
     ("parallel", "attention"): _beside_attention,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -79,16 +80,25 @@ class HfConfig(MethodConfig):
 class _Base:
     """The encoder's own module as a peft layer sees it: its weights, and its output without the hooks on it.
 
-    `given` is the input of the pass at hand and the output that the module has already computed of it.
+    Inside `answering(x, output)` the module is not computed again for x: it has given that output already.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self.given: tuple[torch.Tensor, Any] | None = None
+        self._known: tuple[torch.Tensor, Any] | None = None
+
+    @contextmanager
+    def answering(self, x: torch.Tensor, output: Any) -> Iterator[None]:
+        """Answers with `output` when asked for x."""
+        self._known = (x, output)
+        try:
+            yield
+        finally:
+            self._known = None
 
     def __call__(self, x: torch.Tensor, *rest: Any, **named: Any) -> Any:
-        if self.given is not None and x is self.given[0]:
-            return self.given[1]
+        if self._known is not None and x is self._known[0]:
+            return self._known[1]
         return self.module.forward(x, *rest, **named)
 
     def __getattr__(self, name: str) -> Any:
@@ -115,21 +125,20 @@ class HfLayer(nn.Module):
         layer, base = self.parts
         own: Params = {name.replace(":", "."): value for name, value in self.named_parameters()}
         noise = getattr(self, "noise", None)
-        base.given = (x, output)
         try:
-            if noise is None:
-                return functional_call(layer, own, (x,))
-            with torch.random.fork_rng():
-                torch.manual_seed(noise.seed())
-                layer.train()
-                return functional_call(layer, own, (x,))
+            with base.answering(x, output):
+                if noise is None:
+                    return functional_call(layer, own, (x,))
+                with torch.random.fork_rng():
+                    torch.manual_seed(noise.seed())
+                    layer.train()
+                    return functional_call(layer, own, (x,))
         except (ValueError, TypeError) as error:
             raise MetaprimeError(
                 f"peft.config: this layer of peft cannot be run in a plain forward pass: {error}"
             ) from None
         finally:
             layer.eval()
-            base.given = None
 
     def _apply(self, fn: Any, recurse: bool = True) -> HfLayer:
         """To another device or precision, with what is frozen."""

@@ -7,6 +7,9 @@ else the method does: selection, projection, penalty, collapse.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -33,6 +36,18 @@ class MethodConfig(Section):
     def positions(self) -> int:
         """How many of the encoder's positions it takes away from the words."""
         return 0
+
+
+def label(config: MethodConfig) -> str:
+    """Returns a name for a method with its settings, fit for a folder: `lora`, or `lora-rank4` where one is not a default.
+
+    Settings that are long, or have other characters than a folder's name should, are named by a digest.
+    """
+    changed = config.model_dump(mode="json", exclude_defaults=True, exclude={"method"})
+    settings = "".join(f"-{key}{value}" for key, value in changed.items())
+    if not re.fullmatch(r"[\w.-]{0,40}", settings):
+        settings = "-" + hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:8]
+    return config.method + settings
 
 
 def no_modules(sites: Sites, config: MethodConfig) -> Adapter:

@@ -1,31 +1,41 @@
-"""`metaprime data check`: everything a source, or a config, would read is read, counted and compared."""
+"""Checks corpora before a run: reads, counts and compares everything that a source has or a config would read.
+
+This is `metaprime data check`.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from metaprime.config.loading import load_config
-from metaprime.config.sections import Config
+from metaprime.config.sections import Config, DataConfig
 from metaprime.data import audit
 from metaprime.data.audit import SEVERITIES, Finding, Severity
-from metaprime.data.reading import NOTICES, Reading
-from metaprime.data.rows import Sentence
+from metaprime.data.reading import NOTICES, Problem, Reading
+from metaprime.data.rows import Example, Lengths
 from metaprime.data.sources import languages
 from metaprime.data.subwords import Subwords, cache_folder
 from metaprime.models.encoder import load_tokenizer
-from metaprime.tasks.tagging import audit as tagging_audit
-from metaprime.tasks.tagging.labels import LabelSet
-from metaprime.tasks.tagging.reading import examine
-from metaprime.tasks.tagging.windows import Lengths, encode
+from metaprime.tasks import TASKS
+from metaprime.tasks.task import Audit, Text
 from metaprime.types import MetaprimeError
 
 
 @dataclass(frozen=True)
 class Part:
-    """One split to look at: what it is used for, where it is, and how many different sentences are drawn of it at once."""
+    """One split to check.
+
+    Attributes:
+        role: what it is used for.
+        source: URI of its corpus.
+        language: name of its language.
+        split: name of the split.
+        needed: different sentences that are drawn of it at once.
+        key: what draws them.
+    """
 
     role: str
     source: str
@@ -36,179 +46,213 @@ class Part:
 
     @property
     def name(self) -> str:
+        """Language and split, as findings name it."""
         return f"{self.language}/{self.split}"
 
 
 @dataclass(frozen=True)
-class Report:
-    """What was read and what was found, the gravest first."""
+class CorpusReport:
+    """What was read and what was found.
+
+    Attributes:
+        splits: facts about each split, by `<language>/<split>`.
+        cells: cells of a terminal table that depend on the task, by split and header.
+        findings: the gravest first.
+    """
 
     splits: dict[str, dict[str, Any]]
+    cells: dict[str, dict[str, str]]
     findings: list[Finding]
 
     @property
     def clean(self) -> bool:
+        """Whether there are no findings but notes."""
         return all(finding.severity == "note" for finding in self.findings)
 
     def as_json(self) -> dict[str, Any]:
+        """Returns the report as `--json` prints it."""
         return {"clean": self.clean, "splits": self.splits, "findings": [asdict(finding) for finding in self.findings]}
 
+    @property
+    def header(self) -> tuple[str, ...]:
+        """Columns of a terminal table."""
+        own = next(iter(self.cells.values()), {})
+        return ("split", "sentences", *own, "scripts", "sub-words / word")
 
-def check_data(what: str, overrides: Sequence[str] = (), *, encoder: str | None = None) -> Report:
-    """Checks a source (`conll:DIR`: each of its languages and splits) or a config file (each split that a run reads).
+    def rows(self) -> list[list[str]]:
+        """Returns one row of a terminal table for each split."""
+        rows = []
+        for name, facts in self.splits.items():
+            letters = ", ".join(f"{script} {share:.0%}" for script, share in list(facts["scripts"].items())[:2])
+            ratio = f"{facts['subwords_per_word']:.2f}" if "subwords_per_word" in facts else "-"
+            rows.append([name, f"{facts['sentences']:,}", *self.cells[name].values(), letters, ratio])
+        return rows
+
+    def lines(self) -> list[str]:
+        """Returns one line for each finding, the gravest first, and one with their numbers."""
+        lines = []
+        for found in self.findings:
+            places = f" ({'; '.join(found.examples)})" if found.examples else ""
+            lines.append(f"{found.severity}: {found.where}: {found.text}{places}")
+        numbers = Counter(found.severity for found in self.findings)
+        summary = ", ".join(f"{numbers[severity]} {severity}" for severity in SEVERITIES)
+        return [*lines, f"{len(self.splits)} splits read: {summary}"]
+
+
+def check_data(what: str, overrides: Sequence[str] = (), *, encoder: str | None = None) -> CorpusReport:
+    """Checks a source, in each of its languages and splits, or a config, in each split that a run reads.
 
     Args:
-        what: a source URI, or the path of a `.yaml`.
+        what: a source URI such as `conll:DIR`, or the path of a `.yaml`.
         overrides: `section.key=value`, as for every command.
-        encoder: whose tokenizer cuts words; a config's own, if not given. Without one, nothing is said of sub-words.
+        encoder: folder or hub id whose tokenizer cuts words; None: the config's own, or none, and then nothing
+            is said of sub-words.
+
+    Returns:
+        Facts and findings.
 
     Raises:
-        MetaprimeError: the source or the config itself is not there or makes no sense.
+        MetaprimeError: the source or the config itself does not exist or makes no sense.
+
+    Example:
+        >>> report = metaprime.check_data(f"conll:{corpus}")
+        >>> report.splits["qaa/train"]["sentences"], report.clean
+        (3, False)
     """
-    known: LabelSet | None
     if what.endswith((".yaml", ".yml")):
-        config = load_config(what, overrides)
-        parts, known = _parts_of_config(config), LabelSet(config.data.labels, config.data.label_map)
-        name = encoder or config.encoder.name
-    else:
-        config = load_config(None, overrides)
-        parts, known = _parts_of_source(what, config), _asked_labels(config, overrides)
-        name = encoder or ""
-    subwords = None
-    if name and name.partition(":")[0] != "synthetic":
-        subwords = Subwords(load_tokenizer(name), cache_folder() if config.run.cache else None)
-    read: dict[str, list[Sentence]] = {}
-    splits: dict[str, dict[str, Any]] = {}
-    findings: list[Finding] = []
-    for part in parts:
-        try:
-            reading = examine(part.source, part.language, part.split, known, config.data.invalid, config.data.tag_names)
-        except MetaprimeError as error:
-            findings.append(Finding("fatal", "unreadable", part.name, 0, str(error)))
-            continue
-        read[part.name] = reading.sentences
-        splits[part.name] = {"role": part.role, **tagging_audit.facts(reading.sentences), "problems": _counted(reading)}
-        findings += _of_one(part, reading, config, () if known is None else known.types)
-        if subwords and reading.sentences:
-            found, more = _of_subwords(part, reading.sentences, subwords, config)
-            splits[part.name] |= found
-            findings += more
-    findings += audit.overlaps(read, _apart(parts))
-    findings.sort(key=lambda finding: (SEVERITIES.index(finding.severity), finding.where, finding.kind))
-    return Report(splits, findings)
+        config, known = load_config(what, overrides), True
+        check = _Check(config, known, _text(encoder or config.encoder.name, config.data, config.run.cache))
+        return check.report(check.parts_of_config())
+    config = load_config(None, overrides)
+    # Every label of a bare source is taken as it is, unless the command names labels.
+    known = any(text.startswith("task.label") for text in overrides)
+    check = _Check(config, known, _text(encoder or "", config.data, config.run.cache))
+    return check.report(check.parts_of_source(what))
 
 
-def _parts_of_source(source: str, config: Config) -> list[Part]:
-    data, shape = config.data, config.episodes
-    needed = shape.support * config.inner.steps + shape.query
-    drawn = {data.train_split: (needed, "one episode")}
-    splits = dict.fromkeys((data.train_split, data.validation_split, data.test_split))
-    return [
-        Part("source", source, language, split, *drawn.get(split, (1, "anything")))
-        for language in languages(source)
-        for split in splits
-    ]
+def _text(encoder: str, data: DataConfig, cache: bool) -> Text | None:
+    """Returns an encoder's tokenizer and how long texts are read; None without one, or for the embedded one."""
+    if not encoder or encoder.partition(":")[0] == "synthetic":
+        return None
+    subwords = Subwords(load_tokenizer(encoder), cache_folder() if cache else None)
+    return Text(subwords, Lengths(data.max_length, data.overlap, cut=data.long == "truncate"))
 
 
-def _parts_of_config(config: Config) -> list[Part]:
-    data, shape = config.data, config.episodes
-    needed, shots = shape.support * config.inner.steps + shape.query, max(config.transfer.shots)
-    parts = [Part("priming", data.source, name, data.train_split, needed, "one episode") for name in data.languages]
-    for role, names, source, scored in (
-        ("held out", data.validation_languages, data.validation_source, data.validation_split),
-        ("target", data.target_languages, data.target_source, data.test_split),
-    ):
-        for name in names:
-            place = source or data.source
-            parts.append(Part(role, place, name, data.train_split, shots, "transfer.shots"))
-            parts.append(Part(role, place, name, scored, 1, "scoring"))
-    return parts
+@dataclass(frozen=True)
+class _Check:
+    """A check under one config.
+
+    Attributes:
+        config: says what is read, and how.
+        known: whether labels are restricted to those of the section `task`.
+        text: the tokenizer; None: sub-words are not counted.
+    """
+
+    config: Config
+    known: bool
+    text: Text | None
+
+    @property
+    def audit(self) -> Audit:
+        """The task's own checks."""
+        name = self.config.task.name
+        found = TASKS[name].audit
+        if found is None:
+            raise MetaprimeError(f"metaprime data check: task.name {name!r} has no checks of its corpora")
+        return found
+
+    @property
+    def of_an_episode(self) -> int:
+        """Different sentences of one episode."""
+        return self.config.episodes.support * self.config.inner.steps + self.config.episodes.query
+
+    def parts_of_source(self, source: str) -> list[Part]:
+        """Lists every split of every language of a source."""
+        data = self.config.data
+        drawn = {data.train_split: (self.of_an_episode, "one episode")}
+        splits = dict.fromkeys((data.train_split, data.validation_split, data.test_split))
+        return [
+            Part("source", source, language, split, *drawn.get(split, (1, "anything")))
+            for language in languages(source)
+            for split in splits
+        ]
+
+    def parts_of_config(self) -> list[Part]:
+        """Lists every split that a run reads."""
+        data, needed, shots = self.config.data, self.of_an_episode, max(self.config.transfer.shots)
+        parts = [Part("priming", data.source, name, data.train_split, needed, "one episode") for name in data.languages]
+        for role, names, source, scored in (
+            ("held out", data.validation_languages, data.validation_source, data.validation_split),
+            ("target", data.target_languages, data.target_source, data.test_split),
+        ):
+            for name in names:
+                place = source or data.source
+                parts.append(Part(role, place, name, data.train_split, shots, "transfer.shots"))
+                parts.append(Part(role, place, name, scored, 1, "scoring"))
+        return parts
+
+    def report(self, parts: Sequence[Part]) -> CorpusReport:
+        """Reads every part and compares them."""
+        read: dict[str, list[Example]] = {}
+        splits: dict[str, dict[str, Any]] = {}
+        findings: list[Finding] = []
+        for part in parts:
+            try:
+                reading = self.audit.examine(part.source, part.language, part.split, self.config.task, self.known)
+            except MetaprimeError as error:
+                findings.append(Finding("fatal", "unreadable", part.name, 0, str(error)))
+                continue
+            read[part.name] = reading.sentences
+            problems = dict(Counter(problem.kind for problem in reading.problems))
+            splits[part.name] = {"role": part.role, **self.audit.facts(reading.sentences), "problems": problems}
+            findings += self._within(part, reading)
+            if self.text and reading.sentences:
+                splits[part.name] |= _subword_facts(reading.sentences, self.text.subwords)
+                findings += self.audit.lengths(part.name, reading.sentences, self.text)
+        findings += audit.overlaps(read, _apart(parts))
+        findings.sort(key=lambda finding: (SEVERITIES.index(finding.severity), finding.where, finding.kind))
+        return CorpusReport(splits, {name: self.audit.columns(facts) for name, facts in splits.items()}, findings)
+
+    def _within(self, part: Part, reading: Reading) -> list[Finding]:
+        """Returns the findings within one split."""
+        findings = []
+        for kind, problems in _by_kind(reading).items():
+            text = f"{len(problems)} x {kind}, with task.invalid: {self.config.task.invalid}; e.g. {problems[0].text}"
+            if lost := sum(problem.dropped for problem in problems):
+                text = f"{lost} sentences are left out: {text}"
+            origins = tuple(problem.origin for problem in problems[: audit.EXAMPLES])
+            severity: Severity = "note" if kind in NOTICES else "problem"
+            findings.append(Finding(severity, kind, part.name, len(problems), text, origins))
+        sentences = reading.sentences
+        return [
+            *findings,
+            *audit.duplicates(part.name, sentences),
+            *audit.too_small(part.name, sentences, part.needed, part.key),
+            *self.audit.labels(part.name, sentences, self.config.task if self.known else None),
+        ]
 
 
-def _asked_labels(config: Config, overrides: Sequence[str]) -> LabelSet | None:
-    """Of a bare source every type is taken as it is, unless the command names labels."""
-    if any(text.startswith("data.label") for text in overrides):
-        return LabelSet(config.data.labels, config.data.label_map)
-    return None
-
-
-def _of_one(part: Part, reading: Reading, config: Config, types: Sequence[str]) -> list[Finding]:
-    """Findings within one split."""
-    findings = []
-    for kind, problems in _by_kind(reading).items():
-        text = f"{len(problems)} x {kind}, with data.invalid: {config.data.invalid}; e.g. {problems[0].text}"
-        if lost := sum(problem.dropped for problem in problems):
-            text = f"{lost} sentences are left out: {text}"
-        origins = tuple(problem.origin for problem in problems[: audit.EXAMPLES])
-        severity: Severity = "note" if kind in NOTICES else "problem"
-        findings.append(Finding(severity, kind, part.name, len(problems), text, origins))
-    sentences = reading.sentences
-    return [
-        *findings,
-        *audit.duplicates(part.name, sentences),
-        *audit.too_small(part.name, sentences, part.needed, part.key),
-        *tagging_audit.unlabelled(part.name, sentences, types),
-    ]
-
-
-def _of_subwords(
-    part: Part, sentences: Sequence[Sentence], subwords: Subwords, config: Config
-) -> tuple[dict[str, Any], list[Finding]]:
-    """What the tokenizer makes of one split: sub-words per word, and what it cannot see."""
-    pieces = subwords.of(sentences)
+def _subword_facts(examples: Sequence[Example], subwords: Subwords) -> dict[str, Any]:
+    """Returns what the tokenizer makes of one split."""
+    pieces = subwords.of(examples)
     total, words = sum(len(one.ids) for one in pieces), sum(len(one.lengths) for one in pieces)
-    special = len(subwords.before) + len(subwords.after)
-    read = Lengths(config.data.max_length, config.data.overlap, cut=config.data.long == "truncate")
-    types = sorted({tag[2:] for sentence in sentences for tag in sentence.tags if tag != "O"})
-    rows = encode(sentences, subwords, LabelSet(tuple(types or ["PER"])), read)
     unknown = sum(int((one.ids == subwords.tokenizer.unk_token_id).sum()) for one in pieces)
-    found = {
+    return {
         "subwords_per_word": total / words,
-        "longest_subwords": max(len(one.ids) for one in pieces) + special,
+        "longest_subwords": max(len(one.ids) for one in pieces) + len(subwords.before) + len(subwords.after),
         "unknown_subwords": unknown / total if total else 0.0,
     }
-    return found, tagging_audit.lengths(part.name, rows, read, total, unknown)
 
 
 def _apart(parts: Sequence[Part]) -> list[tuple[str, str]]:
-    """What is primed on must not be scored."""
+    """Returns pairs of splits that must share no text: what is primed on must not be scored."""
     primed = [part.name for part in parts if part.role == "priming"]
     scored = [part.name for part in parts if part.role in ("held out", "target") and part.key == "scoring"]
     return [(one, other) for one in primed for other in scored]
 
 
-def _by_kind(reading: Reading) -> dict[str, list[Any]]:
-    kinds: dict[str, list[Any]] = {}
+def _by_kind(reading: Reading) -> Mapping[str, list[Problem]]:
+    kinds: dict[str, list[Problem]] = {}
     for problem in reading.problems:
         kinds.setdefault(problem.kind, []).append(problem)
     return kinds
-
-
-def _counted(reading: Reading) -> dict[str, int]:
-    return dict(Counter(problem.kind for problem in reading.problems))
-
-
-HEADER = ("split", "sentences", "words", "in entities", "entities", "scripts", "sub-words / word")
-
-
-def table_rows(report: Report) -> list[list[str]]:
-    """One row of a terminal table for each split."""
-    rows = []
-    for name, found in report.splits.items():
-        kinds = ", ".join(f"{kind} {count:,}" for kind, count in found["entities"].items())
-        letters = ", ".join(f"{script} {share:.0%}" for script, share in list(found["scripts"].items())[:2])
-        ratio = f"{found['subwords_per_word']:.2f}" if "subwords_per_word" in found else "-"
-        sizes = (f"{found['sentences']:,}", f"{found['words']:,}", f"{found['inside_entities']:.1%}")
-        rows.append([name, *sizes, kinds, letters, ratio])
-    return rows
-
-
-def finding_lines(report: Report) -> list[str]:
-    """One line for each finding, the gravest first, and one with their numbers."""
-    lines = []
-    for found in report.findings:
-        places = f" ({'; '.join(found.examples)})" if found.examples else ""
-        lines.append(f"{found.severity}: {found.where}: {found.text}{places}")
-    numbers = Counter(found.severity for found in report.findings)
-    summary = ", ".join(f"{numbers[severity]} {severity}" for severity in SEVERITIES)
-    return [*lines, f"{len(report.splits)} splits read: {summary}"]

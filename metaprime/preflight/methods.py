@@ -1,31 +1,30 @@
-"""`metaprime peft list` and `show`: which methods there are, how large on an encoder, and where they sit in it."""
+"""Lists PEFT methods, their size on an encoder and their places in it: `metaprime peft list` and `show`."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from metaprime.build.data import build_task
 from metaprime.build.model import build_model
-from metaprime.config.sections import Config, DataConfig
+from metaprime.config.sections import Config
 from metaprime.data.readers import synthetic
 from metaprime.models.encoder import Encoder, load_encoder
 from metaprime.models.injection_check import ROOT, called_at
 from metaprime.models.sites import resolve
-from metaprime.models.task_model import partition
 from metaprime.nn import Adapter
 from metaprime.peft import METHODS, Method, method_of
+from metaprime.peft.no_adapter import HEAD
+from metaprime.tasks import Task
 from metaprime.types import MetaprimeError
 
-HEADER = ("method", "formula", "source")
+METHOD_HEADER = ("method", "formula", "source")
 COUNTS = ("trained", "stored", "head")
 SENTENCES = 4
 """As many as the self-check reads."""
-TAGS = 2 * len(DataConfig().labels) + 1
-"""Of the head that is counted."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,11 @@ class Module:
 
 
 def list_rows(name: str | None, trust_remote_code: bool = False) -> list[list[str]]:
-    """A row of HEADER for each method; of HEADER and COUNTS, if an encoder (hub id or folder) is given.
+    """Returns a row of METHOD_HEADER for each method, with COUNTS behind it if an encoder is given.
+
+    Args:
+        name: hub id or folder of an encoder; None: nothing is counted.
+        trust_remote_code: whether Python files that come with the encoder may be run.
 
     Raises:
         MetaprimeError: the encoder cannot be used.
@@ -57,20 +60,21 @@ def list_rows(name: str | None, trust_remote_code: bool = False) -> list[list[st
         return rows
     encoder = load_encoder(name, trust_remote_code=trust_remote_code)
     nn.Module.to(encoder.module, "meta")
-    return [[*row, *_counted(encoder, method)] for row, method in zip(rows, METHODS.values(), strict=True)]
+    defaults = Config()
+    task = build_task(defaults.task, defaults.data, encoder, HEAD.config())
+    return [[*row, *_counts_of(encoder, task, method)] for row, method in zip(rows, METHODS.values(), strict=True)]
 
 
 def show(config: Config) -> tuple[Size, list[Module]]:
-    """The size of the config's method on its encoder and the place of each of its modules, self-checked.
+    """Returns the size of the config's method on its encoder and the place of each of its modules, self-checked.
 
     Raises:
         MetaprimeError: the encoder cannot be used, or the method is not connected to it as it should be.
     """
     wanted = config.encoder
     encoder = load_encoder(wanted.name, wanted.attention, wanted.sites, wanted.trust_remote_code)
-    task = build_task(config, encoder)
-    text = synthetic.read("", "qaa", "train")[:SENTENCES]
-    rows = task.encode([replace(sentence, tags=("O",) * len(sentence.words)) for sentence in text])
+    task = build_task(config.task, config.data, encoder, config.peft)
+    rows = task.encode([task.example(one.words) for one in synthetic.read("", "qaa", "train")[:SENTENCES]])
     model = build_model(encoder, task, config.peft, rows)
     places = called_at(model, task.collate(rows))
     modules = dict(model.adapter.named_modules())
@@ -82,19 +86,19 @@ def show(config: Config) -> tuple[Size, list[Module]]:
         )
         for path, site in places.items()
     ]
-    head = sum(value.numel() for value in partition(model).head.values())
+    head = sum(value.numel() for value in model.head.parameters())
     return _size(encoder, model.adapter, method_of(config.peft), head), found
 
 
-def _counted(encoder: Encoder, method: Method) -> list[str]:
-    """COUNTS of a method with its own settings in an encoder without weights; dashes where it does not fit the encoder."""
+def _counts_of(encoder: Encoder, task: Task, method: Method) -> list[str]:
+    """Returns COUNTS of a method with its defaults in an encoder without weights; dashes where it does not fit."""
     sites = resolve(copy.deepcopy(encoder.module), encoder.layout)
     try:
         with torch.device("meta"):
-            modules = method.inject(sites, method.config())
+            adapter, head = method.inject(sites, method.config()), task.new_head(sites)
     except MetaprimeError:
         return ["–" for _ in COUNTS]
-    size = _size(encoder, modules, method, (sites.hidden + 1) * TAGS)
+    size = _size(encoder, adapter, method, sum(value.numel() for value in head.parameters()))
     return [f"{count:,}" for count in (size.trained, size.stored, size.head)]
 
 

@@ -1,88 +1,78 @@
-"""Whether episodes can be adapted together: what torch has no rule for, or gets wrong, goes one after another."""
+"""Finds out if episodes can be adapted together; what torch has no rule for, or gets wrong, goes one after another."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 import torch
-from accelerate import Accelerator
 
-from metaprime.config.sections import Config
 from metaprime.data.rows import Row, to_device
-from metaprime.meta import LEARNERS, InnerLoop, MetaStep, Way
-from metaprime.models.encoder import Encoder
-from metaprime.models.task_model import TaskModel, functional_loss
-from metaprime.priming.starts import rules_of, starting_values
-from metaprime.tasks.task import Task
-from metaprime.types import Episodes, Params, State
+from metaprime.meta import InnerLoop, Way
+from metaprime.models.task_model import TaskModel
+from metaprime.priming.memory import Trial
+from metaprime.tasks import Task
+from metaprime.types import Episodes
 
 VMAP_ERRORS = ("vmap", "Batching rule")
 """Words of torch for: a tensor asked for its value, a shape that depends on one, an operator without a rule."""
 
 SILENTLY_WRONG = "under vmap torch's second derivative of a layer norm that the inner loop moves is wrong"
-"""No error tells of it: where the weights differ between episodes, its rule takes mean and deviation as constants."""
+"""Torch raises no error: where the weights differ between episodes, its rule takes mean and deviation as constants."""
 
 log = logging.getLogger(__name__)
 
 
 def choose_execution(
-    config: Config,
-    accelerator: Accelerator,
-    encoder: Encoder,
-    task: Task,
-    pools: Mapping[str, Sequence[Row]],
-    model: TaskModel,
-    state: State,
-    meta_step: MetaStep,
-    inner: InnerLoop,
+    trial: Trial, model: TaskModel, task: Task, rows: Sequence[Row], inner: InnerLoop, shown: bool
 ) -> InnerLoop:
-    """The inner, with episodes one after another where they cannot go together, and a notice that says why."""
+    """Returns the inner loop, with episodes one after another where they cannot go together; a notice says why.
+
+    Args:
+        trial: the meta-step, with values of two episodes.
+        model: whose adapter and precision may rule it out.
+        task: collates.
+        rows: any; the first two are tried.
+        inner: the inner loop as asked for.
+        shown: whether this process logs.
+    """
     if inner.execution.way is Way.LOOP:
         return inner
-    if model.noisy and LEARNERS[config.learner.name].adapts:
-        reason = f"peft.method {config.peft.method} draws in training, for each episode by itself"
-    elif model.autocast and inner.execution.way is Way.VMAP:
-        reason = "torch has no gradient of bfloat16 products under vmap: encoder.precision"
-    else:
-        start = starting_values(model, state, rules_of(config), config.run.seed, 0, (0, 1))
-        rows = next(iter(pools.values()))
-        reason = why_not_batched(model, task, state, start, rows, meta_step, inner)
+    reason = _known_reason(model, inner) or why_not_together(trial, two_episodes(task, rows, model), inner)
     if not reason:
         return inner
-    if accelerator.is_main_process:
+    if shown:
         log.warning(
             "%s cannot adapt episodes together (%s): they are adapted one after another, as with inner.batched=false",
-            type(encoder.module).__name__,
+            type(model.backbone).__name__,
             reason,
         )
     return inner.executed(way=Way.LOOP)
 
 
-def why_not_batched(
-    model: TaskModel,
-    task: Task,
-    state: State,
-    start: Params,
-    rows: Sequence[Row],
-    meta_step: MetaStep,
-    inner: InnerLoop,
-) -> str:
-    """What keeps this encoder from adapting episodes together, in torch's words; empty if nothing does.
+def _known_reason(model: TaskModel, inner: InnerLoop) -> str:
+    """Returns what rules it out without a trial; empty if nothing does."""
+    if model.noisy and inner.moves:
+        return f"peft.method {model.adapter.config.method} draws in training, for each episode by itself"
+    if model.autocast and inner.execution.way is Way.VMAP:
+        return "torch has no gradient of bfloat16 products under vmap: encoder.precision"
+    return ""
 
-    Found out by one meta-step over two episodes of the same two sentences; `start` is phi and head of two episodes.
-    """
-    if inner.second_order and "backbone" in inner.moves:
-        return SILENTLY_WRONG
+
+def two_episodes(task: Task, rows: Sequence[Row], model: TaskModel) -> Episodes:
+    """Returns two episodes of one inner step, all four batches of the same two rows."""
     collated = task.collate(rows[:2])
     batch = {name: torch.stack([tensor, tensor]) for name, tensor in collated.items()}
     batch = to_device(batch, next(model.parameters()).device)
-    episodes = Episodes(("", ""), (0, 1), 2, (batch,), batch)
-    start = {name: value for name, value in start.items() if not name.startswith("rates.")}  # they are of all n steps
-    inner = replace(inner, outer=tuple(group for group in inner.outer if group != "rates"))
+    return Episodes(("", ""), (0, 1), 2, (batch,), batch)
+
+
+def why_not_together(trial: Trial, episodes: Episodes, inner: InnerLoop) -> str:
+    """Tries one meta-step over two episodes and returns what keeps it from running, in torch's words; empty: nothing."""
+    if inner.second_order and "backbone" in inner.moves:
+        return SILENTLY_WRONG
     try:
-        meta_step(functional_loss(model, task.measure), state.backbone, start, episodes, inner)
+        trial.run(episodes, inner)
     except RuntimeError as error:
         if not any(sign in str(error) for sign in VMAP_ERRORS):
             raise

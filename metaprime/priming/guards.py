@@ -1,4 +1,4 @@
-"""What is watched while priming: losses, gradients and weights that are not finite, divergence, adapters that nothing reaches."""
+"""Watches a priming run: losses, gradients and weights that are not finite, divergence, adapters that no gradient reaches."""
 
 from __future__ import annotations
 
@@ -16,48 +16,56 @@ from metaprime.types import MetaprimeError, Params, State
 
 REMEDY = "lower outer.lr or inner.lr, or set outer.clip; the last checkpoint is kept"
 
-WINDOW, LEAST = 50, 10
-"""Meta-steps whose query losses the running median is taken over, and how many it needs to say anything."""
+WINDOW, LEAST_LOSSES = 50, 10
+"""Meta-steps whose query losses the running median is taken over, and how many it needs."""
 
 HALVINGS = 3
-"""Times that the outer rate is halved before a run that diverges is given up."""
+"""Times that the outer rate is halved before a diverging run is given up."""
 
 STILL_STEPS = 10
-"""Meta-steps in a row without any gradient after which an adapter module is reported. The first alone mean nothing: behind
+"""Meta-steps in a row without any gradient after which an adapter module is reported. The first ones mean nothing: behind
 an up-projection that starts at zero the down-projection has no gradient yet."""
 
 log = logging.getLogger(__name__)
 
 
 class Diverged(MetaprimeError):
-    """The run cannot go on as it does: `outer.rollback` may try again more slowly."""
+    """The run cannot continue as it does: `outer.rollback` may try again more slowly."""
 
 
 @dataclass
 class Guards:
-    """What the guards remember. `recent` and `halvings` steer the run and belong into its checkpoints.
+    """The guards' memory. `recent` and `halvings` steer the run and belong in its checkpoints.
 
     Attributes:
+        shown: whether this process logs.
         recent: mean query losses (nats) of the last meta-steps.
         halvings: times that the outer rate was halved.
         still: by adapter module, meta-steps in a row in which it got no gradient.
         high: whether the last loss was far above the median, so that each excursion is reported once.
-        shown: whether this process speaks.
     """
 
+    shown: bool = True
     recent: list[float] = field(default_factory=list)
     halvings: int = 0
     still: dict[str, int] = field(default_factory=dict)
     high: bool = False
-    shown: bool = True
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """Returns what a checkpoint keeps."""
         return {"recent": self.recent, "halvings": self.halvings}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """From a checkpoint."""
+        """Takes over what a checkpoint kept."""
         self.recent, self.halvings = list(state["recent"]), state["halvings"]
+
+    def clear(self) -> None:
+        """Forgets everything that steers the run."""
+        self.recent, self.halvings = [], 0
+
+    def slow_down(self, halvings: int) -> None:
+        """Notes how often the outer rate was halved."""
+        self.halvings = halvings
 
     def check(self, config: OuterConfig, outcome: Outcome, step: int) -> None:
         """Compares the mean query loss with the median of the last steps': a notice, or with `rollback` the end of the try.
@@ -65,7 +73,7 @@ class Guards:
         Raises:
             Diverged: it is more than `config.divergence` times as high.
         """
-        if config.divergence is None or len(self.recent) < LEAST:
+        if config.divergence is None or len(self.recent) < LEAST_LOSSES:
             return
         loss, median = outcome.query_loss.mean().item(), statistics.median(self.recent)
         was, self.high = self.high, loss > config.divergence * median
@@ -80,13 +88,13 @@ class Guards:
             log.warning("%s: it may be diverging (lower outer.lr, or set outer.rollback: true)", text)
 
     def note(self, outcome: Outcome, adapter: Params, step: int) -> None:
-        """Remembers a step's loss, and tells of adapter modules that got no gradient for many steps.
+        """Remembers a step's loss, and reports adapter modules that got no gradient for many steps.
 
-        Seen are the adapters that learn or are carried; for one that is drawn anew every time the check at injection
-        has to do.
+        Only adapters that learn or are carried are watched; one that is drawn anew every time was checked at
+        injection.
         """
         self.recent = [*self.recent, outcome.query_loss.mean().item()][-WINDOW:]
-        moved = _moved(outcome, adapter)
+        moved = _moved_modules(outcome, adapter)
         self.still = {module: 0 if moves else self.still.get(module, 0) + 1 for module, moves in moved.items()}
         for module, steps in self.still.items():
             if steps == STILL_STEPS and self.shown:
@@ -98,8 +106,8 @@ class Guards:
                 )
 
 
-def _moved(outcome: Outcome, adapter: Params) -> dict[str, bool]:
-    """By adapter module, whether any of its parameters has a gradient, or was moved by the inner loop where it is carried."""
+def _moved_modules(outcome: Outcome, adapter: Params) -> dict[str, bool]:
+    """Tells by adapter module if any parameter has a gradient, or was moved by the inner loop where it is carried."""
     if learned := {name: value for name, value in outcome.gradients.items() if name.startswith("adapter.")}:
         differences = learned
     else:
@@ -107,7 +115,8 @@ def _moved(outcome: Outcome, adapter: Params) -> dict[str, bool]:
         differences = {name: value - adapter[name].detach() for name, value in fast.items()}
     if not differences:
         return {}
-    flags = torch.stack([value.count_nonzero() for value in differences.values()]).tolist()  # one wait for the device
+    # One wait for the device.
+    flags = torch.stack([value.count_nonzero() for value in differences.values()]).tolist()
     moved: dict[str, bool] = {}
     for name, count in zip(differences, flags, strict=True):
         module = name.rpartition(".")[0]
@@ -118,8 +127,14 @@ def _moved(outcome: Outcome, adapter: Params) -> dict[str, bool]:
 def check_finite(outcome: Outcome, step: int, languages: Sequence[str], weights: Params | None = None) -> None:
     """Refuses a meta-batch whose losses are not finite.
 
+    Args:
+        outcome: of the whole meta-batch.
+        step: meta-step, counted from 0.
+        languages: of its T episodes.
+        weights: values that the run moves, to find those at fault.
+
     Raises:
-        Diverged: naming step, languages, and the parameters that are to blame.
+        Diverged: a loss is not finite; step, languages and the parameters at fault are named.
     """
     bad_T = ~(torch.isfinite(outcome.query_loss) & torch.isfinite(outcome.support_loss).all(-1))
     if bad_T.any():
@@ -134,17 +149,17 @@ def check_finite(outcome: Outcome, step: int, languages: Sequence[str], weights:
 
 
 def check_weights(state: State, steps: int) -> None:
-    """Refuses weights that are not finite: they are not to be saved.
+    """Refuses weights that are not finite: they must not be saved.
 
     Raises:
-        Diverged: naming step, group and the first parameter.
+        Diverged: some are not; step, group and the first parameter are named.
     """
     if broken := not_finite({**state.backbone, **state.adapter, **state.head, **state.rates}):
         raise Diverged(f"step {steps}: the weights of {broken} are not finite after it; {REMEDY}")
 
 
 def not_finite(values: Params) -> str:
-    """The groups that hold anything not finite, each with its first such parameter; empty if all is finite."""
+    """Names the groups that hold anything not finite, each with its first such parameter; empty if all is finite."""
     first: dict[str, str] = {}
     for name, value in values.items():
         group = name.partition(".")[0]

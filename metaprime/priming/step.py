@@ -1,4 +1,4 @@
-"""One meta-step of a priming run before its outer step: draw the episodes, adapt, add up over the processes."""
+"""Draws a meta-step's episodes, and adds up over processes: what stands before and after the learner's own step."""
 
 from __future__ import annotations
 
@@ -9,69 +9,58 @@ import torch
 from accelerate import Accelerator
 
 from metaprime.data.rows import to_device
-from metaprime.meta import LEARNERS, Outcome
+from metaprime.meta import Outcome
 from metaprime.meta.chunks import chunks
 from metaprime.priming.setup import Run
-from metaprime.priming.starts import rules_of, starting_values
-from metaprime.runs.flops import Spent, counted, of_all, subwords
-from metaprime.transfers.finetune import noise_keys
-from metaprime.types import NOISE, Episodes, Loss
+from metaprime.runs.flops import Spent, subwords
+from metaprime.transfers.shots import noise_keys
+from metaprime.types import NOISE, Episodes
 
 
-def adapted(run: Run, loss: Loss, step: int, *, count: bool = False) -> tuple[Outcome, Spent]:
-    """What the episodes of meta-step `step` come to; this process adapts its share. With `count` the FLOPs are counted."""
-    batch = meta_batch(run, step)
-    start = starting_values(run.model, run.state, rules_of(run.config), run.config.run.seed, step, batch.indices)
-    given = (loss, run.state.backbone, start, batch, run.inner)
-    outcome, flops = counted(count, run.plain_step if count else run.meta_step, *given)
-    if count and run.plain_step is not run.meta_step:  # what is compiled cannot be counted: that was beside it
-        outcome = run.meta_step(*given)
-    spent = of_all(Spent(subwords_processed(run, batch), flops), run.accelerator)
-    return sum_over_processes(outcome, run.accelerator), spent
+def draw(run: Run, step: int) -> Episodes:
+    """Returns this process's share of a meta-step's episodes, on its device."""
+    mine = range(run.accelerator.process_index, run.sampler.shape.episodes, run.accelerator.num_processes)
+    episodes, device = draw_some(run, step, mine), run.accelerator.device
+    support = tuple(to_device(tensors, device) for tensors in episodes.support)
+    return _with_noise(replace(episodes, support=support, query=to_device(episodes.query, device)), run, step)
 
 
-def subwords_processed(run: Run, batch: Episodes) -> int:
-    """Sub-words that the encoder works on in the inner loop and the query pass, padding included."""
-    passes = LEARNERS[run.config.learner.name].passes(batch)
+def draw_some(run: Run, step: int, indices: Sequence[int]) -> Episodes:
+    """Returns some episodes of a meta-step, on the CPU."""
+    return run.sampler.meta_batch(step, indices, run.task.collate, run.task.corrupt)
+
+
+def spent_on(run: Run, episodes: Episodes) -> Spent:
+    """Returns what the last meta-step took over all processes: padded sub-words, and FLOPs if they were counted."""
+    return Spent(subwords_processed(run, episodes), run.meter.flops).over_processes(run.accelerator)
+
+
+def subwords_processed(run: Run, episodes: Episodes) -> int:
+    """Returns the sub-words that go through the encoder in inner loop and query pass, padding included."""
+    passes = run.learner.passes(episodes)
     return sum(subwords(*part.support, part.query) for _, part in chunks(passes, run.inner))
 
 
-def meta_batch(run: Run, step: int) -> Episodes:
-    """This process's share of a meta-step's episodes, on its device."""
-    mine = range(run.accelerator.process_index, run.config.episodes.per_step, run.accelerator.num_processes)
-    return _noised(_moved(drawn(run, step, mine), run.accelerator.device), run, step)
-
-
-def drawn(run: Run, step: int, indices: Sequence[int]) -> Episodes:
-    """Some episodes of a meta-step; to a compiler their lengths would be constants, so that it is not told them."""
-    batch = run.episodes.meta_batch(step, indices, run.task.collate, run.task.corrupt)
-    return replace(batch, lengths=()) if run.config.inner.compile else batch
-
-
-def _moved(batch: Episodes, device: torch.device) -> Episodes:
-    support = tuple(to_device(tensors, device) for tensors in batch.support)
-    return replace(batch, support=support, query=to_device(batch.query, device))
-
-
-def _noised(batch: Episodes, run: Run, step: int) -> Episodes:
-    """What the inner loop trains on with keys, by episode and inner step, for whatever the method draws in training."""
+def _with_noise(episodes: Episodes, run: Run, step: int) -> Episodes:
+    """Adds keys, by episode and inner step, for whatever the method draws, to the batches that the inner loop trains on."""
     if not run.model.noisy:
-        return batch
+        return episodes
+    on_query = run.learner.adapts_on_query
+    batches = (*episodes.support, *((episodes.query,) if on_query else ()))
     trained = []
-    trains_on_query = LEARNERS[run.config.learner.name].adapts_on_query
-    for inner, tensors in enumerate((*batch.support, *((batch.query,) if trains_on_query else ()))):
-        own = ({name: value[place] for name, value in tensors.items()} for place in range(len(batch.indices)))
+    for inner_step, tensors in enumerate(batches):
+        own = ({name: value[place] for name, value in tensors.items()} for place in range(len(episodes.indices)))
         keys = [
-            noise_keys(part, run.config.run.seed, step, index, inner)
-            for part, index in zip(own, batch.indices, strict=True)
+            noise_keys(part, run.seed, step, index, inner_step)[NOISE]
+            for part, index in zip(own, episodes.indices, strict=True)
         ]
-        trained.append({**tensors, NOISE: torch.stack([one[NOISE] for one in keys])})
-    steps = len(batch.support)
-    return replace(batch, support=tuple(trained[:steps]), query=trained[steps] if trains_on_query else batch.query)
+        trained.append({**tensors, NOISE: torch.stack(keys)})
+    steps = len(episodes.support)
+    return replace(episodes, support=tuple(trained[:steps]), query=trained[steps] if on_query else episodes.query)
 
 
 def sum_over_processes(outcome: Outcome, accelerator: Accelerator) -> Outcome:
-    """The whole meta-batch's outcome out of each process's part. One flat vector: one message, not hundreds."""
+    """Returns the whole meta-batch's outcome out of each process's part: one flat vector, one message instead of hundreds."""
     if accelerator.num_processes == 1:
         return outcome
     tensors = [*outcome.gradients.values(), *outcome.mean_fast.values(), *outcome.last_fast.values()]
@@ -79,7 +68,8 @@ def sum_over_processes(outcome: Outcome, accelerator: Accelerator) -> Outcome:
     flat: torch.Tensor = accelerator.reduce(torch.cat([tensor.reshape(-1) for tensor in tensors]), reduction="sum")
     pieces = flat.split([tensor.numel() for tensor in tensors])
     whole = iter([piece.view(tensor.shape) for piece, tensor in zip(pieces, tensors, strict=True)])
-    return Outcome(  # taken up in the order they were put in
+    # Taken out in the order in which they were put in.
+    return Outcome(
         gradients={name: next(whole) for name in outcome.gradients},
         mean_fast={name: next(whole) for name in outcome.mean_fast},
         last_fast={name: next(whole) for name in outcome.last_fast},

@@ -1,4 +1,4 @@
-"""Writes FLOPs for people: a column in one unit, and how far two arms that count as equal in compute really are apart."""
+"""Writes FLOPs in readable form: a column in one unit, and how far two arms that count as equal in compute really are apart."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from metaprime.runs.results import Arm
 
 COUNTED = (
     "FLOPs are multiplications and additions of the matrix products of training (GFLOP: nine zeros, TFLOP: twelve, PFLOP: "
-    "fifteen), counted for one step and reckoned for the others by their sub-words"
+    "fifteen), counted for one step and estimated for the others from their sub-words"
 )
 """What the columns hold, for captions."""
 
@@ -30,7 +30,7 @@ class Unit:
         return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-UNITS = (Unit("EFLOP", 1e18), Unit("PFLOP", 1e15), Unit("TFLOP", 1e12), Unit("GFLOP", 1e9))
+FLOP_UNITS = (Unit("EFLOP", 1e18), Unit("PFLOP", 1e15), Unit("TFLOP", 1e12), Unit("GFLOP", 1e9))
 
 
 def unit_of(values: Iterable[float | None]) -> Unit:
@@ -43,7 +43,7 @@ def unit_of(values: Iterable[float | None]) -> Unit:
         unit_of([2.4e12, None]).name  # "TFLOP"
     """
     largest = max((value for value in values if value is not None and math.isfinite(value)), default=0.0)
-    return next((unit for unit in UNITS if unit.flops <= largest), UNITS[-1])
+    return next((unit for unit in FLOP_UNITS if unit.flops <= largest), FLOP_UNITS[-1])
 
 
 @dataclass(frozen=True)

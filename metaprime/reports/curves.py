@@ -10,13 +10,12 @@ from typing import Any
 from metaprime.reports.figures import BarPanel, Dot, DotPanel, Figure, HeatPanel, Line, LinePanel
 from metaprime.reports.read import Suite, mean_of_known, primed_for
 from metaprime.stats.intervals import Interval, t_interval
-from metaprime.tasks.tagging.errors import KINDS, ErrorCounts, Kind
 
 POINTS = 60
 """A curve of more meta-steps shows means over stretches of them."""
 BAND = "The band is the mean ± one standard deviation over priming seeds; a single seed has none."
-MISTAKES: tuple[Kind, ...] = KINDS[1:]
-KIND_SERIES: dict[Kind, int] = {"correct": 3, "boundary": 1, "type": 4, "missed": 0, "spurious": 2}
+KIND_SERIES = (3, 1, 4, 0, 2)
+"""Colours of kinds of errors, that of right answers first."""
 
 
 def series_of(suite: Suite) -> dict[str, int]:
@@ -61,7 +60,7 @@ def _finite(value: Any) -> float:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
 
 
-def _runs(suite: Suite) -> dict[str, list[str]]:
+def _priming_runs(suite: Suite) -> dict[str, list[str]]:
     """Returns arms with metrics by the first of those that share their priming run."""
     runs: dict[str | None, list[str]] = {}
     for name, arm in suite.results.arms.items():
@@ -71,22 +70,24 @@ def _runs(suite: Suite) -> dict[str, list[str]]:
 
 
 def learning_curves(suite: Suite) -> Figure | None:
-    """Returns query loss and held-out F1 over meta-steps, one line for each priming run; None without metrics."""
-    runs, series = _runs(suite), series_of(suite)
+    """Returns query loss and held-out score over meta-steps, one line for each priming run; None without metrics."""
+    runs, series = _priming_runs(suite), series_of(suite)
+    kind = suite.kind
     panels = []
     for key, title, label in (
-        ("query_loss", "Query loss", "nats per labelled sub-word"),
-        ("validation_f1", "Held-out languages", "entity F1 (%)"),
+        ("query_loss", "Query loss", f"nats per {kind.unit}"),
+        (kind.validation_key, "Held-out languages", kind.metric.with_unit),
     ):
-        found = [curve(suite.metrics[arm], key, series[arm], key == "validation_f1") for arm in runs]
+        found = [curve(suite.metrics[arm], key, series[arm], key == kind.validation_key) for arm in runs]
         if lines := tuple(line for line in found if line):
             panels.append(LinePanel(title, "meta-step", label, lines))
     if not panels:
         return None
     caption = (
-        f"Loss on the query sentences after the inner loop, and F1 on languages held out, over meta-steps. {BAND} Losses of "
+        f"Loss on the query sentences after the inner loop, and {kind.metric.label} on held-out languages, over meta-steps. "
+        f"{BAND} Losses of "
         f"more than {POINTS} steps are means over stretches of steps. Losses of different learners, or after different "
-        "numbers of inner steps, are different quantities; held-out F1 compares."
+        "numbers of inner steps, are different quantities; held-out scores compare."
     )
     shared = "; ".join(" = ".join(map(suite.title, arms)) for arms in runs.values() if len(arms) > 1)
     caption += f" Arms that share a priming run share its line: {shared}." if shared else ""
@@ -96,11 +97,11 @@ def learning_curves(suite: Suite) -> Figure | None:
 def inner_curves(suite: Suite) -> Figure | None:
     """Returns support loss before and after the inner loop, a panel for each priming run that has one."""
     panels = []
-    for arm in _runs(suite):
+    for arm in _priming_runs(suite):
         keys = ("support_loss_before", "support_loss_after")
         found = [curve(suite.metrics[arm], key, place) for place, key in enumerate(keys)]
         if lines := tuple(line for line in found if line):
-            panels.append(LinePanel(suite.title(arm), "meta-step", "nats per labelled sub-word", lines))
+            panels.append(LinePanel(suite.title(arm), "meta-step", f"nats per {suite.kind.unit}", lines))
     if not panels:
         return None
     caption = (
@@ -112,7 +113,8 @@ def inner_curves(suite: Suite) -> Figure | None:
 
 
 def shot_curves(suite: Suite, scores: Mapping[tuple[str, str, int], Interval]) -> Figure | None:
-    """Returns F1 over K, a panel for each method; None with one K."""
+    """Returns the score over K, a panel for each method; None with one K."""
+    metric = suite.kind.metric
     results, series = suite.results, series_of(suite)
     if len(results.shots) < 2:
         return None
@@ -126,14 +128,14 @@ def shot_curves(suite: Suite, scores: Mapping[tuple[str, str, int], Interval]) -
                 means, lows, highs = zip(*((one.mean, one.low, one.high) for one in found), strict=True)
                 lines.append(Line(series[arm], x, means, lows, highs, marked=True))
         if lines:
-            panels.append(LinePanel(method, "K labelled sentences (log)", "entity F1 (%)", tuple(lines), log_x=True))
+            panels.append(LinePanel(method, "K labelled sentences (log)", metric.with_unit, tuple(lines), log_x=True))
     if not panels:
         return None
     caption = (
-        "Entity F1 after K sentences of the target language. The band is the 95 % interval of the score table; a single "
+        f"{metric.title} after K sentences of the target language. The band is the 95 % interval of the score table; a single "
         "seed has none."
     )
-    return Figure("shots", "F1 over K", caption, tuple(panels), _legend(suite, results.arms))
+    return Figure("shots", f"{metric.label} over K", caption, tuple(panels), _legend(suite, results.arms))
 
 
 def destination(suite: Suite, scores: Mapping[tuple[str, str, int], Interval], shots: int) -> Figure | None:
@@ -148,18 +150,19 @@ def destination(suite: Suite, scores: Mapping[tuple[str, str, int], Interval], s
         for method in results.methods:
             score, base = scores.get((arm, method, shots)), scores.get((suite.control or "", method, shots))
             row.append(math.nan if score is None or base is None else score.mean - base.mean)
-        values.append(tuple(row))
+        values.append(tuple(map(suite.kind.metric.rank, row)))
         texts.append(tuple("–" if math.isnan(gain) else f"{gain:+.1f}".replace("-", "−") for gain in row))
     marked = frozenset(
         (row, column)
-        for row, method in enumerate(primed.values())
-        for column, tuned in enumerate(results.methods)
-        if method == tuned
+        for row, (arm, method) in enumerate(primed.items())
+        for column, tuned in enumerate(results.arms[arm].methods or results.methods)
+        if method and (tuned == method or tuned.startswith(f"{method}-"))
     )
     rows = tuple(suite.title(arm) for arm in primed)
     panel = HeatPanel("Gain over the control", "tuned with", rows, results.methods, tuple(values), tuple(texts), marked)
     caption = (
-        f"Mean F1 above the control, in points (K = {shots}): rows are primed for, columns tuned with. Blue: better, orange: "
+        f"Mean {suite.kind.metric.label} above the control, in points (K = {shots}): rows are primed for, "
+        f"columns tuned with. Blue: better, orange: "
         "worse, the stronger the more. Framed: tuned with what it was primed for. No intervals here; see the contrasts."
     )
     return Figure("destination", "Destination", caption, (panel,))
@@ -180,7 +183,7 @@ def gain_dots(suite: Suite, gains: Mapping[tuple[str, str, str], Interval], shot
             if tuned == method
         )
         if dots:
-            panels.append(DotPanel(method, "F1 above the control (points)", languages, dots))
+            panels.append(DotPanel(method, f"{suite.kind.metric.label} above the control (points)", languages, dots))
     if not panels:
         return None
     caption = (
@@ -190,26 +193,37 @@ def gain_dots(suite: Suite, gains: Mapping[tuple[str, str, str], Interval], shot
     return Figure("gains", "Gains by language", caption, tuple(panels), _legend(suite, {arm for arm, _, _ in gains}))
 
 
-def error_bars(suite: Suite, errors: Mapping[tuple[str, str], ErrorCounts], shots: int) -> Figure | None:
+def error_bars(
+    suite: Suite, errors: Mapping[tuple[str, str], Mapping[str, float]], unit: str, shots: int
+) -> Figure | None:
     """Returns errors by kind and arm, a panel for each method.
 
     Args:
-        errors: by (arm, method).
+        suite: whose arms these are.
+        errors: by (arm, method) the number of each kind of error in 100 gold answers, right answers first.
+        unit: what is counted.
+        shots: K.
     """
     panels = []
     for method in suite.results.methods:
-        mine = {arm: one for (arm, tuned), one in errors.items() if tuned == method and one.gold}
+        mine = {arm: one for (arm, tuned), one in errors.items() if tuned == method}
         if mine:
+            kinds = list(next(iter(mine.values())))
             parts = tuple(
-                (KIND_SERIES[kind], tuple(100 * getattr(one, kind) / one.gold for one in mine.values()))
-                for kind in MISTAKES
+                (_kind_series(place), tuple(one[kind] for one in mine.values()))
+                for place, kind in enumerate(kinds)
+                if place
             )
-            panels.append(BarPanel(method, "errors per 100 gold entities", tuple(map(suite.title, mine)), parts))
+            panels.append(BarPanel(method, f"errors per 100 {unit}", tuple(map(suite.title, mine)), parts))
     if not panels:
         return None
     caption = f"Errors by kind, all seeds and target languages together (K = {shots}). No band: these are plain counts."
-    legend = tuple((KIND_SERIES[kind], kind) for kind in MISTAKES)
-    return Figure("errors", "Entity errors", caption, tuple(panels), legend)
+    legend = tuple((_kind_series(place), kind) for place, kind in enumerate(kinds) if place)
+    return Figure("errors", "Errors", caption, tuple(panels), legend)
+
+
+def _kind_series(place: int) -> int:
+    return KIND_SERIES[place % len(KIND_SERIES)]
 
 
 def _legend(suite: Suite, arms: Iterable[str]) -> tuple[tuple[int, str], ...]:
@@ -260,7 +274,8 @@ def _over_seeds(values: Mapping[int, list[float]]) -> Interval | None:
 
 
 def over_parameters(suite: Suite, scores: Mapping[tuple[str, str, int], Interval], shots: int) -> Figure | None:
-    """Returns F1 over the share of parameters, one line for each `line` of arms; None where no two arms share one."""
+    """Returns the score over the share of parameters, one line for each `line` of arms; None where no two arms share one."""
+    metric = suite.kind.metric
     lines: dict[str, list[str]] = {}
     for name, arm in suite.results.arms.items():
         if arm.line:
@@ -293,16 +308,16 @@ def over_parameters(suite: Suite, scores: Mapping[tuple[str, str, int], Interval
             ticks = tuple(tick for tick in TICKS if min(shares) / 2 < tick < 2 * max(shares))
             panels.append(
                 LinePanel(
-                    method, "parameters moved, % of the encoder's (log)", "entity F1 (%)", tuple(drawn), True, ticks
+                    method, "parameters moved, % of the encoder's (log)", metric.with_unit, tuple(drawn), True, ticks
                 )
             )
     if not panels:
         return None
     caption = (
-        f"Entity F1 (K = {shots}) over the parameters that fine-tuning moves, the head apart. The band is the mean ± one "
+        f"{metric.title} (K = {shots}) over the parameters that fine-tuning moves, the head apart. The band is the mean ± one "
         "standard error over seeds."
     )
-    return Figure("parameters", "F1 over parameters", caption, tuple(panels), tuple(enumerate(lines, 1)))
+    return Figure("parameters", f"{metric.label} over parameters", caption, tuple(panels), tuple(enumerate(lines, 1)))
 
 
 def _or_zero(value: float) -> float:

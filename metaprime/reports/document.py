@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from metaprime.reports.figures import Figure
-from metaprime.reports.sentences import Example
+from metaprime.reports.sentences import Comparison
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """One cell of a table, with a second, smaller line."""
 
     text: str
@@ -25,11 +25,11 @@ class Table:
 
     caption: str
     header: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[TableCell, ...], ...]
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """A chapter. `note` opens it; where there is no data it is all there is."""
 
     key: str
@@ -37,27 +37,36 @@ class Section:
     note: str = ""
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
-    examples: tuple[Example, ...] = ()
+    examples: tuple[Comparison, ...] = ()
     code: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class Report:
-    """Title, what the suite is in a few lines, sections, and one row a transfer for the CSV."""
+    """Everything that a report shows.
+
+    Attributes:
+        title: of the suite.
+        summary: the suite in a few lines.
+        sections: chapters.
+        runs: one row a transfer, for the CSV.
+        kinds: of errors, that of right answers first.
+    """
 
     title: str
     summary: tuple[str, ...]
-    sections: tuple[Section, ...]
+    sections: tuple[ReportSection, ...]
     runs: tuple[dict[str, Any], ...]
+    kinds: tuple[str, ...] = ()
 
 
-def figure_section(key: str, title: str, figure: Figure | None, otherwise: str | None) -> Iterable[Section]:
+def figure_section(key: str, title: str, figure: Figure | None, otherwise: str | None) -> Iterable[ReportSection]:
     """Yields the section of a figure, or of the line that says why there is none; without such a line nothing.
 
     Example:
         sections = [*figure_section("inner", "Inner loop", inner_curves(suite), "No priming run with an inner loop.")]
     """
     if figure:
-        yield Section(key, title, figures=(figure,))
+        yield ReportSection(key, title, figures=(figure,))
     elif otherwise:
-        yield Section(key, title, otherwise)
+        yield ReportSection(key, title, otherwise)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import re
+from typing import TYPE_CHECKING
 
-from metaprime.reports.document import Cell, Report, Table
-from metaprime.reports.sentences import Piece, Reading
+from metaprime.reports.document import Report, Table, TableCell
+from metaprime.reports.sentences import Version
 from metaprime.reports.wording import markdown
+
+if TYPE_CHECKING:
+    from metaprime.tasks.task import Piece
 
 IN_LATEX = ("scores", "contrasts", "gains", "errors")
 """Sections whose tables a paper may want."""
@@ -31,7 +35,7 @@ def as_markdown(report: Report) -> str:
             for figure in section.figures
         ]
         for example in section.examples:
-            parts.append("\n".join([f"- {markdown_text(example.title)}", *map(_md_reading, example.readings)]))
+            parts.append("\n".join([f"- {markdown_text(example.title)}", *map(_md_version, example.versions)]))
         for label, text in section.code:
             fence = "`" * (3 + max(map(len, re.findall("`+", text)), default=0))
             parts.append(f"{markdown_text(label)}:\n\n{fence}\n{text.rstrip()}\n{fence}")
@@ -45,15 +49,15 @@ def markdown_table(table: Table) -> str:
     return f"{markdown_text(table.caption)}\n\n{markdown(header, rows)}".rstrip("\n")
 
 
-def _md_cell(cell: Cell) -> str:
+def _md_cell(cell: TableCell) -> str:
     text = f"**{markdown_text(cell.text)}**" if cell.bold else markdown_text(cell.text)
     return f"{text} {markdown_text(cell.note)}" if cell.note else text
 
 
-def _md_reading(reading: Reading) -> str:
-    words = " ".join(map(_md_piece, reading.pieces))
-    note = f" ({markdown_text(reading.note)})" if reading.note else ""
-    return f"  - {markdown_text(reading.label)}: {words}{note}"
+def _md_version(version: Version) -> str:
+    words = " ".join(map(_md_piece, version.pieces))
+    note = f" ({markdown_text(version.note)})" if version.note else ""
+    return f"  - {markdown_text(version.label)}: {words}{note}"
 
 
 def _md_piece(piece: Piece) -> str:
@@ -104,7 +108,7 @@ def _latex_table(table: Table, label: str) -> str:
     return "\n".join(lines)
 
 
-def _tex_cell(cell: Cell) -> str:
+def _tex_cell(cell: TableCell) -> str:
     text = rf"\textbf{{{_tex(cell.text)}}}" if cell.bold else _tex(cell.text)
     if not cell.note:
         return text

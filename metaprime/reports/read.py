@@ -1,6 +1,6 @@
-"""Reads a suite of runs from the disk: `results.json` and the records, predictions and metrics it names.
+"""Reads a suite of runs from the disk: `results.json` and the records, predictions and metrics that it names.
 
-A suite may be half done. What is not there or cannot be read is named in `problems`; the rest is read.
+A suite may be half done. What is missing or cannot be read is named in `problems`; the rest is read.
 """
 
 from __future__ import annotations
@@ -10,44 +10,63 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import yaml
 
 from metaprime.runs.log import read_metrics
-from metaprime.runs.records import Record, headline, read_record
-from metaprime.runs.results import Arm, Entry, Results, read_results
-from metaprime.stats.bootstrap import Counts, f1_of_counts
-from metaprime.tasks.tagging.errors import ErrorCounts, count, matches
+from metaprime.runs.records import PREDICTIONS, Record, headline, read_record
+from metaprime.runs.results import RESULTS, Arm, Entry, Results, read_results
+from metaprime.stats.bootstrap import Counts
 from metaprime.types import MetaprimeError
 
-PREDICTIONS = "predictions.jsonl"
+if TYPE_CHECKING:
+    from metaprime.tasks import TaskKind
 
 
 @dataclass(frozen=True, eq=False)
 class Transfer:
-    """One cell that is done. `counts_B3` and `errors` are None where its predictions cannot be read."""
+    """One cell that is done.
+
+    Attributes:
+        entry: which cell it is.
+        folder: its files.
+        record: its record.json.
+        score: the task's headline metric.
+        counts_Bk: the task's counts of each test example (`tasks.task.Statistics`); None: they cannot be read.
+        errors: matches of each kind (`tasks.task.Errors`); None likewise.
+    """
 
     entry: Entry
     folder: Path
     record: Record
-    f1: float
-    counts_B3: Counts | None
-    errors: ErrorCounts | None
+    score: float
+    counts_Bk: Counts | None
+    errors: tuple[int, ...] | None
 
 
 @dataclass(frozen=True, eq=False)
 class Suite:
-    """Results, every transfer that could be read, metrics of priming by arm and seed, and one line for whatever could not."""
+    """A suite as it was read.
+
+    Attributes:
+        folder: its files.
+        results: its results.json.
+        kind: the kind of task that it is on.
+        transfers: every transfer that could be read.
+        metrics: lines of metrics.jsonl by arm and seed.
+        problems: one line for whatever could not be read.
+        control: the first arm without priming, against which gains are measured.
+    """
 
     folder: Path
     results: Results
+    kind: TaskKind
     transfers: tuple[Transfer, ...]
     metrics: Mapping[str, Mapping[int, Sequence[Mapping[str, Any]]]]
     problems: tuple[str, ...]
     control: str | None = field(init=False)
-    """The first arm without priming: what gains are measured against."""
 
     def __post_init__(self) -> None:
         unprimed = (name for name, arm in self.results.arms.items() if arm.priming is None)
@@ -70,9 +89,9 @@ class Suite:
         return {seed: found[seed] for seed in sorted(found) if {t.entry.language for t in found[seed]} == whole}
 
     def by_seed(self, arm: str, method: str, shots: int) -> dict[int, float]:
-        """Returns lenient F1 (per cent), mean over languages, of each complete seed."""
+        """Returns the headline metric of each complete seed, mean over languages."""
         replicates = self.replicates(arm, method, shots)
-        return {seed: float(np.mean([t.f1 for t in done])) for seed, done in replicates.items()}
+        return {seed: float(np.mean([t.score for t in done])) for seed, done in replicates.items()}
 
     def missing(self) -> list[tuple[str, int, int, int]]:
         """Lists (arm, seed, cells there, cells wanted) wherever some are lacking."""
@@ -157,7 +176,8 @@ def read_suite(folder: Path, results: Results | None = None) -> Suite:
     """
     results = results or read_results(folder)
     problems: list[str] = []
-    transfers = tuple(_read_transfers(folder, results, problems))
+    kind = kind_of(results, folder)
+    transfers = tuple(_read_transfers(folder, results, kind, problems))
     metrics: dict[str, dict[int, list[dict[str, Any]]]] = {}
     for arm, folders in results.primings.items():
         metrics[arm] = {}
@@ -166,44 +186,85 @@ def read_suite(folder: Path, results: Results | None = None) -> Suite:
                 metrics[arm][seed] = read_metrics(folder / path)
             except MetaprimeError as error:
                 problems.append(str(error))
-    return Suite(folder, results, transfers, metrics, tuple(dict.fromkeys(problems)))
+    return Suite(folder, results, kind, transfers, metrics, tuple(dict.fromkeys(problems)))
 
 
-def _read_transfers(folder: Path, results: Results, problems: list[str]) -> Iterator[Transfer]:
-    """Yields the transfers that can be read; notes the others."""
+def kind_of(results: Results, folder: Path) -> TaskKind:
+    """Returns the kind of task that a suite is on.
+
+    Raises:
+        MetaprimeError: its name is not one that this version knows.
+    """
+    # Imported here: it loads torch, which nothing else in a report needs.
+    from metaprime.tasks import TASKS
+
+    if results.task not in TASKS:
+        raise MetaprimeError(
+            f"{folder / RESULTS}: task {results.task!r} is unknown here (known: {', '.join(TASKS)}): use the version of "
+            "metaprime that wrote it"
+        )
+    return TASKS[results.task]
+
+
+def _read_transfers(folder: Path, results: Results, kind: TaskKind, problems: list[str]) -> Iterator[Transfer]:
+    """Yields the transfers that can be read; records the problems of the others."""
     for entry in results.records:
         try:
-            yield _read_transfer(folder, entry, problems)
+            yield _read_transfer(folder, entry, kind, problems)
         except MetaprimeError as error:
             problems.append(str(error))
 
 
-def _read_transfer(folder: Path, entry: Entry, problems: list[str]) -> Transfer:
-    file = folder / entry.path
+def _read_transfer(folder: Path, entry: Entry, kind: TaskKind, problems: list[str]) -> Transfer:
+    """Reads one transfer; without its predictions where these cannot be read or are of another run."""
+    file, metric = folder / entry.path, kind.metric
     record = read_record(file)
     try:
-        f1 = headline(record)
+        score = headline(record, metric)
     except (KeyError, TypeError, ValueError) as error:
         raise MetaprimeError(f"record {file} has no score ({error!r}): remove it and run the command again") from None
-    if not math.isfinite(f1):
-        raise MetaprimeError(f"record {file}: F1 is {f1}: remove it and run the command again")
+    if not math.isfinite(score):
+        raise MetaprimeError(f"record {file}: {metric.label} is {score}: remove it and run the command again")
     try:
-        per_sentence = [count(matches(line["gold"], line["predicted"])) for line in read_predictions(file.parent)]
+        counts_Bk, errors = _counted(file.parent, kind)
     except MetaprimeError as error:
         problems.append(str(error))
-        return Transfer(entry, file.parent, record, f1, None, None)
-    counts_B3 = np.array([(c.correct, c.predicted, c.gold) for c in per_sentence], dtype=np.int64).reshape(-1, 3)
-    if abs(f1_of_counts(counts_B3) - f1) > 0.01:
-        problems.append(
-            f"record {file}: F1 is {f1:.2f}, of {PREDICTIONS} beside it {f1_of_counts(counts_B3):.2f}: they are not of one "
-            "run; remove the folder and run the command again"
-        )
-        return Transfer(entry, file.parent, record, f1, None, None)
-    return Transfer(entry, file.parent, record, f1, counts_B3, sum(per_sentence, ErrorCounts()))
+        return Transfer(entry, file.parent, record, score, None, None)
+    if counts_Bk is not None and kind.statistics:
+        again = float(kind.statistics.of_sums(counts_Bk.sum(axis=0, dtype=np.float64)))
+        if abs(again - score) > 0.01:
+            problems.append(
+                f"record {file}: {metric.label} is {score:.2f}, of {PREDICTIONS} beside it {again:.2f}: they are not of one "
+                "run; remove the folder and run the command again"
+            )
+            return Transfer(entry, file.parent, record, score, None, None)
+    return Transfer(entry, file.parent, record, score, counts_Bk, errors)
 
 
-def read_predictions(folder: Path) -> list[dict[str, list[str]]]:
-    """Reads words, gold and predicted tags of every test sentence.
+def _counted(folder: Path, kind: TaskKind) -> tuple[Counts | None, tuple[int, ...] | None]:
+    """Counts the statistics (B, k) and the errors by kind of a cell's predictions, as far as the task has them.
+
+    Raises:
+        MetaprimeError: the predictions cannot be read.
+    """
+    lines = read_predictions(folder)
+    try:
+        counts, errors = None, None
+        if kind.statistics:
+            rows = [kind.statistics.of_example(line) for line in lines]
+            counts = np.array(rows, dtype=np.int64).reshape(len(rows), -1)
+        if kind.errors:
+            each = [kind.errors.of_example(line) for line in lines]
+            errors = tuple(sum(column) for column in zip(*each, strict=True)) or (0,) * len(kind.errors.kinds)
+        return counts, errors
+    except (ValueError, KeyError, TypeError) as error:
+        raise MetaprimeError(
+            f"predictions {folder / PREDICTIONS} cannot be read ({error!r}): remove {folder} and run the command again"
+        ) from None
+
+
+def read_predictions(folder: Path) -> list[dict[str, Any]]:
+    """Reads the predictions of every test example: mappings with at least `gold` and `predicted`.
 
     Raises:
         MetaprimeError: the file is missing or damaged.
@@ -217,15 +278,14 @@ def read_predictions(folder: Path) -> list[dict[str, list[str]]]:
         ) from None
 
 
-def _prediction(text: str, number: int) -> dict[str, list[str]]:
+def _prediction(text: str, number: int) -> dict[str, Any]:
     try:
-        line = json.loads(text)
-        found = {key: [str(item) for item in line[key]] for key in ("words", "gold", "predicted")}
-    except (ValueError, KeyError, TypeError) as error:
+        line: dict[str, Any] = json.loads(text)
+        if not {"gold", "predicted"} <= line.keys():
+            raise KeyError("gold and predicted")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"line {number}: {error!r}") from None
-    if len({len(items) for items in found.values()}) != 1:
-        raise ValueError(f"line {number}: words, gold and predicted differ in number")
-    return found
+    return line
 
 
 class TransferCost(NamedTuple):

@@ -7,10 +7,10 @@ from itertools import product
 from typing import TypeAlias
 
 from metaprime.reports.read import Suite
-from metaprime.stats.bootstrap import mean_of, resample_sentences, two_way_t_interval
+from metaprime.stats.bootstrap import mean_of, resample, two_way_t_interval
 from metaprime.stats.intervals import Contrast, Interval, correct, paired_contrast, t_interval
 
-Scores: TypeAlias = dict[tuple[str, str, int], Interval]
+Means: TypeAlias = dict[tuple[str, str, int], Interval]
 """By arm, method and K."""
 ContrastKey: TypeAlias = tuple[str, str, str, int]
 """Arm, the arm subtracted from it, method and K."""
@@ -25,35 +25,37 @@ def middle_shots(suite: Suite) -> int:
 def score_interval(suite: Suite, arm: str, method: str, shots: int) -> tuple[Interval, bool] | None:
     """Returns the mean over complete seeds with its 95 % interval; None without such a seed.
 
-    Also whether the interval is over test sentences too: that needs predictions of every language, on the same sentences
-    for every seed.
+    The second value tells if the interval is over test examples too: that needs predictions of every language, on the
+    same examples for every seed, and a task whose score is a function of sums over examples.
     """
-    replicates = suite.replicates(arm, method, shots)
+    replicates, statistics = suite.replicates(arm, method, shots), suite.kind.statistics
     if not replicates:
         return None
     parts = []
     try:
+        if statistics is None:
+            raise ValueError("no statistics of examples")
         for language in suite.results.languages:
             mine = {seed: t for seed, done in replicates.items() for t in done if t.entry.language == language}
-            counts = {seed: t.counts_B3 for seed, t in mine.items() if t.counts_B3 is not None}
+            counts = {seed: t.counts_Bk for seed, t in mine.items() if t.counts_Bk is not None}
             if len(counts) < len(replicates):
                 raise ValueError(f"{language}: predictions are lacking")
-            parts.append(resample_sentences(counts))
+            parts.append(resample(counts, statistics.of_sums))
         return two_way_t_interval(mean_of(parts)), True
     except ValueError:
         return t_interval(list(suite.by_seed(arm, method, shots).values())), False
 
 
-def all_scores(suite: Suite) -> tuple[Scores, set[tuple[str, str, int]]]:
-    """Returns the score of every arm, method and K that has one, and those whose interval is over sentences too."""
-    scores: Scores = {}
+def all_scores(suite: Suite) -> tuple[Means, set[tuple[str, str, int]]]:
+    """Returns the score of every arm, method and K that has one, and those whose interval is over examples too."""
+    scores: Means = {}
     both = set()
     for arm in suite.results.arms:
         for method in suite.results.methods:
             for shots in suite.results.shots:
                 if found := score_interval(suite, arm, method, shots):
-                    scores[arm, method, shots], over_sentences = found
-                    if over_sentences:
+                    scores[arm, method, shots], over_examples = found
+                    if over_examples:
                         both.add((arm, method, shots))
     return scores, both
 
@@ -61,8 +63,8 @@ def all_scores(suite: Suite) -> tuple[Scores, set[tuple[str, str, int]]]:
 def contrasts_of(suite: Suite) -> dict[ContrastKey, Contrast]:
     """Returns every contrast that the suite asks for, corrected for their number; nothing where none can be computed.
 
-    One without a common seed cannot be tested yet, but counts among the others: what stands now must stand when it is
-    there.
+    One without a common seed cannot be tested yet, but counts among the others: what is claimed now must still hold
+    when it is there.
     """
     results = suite.results
     nothing_yet = ({0: math.nan}, {0: math.nan})
@@ -80,10 +82,10 @@ def contrasts_of(suite: Suite) -> dict[ContrastKey, Contrast]:
 
 
 def gains_over(suite: Suite, control: str, shots: int) -> dict[tuple[str, str, str], Interval]:
-    """Returns by arm, method and language the F1 above the control, over the seeds both have there."""
+    """Returns by arm, method and language the score above the control, over the seeds that both have there."""
 
     def by_seed(arm: str, method: str, language: str) -> dict[int, float]:
-        return {t.entry.seed: t.f1 for t in suite.select(arm=arm, method=method, language=language, shots=shots)}
+        return {t.entry.seed: t.score for t in suite.select(arm=arm, method=method, language=language, shots=shots)}
 
     gains = {}
     for place in product(suite.results.arms, suite.results.methods, suite.results.languages):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from metaprime.reports import curves
-from metaprime.reports.document import Cell, Report, Section, Table, figure_section
+from metaprime.reports.document import Report, ReportSection, Table, TableCell, figure_section
 from metaprime.reports.read import Suite, cost
 from metaprime.reports.score_tables import (
     contrasts_section,
@@ -21,7 +21,10 @@ from metaprime.reports.score_tables import (
 from metaprime.reports.scores import all_scores, contrasts_of, middle_shots
 from metaprime.reports.sentences import arms_compared, examples
 from metaprime.reports.wording import UNKNOWN, listed
-from metaprime.tasks.tagging.errors import KINDS
+from metaprime.runs.records import Record, headline
+
+if TYPE_CHECKING:
+    from metaprime.tasks.task import Metric
 
 
 def gather(suite: Suite) -> Report:
@@ -30,15 +33,15 @@ def gather(suite: Suite) -> Report:
     Example:
         report = gather(read_suite(Path("runs/order")))
     """
-    results = suite.results
-    scores, sentences_counted = all_scores(suite)
+    results, label = suite.results, suite.kind.metric.label
+    scores, over_examples = all_scores(suite)
     shots = middle_shots(suite)
     contrasts = contrasts_of(suite)
     sections = [
-        scores_section(suite, scores, sentences_counted),
+        scores_section(suite, scores, over_examples),
         contrasts_section(suite, contrasts),
         *parameters_sections(suite, scores, shots),
-        *figure_section("shots", "F1 over K", curves.shot_curves(suite, scores), None),
+        *figure_section("shots", f"{label} over K", curves.shot_curves(suite, scores), None),
         *figure_section("destination", "Destination", curves.destination(suite, scores, shots), None),
         gains_section(suite, shots),
         *figure_section("learning", "Learning curves", curves.learning_curves(suite), "No metrics of priming runs."),
@@ -60,51 +63,52 @@ def gather(suite: Suite) -> Report:
         *(f"Control: {title}." for title in unprimed),
     ]
     title = f"{results.name} ({results.setting})" if results.setting else results.name
-    return Report(title, tuple(summary), tuple(sections), tuple(_runs(suite)))
+    kinds = suite.kind.errors.kinds if suite.kind.errors else ()
+    return Report(title, tuple(summary), tuple(sections), tuple(_csv_rows(suite)), kinds)
 
 
-def _examples_section(suite: Suite, shots: int) -> Section:
+def _examples_section(suite: Suite, shots: int) -> ReportSection:
     arms = arms_compared(suite)
     if arms is None:
-        return Section("sentences", "Sentences", "No two arms to put side by side.")
+        return ReportSection("sentences", "Sentences", "No two arms to put side by side.")
     note, found = examples(suite, arms, shots)
-    return Section("sentences", "Sentences", note, examples=found)
+    return ReportSection("sentences", "Sentences", note, examples=found)
 
 
-def _missing_section(suite: Suite) -> Section:
+def _missing_section(suite: Suite) -> ReportSection:
     results, missing = suite.results, suite.missing()
     tables = []
     if results.failed:
         rows = (
-            (Cell(suite.title(f.arm)), Cell(UNKNOWN if f.seed is None else str(f.seed)), Cell(f.error))
+            (TableCell(suite.title(f.arm)), TableCell(UNKNOWN if f.seed is None else str(f.seed)), TableCell(f.error))
             for f in results.failed
         )
         tables.append(Table("Failed cells.", ("arm", "seed", "error"), tuple(rows)))
     if missing:
         rows = (
-            (Cell(suite.title(arm)), Cell(str(seed)), Cell(f"{there} of {wanted}"))
+            (TableCell(suite.title(arm)), TableCell(str(seed)), TableCell(f"{there} of {wanted}"))
             for arm, seed, there, wanted in missing
         )
         caption = "Transfers that are not there. A seed without all languages is left out of scores and contrasts."
         tables.append(Table(caption, ("arm", "seed", "transfers"), tuple(rows)))
     if suite.problems:
-        problems = tuple((Cell(problem),) for problem in suite.problems)
+        problems = tuple((TableCell(problem),) for problem in suite.problems)
         tables.append(Table("Files that could not be used.", ("problem",), problems))
     note = "" if tables else "Nothing failed, nothing is missing."
-    return Section("missing", "Failed and missing", note, tuple(tables))
+    return ReportSection("missing", "Failed and missing", note, tuple(tables))
 
 
-def _environment_section(suite: Suite) -> Section:
+def _environment_section(suite: Suite) -> ReportSection:
     results = suite.results
-    versions = tuple((Cell(name), Cell(version)) for name, version in results.versions.items())
+    versions = tuple((TableCell(name), TableCell(version)) for name, version in results.versions.items())
     arms = tuple(
         (
-            Cell(name),
-            Cell(arm.title),
-            Cell(_overrides(arm.set)),
-            Cell(_overrides(arm.transfer)),
-            Cell(arm.priming[:12] if arm.priming else UNKNOWN),
-            Cell(
+            TableCell(name),
+            TableCell(arm.title),
+            TableCell(_listed_overrides(arm.set)),
+            TableCell(_listed_overrides(arm.transfer)),
+            TableCell(arm.priming[:12] if arm.priming else UNKNOWN),
+            TableCell(
                 ", ".join(f"{m} {UNKNOWN if rate is None else f'{rate:g}'}" for m, rate in arm.rates.items()) or UNKNOWN
             ),
         )
@@ -117,10 +121,10 @@ def _environment_section(suite: Suite) -> Section:
     config = yaml.safe_dump(results.config, sort_keys=False, allow_unicode=True) if results.config else ""
     code = [("Commands", commands), *([("Base config", config)] if config else [])]
     note = f"Priming seeds {listed(results.seeds)}."
-    return Section("environment", "Environment", note, tuple(tables), code=tuple(code))
+    return ReportSection("environment", "Environment", note, tuple(tables), code=tuple(code))
 
 
-def _overrides(given: Any) -> str:
+def _listed_overrides(given: Any) -> str:
     if not given:
         return UNKNOWN
     if isinstance(given, dict):
@@ -133,18 +137,15 @@ def _wanted(suite: Suite) -> int:
     return math.prod(map(len, (results.arms, results.methods, results.languages, results.shots, results.seeds)))
 
 
-def _runs(suite: Suite) -> Iterable[dict[str, Any]]:
+def _csv_rows(suite: Suite) -> Iterable[dict[str, Any]]:
     """Yields what the CSV holds of each transfer; empty where unknown."""
     for transfer in suite.transfers:
         entry, record = transfer.entry, transfer.record
         arm = suite.results.arms.get(entry.arm)
         facts = arm.facts if arm else None
-        readings = {
-            f"{reading}_{key}": record["scores"].get(reading, {}).get("overall", {}).get(key)
-            for reading in ("lenient", "strict")
-            for key in ("f1", "precision", "recall")
-        }
-        errors: dict[str, Any] = {kind: getattr(transfer.errors, kind, None) for kind in KINDS}
+        scores = {metric.column: _number_of(record, metric) for metric in suite.kind.metrics}
+        kinds = suite.kind.errors.kinds if suite.kind.errors else ()
+        errors = dict(zip(kinds, transfer.errors or (None,) * len(kinds), strict=True))
         passes, flops, seconds = cost([transfer])
         yield {
             "arm": entry.arm,
@@ -153,7 +154,7 @@ def _runs(suite: Suite) -> Iterable[dict[str, Any]]:
             "shots": entry.shots,
             "seed": entry.seed,
             "language": entry.language,
-            **readings,
+            **scores,
             **errors,
             "rate": record["training"].get("lr"),
             "priming_passes": facts.sentence_passes if facts else None,
@@ -167,3 +168,11 @@ def _runs(suite: Suite) -> Iterable[dict[str, Any]]:
             "transfer_seconds": None if math.isnan(seconds) else seconds,
             "record": entry.path,
         }
+
+
+def _number_of(record: Record, metric: Metric) -> float | None:
+    """Returns a record's number of a metric; None where it has none."""
+    try:
+        return headline(record, metric)
+    except (KeyError, TypeError):
+        return None

@@ -9,24 +9,32 @@ from rich.console import Console
 from rich.text import Text
 
 from metaprime.reports.compute import COUNTED, how_equal, priming_cost, unit_of
-from metaprime.reports.document import Cell, Table
+from metaprime.reports.document import Table, TableCell
 from metaprime.reports.formats import markdown_table, markdown_text
 from metaprime.reports.read import Suite, short_titles
 from metaprime.reports.score_tables import priming_cells
-from metaprime.reports.scores import ContrastKey, Scores, all_scores, contrasts_of
-from metaprime.reports.wording import UNKNOWN, limits, listed, means, p_text, signed, spread, subtraction, terminal
+from metaprime.reports.scores import ContrastKey, Means, all_scores, contrasts_of
+from metaprime.reports.wording import (
+    UNKNOWN,
+    interval_text,
+    limits,
+    listed,
+    means,
+    p_text,
+    signed,
+    subtraction,
+    terminal,
+)
 from metaprime.stats.intervals import Contrast
 
 TABLE = "table.md"
-HEADINGS = ("entity F1, mean ± deviation over priming seeds", "paired differences over priming seeds")
-"""Titles of the tables on the terminal."""
 
 
 def tables_of(suite: Suite) -> tuple[Table, ...]:
     """Returns the table of scores and, where any can be computed, that of contrasts: the report's numbers.
 
     Example:
-        show(tables_of(read_suite(Path("runs/order"))))
+        tables = tables_of(read_suite(Path("runs/order")))
     """
     scores, _ = all_scores(suite)
     contrasts = contrasts_of(suite)
@@ -56,32 +64,34 @@ def as_text(suite: Suite, tables: Sequence[Table]) -> str:
     )
 
 
-def show(tables: Sequence[Table]) -> None:
-    """Prints the tables on the terminal."""
+def print_tables(suite: Suite, tables: Sequence[Table]) -> None:
+    """Prints the tables of `tables_of` on the terminal."""
     console = Console()
-    for title, table in zip(HEADINGS[: len(tables)], tables, strict=True):
-        rows = [[_shown(cell) for cell in row] for row in table.rows]
+    titles = (f"{suite.kind.metric.name}, mean ± deviation over priming seeds", "paired differences over priming seeds")
+    for title, table in zip(titles[: len(tables)], tables, strict=True):
+        rows = [[_terminal_text(cell) for cell in row] for row in table.rows]
         console.print(terminal(title, table.header, rows))
 
 
-def _shown(cell: Cell) -> Text:
+def _terminal_text(cell: TableCell) -> Text:
     return Text(f"{cell.text} {cell.note}".strip(), style="bold" if cell.bold else "")
 
 
-def _score_table(suite: Suite, scores: Scores) -> Table:
+def _score_table(suite: Suite, scores: Means) -> Table:
     """Returns a row for each arm: a column for each method and K, and what priming took."""
-    results, titles = suite.results, short_titles(suite.results)
+    results, titles, metric = suite.results, short_titles(suite.results), suite.kind.metric
     columns = [(method, shots) for method in results.methods for shots in results.shots]
     unit = unit_of(priming_cost(arm).flops for arm in results.arms.values())
     rows = []
     for name, arm in results.arms.items():
         found = [scores.get((name, *column)) for column in columns]
-        cells = [Cell(arm.title), *(Cell(spread(one) if one else UNKNOWN) for one in found)]
+        cells = [TableCell(arm.title), *(TableCell(interval_text(one) if one else UNKNOWN) for one in found)]
         if results.matched:
             cells.append(_baseline(suite, scores, results.matched.get(name)))
         rows.append((*cells, *priming_cells(arm, unit)))
     caption = (
-        f"Entity F1 (lenient, micro), mean of {listed(results.languages)} after K = {listed(results.shots)} sentences each; "
+        f"{metric.title}{f' ({metric.note})' if metric.note else ''}, mean of {listed(results.languages)} after "
+        f"K = {listed(results.shots)} sentences each; "
         f"mean ± standard deviation over {len(results.seeds)} priming seeds. Sentence passes and FLOPs are those up to the "
         f"stopping point of those allowed. {COUNTED}."
     )
@@ -97,16 +107,16 @@ def _tuned(suite: Suite, title: str, shots: int) -> str:
     return f"{title}, K = {shots}" if len(suite.results.shots) > 1 else title
 
 
-def _baseline(suite: Suite, scores: Scores, arm: str | None) -> Cell:
+def _baseline(suite: Suite, scores: Means, arm: str | None) -> TableCell:
     """Returns the means of the arm's baseline at equal compute: by method, and for several K in their order."""
     if arm is None:
-        return Cell(UNKNOWN)
+        return TableCell(UNKNOWN)
     results, titles = suite.results, short_titles(suite.results)
     told = (
         f"{titles.get(method, method)} {means(scores.get((arm, method, shots)) for shots in results.shots)}"
         for method in results.methods
     )
-    return Cell(", ".join(told))
+    return TableCell(", ".join(told))
 
 
 def _contrast_table(suite: Suite, contrasts: Mapping[ContrastKey, Contrast]) -> Table:
@@ -123,12 +133,12 @@ def _contrast_table(suite: Suite, contrasts: Mapping[ContrastKey, Contrast]) -> 
     for key in asked:
         (one, other, method, shots), found = key, contrasts[key]
         cells = (
-            Cell(subtraction(one, other)),
-            Cell(_tuned(suite, titles.get(method, method), shots)),
-            Cell(signed(found.difference), bold=found.bold),
-            Cell(limits(found.interval, sign=True) or UNKNOWN),
-            Cell(limits(found.corrected, sign=True) or UNKNOWN),
-            Cell(p_text(found.adjusted_p)),
+            TableCell(subtraction(one, other)),
+            TableCell(_tuned(suite, titles.get(method, method), shots)),
+            TableCell(signed(found.difference), bold=found.bold),
+            TableCell(limits(found.interval, sign=True) or UNKNOWN),
+            TableCell(limits(found.corrected, sign=True) or UNKNOWN),
+            TableCell(p_text(found.adjusted_p)),
         )
         rows.append(cells)
     caption = (
@@ -137,4 +147,4 @@ def _contrast_table(suite: Suite, contrasts: Mapping[ContrastKey, Contrast]) -> 
     )
     if pending := sum(math.isnan(found.difference) for found in contrasts.values()):
         caption += f" {pending} of the {len(asked)} have no complete seed in common yet (–): they count all the same."
-    return Table(caption, ("difference", "tuned", "F1", "95 %", "corrected", "p"), tuple(rows))
+    return Table(caption, ("difference", "tuned", suite.kind.metric.label, "95 %", "corrected", "p"), tuple(rows))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
 from metaprime.runs.records import Record, headline, select
 from metaprime.stats.intervals import Interval, t_interval
+
+if TYPE_CHECKING:
+    from metaprime.tasks.task import Metric
 
 UNKNOWN = "–"
 
@@ -35,7 +38,7 @@ def whole(value: float | None) -> str:
     return UNKNOWN if value is None or not math.isfinite(value) else f"{value:,.0f}"
 
 
-def spread(interval: Interval) -> str:
+def interval_text(interval: Interval) -> str:
     """Writes `mean ± standard deviation`, or the mean alone where there is one replicate."""
     both = math.isfinite(interval.deviation)
     return f"{number(interval.mean)} ± {number(interval.deviation)}" if both else number(interval.mean)
@@ -90,22 +93,23 @@ def terminal(title: str, header: Sequence[str], rows: Sequence[Sequence[str | Te
     return table
 
 
-TRANSFER_HEADER = ("language", "method", "K", "rate", "lenient F1", "strict F1", "runs")
+def transfer_table(records: Sequence[Record], metrics: Sequence[Metric]) -> tuple[list[str], list[list[str]]]:
+    """Returns header and rows of a table of transfers: mean and deviation over seed pairs by language, method and K.
 
-
-def transfer_rows(records: Sequence[Record]) -> list[list[str]]:
-    """Returns one row for each language, method and K, under TRANSFER_HEADER: mean and deviation over seed pairs.
+    Args:
+        records: of one task.
+        metrics: those to show; the first is the task's headline.
 
     Example:
-        markdown(TRANSFER_HEADER, transfer_rows(transfer(config)))
+        header, rows = transfer_table([result.record for result in transfer(config)], TAGGING.listed)
     """
     rows = []
     for language, method, shots in sorted({(c["language"], c["method"], c["shots"]) for c in _cells(records)}):
         chosen = select(records, language=language, method=method, shots=shots)
-        rates = sorted({record["training"]["lr"] for record in chosen})
-        scores = [spread(t_interval([headline(r, reading) for r in chosen])) for reading in ("lenient", "strict")]
-        rows.append([language, method, str(shots), "/".join(f"{rate:g}" for rate in rates), *scores, str(len(chosen))])
-    return rows
+        rates = "/".join(f"{rate:g}" for rate in sorted({record["training"]["lr"] for record in chosen}))
+        scores = [interval_text(t_interval([headline(record, metric) for record in chosen])) for metric in metrics]
+        rows.append([language, method, str(shots), rates, *scores, str(len(chosen))])
+    return ["language", "method", "K", "rate", *(metric.heading or metric.label for metric in metrics), "runs"], rows
 
 
 def _cells(records: Sequence[Record]) -> list[Record]:

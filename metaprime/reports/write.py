@@ -15,18 +15,26 @@ from metaprime.reports.read import read_suite
 from metaprime.reports.sections import gather
 
 
-def write_report(folder: Path, out: Path | None = None) -> list[Path]:
-    """Reads a suite's folder and writes `report.html`, `.md`, `.tex` and `.csv` there, or in `out`; returns these files.
+def report(folder: str | Path, out: str | Path | None = None) -> list[Path]:
+    """Reports on a suite that `ablate` or `demo` left, finished or not: writes `report.html`, `.md`, `.tex` and `.csv`.
+
+    Args:
+        folder: the suite's, which holds `results.json`.
+        out: where to write; None: in `folder`.
+
+    Returns:
+        The files.
 
     Raises:
         MetaprimeError: `folder` holds no suite, matplotlib is not installed, or `out` cannot be written.
 
     Example:
-        write_report(Path("runs/order"))
+        >>> [file.name for file in metaprime.report(folder / "suite" / "one")]
+        ['report.html', 'report.md', 'report.tex', 'report.csv']
     """
-    report = gather(read_suite(folder))
-    forms = {"html": as_html(report), "md": as_markdown(report), "tex": as_latex(report), "csv": as_csv(report)}
-    out = out or folder
+    found = gather(read_suite(Path(folder)))
+    forms = {"html": as_html(found), "md": as_markdown(found), "tex": as_latex(found), "csv": as_csv(found)}
+    out = Path(out or folder)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     files = [out / f"report.{ending}" for ending in forms]

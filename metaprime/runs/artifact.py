@@ -21,6 +21,7 @@ from metaprime.meta import LEARNERS
 from metaprime.models.encoder import Encoder, load_encoder
 from metaprime.models.sites import Layout
 from metaprime.peft import METHODS, MethodConfig
+from metaprime.tasks import TASKS, TaskConfig
 from metaprime.types import MetaprimeError, Params
 
 CARD, VALUES = "metaprime.json", "metaprime.safetensors"
@@ -28,9 +29,19 @@ CARD, VALUES = "metaprime.json", "metaprime.safetensors"
 
 @dataclass(frozen=True)
 class Artifact:
-    """A folder's content: the method of its adapter, the labels of its head, their values, and where it came from."""
+    """A folder's content.
+
+    Attributes:
+        method: of its adapter.
+        task: of its head.
+        labels: what the head's outputs mean, in order.
+        values: of `adapter.*` and `head.*`.
+        encoder: folder or hub id of the encoder they belong to; `.`: the folder itself.
+        provenance: where it came from.
+    """
 
     method: MethodConfig
+    task: TaskConfig
     labels: tuple[str, ...]
     values: Params
     encoder: str
@@ -45,6 +56,7 @@ def save_artifact(folder: Path, artifact: Artifact) -> None:
     save_tensors(artifact.values, folder / VALUES)
     card = {
         "peft": artifact.method.model_dump(mode="json"),
+        "task": artifact.task.model_dump(mode="json"),
         "labels": list(artifact.labels),
         "encoder": encoder,
         "provenance": artifact.provenance,
@@ -72,9 +84,16 @@ def load_artifact(folder: Path) -> Artifact:
         provenance = card["provenance"]
         if missing := {"kind", "encoder_weights"} - set(provenance):
             raise KeyError(*missing)
-        return Artifact(method, tuple(card["labels"]), values, encoder, provenance)
+        return Artifact(method, _task_of(card), tuple(card["labels"]), values, encoder, provenance)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise MetaprimeError(f"{folder}: {CARD} or {VALUES} is damaged ({error})") from None
+
+
+def _task_of(card: dict[str, Any]) -> TaskConfig:
+    """Returns the task of a card. Cards before there were several tasks are of tagging, and hold the tags alone."""
+    if "task" not in card:
+        return TASKS["tagging"].of_labels(card["labels"])
+    return TASKS[card["task"]["name"]].config.model_validate(card["task"])
 
 
 def trained_groups(artifact: Artifact) -> set[str]:

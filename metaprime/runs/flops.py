@@ -7,6 +7,7 @@ number by itself (activations, norms, the optimizer) is left out, and so is what
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, ParamSpec, Self, TypeVar
 
 import torch
@@ -25,6 +26,47 @@ class Spent(NamedTuple):
 
     subwords: int
     flops: int | None
+
+    def over_processes(self, accelerator: Accelerator) -> Spent:
+        """Returns the sum over processes, each of which has counted or none."""
+        if accelerator.num_processes == 1:
+            return self
+        mine = torch.tensor([self.subwords, self.flops or 0], device=accelerator.device)
+        positions, flops = (int(number) for number in accelerator.reduce(mine, reduction="sum").tolist())
+        return Spent(positions, None if self.flops is None else flops)
+
+
+@dataclass
+class FlopMeter:
+    """Counts the FLOPs of the next call of a function, when asked to; a wrapper made in setup, which readers may skip.
+
+    Attributes:
+        due: whether the next call is counted.
+        flops: of the last call, if it was counted.
+    """
+
+    due: bool = False
+    flops: int | None = None
+
+    def count_next(self) -> None:
+        """Counts the next call."""
+        self.due = True
+
+    def watch(self, work: Callable[Given, Found], plain: Callable[Given, Found]) -> Callable[Given, Found]:
+        """Returns `work` with its FLOPs counted when due; `plain` is counted in its place if it is another function.
+
+        A compiled function cannot be counted: what it was compiled from is run beside it.
+        """
+
+        def watched(*args: Given.args, **kwargs: Given.kwargs) -> Found:
+            if not self.due:
+                self.flops = None
+                return work(*args, **kwargs)
+            found, self.flops = counted(True, plain, *args, **kwargs)
+            self.due = False
+            return found if plain is work else work(*args, **kwargs)
+
+        return watched
 
 
 def counted(
@@ -55,24 +97,22 @@ def subwords(*batches: Batch) -> int:
     return sum(batch["input_ids"].numel() for batch in batches)
 
 
-def of_all(spent: Spent, accelerator: Accelerator) -> Spent:
-    """The sum over processes, each of which has counted or none."""
-    if accelerator.num_processes == 1:
-        return spent
-    mine = torch.tensor([spent.subwords, spent.flops or 0], device=accelerator.device)
-    positions, flops = (int(number) for number in accelerator.reduce(mine, reduction="sum").tolist())
-    return Spent(positions, None if spent.flops is None else flops)
+def estimated_flops(steps: Sequence[Spent], first: int | None = None) -> float | None:
+    """Estimates the FLOPs of some steps from the one that was counted.
 
+    The first counted step says what a sub-word costs. Later counts, after a resume, are ignored, so that
+    a resumed run reports the same FLOPs as an unbroken one.
 
-def reckoned(steps: Sequence[Spent], first: int | None = None) -> float | None:
-    """FLOPs of the steps, or of the first so many of them; None where none was counted.
+    Args:
+        steps: sub-words of every step, and FLOPs of at least one.
+        first: how many of the steps; None: all.
 
-    The first that was counted says what a sub-word costs. Those counted later, after a run was gone on with, do not: it
-    then comes to what it would have come to unbroken.
+    Returns:
+        FLOPs; None where none was counted.
     """
     for step in steps:
         if step.flops is not None and step.subwords:
-            return step.flops * (sum(one.subwords for one in steps[:first]) / step.subwords)
+            return step.flops * (sum(each.subwords for each in steps[:first]) / step.subwords)
     return None
 
 

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from metaprime.files import write_text, writing
 from metaprime.types import MetaprimeError
 
-METRICS = "metrics.jsonl"
+METRICS_FILE = "metrics.jsonl"
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -31,7 +31,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     Example:
         losses = [line["query_loss"] for line in read_metrics(folder) if "query_loss" in line]
     """
-    file = folder / METRICS
+    file = folder / METRICS_FILE
     try:
         texts = file.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
@@ -49,19 +49,29 @@ def _whole(text: str) -> dict[str, Any] | None:
 
 
 class MetricsLog:
-    """Appends lines to a file. Lines past the step a run resumes from are dropped: they are about to be written again."""
+    """Appends lines to a file, on the first process alone.
 
-    def __init__(self, file: Path, resumed_at: int) -> None:
-        kept = []
+    Lines past the step that a run resumes from are dropped: they are about to be written again.
+    """
+
+    def __init__(self, file: Path, resumed_at: int, shown: bool = True) -> None:
+        self.file, self.shown = file, shown
+        if shown:
+            self._keep_until(resumed_at)
+
+    def _keep_until(self, step: int) -> None:
+        file, kept = self.file, []
         if file.is_file():
             for text in file.read_text(encoding="utf-8").splitlines():
                 line = _whole(text)
-                if line is not None and line["step"] <= resumed_at:
+                if line is not None and line["step"] <= step:
                     kept.append(text + "\n")
         write_text(file, "".join(kept))
-        self.file = file
 
     def write(self, values: dict[str, Any]) -> None:
+        """Appends one line."""
+        if not self.shown:
+            return
         with writing(self.file), self.file.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(values, ensure_ascii=False) + "\n")
 

@@ -1,4 +1,4 @@
-"""What is not as it was when a run or a record was begun: config, package versions, base weights, sentences."""
+"""Records what a result depends on, and detects changes of config, versions, weights or data since a run started."""
 
 from __future__ import annotations
 
@@ -7,53 +7,79 @@ import json
 import platform
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from metaprime.config.sections import Config
-from metaprime.data.rows import Row
+from metaprime.config.older import upgraded
 
-Facts = dict[str, dict[str, Any]]
-"""By part (`config`, `versions`, `weights`, `sentences`, `memory`), what a result depends on, as JSON."""
+if TYPE_CHECKING:
+    from metaprime.data.rows import Row
+
+PACKAGES = ("metaprime", "torch", "transformers", "tokenizers", "accelerate", "seqeval", "numpy")
+"""Packages that results depend on."""
 
 PARTS = {"config": "", "versions": "version of ", "weights": "weights of ", "sentences": "sentences of ", "memory": ""}
-"""How a change of each part is introduced; a part that was not recorded is not compared."""
-
-PLACES = ("run.output", "run.cache")
-"""Keys that say where things are kept, which no result depends on."""
+"""How a message introduces a change of each part."""
 
 
-def changes(before: Mapping[str, Any], after: Facts) -> list[str]:
-    """One line for each difference: `inner.lr: 0.1 -> 0.3`."""
+@dataclass(frozen=True)
+class Provenance:
+    """What a result depends on, as JSON. An empty part is not compared.
+
+    Attributes:
+        config: resolved settings, without where things are kept.
+        versions: of packages.
+        weights: hashes of the weights that training starts from.
+        sentences: fingerprints of the text, by language.
+        memory: choices that were made by the memory at hand.
+    """
+
+    config: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    weights: dict[str, str] = field(default_factory=dict)
+    sentences: dict[str, str] = field(default_factory=dict)
+    memory: dict[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the parts that hold anything."""
+        return {part: values for part in PARTS if (values := getattr(self, part))}
+
+
+def changes(before: Mapping[str, Any], after: Provenance) -> list[str]:
+    """Lists every difference from what was recorded, such as `inner.lr: 0.1 -> 0.3`.
+
+    Args:
+        before: recorded parts as JSON; a part that was not recorded is not compared. A config in the
+            layout of an older version is translated first.
+        after: what is there now.
+    """
     lines = []
     for part, introduction in PARTS.items():
-        old, new = before.get(part), after.get(part)
-        if isinstance(old, Mapping) and new is not None:
-            old, new = _flat(old), _flat(new)
-            keys = [*new, *(key for key in old if key not in new)]
-            lines += [
-                f"{introduction}{key}: {_shown(key, old)} -> {_shown(key, new)}"
-                for key in keys
-                if key not in PLACES and (key not in old or key not in new or old[key] != new[key])
-            ]
+        old, new = before.get(part), getattr(after, part)
+        if not isinstance(old, Mapping) or not new:
+            continue
+        old, new = _flat(upgraded(dict(old)) if part == "config" else old), _flat(new)
+        keys = [*new, *(key for key in old if key not in new)]
+        lines += [
+            f"{introduction}{key}: {_shown(key, old)} -> {_shown(key, new)}"
+            for key in keys
+            if key not in old or key not in new or old[key] != new[key]
+        ]
     return lines
 
 
-def config_facts(config: Config) -> dict[str, Any]:
-    """The config as JSON, without where things are kept."""
-    values: dict[str, Any] = config.model_dump(mode="json")
-    for place in PLACES:
-        section, key = place.split(".")
-        values[section].pop(key, None)
-    return values
-
-
 def fingerprint(rows: Iterable[Row]) -> str:
-    """Twelve hexadecimal digits over words and tags of sentences in their order."""
+    """Returns twelve hexadecimal digits over words and gold answers of rows in their order."""
     digest = hashlib.sha256()
     for row in rows:
-        digest.update(json.dumps([row.sentence.words, row.sentence.tags]).encode())
+        digest.update(json.dumps([row.example.words, row.example.gold]).encode())
     return digest.hexdigest()[:12]
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python, the platform and the packages that results depend on."""
+    return {"python": platform.python_version(), "platform": sys.platform, **{name: version(name) for name in PACKAGES}}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -65,9 +91,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _shown(key: str, values: Mapping[str, Any]) -> str:
     return json.dumps(values[key], ensure_ascii=False).strip('"') if key in values else "(not there)"
-
-
-def versions() -> dict[str, str]:
-    """Of Python, the platform and the packages that results depend on."""
-    packages = ("metaprime", "torch", "transformers", "tokenizers", "accelerate", "seqeval", "numpy")
-    return {"python": platform.python_version(), "platform": sys.platform, **{name: version(name) for name in packages}}

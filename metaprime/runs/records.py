@@ -5,9 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metaprime.types import MetaprimeError
+
+if TYPE_CHECKING:
+    from metaprime.tasks.task import Metric
+
+RECORD = "record.json"
+"""File of a cell's record."""
+
+PREDICTIONS = "predictions.jsonl"
+"""File of a cell's predictions, one example in each line."""
 
 Record = dict[str, Any]
 KEYS = ("cell", "scores", "training", "frozen")
@@ -33,9 +42,13 @@ def comparable(record: Record) -> Record:
     return {key: value for key, value in record.items() if key != "volatile"}
 
 
-def headline(record: Record, reading: str = "lenient") -> float:
-    """Returns overall F1 (per cent) in one of seqeval's readings, `lenient` or `strict`."""
-    return float(record["scores"][reading]["overall"]["f1"])
+def headline(record: Record, metric: Metric) -> float:
+    """Returns the record's number of a metric.
+
+    Raises:
+        KeyError: the record's scores have no such number.
+    """
+    return metric.of(record["scores"])
 
 
 def select(records: Sequence[Record], **wanted: Any) -> list[Record]:

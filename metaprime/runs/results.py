@@ -37,6 +37,8 @@ class Arm(_Read):
     transfer: Any = None
     priming: str | None = None
     rates: dict[str, float | None] = {}
+    methods: tuple[str, ...] = ()
+    """Labels of its own methods, in the order of the columns; empty in a file from before they were kept."""
     facts: Facts | None = None
     simulates: str | None = None
     """The method that its priming practises fine-tuning with; None: none. Not set in a file from before it was kept."""
@@ -70,7 +72,10 @@ class Results(_Read):
     seeds: tuple[int, ...]
     config: dict[str, Any] = {}
     versions: dict[str, str] = {}
+    task: str = "tagging"
+    """Name of the task; a file from before there were several is of tagging."""
     methods: tuple[str, ...]
+    """Headings of the columns: a method's label, or `own` where each arm has another."""
     titles: dict[str, str] | None = None
     """Short names of methods that have one, for narrow columns; None in a file from before they were kept."""
     languages: tuple[str, ...]

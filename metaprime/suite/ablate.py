@@ -1,7 +1,7 @@
-"""An ablation suite: prime each arm with each seed, choose downstream rates, transfer, sum up.
+"""Runs an ablation suite: primes each arm with each seed, chooses downstream rates, transfers, writes results and table.
 
-What is finished is never repeated, in this suite or another one with the same `run.output`; what fails is recorded and
-the rest goes on. The replicate is the priming seed, and one priming run serves all the transfers that start from it.
+Finished cells are never repeated, in this suite or another one with the same `run.output`; a cell that fails is
+recorded and the others run. The replicate is the priming seed, and one priming run serves all transfers that start from it.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ from metaprime.files import write_json, write_text
 from metaprime.models.encoder import Encoder
 from metaprime.priming.prime import prime
 from metaprime.reports.read import read_suite
-from metaprime.reports.summary import TABLE, as_text, show, tables_of
+from metaprime.reports.summary import TABLE, as_text, print_tables, tables_of
 from metaprime.runs.folder import check_writable
 from metaprime.runs.lock import locked
 from metaprime.runs.log import Display
 from metaprime.runs.results import as_json, write_results
 from metaprime.runs.stopping import Stopping
 from metaprime.suite.cells import Priming, Rate, Transfers
-from metaprime.suite.forecast import note
-from metaprime.suite.order import PRIMING, RATES, TRANSFER, CellOrder, count
+from metaprime.suite.forecast import add_timing
+from metaprime.suite.order import PRIMING, RATE, TRANSFER, CellOrder, count_cells
 from metaprime.suite.record import check_suite, open_suite
 from metaprime.suite.results import results_of
-from metaprime.suite.spec import Plan, read_plan
+from metaprime.suite.spec import SuitePlan, read_plan
 from metaprime.suite.workers import Job, Pool, in_parallel, workers
-from metaprime.transfers.rates import try_rates
-from metaprime.transfers.start import method_config, open_source
+from metaprime.transfers.held_out import Validation, held_out_splits
+from metaprime.transfers.rates import best_rate, try_rates
+from metaprime.transfers.start import make_context, open_source
 from metaprime.transfers.transfer import transfer
 
 
@@ -46,48 +47,63 @@ def ablate(
     setting: str | None = None,
     jobs: int = 2,
     overwrite: bool = False,
+    quiet: bool = False,
 ) -> dict[str, Any]:
-    """Runs a suite, `jobs` processes at a time, and returns the content of `<run.output>/<name>/results.json`.
+    """Runs a suite and writes `results.json` and `table.md` in `<run.output>/<name>`.
 
-    `table.md` is beside it. `overwrite` lets the suite's name stand for other arms or another base than before; cells
-    are kept in any case.
+    Args:
+        path: the suite's YAML file.
+        overrides: of the base config, or of the suite itself.
+        setting: one of the suite's; None: the first.
+        jobs: processes at a time.
+        overwrite: whether the suite's name may stand for other arms or another base than before; cells are kept.
+        quiet: whether to show neither progress nor tables.
+
+    Returns:
+        The content of `results.json`.
 
     Raises:
-        MetaprimeError: a bad suite; one that is not as it was when it was begun.
-        Stopped: a signal came; the same command goes on.
+        MetaprimeError: a bad suite; one that differs from what it was when it was started.
+        Stopped: a signal came; the same command resumes.
+
+    Example:
+        >>> results = metaprime.ablate(suite, jobs=1, quiet=True)
+        >>> sorted(results["arms"]), results["failed"]
+        (['none'], [])
     """
     plan = read_plan(path, overrides, setting)
-    output = check_writable(plan.base)
+    output = check_writable(Path(plan.base.run.output))
     folder = output / plan.name
     check_suite(plan, folder, overwrite)
     with Stopping(None, "the same command goes on with the suite"), locked(output):
-        encoder = open_encoder(plan.base)  # the embedded one is pre-trained here, once
+        # The embedded one is pre-trained here, once.
+        encoder = open_encoder(plan.base.encoder, output, plan.base.run.threads)
         open_suite(plan, folder, encoder, overwrite)
         with workers(jobs) as pool:
-            return carry_out(plan, folder, encoder, pool)
+            return carry_out(plan, folder, encoder, pool, quiet)
 
 
 @dataclass(frozen=True)
 class Ran:
-    """What a cell took: seconds for so many units of work; and the rate, if it was to choose one."""
+    """Seconds that a cell took for so many units of work; and the rate, if it was to choose one."""
 
     seconds: float
     units: int
     rate: float | None = None
 
 
-def carry_out(plan: Plan, folder: Path, encoder: Encoder, pool: Pool) -> dict[str, Any]:
+def carry_out(plan: SuitePlan, folder: Path, encoder: Encoder, pool: Pool, quiet: bool = False) -> dict[str, Any]:
     """Runs what is not done of a plan; `results.json` is written after each priming run, `table.md` at the end."""
     order = CellOrder(plan, encoder)
-    left = sum(kind.cells - kind.done for kind in count(plan).values())
+    left = sum(kind.cells - kind.done for kind in count_cells(plan).values())
     ended = 0
-    with Display("cells", left, bool(left)) as display:
+    with Display("cells", left, bool(left) and not quiet) as display:
 
         def follow(job: Job, outcome: Ran | Exception) -> list[Job]:
             nonlocal ended
             if isinstance(outcome, Exception):
                 return order.ended(job, outcome)
-            note(plan.base, job.kind, outcome.seconds, outcome.units)
+            add_timing(Path(plan.base.run.output), job.kind, outcome.seconds, outcome.units)
             ended += outcome.units if job.kind == TRANSFER else 1
             display.show(ended, job.kind)
             after = order.ended(job, None, outcome.rate)
@@ -95,14 +111,15 @@ def carry_out(plan: Plan, folder: Path, encoder: Encoder, pool: Pool) -> dict[st
                 write_results(folder, results_of(plan, order.done, folder))
             return after
 
-        work: dict[str, Callable[[Any], Any]] = {PRIMING: prime_one, RATES: choose_one, TRANSFER: transfer_one}
+        work: dict[str, Callable[[Any], Any]] = {PRIMING: prime_one, RATE: choose_one, TRANSFER: transfer_one}
         in_parallel(pool, work, order.first(), follow)
     results = results_of(plan, order.finished(), folder)
     write_results(folder, results)
     suite = read_suite(folder, results)
     tables = tables_of(suite)
     write_text(folder / TABLE, as_text(suite, tables))
-    show(tables)
+    if not quiet:
+        print_tables(suite, tables)
     return as_json(results)
 
 
@@ -117,14 +134,19 @@ def choose_one(cell: Rate) -> Ran:
     """Chooses the rate that serves the held-out languages best, in the mean over K, and writes it down."""
     began = time.perf_counter()
     torch.set_num_threads(1)
-    config = cell.config
-    source = open_source(config)
-    task = build_task(config, source.encoder, method_config(config, cell.method))
-    tried = try_rates(config, source, task, Accelerator().device, cell.method, config.transfer.shots)
-    scores = {lr: sum(by_rate[lr] for by_rate in tried.values()) / len(tried) for lr in config.transfer.lr}
-    rate = max(scores, key=lambda lr: scores[lr])
+    config, device = cell.config, Accelerator().device
+    output, settings = Path(config.run.output), config.transfer
+    source = open_source(config.encoder, settings, output, config.run.threads)
+    (method,) = config.methods().values()
+    task = build_task(config.task, config.data, source.encoder, method, config.run.cache)
+    splits = held_out_splits(task, config.data, settings)
+    context = make_context(source, task, method, settings, next(iter(splits.values())).train, device)
+    validation = Validation(context, splits, config.run.seed)
+    tried = try_rates(settings.lr, settings.shots, validation)
+    scores = {lr: sum(by_rate[lr] for by_rate in tried.values()) / len(tried) for lr in settings.lr}
+    rate = best_rate(scores, validation)
     cell.file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(cell.file, {"rate": rate, "validation_f1": {str(lr): score for lr, score in scores.items()}})
+    write_json(cell.file, {"rate": rate, task.kind.validation_key: {str(lr): score for lr, score in scores.items()}})
     return Ran(time.perf_counter() - began, cell.fine_tunings, rate)
 
 

@@ -1,4 +1,4 @@
-"""Gathers what became of a suite: where everything it made lies, what priming cost, and what failed."""
+"""Collects what became of a suite: where everything it made lies, what priming cost, and what failed."""
 
 from __future__ import annotations
 
@@ -12,32 +12,29 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from metaprime.config.sections import OWN_METHOD, Config
-from metaprime.meta import LEARNERS
-from metaprime.peft import METHODS
-from metaprime.runs.flops import Spent, reckoned
+from metaprime.peft import method_of
+from metaprime.runs.flops import Spent, estimated_flops
 from metaprime.runs.folder import PRIMED
 from metaprime.runs.log import read_metrics
 from metaprime.runs.provenance import versions
 from metaprime.runs.results import Arm, Entry, Facts, Failure, Results
-from metaprime.suite import spec
 from metaprime.suite.cells import Priming, Transfers
-from metaprime.suite.spec import Plan
+from metaprime.suite.spec import ArmPlan, SuitePlan
 
 
 @dataclass
 class Done:
-    """What became of a plan: cells by (arm, seed), rates by (arm, method), and the error of each (arm, seed) that failed."""
+    """What became of a plan: cells by (arm, seed), rates by (arm, column), and the error of each (arm, seed) that failed."""
 
     primings: dict[tuple[str, int], Priming | None] = field(default_factory=dict)
-    rates: dict[tuple[str, str], float] = field(default_factory=dict)
+    rates: dict[tuple[str, int], float] = field(default_factory=dict)
     transfers: dict[tuple[str, int], list[Transfers]] = field(default_factory=lambda: defaultdict(list))
     failed: dict[tuple[str, int], str] = field(default_factory=dict)
 
 
-def results_of(plan: Plan, done: Done, folder: Path) -> Results:
+def results_of(plan: SuitePlan, done: Done, folder: Path) -> Results:
     """Returns what became of a plan so far; paths in it are relative to `folder`, the suite's."""
-    settings = plan.base.transfer
+    columns = plan.columns
     primings: dict[str, dict[int, str]] = defaultdict(dict)
     for (name, seed), cell in done.primings.items():
         if cell and cell.done:
@@ -49,10 +46,11 @@ def results_of(plan: Plan, done: Done, folder: Path) -> Results:
         seeds=plan.seeds,
         config=plan.base.model_dump(mode="json"),
         versions=versions(),
-        methods=settings.methods,
-        titles={name: METHODS[name].short for name in settings.methods if name in METHODS and METHODS[name].short},
+        task=plan.base.task.name,
+        methods=columns,
+        titles=_titles(plan),
         languages=plan.base.data.target_languages,
-        shots=settings.shots,
+        shots=plan.base.transfer.shots,
         arms={name: _arm(plan, done, name, arm) for name, arm in plan.arms.items()},
         contrasts=plan.contrasts,
         matched=plan.matched,
@@ -62,41 +60,47 @@ def results_of(plan: Plan, done: Done, folder: Path) -> Results:
     )
 
 
-def _entries(plan: Plan, done: Done, folder: Path) -> Iterator[Entry]:
+def _entries(plan: SuitePlan, done: Done, folder: Path) -> Iterator[Entry]:
     """Yields the records that are there: arm by arm, then by seed, method, K and language."""
-    methods = plan.base.transfer.methods
+    columns = plan.columns
     for name, seed in itertools.product(plan.arms, plan.seeds):
-        for cell in sorted(done.transfers.get((name, seed), []), key=lambda cell: methods.index(cell.method)):
+        for cell in sorted(done.transfers.get((name, seed), []), key=lambda cell: cell.column):
             for (language, shots), file in cell.files.items():
                 if file.is_file():
-                    path = os.path.relpath(file, folder)
-                    yield Entry(arm=name, seed=seed, language=language, method=cell.method, shots=shots, path=path)
+                    path, method = os.path.relpath(file, folder), columns[cell.column]
+                    yield Entry(arm=name, seed=seed, language=language, method=method, shots=shots, path=path)
 
 
-def _arm(plan: Plan, done: Done, name: str, arm: spec.Arm) -> Arm:
+def _titles(plan: SuitePlan) -> dict[str, str]:
+    """Returns short names of columns whose method has one and is the same in all arms."""
+    first = next(iter(plan.arms.values()))
+    short = {}
+    for label, config in first.target.config.methods().items():
+        if label in plan.columns and method_of(config).short:
+            short[label] = method_of(config).short
+    return short
+
+
+def _arm(plan: SuitePlan, done: Done, name: str, arm: ArmPlan) -> Arm:
     """Returns one arm as the results have it."""
     cells = [cell for seed in plan.seeds if (cell := done.primings[name, seed]) and cell.done]
     keys = [cell.key for seed in plan.seeds if (cell := done.primings[name, seed])]
-    methods = plan.base.transfer.methods
     return Arm(
         title=arm.title,
         set=arm.set,
         transfer=arm.transfer,
         line=arm.line,
         priming=keys[0] if keys else None,
-        rates={method: done.rates[name, method] for method in methods if (name, method) in done.rates},
-        facts=_facts(cells) if cells else None,
-        simulates=_simulated(arm.priming) if arm.priming else None,
+        rates={
+            label: done.rates[name, column] for column, label in enumerate(plan.columns) if (name, column) in done.rates
+        },
+        methods=arm.methods,
+        facts=_priming_facts(cells) if cells else None,
+        simulates=arm.primer.simulates if arm.primer else None,
     )
 
 
-def _simulated(config: Config) -> str | None:
-    """Returns the method that a priming run practises fine-tuning with, by its name."""
-    found = LEARNERS[config.learner.name].simulates
-    return config.peft.method if found == OWN_METHOD else found
-
-
-def _facts(cells: Sequence[Priming]) -> Facts:
+def _priming_facts(cells: Sequence[Priming]) -> Facts:
     """Returns what priming cost; means over seeds, None where a seed does not say."""
     config = cells[0].config
     shape = config.episodes
@@ -108,11 +112,11 @@ def _facts(cells: Sequence[Priming]) -> Facts:
         # The look before the first step has a line too, without what a step took.
         steps = [line for line in read_metrics(cell.folder) if "volatile" in line]
         seconds.append(sum(step["volatile"]["seconds"] for step in steps))
-        # A run that was begun before sub-words were kept has none to reckon with.
+        # Runs of the first versions kept no sub-words, from which FLOPs are estimated.
         spent = [Spent(step.get("subwords", 0), step["volatile"].get("flops")) for step in steps]
         known = all(step.subwords for step in spent)
-        flops.append(reckoned(spent) if known else None)
-        flops_chosen.append(reckoned(spent, chosen[-1]) if known else None)
+        flops.append(estimated_flops(spent) if known else None)
+        flops_chosen.append(estimated_flops(spent, chosen[-1]) if known else None)
     return Facts(
         sentence_passes=per_step * config.outer.steps,
         sentence_passes_chosen=per_step * sum(chosen) / len(chosen),

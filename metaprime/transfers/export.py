@@ -1,4 +1,4 @@
-"""`metaprime peft export`: adapter and head of a transfer in the files of another package."""
+"""Exports adapter and head of a transfer to the files of another package: `metaprime peft export`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,24 @@ FORMATS = ("peft", "adapterhub")
 
 
 def export(folder: str | Path, out: str | Path, form: str = "peft", trust_remote_code: bool = False) -> Path:
-    """Writes what `folder` (a transfer's cell, or a primed folder that learned both) holds to `out`, in one of FORMATS.
+    """Writes adapter and head as another package keeps them.
+
+    Args:
+        folder: a transfer's cell, or a primed folder that learned both.
+        out: a folder that does not exist.
+        form: `peft` for Hugging Face's peft, or `adapterhub`.
+        trust_remote_code: whether Python files that come with the encoder may be run.
+
+    Returns:
+        `out`.
 
     Raises:
-        MetaprimeError: the format is unknown, the folder is not one of ours, its adapter or head is a random draw, its method
-            has no equal there, or `out` exists.
+        MetaprimeError: the format is unknown, the folder is not one of metaprime's, its adapter or head is a random
+            draw, its method has no equal in that package, or `out` exists.
+
+    Example:
+        >>> metaprime.export(results[0].path, folder / "exported", "adapterhub").name
+        'exported'
     """
     if form not in FORMATS:
         raise MetaprimeError(f"--format {form!r} is unknown: {' or '.join(FORMATS)}")

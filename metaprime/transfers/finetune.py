@@ -1,6 +1,6 @@
-"""Ordinary fine-tuning of adapter and head on one language, theta frozen by construction: what priming prepares for.
+"""Fine-tunes adapter and head on K sentences of one language, with theta frozen: what priming prepares for.
 
-Transfer uses it, and priming's validation does too, so that the encoder is judged by what it will be used for.
+Transfer uses it, and so does priming's validation, so that an encoder is judged by what it will be used for.
 """
 
 from __future__ import annotations
@@ -8,29 +8,35 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from metaprime.config.sections import TransferConfig
 from metaprime.data.rows import Row, to_device
-from metaprime.models.task_model import TaskModel, functional_loss
-from metaprime.optim import warmup_decay
-from metaprime.rng import stream
-from metaprime.runs.flops import Spent, counted, reckoned, subwords
-from metaprime.tasks.task import Task
-from metaprime.transfers.evaluate import evaluate, f1
-from metaprime.transfers.head_only import encode_once, moves_head_alone, with_hidden
-from metaprime.types import NOISE, Batch, Loss, MetaprimeError, Params, trainable
+from metaprime.models.task_model import TaskModel
+from metaprime.optim import ScheduledAdamW, adamw
+from metaprime.runs.flops import Spent, counted, estimated_flops, subwords
+from metaprime.transfers.evaluate import evaluate
+from metaprime.transfers.head_only import encode_once, moves_head_alone, with_encoded
+from metaprime.transfers.shots import batches_of, noise_keys, set_aside
+from metaprime.transfers.start import KShotRun, TransferContext
+from metaprime.types import Batch, Loss, MetaprimeError, Params, trainable
 
 CHECKED_EVERY = 20
-"""Steps after which the losses are looked at: to ask for a number is to wait for the device."""
+"""Steps between two checks of the losses: to ask for a number is to wait for the device."""
 
 
 @dataclass(frozen=True)
 class FineTuned:
-    """Trained values by parameter name, the steps they took, the training loss at each (nats), the FLOPs of all steps gone
-    through, of which those kept may be fewer (None where they were not asked for), and its share of the seconds.
+    """What one fine-tuning came to.
+
+    Attributes:
+        values: trained values by parameter name, and the integer tensors among those it started from.
+        steps: that led to these values.
+        losses: training loss at each step (nats).
+        flops: of all steps, of which those kept may be fewer; None where they were not counted.
+        seconds: its share of the time.
     """
 
     values: Params
@@ -40,80 +46,115 @@ class FineTuned:
     seconds: float
 
 
-def fine_tune(
-    model: TaskModel,
-    task: Task,
-    backbone: Params,
-    start: Params,
-    rows: Sequence[Row],
-    settings: TransferConfig,
-    lr: float,
-    seed: int,
-    language: str,
-    *,
-    count: bool = False,
-) -> FineTuned:
-    """AdamW on a copy of `start` (adapter and head; theta too in full fine-tuning), reading `backbone`.
+def fine_tune(context: TransferContext, run: KShotRun, lr: float, *, count: bool = False) -> FineTuned:
+    """Trains a copy of the values that a run starts from.
 
-    With `stop: development` a share of `rows` is set aside and the values that score best on it are kept. With `count` the
-    FLOPs of the first step are counted. Where the head alone is trained, the encoder reads each sentence once.
+    With `stop: development` a share of the rows is set aside, and the values that score best on it are
+    kept. Where the head alone is trained, the encoder reads each sentence once.
+
+    Args:
+        context: model, loss and settings.
+        run: sentences and start.
+        lr: peak learning rate.
+        count: whether FLOPs are counted, in the first step.
 
     Raises:
         MetaprimeError: the loss is not finite.
     """
-    began = time.perf_counter()
-    rows, development = set_aside(rows, settings, seed, language)
-    values = {name: value.detach().clone().requires_grad_() for name, value in trainable(start).items()}
-    choices = {name: value for name, value in start.items() if name not in values}
-    frozen = {name: value.detach() for name, value in backbone.items() if name not in values} | choices
-    optimizer = torch.optim.AdamW(values.values(), lr=lr, eps=1e-6, weight_decay=settings.weight_decay, fused=True)
-    loss, hidden, spent_reading, read = functional_loss(model, task.measure), None, None, frozen
-    if moves_head_alone(model, values):
-        hidden, spent_reading = counted(count, encode_once, model, task, frozen, rows)
-        # The encoder is not run again: none of its values need be put in place.
-        read = {}
-    device = next(iter(backbone.values())).device
+    began, settings = time.perf_counter(), context.settings
+    rows, development = set_aside(run.rows, settings, run.seed, run.language)
+    values, frozen = values_to_train(context, run.start())
+    optimizer = optimizer_of(values, settings, lr)
+    sentences, read, reading = _sentences(context, rows, values, frozen, count)
+    best = _Best(context, frozen, development)
     losses: list[torch.Tensor] = []
     spent: list[Spent] = []
-    best: tuple[float, int, Params] | None = None
-    for step, chosen in enumerate(batches_of(len(rows), settings, seed, language)):
-        batch = to_device(task.collate([rows[index] for index in chosen]), device)
-        if model.noisy:
-            batch |= noise_keys(batch, seed, language, step)
-        if hidden:
-            batch = with_hidden(batch, [hidden[index] for index in chosen])
-        optimizer.zero_grad(set_to_none=True)
-        found, flops = counted(count and step == 0, add_gradients, loss, read, values, batch)
+    for step, chosen in enumerate(batches_of(len(rows), settings, run.seed, run.language)):
+        batch = sentences.batch(chosen)
+        if context.model.noisy:
+            batch |= noise_keys(batch, run.seed, run.language, step)
+        loss, flops = counted(count and step == 0, add_gradients, context.loss, read, values, batch)
+        optimizer.step(step)
+        project(context.model, values, (step + 1) / settings.steps)
+        losses.append(loss.detach())
         spent.append(Spent(subwords(batch), flops))
-        if settings.clip:
-            torch.nn.utils.clip_grad_norm_(values.values(), settings.clip)
-        for group in optimizer.param_groups:
-            group["lr"] = lr * warmup_decay(step, settings.steps, settings.warmup)
-        optimizer.step()
-        project(model, values, (step + 1) / settings.steps)
-        losses.append(found.detach())
         if (step + 1) % CHECKED_EVERY == 0:
-            check_losses(torch.stack(losses).tolist(), language, lr)
-        if development and ((step + 1) % settings.evaluate_every == 0 or step + 1 == settings.steps):
-            candidate = {name: value.detach().clone() for name, value in values.items()}
-            project(model, candidate, 1.0)  # what is scored is what would be stored
-            score = f1(evaluate(model, task, {**frozen, **candidate}, development)[0])
-            if best is None or score > best[0]:
-                best = (score, step + 1, candidate)
+            check_losses(torch.stack(losses).tolist(), run.language, lr)
+        best.look(step, values)
     each = torch.stack(losses).tolist()
-    check_losses(each, language, lr)
-    kept = best[2] if best else {name: value.detach() for name, value in values.items()}
-    trained = reckoned(spent)
-    whole = None if trained is None else trained + (spent_reading or 0)
-    steps, seconds = best[1] if best else settings.steps, time.perf_counter() - began
-    return FineTuned({**kept, **choices}, steps, each, whole, seconds)
+    check_losses(each, run.language, lr)
+    kept = best.values or {name: value.detach() for name, value in values.items()}
+    trained = estimated_flops(spent)
+    return FineTuned(
+        values={**kept, **{name: value for name, value in frozen.items() if name.startswith("adapter.")}},
+        steps=best.steps or settings.steps,
+        losses=each,
+        flops=None if trained is None else trained + reading,
+        seconds=time.perf_counter() - began,
+    )
 
 
-def noise_keys(batch: Batch, seed: int, *address: str | int) -> Batch:
-    """What a training batch (..., B, L) brings for the draws that are made in it: a key for each sentence."""
-    shape = batch["input_ids"].shape[:-1]
-    keys = stream(seed, "noise", *address).integers(2**62, size=shape)
-    return {NOISE: torch.from_numpy(keys)}
+def values_to_train(context: TransferContext, start: Params) -> tuple[Params, Params]:
+    """Returns copies of the values to train, and all values that stay as they are: theta and integer tensors."""
+    values = {name: value.detach().clone().requires_grad_() for name, value in trainable(start).items()}
+    frozen = {name: value.detach() for name, value in context.backbone.items() if name not in values}
+    return values, frozen | {name: value for name, value in start.items() if name not in values}
+
+
+def optimizer_of(values: Params, settings: TransferConfig, lr: float, *, by_run: bool = False) -> ScheduledAdamW:
+    """Returns the optimizer of a fine-tuning, or of several that share a pass (`by_run`)."""
+    group = {"params": values.values(), "peak": lr, "weight_decay": settings.weight_decay}
+    return ScheduledAdamW(adamw([group]), settings.steps, settings.warmup, settings.clip, by_run)
+
+
+@dataclass(frozen=True)
+class _Sentences:
+    """Training rows as batches; with what the encoder says of each, if that never changes."""
+
+    context: TransferContext
+    rows: Sequence[Row]
+    encoded: list[list[torch.Tensor]] | None
+
+    def batch(self, chosen: Sequence[int]) -> Batch:
+        batch = to_device(self.context.task.collate([self.rows[index] for index in chosen]), self.context.device)
+        return with_encoded(batch, [self.encoded[index] for index in chosen]) if self.encoded else batch
+
+
+def _sentences(
+    context: TransferContext, rows: Sequence[Row], values: Params, frozen: Params, count: bool
+) -> tuple[_Sentences, Params, int]:
+    """Returns the training rows, the frozen values that a step needs, and FLOPs of encoding."""
+    if not moves_head_alone(context.model, values):
+        return _Sentences(context, rows, None), frozen, 0
+    encoded, flops = counted(count, encode_once, context.model, context.task, frozen, rows)
+    # The encoder is not run again: none of its values need be put in place.
+    return _Sentences(context, rows, encoded), {}, flops or 0
+
+
+@dataclass
+class _Best:
+    """The values that score best on the development rows; without such rows, none."""
+
+    context: TransferContext
+    frozen: Params
+    development: Sequence[Row]
+    values: Params = field(default_factory=dict)
+    steps: int = 0
+    score: float = -math.inf
+
+    def look(self, step: int, values: Params) -> None:
+        """Scores the values after a step, if it is time."""
+        settings = self.context.settings
+        if not self.development or ((step + 1) % settings.evaluate_every and step + 1 != settings.steps):
+            return
+        candidate = {name: value.detach().clone() for name, value in values.items()}
+        # What is scored is what would be stored.
+        project(self.context.model, candidate, 1.0)
+        everything = {**self.frozen, **candidate}
+        scores, _ = evaluate(self.context.model, self.context.task, everything, self.development)
+        score = self.context.task.kind.metric.rank(scores.headline)
+        if score > self.score:
+            self.values, self.steps, self.score = candidate, step + 1, score
 
 
 @torch.no_grad()
@@ -124,10 +165,10 @@ def project(model: TaskModel, values: Params, done: float) -> None:
 
 
 def check_losses(losses: Sequence[float], language: str, lr: float) -> None:
-    """Refuses training losses of which one is infinite or not a number.
+    """Refuses training losses of which one is not finite.
 
     Raises:
-        MetaprimeError: naming language, the first such step and remedy.
+        MetaprimeError: one is not; the message names language, step and remedy.
     """
     for step, loss in enumerate(losses, 1):
         if not math.isfinite(loss):
@@ -137,48 +178,7 @@ def check_losses(losses: Sequence[float], language: str, lr: float) -> None:
 
 
 def add_gradients(loss: Loss, frozen: Params, values: Params, batch: Batch) -> torch.Tensor:
-    """The loss, or the losses of several runs; their gradient is added to that of `values`."""
+    """Adds the gradient of the loss, or of the sum of several runs' losses, to that of `values`; returns the loss."""
     found = loss(frozen, values, batch)
     found.sum().backward()
     return found
-
-
-def check_shares(settings: TransferConfig) -> None:
-    """Refuses, before any training, a development share or sentences to leave out that cannot be taken out of one of the K.
-
-    Raises:
-        MetaprimeError: it leaves no training or no development sentence, or there are fewer.
-    """
-    if settings.leave_out and settings.stop == "development":
-        raise MetaprimeError(
-            "transfer.leave_out: with transfer.stop: development a sentence may be among those that choose the number of steps: "
-            "use stop: fixed"
-        )
-    if settings.leave_out > min(settings.shots):
-        raise MetaprimeError(f"transfer.leave_out {settings.leave_out} of {min(settings.shots)} sentences: lower it")
-    for shots in settings.shots if settings.stop == "development" else ():
-        if not 0 < round(settings.development_share * shots) < shots:
-            raise MetaprimeError(
-                f"transfer.development_share {settings.development_share} of {shots} sentences leaves no training or no "
-                "development sentence: change it, raise transfer.shots, or use transfer.stop: fixed"
-            )
-
-
-def set_aside(rows: Sequence[Row], settings: TransferConfig, seed: int, language: str) -> tuple[list[Row], list[Row]]:
-    """Sentences to train on and, with `stop: development`, those that choose the number of steps."""
-    if settings.stop == "fixed":
-        return list(rows), []
-    count = round(settings.development_share * len(rows))
-    order = [int(index) for index in stream(seed, "development", language).permutation(len(rows))]
-    return [rows[i] for i in sorted(order[count:])], [rows[i] for i in sorted(order[:count])]
-
-
-def batches_of(count: int, settings: TransferConfig, seed: int, language: str) -> list[list[int]]:
-    """`settings.steps` batches of row numbers, epoch after epoch, each epoch in its own order."""
-    flat: list[int] = []
-    epoch = 0
-    size = min(settings.batch, count)
-    while len(flat) < settings.steps * size:
-        flat += [int(index) for index in stream(seed, "order", language, epoch).permutation(count)]
-        epoch += 1
-    return [flat[first : first + size] for first in range(0, settings.steps * size, size)]

@@ -1,71 +1,96 @@
-"""Validation: fine-tune on held-out languages as transfer will, score, average."""
+"""Scores an encoder on held-out languages: fine-tunes on K sentences of each as transfer will, predicts, averages.
+
+Priming stops where these scores are best, and downstream learning rates are chosen by them.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from accelerate import Accelerator
 
-from metaprime.build.data import validation_rows
-from metaprime.build.model import build_model
-from metaprime.config.sections import Config, TransferConfig
+from metaprime.build.data import Split, validation_rows
+from metaprime.config.sections import DataConfig, TransferConfig
 from metaprime.data.episodes import sample
-from metaprime.data.rows import Row
-from metaprime.models.encoder import Encoder
-from metaprime.models.task_model import TaskModel
-from metaprime.peft import METHODS, MethodConfig
-from metaprime.tasks.task import Task
-from metaprime.transfers.evaluate import evaluate, f1
-from metaprime.transfers.finetune import check_shares
+from metaprime.tasks import Task
+from metaprime.transfers.evaluate import evaluate
+from metaprime.transfers.shots import check_shares
 from metaprime.transfers.stacked import tune
-from metaprime.transfers.start import tuning
+from metaprime.transfers.start import TransferContext, k_shot_run
 from metaprime.types import Params
+
+
+def held_out_splits(task: Task, data: DataConfig, settings: TransferConfig) -> dict[str, Split]:
+    """Reads every held-out language, and refuses at once what fine-tuning would refuse after hundreds of steps.
+
+    Args:
+        task: reads and encodes.
+        data: names the languages and their source.
+        settings: the section `transfer`.
+
+    Returns:
+        The rows of each language, by its name.
+
+    Raises:
+        MetaprimeError: a language cannot be read or has fewer sentences than K.
+    """
+    languages = data.validation_languages
+    splits = {language: validation_rows(task, data, language, settings.test_sentences) for language in languages}
+    for language, split in splits.items():
+        sample(split.train, max(settings.shots), 0, language)
+    check_shares(settings)
+    return splits
 
 
 @dataclass(frozen=True)
 class Validation:
-    """The held-out languages' rows and the injected model they are fine-tuned with."""
+    """The held-out languages, and what they are fine-tuned with.
 
-    model: TaskModel
-    task: Task
-    settings: TransferConfig
-    rows: dict[str, tuple[list[Row], list[Row]]]
+    Attributes:
+        context: the method's model; theta and the primed values in it are replaced by those to be scored.
+        splits: rows by language.
+        seed: draws the K sentences.
+    """
+
+    context: TransferContext
+    splits: Mapping[str, Split]
     seed: int
-    moves_backbone: bool
 
-    def scores(self, backbone: Params, primed: Params, lr: float, shots: int, languages: list[str]) -> dict[str, float]:
-        """Overall lenient F1 (per cent) by language, on its validation split, after K-shot fine-tuning."""
-        runs = []
-        for language in languages:
-            rows = sample(self.rows[language][0], shots, self.seed, language)
-            given = (self.model, self.task, backbone, self.settings, primed)
-            runs.append(tuning(*given, rows, self.seed, language, self.moves_backbone))
+    def scores(
+        self, backbone: Params, primed: Params, lr: float, shots: int, languages: Sequence[str]
+    ) -> dict[str, float]:
+        """Fine-tunes on K sentences of each language and scores its validation split.
+
+        Args:
+            backbone: theta by full name.
+            primed: adapter and head to start from, where the settings ask for the primed ones.
+            lr: peak learning rate of the fine-tunings.
+            shots: K.
+            languages: some of those in `splits`.
+
+        Returns:
+            The headline metric by language.
+        """
+        context = replace(self.context, backbone=backbone, primed=primed)
+        runs = [
+            k_shot_run(context, sample(self.splits[name].train, shots, self.seed, name), self.seed, name)
+            for name in languages
+        ]
         scores = {}
-        for run, tuned in tune(self.model, self.task, backbone, runs, self.settings, lr):
-            values, scored = {**backbone, **tuned.values}, self.rows[run.language][1]
-            scores[run.language] = f1(evaluate(self.model, self.task, values, scored)[0])
+        for run, tuned in tune(context, runs, lr):
+            values = {**backbone, **tuned.values}
+            scored = self.splits[run.language].scored
+            scores[run.language] = evaluate(context.model, context.task, values, scored)[0].headline
         return scores
 
     def mean(self, backbone: Params, primed: Params, lr: float, shots: int, accelerator: Accelerator) -> float:
-        """Mean over the languages, each scored by one process."""
-        names = sorted(self.rows)
+        """Returns the mean of `scores` over all languages; each process scores its share of them."""
+        names = sorted(self.splits)
         mine = names[accelerator.process_index :: accelerator.num_processes]
         total = sum(self.scores(backbone, primed, lr, shots, mine).values())
         if accelerator.num_processes == 1:
             return total / len(names)
         whole = accelerator.reduce(torch.tensor(total, dtype=torch.float64, device=accelerator.device), reduction="sum")
         return float(whole.item()) / len(names)
-
-
-def make_validation(
-    config: Config, encoder: Encoder, task: Task, method: MethodConfig, model: TaskModel | None = None
-) -> Validation:
-    """Reads the languages and, unless a model with this method is at hand, builds one."""
-    rows = {language: validation_rows(config, task, language) for language in config.data.validation_languages}
-    if model is None:
-        model = build_model(encoder, task, method, next(iter(rows.values()))[0])
-    for language, (train, _) in rows.items():  # an impossible K is told now, not after the first hundred steps
-        sample(train, max(config.transfer.shots), 0, language)
-    check_shares(config.transfer)
-    return Validation(model, task, config.transfer, rows, config.run.seed, METHODS[method.method].moves_backbone)

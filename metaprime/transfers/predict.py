@@ -1,33 +1,97 @@
-"""Tagging new text with what a transfer (or a priming run that learned adapter and head) left."""
+"""Predicts new text with what a transfer left, or a priming run that learned adapter and head."""
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from metaprime.build.data import task_over
+import torch
+
+from metaprime.build.data import restored_task
 from metaprime.build.model import build_model
-from metaprime.data.rows import Sentence
-from metaprime.models.task_model import assign
+from metaprime.models.task_model import TaskModel, assign
 from metaprime.runs.artifact import load_artifact, load_encoder_of, trained_groups
-from metaprime.transfers.evaluate import evaluate
+from metaprime.tasks import Task
 from metaprime.types import MetaprimeError
 
+Words = Sequence[str]
 
-def predict(folder: str | Path, text: str, trust_remote_code: bool = False) -> list[tuple[str, str]]:
-    """(word, tag) pairs of one sentence.
+CHECKED_TEXT = "The self-check of a loaded adapter runs on these words , whatever language it was trained on ."
+
+
+class Predictor:
+    """A fine-tuned model that stays in memory: call it with one sentence or many.
+
+    Attributes:
+        task: what it was trained for; `task.labels` are its labels.
+        model: encoder, adapter and head, in evaluation mode.
+
+    Example:
+        >>> tagger = metaprime.load(results[0].path)
+        >>> [word for word, tag in tagger("Mali bono.")]
+        ['Mali', 'bono', '.']
+        >>> len(tagger(["Mali bono.", "Bono"]))
+        2
+    """
+
+    def __init__(self, task: Task, model: TaskModel) -> None:
+        self.task, self.model = task, model
+
+    def __call__(self, text: str | Sequence[str | Words]) -> Any:
+        """Predicts one sentence, or each of several in few passes.
+
+        Args:
+            text: one sentence; or several, each a string or a list of its words. A string is split at
+                white space, and punctuation is split off the words' ends.
+
+        Returns:
+            For one sentence of a tagging task (word, tag) pairs, for another task its answer; for several
+            sentences a list with one of these for each.
+
+        Raises:
+            MetaprimeError: a sentence has no word.
+        """
+        if isinstance(text, str):
+            return self.predict([split_words(text)])[0]
+        return self.predict([split_words(one) if isinstance(one, str) else list(one) for one in text])
+
+    @torch.no_grad()
+    def predict(self, sentences: Sequence[Words]) -> list[Any]:
+        """Predicts sentences that are split into words already.
+
+        Raises:
+            MetaprimeError: a sentence has no word.
+        """
+        if not sentences:
+            return []
+        if any(not words for words in sentences):
+            raise MetaprimeError("there is no word in the text")
+        examples = [self.task.example(words) for words in sentences]
+        rows = self.task.encode(examples)
+        answers = self.task.predict(self.model, dict(self.model.named_parameters()), rows)
+        return [self.task.kind.present(row.example, answer) for row, answer in zip(rows, answers, strict=True)]
+
+
+def load(folder: str | Path, trust_remote_code: bool = False) -> Predictor:
+    """Loads what a transfer left, to predict with.
 
     Args:
         folder: one cell of `<run.output>/transfer/...`, or a `primed` folder.
-        text: the sentence; it is split at white space, and punctuation is split off the words' ends.
         trust_remote_code: whether Python files that come with the encoder may be run.
 
+    Returns:
+        A predictor that stays in memory.
+
     Raises:
-        MetaprimeError: the folder is not one of ours, its encoder changed, or the text is empty.
+        MetaprimeError: the folder is not one of metaprime's, its encoder changed, or its head is a random draw.
+
+    Example:
+        >>> tagger = metaprime.load(results[0].path)
+        >>> tagger.task.labels[0]
+        'O'
     """
-    words = split_words(text)
-    if not words:
-        raise MetaprimeError("there is no word in the text")
     artifact = load_artifact(Path(folder))
     if "head" not in trained_groups(artifact):
         raise MetaprimeError(
@@ -35,16 +99,40 @@ def predict(folder: str | Path, text: str, trust_remote_code: bool = False) -> l
             "transfer, or prime with outer.head=meta"
         )
     encoder = load_encoder_of(artifact, trust_remote_code)
-    task = task_over(artifact.labels, encoder, artifact.method)
-    rows = task.encode([Sentence(tuple(words), (task.labels[0],) * len(words), "text")])
-    model = build_model(encoder, task, artifact.method, rows)
+    task = restored_task(artifact.task, encoder, artifact.method)
+    # The self-check needs any text, but enough of it: a single ReLU unit may be shut at few positions.
+    text = task.encode([task.example(CHECKED_TEXT.split())])
+    model = build_model(encoder, task, artifact.method, text)
     assign(model, artifact.values)
-    _, tags = evaluate(model, task, dict(model.named_parameters()), rows)
-    return list(zip(words, tags[0], strict=True))
+    return Predictor(task, model)
+
+
+def predict(folder: str | Path, text: str, trust_remote_code: bool = False) -> Any:
+    """Predicts one sentence: `load(folder)(text)`, for when there is only one.
+
+    Args:
+        folder: one cell of `<run.output>/transfer/...`, or a `primed` folder.
+        text: the sentence; it is split at white space, and punctuation is split off the words' ends.
+        trust_remote_code: whether Python files that come with the encoder may be run.
+
+    Returns:
+        (word, tag) pairs of a tagging task; for another task its answer.
+
+    Raises:
+        MetaprimeError: as `load`; or the text is empty.
+
+    Example:
+        >>> metaprime.predict(results[0].path, "Bono")[0][0]
+        'Bono'
+    """
+    return load(folder, trust_remote_code)(text)
 
 
 def split_words(text: str) -> list[str]:
-    """White-space tokens with punctuation and symbols split off both ends, in every script."""
+    """Splits text at white space, and punctuation and symbols off both ends of words, in every script.
+
+    Example: `split_words("Well, no.")` is `["Well", ",", "no", "."]`.
+    """
     words: list[str] = []
     for token in text.split():
         first, last = 0, len(token)

@@ -1,67 +1,60 @@
-"""The downstream learning rate, chosen on the validation languages."""
+"""Chooses the downstream learning rate on the held-out languages."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-import torch
-
-from metaprime.config.sections import Config
-from metaprime.models.task_model import partition
-from metaprime.tasks.task import Task
-from metaprime.transfers.held_out import make_validation
-from metaprime.transfers.start import Source, check_start, method_config
+from metaprime.config.sections import DataConfig, TransferConfig
+from metaprime.transfers.held_out import Validation
 from metaprime.types import MetaprimeError
 
 
-def check_rates(config: Config) -> None:
+def check_rates(settings: TransferConfig, data: DataConfig) -> None:
     """Refuses several learning rates without languages to choose on.
 
     Raises:
-        MetaprimeError: saying so.
+        MetaprimeError: `transfer.lr` lists several rates and `data.validation_languages` is empty.
     """
-    if len(config.transfer.lr) > 1 and not config.data.validation_languages:
+    if len(settings.lr) > 1 and not data.validation_languages:
         raise MetaprimeError(
             "transfer.lr lists several rates: data.validation_languages must name languages to choose on"
         )
 
 
 def choose_rates(
-    config: Config,
-    source: Source,
-    task: Task,
-    device: torch.device,
-    methods: Sequence[str] = (),
-    many_shots: Sequence[int] = (),
-) -> dict[tuple[str, int], float]:
-    """The learning rate for each (method, K), of all or of some: the only one given, or the best of several on the
-    validation languages.
+    rates: Sequence[float], many_shots: Sequence[int], validation: Callable[[], Validation]
+) -> dict[int, float]:
+    """Returns the learning rate for each K: the only one given, or the best of several on the held-out languages.
 
-    Raises:
-        MetaprimeError: several are given and there is no language to choose on.
+    Args:
+        rates: those to choose from.
+        many_shots: every K.
+        validation: prepares the held-out languages; it is called only if there is a choice.
+
+    Returns:
+        The rate by K.
     """
-    settings = config.transfer
-    check_start(config, source, task)
-    check_rates(config)
-    methods, many_shots = methods or settings.methods, many_shots or settings.shots
-    if len(settings.lr) == 1:
-        return {(method, shots): settings.lr[0] for method in methods for shots in many_shots}
-    chosen = {}
-    for name in methods:
-        for shots, tried in try_rates(config, source, task, device, name, many_shots).items():
-            chosen[name, shots] = max(tried, key=lambda lr: tried[lr])
-    return chosen
+    if len(rates) == 1:
+        return dict.fromkeys(many_shots, rates[0])
+    held_out = validation()
+    tried = try_rates(rates, many_shots, held_out)
+    return {shots: best_rate(by_rate, held_out) for shots, by_rate in tried.items()}
+
+
+def best_rate(scores: Mapping[float, float], validation: Validation) -> float:
+    """Returns the rate with the best score, the first of several."""
+    rank = validation.context.task.kind.metric.rank
+    return max(scores, key=lambda rate: rank(scores[rate]))
 
 
 def try_rates(
-    config: Config, source: Source, task: Task, device: torch.device, name: str, many_shots: Sequence[int]
+    rates: Sequence[float], many_shots: Sequence[int], validation: Validation
 ) -> dict[int, dict[float, float]]:
-    """The mean F1 of the validation languages by K and learning rate, for one method."""
-    held_out = make_validation(config, source.encoder, task, method_config(config, name))
-    backbone = partition(held_out.model.to(device)).backbone
+    """Returns the mean headline metric of the held-out languages, by K and learning rate."""
+    backbone, primed = validation.context.backbone, validation.context.primed
     tried: dict[int, dict[float, float]] = {shots: {} for shots in many_shots}
     for shots in many_shots:
-        for lr in config.transfer.lr:
-            scores = held_out.scores(backbone, source.primed, lr, shots, sorted(held_out.rows))
-            tried[shots][lr] = sum(scores.values()) / len(scores)
+        for rate in rates:
+            scores = validation.scores(backbone, primed, rate, shots, sorted(validation.splits))
+            tried[shots][rate] = sum(scores.values()) / len(scores)
     return tried

@@ -1,66 +1,57 @@
-"""Leave-one-out stability of a fine-tuning: how far the loss on a sentence moves when training goes without it.
+"""Measures the leave-one-out stability of a fine-tuning: how far the loss on a sentence moves when training lacks it.
 
-|l(A(S without i), i) - l(A(S), i)|, nats: pointwise hypothesis stability (Bousquet & Elisseeff 2002), the quantity that Fu et al.
-(2023) bound. The sentence stays in its batches and gives no loss, so that every other sentence comes when it came before.
+    |l(A(S without i), i) - l(A(S), i)|    in nats
+
+This is pointwise hypothesis stability (Bousquet & Elisseeff 2002), the quantity that Fu et al. (2023) bound. The
+sentence stays in its batches and gives no loss, so that every other sentence comes when it came before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import torch
 from torch.func import functional_call
 
-from metaprime.config.sections import TransferConfig
 from metaprime.data.rows import Row, to_device, unlabelled
-from metaprime.models.task_model import TaskModel
-from metaprime.tasks.task import Task
-from metaprime.transfers.stacked import KShotRun, tune
-from metaprime.transfers.start import tuning
+from metaprime.transfers.stacked import tune
+from metaprime.transfers.start import KShotRun, TransferContext, k_shot_run
 from metaprime.types import Params
 
 
-@dataclass(frozen=True)
-class LeavingOut:
-    """One fine-tuning's ingredients but its sentences, as `fine_tune` takes them."""
+def leave_one_out(context: TransferContext, run: KShotRun, lr: float, tuned: Params) -> dict[str, float]:
+    """Trains again without each of the first `transfer.leave_out` sentences, one at a time.
 
-    model: TaskModel
-    task: Task
-    backbone: Params
-    settings: TransferConfig
-    lr: float
-    primed: Params
-    seed: int
-    language: str
+    Args:
+        context: model, loss and settings.
+        run: the fine-tuning on all its sentences.
+        lr: its peak learning rate.
+        tuned: the values that it came to.
 
-    def loss_change(self, rows: Sequence[Row], tuned: Params) -> dict[str, float]:
-        """Means over `settings.leave_out` of the sentences, the first of them. `tuned` is what all of them gave.
+    Returns:
+        `sentences`, how many were left out; and means over them: `with` and `without`, the loss in nats on a
+        sentence that was trained on and on the same one that was not; `change`, their distance.
+    """
+    count = context.settings.leave_out
+    runs = [_without(context, run, place) for place in range(count)]
+    outcomes = [outcome for _, outcome in tune(context, runs, lr)]
+    left = run.rows[:count]
+    inside = [_loss(context, tuned, row) for row in left]
+    outside = [_loss(context, outcome.values, row) for outcome, row in zip(outcomes, left, strict=True)]
+    distances = [abs(one - other) for one, other in zip(inside, outside, strict=True)]
+    return {
+        "sentences": count,
+        "with": sum(inside) / count,
+        "without": sum(outside) / count,
+        "change": sum(distances) / count,
+    }
 
-        `with`, `without`: the loss (nats) on a sentence that was trained on, and on the same that was not; `change`: the mean
-        of the distance.
-        """
-        count = self.settings.leave_out
-        moves_backbone = any(name.startswith("backbone.") for name in tuned)
-        runs = [self._without(rows, place, moves_backbone) for place in range(count)]
-        found = [tuned for _, tuned in tune(self.model, self.task, self.backbone, runs, self.settings, self.lr)]
-        inside = [self._loss(tuned, rows[place]) for place in range(count)]
-        outside = [self._loss(one.values, row) for one, row in zip(found, rows[:count], strict=True)]
-        distances = [abs(one - other) for one, other in zip(inside, outside, strict=True)]
-        return {
-            "sentences": count,
-            "with": sum(inside) / count,
-            "without": sum(outside) / count,
-            "change": sum(distances) / count,
-        }
 
-    def _without(self, rows: Sequence[Row], place: int, moves_backbone: bool) -> KShotRun:
-        left = [unlabelled(row) if index == place else row for index, row in enumerate(rows)]
-        given = (self.model, self.task, self.backbone, self.settings, self.primed)
-        return tuning(*given, left, self.seed, self.language, moves_backbone)
+def _without(context: TransferContext, run: KShotRun, place: int) -> KShotRun:
+    rows = [unlabelled(row) if index == place else row for index, row in enumerate(run.rows)]
+    return k_shot_run(context, rows, run.seed, run.language)
 
-    @torch.no_grad()
-    def _loss(self, values: Params, row: Row) -> float:
-        batch = to_device(self.task.collate([row]), next(iter(self.backbone.values())).device)
-        outputs = functional_call(self.model, {**self.backbone, **values}, (batch,))
-        return float(self.task.measure(outputs, batch).item())
+
+@torch.no_grad()
+def _loss(context: TransferContext, values: Params, row: Row) -> float:
+    batch = to_device(context.task.collate([row]), context.device)
+    outputs = functional_call(context.model, {**context.backbone, **values}, (batch,))
+    return float(context.task.loss(outputs, batch).item())

@@ -1,8 +1,8 @@
-"""Where transfers start: the encoder, and the adapter and head that it was primed with."""
+"""Prepares transfers: the encoder they start from, one method's model over it, and the values that fine-tuning starts with."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,19 +11,18 @@ from accelerate import Accelerator
 
 from metaprime.build.encoder import open_encoder
 from metaprime.build.model import build_model
-from metaprime.config.sections import OWN_METHOD, Config, TransferConfig
+from metaprime.config.sections import EncoderConfig, TransferConfig
 from metaprime.data.rows import Row, to_device
 from metaprime.meta.selection import backbone_gradients
-from metaprime.models.encoder import Encoder, load_encoder, weights_hash
+from metaprime.models.encoder import Encoder, load_encoder
 from metaprime.models.task_model import TaskModel, functional_loss, initial_values, partition
-from metaprime.peft import METHODS, MethodConfig
-from metaprime.peft.method import no_modules
+from metaprime.peft import MethodConfig, method_of
 from metaprime.rng import torch_stream
 from metaprime.runs.artifact import CARD, Artifact, load_artifact, sites_of, trained_groups
-from metaprime.tasks.task import Task
-from metaprime.transfers.finetune import set_aside
-from metaprime.transfers.stacked import KShotRun
-from metaprime.types import MetaprimeError, Params
+from metaprime.runs.folder import PRIMED
+from metaprime.tasks import Task
+from metaprime.transfers.shots import set_aside
+from metaprime.types import Loss, MetaprimeError, Params
 
 
 @dataclass(frozen=True)
@@ -35,33 +34,47 @@ class Source:
 
     @property
     def primed(self) -> Params:
+        """Values of the primed adapter and head; empty without them."""
         return self.artifact.values if self.artifact else {}
 
     @property
     def priming_seed(self) -> int | None:
+        """Seed of the priming run; None without one."""
         return self.artifact.provenance["seed"] if self.artifact else None
 
 
-def open_source(config: Config, accelerator: Accelerator | None = None) -> Source:
-    """The encoder named by `transfer.encoder`.
+def open_source(
+    encoder: EncoderConfig,
+    settings: TransferConfig,
+    output: Path,
+    threads: int = 1,
+    accelerator: Accelerator | None = None,
+) -> Source:
+    """Opens the encoder named by `transfer.encoder`.
+
+    Args:
+        encoder: the section `encoder`: the base encoder, and how any is read.
+        settings: the section `transfer`.
+        output: folder of the run.
+        threads: CPU threads of this process.
+        accelerator: of processes that were launched together.
 
     Raises:
         MetaprimeError: nothing is primed there, or a primed start is asked of an encoder that was not primed.
     """
-    settings = config.transfer
     if settings.encoder == "base":
-        source = Source(open_encoder(config, accelerator), None)
+        source = Source(open_encoder(encoder, output, threads, accelerator), None)
     else:
-        name = str(Path(config.run.output) / "primed") if settings.encoder == "primed" else settings.encoder
+        name = str(output / PRIMED) if settings.encoder == "primed" else settings.encoder
         if settings.encoder == "primed" and not Path(name).is_dir():
             raise MetaprimeError(
                 f"transfer.encoder: {name} does not exist; run `metaprime prime` first, or set transfer.encoder to base or "
                 "to a folder"
             )
         artifact = load_artifact(Path(name)) if (Path(name) / CARD).is_file() else None
-        sites = config.encoder.sites or (sites_of(artifact) if artifact else None)
-        encoder = load_encoder(name, config.encoder.attention, sites, config.encoder.trust_remote_code)
-        source = Source(replace(encoder, autocast=config.encoder.precision == "bfloat16"), artifact)
+        sites = encoder.sites or (sites_of(artifact) if artifact else None)
+        loaded = load_encoder(name, encoder.attention, sites, encoder.trust_remote_code)
+        source = Source(replace(loaded, autocast=encoder.precision == "bfloat16"), artifact)
     if "primed" in (settings.start_adapter, settings.start_head) and source.artifact is None:
         raise MetaprimeError(
             f"transfer.start_adapter and start_head cannot be primed: encoder {source.encoder.name} was not primed by "
@@ -70,18 +83,13 @@ def open_source(config: Config, accelerator: Accelerator | None = None) -> Sourc
     return source
 
 
-def method_config(config: Config, name: str) -> MethodConfig:
-    """The `peft` section where it is this method's or meant by the name, the method's defaults otherwise."""
-    return config.peft if name in (config.peft.method, OWN_METHOD) else METHODS[name].config()
-
-
-def check_start(config: Config, source: Source, task: Task) -> None:
+def check_start(source: Source, settings: TransferConfig, methods: Sequence[MethodConfig], task: Task) -> None:
     """Refuses a primed start that the primed adapter and head do not fit.
 
     Raises:
         MetaprimeError: the encoder was primed with another method, or its head with other labels.
     """
-    settings, artifact = config.transfer, source.artifact
+    artifact = source.artifact
     if artifact is None:
         return
     for group, start in (("adapter", settings.start_adapter), ("head", settings.start_head)):
@@ -90,84 +98,111 @@ def check_start(config: Config, source: Source, task: Task) -> None:
                 f"transfer.start_{group}: the encoder was primed with outer.{group} reset or keep, so that the one it comes "
                 f"with is a random draw: prime with outer.{group}=meta, or use start_{group}: fresh"
             )
-    for name in settings.methods if settings.start_adapter == "primed" else ():
-        method = method_config(config, name)
-        if METHODS[method.method].inject is not no_modules and artifact.method != method:
+    for method in methods if settings.start_adapter == "primed" else ():
+        if method_of(method).injects and artifact.method != method:
             raise MetaprimeError(
                 f"transfer.start_adapter: the encoder was primed with {artifact.method!r}, this transfer uses {method!r}: "
                 "use the same peft section, or start_adapter: fresh"
             )
     if settings.start_head == "primed" and artifact.labels != task.labels:
         raise MetaprimeError(
-            f"transfer.start_head: the encoder was primed with the tags {', '.join(artifact.labels)}, data.labels gives "
-            f"{', '.join(task.labels)}: use the same data.labels, or start_head: fresh"
+            f"transfer.start_head: the encoder was primed with the tags {', '.join(artifact.labels)}, task.labels gives "
+            f"{', '.join(task.labels)}: use the same task.labels, or start_head: fresh"
         )
 
 
-def tuning(
-    model: TaskModel,
+@dataclass(frozen=True)
+class TransferContext:
+    """Everything that the fine-tunings of one method over one encoder share.
+
+    Attributes:
+        task: what is fine-tuned for.
+        model: the encoder with the method's adapter in it.
+        method: the method's settings.
+        loss: of the task over the model.
+        backbone: theta, as every fine-tuning finds it.
+        settings: the section `transfer`.
+        primed: values of the primed adapter and head, for `start_adapter: primed` and `start_head: primed`.
+        moves_backbone: whether theta is trained too.
+    """
+
+    task: Task
+    model: TaskModel
+    method: MethodConfig
+    loss: Loss
+    backbone: Params
+    settings: TransferConfig
+    primed: Params
+    moves_backbone: bool
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+
+def context_over(
+    model: TaskModel, task: Task, method: MethodConfig, settings: TransferConfig, primed: Params
+) -> TransferContext:
+    """Returns the context of fine-tunings over a model that is there."""
+    loss, backbone = functional_loss(model, task.loss), partition(model).backbone
+    return TransferContext(task, model, method, loss, backbone, settings, primed, method_of(method).moves_backbone)
+
+
+def make_context(
+    source: Source,
     task: Task,
-    backbone: Params,
+    method: MethodConfig,
     settings: TransferConfig,
-    primed: Params,
-    rows: Sequence[Row],
-    seed: int,
-    language: str,
-    moves_backbone: bool,
-) -> KShotRun:
-    """A fine-tuning that starts as `start_values` says, with theta if that is to move too."""
+    example: Sequence[Row],
+    device: torch.device,
+) -> TransferContext:
+    """Builds a method's model over a copy of the encoder, and returns the context of its fine-tunings.
+
+    Raises:
+        MetaprimeError: the method is not connected to this encoder as it should be.
+    """
+    model = build_model(source.encoder, task, method, example).to(device)
+    return context_over(model, task, method, settings, source.primed)
+
+
+@dataclass(frozen=True)
+class KShotRun:
+    """One fine-tuning: its sentences, what draws their order, and the values it starts from, made when asked for."""
+
+    rows: Sequence[Row]
+    seed: int
+    language: str
+    start: Callable[[], Params]
+
+
+def k_shot_run(context: TransferContext, rows: Sequence[Row], seed: int, language: str) -> KShotRun:
+    """Returns a fine-tuning on some rows; with theta among the values, if that is to move too."""
 
     def start() -> Params:
-        values = start_values(model, task, backbone, settings, primed, rows, seed, language)
-        return values | backbone if moves_backbone else values
+        values = start_values(context, rows, seed, language)
+        return values | context.backbone if context.moves_backbone else values
 
     return KShotRun(rows, seed, language, start)
 
 
-def start_values(
-    model: TaskModel,
-    task: Task,
-    backbone: Params,
-    settings: TransferConfig,
-    primed: Params,
-    rows: Sequence[Row],
-    seed: int,
-    language: str,
-) -> Params:
-    """Adapter and head to fine-tune from: drawn anew, or the primed ones, each as `settings` says.
+def start_values(context: TransferContext, rows: Sequence[Row], seed: int, language: str) -> Params:
+    """Returns adapter and head to fine-tune from: drawn anew, or the primed ones, each as the settings say.
 
-    What a new adapter chooses, it chooses by the sentences it will be tuned on.
+    A new adapter that selects weights selects them by the sentences it will be tuned on.
     """
-    device = next(model.parameters()).device
+    model, settings = context.model, context.settings
     values: Params = {}
     for group, choice in (("adapter", settings.start_adapter), ("head", settings.start_head)):
         drawn = initial_values(model, group, torch_stream(seed, "start", group, language))
-        values |= {name: (primed[name] if choice == "primed" else value).to(device) for name, value in drawn.items()}
+        values |= {
+            name: (context.primed[name] if choice == "primed" else value).to(context.device)
+            for name, value in drawn.items()
+        }
     if model.adapter.selects and settings.start_adapter == "fresh":
         rows, _ = set_aside(rows, settings, seed, language)
         parts = (rows[first : first + settings.batch] for first in range(0, len(rows), settings.batch))
-        batches = [to_device(task.collate(part), device) for part in parts]
-        loss = functional_loss(model, task.measure)
-        values |= model.select(backbone, backbone_gradients(loss, backbone, values, batches))
+        batches = [to_device(context.task.collate(part), context.device) for part in parts]
+        gradients = backbone_gradients(context.loss, context.backbone, values, batches)
+        values |= model.select(context.backbone, gradients)
     return values
-
-
-@dataclass(frozen=True)
-class Bench:
-    """A method's injected model over one encoder, and theta's hash before anything was trained; `name` as cells call it."""
-
-    name: str
-    model: TaskModel
-    method: MethodConfig
-    backbone: Params
-    frozen: str
-
-
-def make_bench(
-    config: Config, source: Source, task: Task, name: str, example: Sequence[Row], device: torch.device
-) -> Bench:
-    """Injects one method into a copy of the encoder."""
-    method = method_config(config, name)
-    model = build_model(source.encoder, task, method, example).to(device)
-    state = partition(model)
-    return Bench(name, model, method, state.backbone, weights_hash(state.backbone))

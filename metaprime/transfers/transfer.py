@@ -1,35 +1,92 @@
-"""Transfer: a frozen encoder, K sentences of a new language, one PEFT method; scored on that language's test split."""
+"""Transfers: fine-tunes a frozen encoder on K sentences of a new language with a PEFT method, and scores its test split."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 
-from metaprime.build.data import build_task, target_rows
-from metaprime.config.sections import Config
+from metaprime.build.data import Split, build_task, target_rows
+from metaprime.config.sections import Config, DataConfig, TransferConfig
 from metaprime.data.episodes import sample
-from metaprime.data.rows import Row
 from metaprime.files import sweep
-from metaprime.models.encoder import Encoder
-from metaprime.peft import METHODS
+from metaprime.models.encoder import weights_hash
+from metaprime.peft import MethodConfig
 from metaprime.runs.folder import TRANSFERS, check_writable
 from metaprime.runs.lock import locked
 from metaprime.runs.log import Display
-from metaprime.runs.records import Record, read_record
+from metaprime.runs.records import Record
 from metaprime.runs.stopping import Stopping
-from metaprime.tasks.task import Task
-from metaprime.transfers.finetune import check_shares
+from metaprime.tasks import Task
+from metaprime.transfers.held_out import Validation, held_out_splits
 from metaprime.transfers.rates import check_rates, choose_rates
-from metaprime.transfers.record import RECORD, Cell, facts_of, finish, is_done, known_rates, label
-from metaprime.transfers.stacked import KShotRun, groups_of, tune
-from metaprime.transfers.start import Bench, Source, check_start, make_bench, method_config, open_source, tuning
+from metaprime.transfers.record import Cell, Finished, Recorder, encoder_label, known_rates, primed_hashes
+from metaprime.transfers.shots import check_shares
+from metaprime.transfers.stacked import groups_of, tune
+from metaprime.transfers.start import (
+    KShotRun,
+    Source,
+    TransferContext,
+    check_start,
+    k_shot_run,
+    make_context,
+    open_source,
+)
 from metaprime.types import MetaprimeError
 
-Rows = dict[str, tuple[list[Row], list[Row]]]
-"""By language, what is trained on and what is scored."""
+
+@dataclass(frozen=True)
+class TransferResult:
+    """One finished transfer.
+
+    Attributes:
+        language: that was transferred to.
+        method: label of the PEFT method, such as `lora-rank4`.
+        shots: K, labelled sentences.
+        seed: drew the sentences, their order, and fresh adapter and head.
+        score: the task's headline metric; for tagging entity F1 in per cent.
+        path: folder of the cell, for `metaprime.load`.
+        record: the content of its `record.json`.
+
+    Example:
+        >>> result = results[0]
+        >>> result.language, result.method, result.shots, result.seed
+        ('qai', 'pfeiffer', 8, 0)
+        >>> result.f1 == result.scores["lenient"]["overall"]["f1"]
+        True
+    """
+
+    language: str
+    method: str
+    shots: int
+    seed: int
+    score: float
+    path: Path
+    record: Record
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """All numbers, as the task computes them."""
+        scores: dict[str, Any] = self.record["scores"]
+        return scores
+
+    @property
+    def f1(self) -> float:
+        """Entity F1 in per cent, of a tagging task.
+
+        Raises:
+            AttributeError: the task has no F1; `score` and `scores` hold what it has.
+        """
+        try:
+            return float(self.scores["lenient"]["overall"]["f1"])
+        except KeyError:
+            raise AttributeError("this task has no entity F1: use .score or .scores") from None
 
 
 def transfer(
@@ -39,142 +96,235 @@ def transfer(
     force: bool = False,
     max_seconds: float | None = None,
     quiet: bool = False,
-) -> list[Record]:
-    """Runs every cell (language x method x K x seed) of the config that has no record yet; returns all records. `quiet`
-    shows no progress.
+) -> list[TransferResult]:
+    """Runs every cell (language x method x K x seed) of the config that has no record yet.
 
-    Each cell has a folder under `<run.output>/transfer/<encoder>/`: record, predictions, and what `metaprime predict`
-    needs. Under `accelerate launch` each process takes its share of the cells. `force` keeps records although something
-    is not as it was when they were made.
+    Each cell has a folder under `<run.output>/transfer/<encoder>/`: record, predictions, and what
+    `metaprime.load` needs. Under `accelerate launch` each process takes its share of the cells.
+
+    Args:
+        config: sections `transfer`, `peft`, `data`, `task`, `encoder` and `run` are read.
+        overwrite: whether finished cells are run again.
+        force: whether finished cells are kept although something is not as it was when they were made.
+        max_seconds: after so many seconds the command stops in order; None: never.
+        quiet: whether to show no progress.
+
+    Returns:
+        The result of every cell, those that were there already too.
 
     Raises:
         MetaprimeError: bad input; a record of another config; theta changed where it should have been frozen.
         Stopped: a signal came, or `max_seconds` are over; the cell at hand is given up, those before it are kept.
+
+    Example:
+        >>> results = metaprime.transfer(config, quiet=True)
+        >>> [(result.language, result.method) for result in results]
+        [('qai', 'pfeiffer')]
+        >>> 0 <= results[0].f1 <= 100
+        True
     """
     with Stopping(max_seconds, "finished cells are kept, the same command does the others") as stop:
         torch.set_num_threads(config.run.threads)
         accelerator = Accelerator()
-        with locked(check_writable(config), accelerator):
-            return _transfer(config, accelerator, stop, overwrite, force, quiet)
+        with locked(check_writable(Path(config.run.output)), accelerator):
+            run = _open(config, accelerator)
+            _carry_out(run, stop, _Policy(overwrite, force, quiet))
+            return [_result(run, cell) for cell in run.cells]
 
 
-def _transfer(
-    config: Config, accelerator: Accelerator, stop: Stopping, overwrite: bool, force: bool, quiet: bool
-) -> list[Record]:
-    source = open_source(config, accelerator)
-    settings = config.transfer
-    tasks, rows = _readings(config, source.encoder)
-    check_start(config, source, tasks[settings.methods[0]])
-    check_rates(config)
+@dataclass(frozen=True)
+class _Policy:
+    """What becomes of finished cells, and whether progress is shown."""
+
+    overwrite: bool
+    force: bool
+    quiet: bool
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One command's parts.
+
+    Attributes:
+        accelerator: this process, and those beside it.
+        settings: the section `transfer`.
+        data: the section `data`.
+        seed: draws the sentences of held-out languages.
+        source: the encoder to start from.
+        methods: settings by label.
+        tasks: the task by method label; a method that takes positions away leaves shorter windows.
+        splits: rows by method label and language.
+        cells: all that are asked for, in their order.
+        recorder: writes and finds records.
+    """
+
+    accelerator: Accelerator
+    settings: TransferConfig
+    data: DataConfig
+    seed: int
+    source: Source
+    methods: dict[str, MethodConfig]
+    tasks: dict[str, Task]
+    splits: dict[str, dict[str, Split]]
+    cells: list[Cell]
+    recorder: Recorder
+
+
+def _open(config: Config, accelerator: Accelerator) -> _Run:
+    """Reads and checks everything before the first fine-tuning.
+
+    Raises:
+        MetaprimeError: bad data, encoder or combination of settings.
+    """
+    settings, data, methods = config.transfer, config.data, config.methods()
+    output = Path(config.run.output)
+    source = open_source(config.encoder, settings, output, config.run.threads, accelerator)
+    tasks = {
+        label: build_task(config.task, data, source.encoder, method, config.run.cache)
+        for label, method in methods.items()
+    }
+    splits = _splits(methods, tasks, settings, data)
+    first = next(iter(methods))
+    check_start(source, settings, list(methods.values()), tasks[first])
+    check_rates(settings, data)
+    root = output / TRANSFERS / encoder_label(settings.encoder)
+    starts = {"adapter": settings.start_adapter, "head": settings.start_head}
+    primed = primed_hashes(source, [group for group, start in starts.items() if start == "primed"])
+    recorder = Recorder(root, encoder_label(settings.encoder), source, config.by_method(), splits[first], primed)
     cells = [
-        Cell(language, method, shots, seed)
-        for method in settings.methods
+        Cell(language, label, shots, seed)
+        for label in methods
         for shots in settings.shots
-        for language in config.data.target_languages
+        for language in data.target_languages
         for seed in settings.seeds
     ]
-    root = Path(config.run.output) / TRANSFERS / label(config)
     if accelerator.is_main_process:
         sweep(root)
     accelerator.wait_for_everyone()
-    texts = rows[settings.methods[0]]  # words and tags, which are the same for each method
-    facts = {language: facts_of(config, source, language, *texts[language]) for language in texts}
-    todo = [cell for cell in cells if overwrite or not is_done(root / cell.folder, facts[cell.language], force)]
-    rates = {} if force or overwrite else known_rates(root, cells, todo)
-    accelerator.wait_for_everyone()  # every process has the same list before the first one adds to what is done
-    left = set(todo)
-    count = -(-len(todo) // accelerator.num_processes)
-    with Display("transfer", count, accelerator.is_main_process and not quiet) as display:
-        done = 0
-        for bench, runs in _share(config, cells, left, source, tasks, rows, accelerator):
-            stop.check()
-            task, own, shots = tasks[bench.name], rows[bench.name], next(iter(runs)).shots
-            if (bench.name, shots) not in rates:  # only now: a run that is stopped loses one choice, not all
-                wanted = [many for many in settings.shots if (bench.name, many) not in rates]
-                rates |= choose_rates(config, source, task, accelerator.device, (bench.name,), wanted)
-            lr, cell_of = rates[bench.name, shots], {id(run): cell for cell, run in runs.items()}
-            for run, tuned in tune(bench.model, task, bench.backbone, [*runs.values()], settings, lr, count=True):
-                if (cell := cell_of[id(run)]) not in left:
-                    continue  # it was there, and ran for its neighbours' sake
-                found, folder = facts[cell.language], root / cell.folder
-                beside = [other.folder for other in runs if other is not cell]
-                record = finish(config, cell, bench, source, task, tuned, beside, own[cell.language], lr, found, folder)
-                done += 1
-                display.show(done, f"{cell.folder} F1 {record['scores']['lenient']['overall']['f1']:.1f}")
+    return _Run(accelerator, settings, data, config.run.seed, source, methods, tasks, splits, cells, recorder)
+
+
+def _carry_out(run: _Run, stop: Stopping, policy: _Policy) -> None:
+    """Fine-tunes, scores and saves this process's share of what is not done."""
+    settings, recorder, accelerator = run.settings, run.recorder, run.accelerator
+    todo = {cell for cell in run.cells if policy.overwrite or not recorder.is_done(cell, policy.force)}
+    done = [] if policy.force or policy.overwrite else [cell for cell in run.cells if cell not in todo]
+    rates = known_rates(recorder, done)
+    # Every process has the same list before the first one adds to what is done.
     accelerator.wait_for_everyone()
-    return [read_record(root / cell.folder / RECORD) for cell in cells]
+    count = -(-len(todo) // accelerator.num_processes)
+    with Display("transfer", count, accelerator.is_main_process and not policy.quiet) as display:
+        shown = 0
+        for share in _shares(run, todo):
+            stop.check()
+            if share.address not in rates:
+                # Only now: a run that is stopped loses one choice, not all.
+                label = share.address[0]
+                wanted = [shots for shots in settings.shots if (label, shots) not in rates]
+                chosen = choose_rates(settings.lr, wanted, partial(_validation, run, share.context))
+                rates |= {(label, shots): rate for shots, rate in chosen.items()}
+            for finished in _fine_tuned(share, rates[share.address]):
+                if finished.cell not in todo:
+                    # It was done, and ran for its neighbours' sake.
+                    continue
+                scored = run.splits[finished.cell.method][finished.cell.language].scored
+                record = recorder.save(share.context, finished, share.frozen, scored)
+                shown += 1
+                metric = share.context.task.kind.metric
+                display.show(shown, f"{finished.cell.folder} {metric.label} {metric.of(record['scores']):.1f}")
+    accelerator.wait_for_everyone()
 
 
-def _share(
-    config: Config,
-    cells: Sequence[Cell],
-    left: set[Cell],
-    source: Source,
-    tasks: dict[str, Task],
-    rows: dict[str, Rows],
-    accelerator: Accelerator,
-) -> Iterator[tuple[Bench, dict[Cell, KShotRun]]]:
-    """This process's groups among those in which something is `left` to do, dealt one by one, with the bench for each."""
-    bench: Bench | None = None
-    dealt = 0
-    for (method, _), alike in _by_method(cells).items():
-        if not left.intersection(alike):
+@dataclass(frozen=True)
+class _Share:
+    """Cells of one method and K that share passes: their context, theta's hash, and their fine-tunings."""
+
+    context: TransferContext
+    frozen: str
+    runs: dict[Cell, KShotRun]
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Method label and K."""
+        first = next(iter(self.runs))
+        return first.method, first.shots
+
+
+def _shares(run: _Run, todo: set[Cell]) -> Iterator[_Share]:
+    """Yields this process's groups among those in which something is to do, dealt out one by one."""
+    dealt = itertools.count()
+    for label, method in run.methods.items():
+        cells = [cell for cell in run.cells if cell.method == label]
+        if not todo.intersection(cells):
             continue
-        task, own = tasks[method], rows[method]
-        if bench is None or bench.name != method:
-            bench = make_bench(config, source, task, method, own[alike[0].language][0], accelerator.device)
-        for runs in _groups(config, alike, bench, source, task, own):
-            if left.intersection(runs):
-                dealt += 1
-                if (dealt - 1) % accelerator.num_processes == accelerator.process_index:
-                    yield bench, runs
+        example = run.splits[label][cells[0].language].train
+        context = make_context(run.source, run.tasks[label], method, run.settings, example, run.accelerator.device)
+        frozen = weights_hash(context.backbone)
+        for shots in run.settings.shots:
+            for runs in _groups(run, context, [cell for cell in cells if cell.shots == shots]):
+                if todo.intersection(runs) and _is_mine(next(dealt), run.accelerator):
+                    yield _Share(context, frozen, runs)
 
 
-def _by_method(cells: Sequence[Cell]) -> dict[tuple[str, int], list[Cell]]:
-    """The cells of each method and K, in their order."""
-    found: dict[tuple[str, int], list[Cell]] = {}
-    for cell in cells:
-        found.setdefault((cell.method, cell.shots), []).append(cell)
-    return found
+def _is_mine(number: int, accelerator: Accelerator) -> bool:
+    """Tells if a group is this process's, of those that are dealt out in turn."""
+    return bool(number % accelerator.num_processes == accelerator.process_index)
 
 
-def _groups(
-    config: Config, cells: Sequence[Cell], bench: Bench, source: Source, task: Task, rows: Rows
-) -> list[dict[Cell, KShotRun]]:
-    """The cells of one method and K with their fine-tunings, those together that are trained in one pass. Which are done, or
-    whose they are, plays no part: a cell has the same neighbours, and so the same last bits, in a run that was gone on with or is
-    shared by processes.
+def _groups(run: _Run, context: TransferContext, cells: Sequence[Cell]) -> list[dict[Cell, KShotRun]]:
+    """Groups cells of one method and K by the passes that they share.
+
+    Which cells are done, or whose they are, plays no part: a cell has the same neighbours, and so the
+    same last bits, in a run that was resumed or is shared by processes.
     """
-    given = (bench.model, task, bench.backbone, config.transfer, source.primed)
-    moves_backbone = METHODS[bench.method.method].moves_backbone
+    splits = run.splits[cells[0].method]
     runs = []
     for cell in cells:
-        shots = sample(rows[cell.language][0], cell.shots, cell.seed, cell.language)
-        runs.append(tuning(*given, shots, cell.seed, cell.language, moves_backbone))
+        rows = sample(splits[cell.language].train, cell.shots, cell.seed, cell.language)
+        runs.append(k_shot_run(context, rows, cell.seed, cell.language))
     rest = iter(cells)
-    return [{next(rest): run for run in group} for group in groups_of(bench.model, config.transfer, runs)]
+    return [{next(rest): one for one in group} for group in groups_of(context, runs)]
 
 
-def _readings(config: Config, encoder: Encoder) -> tuple[dict[str, Task], dict[str, Rows]]:
-    """By method, the task and the rows: one that takes positions away has sentences in shorter windows."""
-    tasks: dict[str, Task] = {}
-    rows: dict[str, Rows] = {}
-    by_room: dict[int, Rows] = {}
-    for name in config.transfer.methods:
-        method = method_config(config, name)
-        tasks[name] = build_task(config, encoder, method)
+def _fine_tuned(share: _Share, rate: float) -> Iterator[Finished]:
+    """Fine-tunes a group of cells."""
+    cells = {id(run): cell for cell, run in share.runs.items()}
+    for run, tuned in tune(share.context, [*share.runs.values()], rate, count=True):
+        cell = cells[id(run)]
+        beside = tuple(other.folder for other in share.runs if other is not cell)
+        yield Finished(cell, run, tuned, rate, beside)
+
+
+def _validation(run: _Run, context: TransferContext) -> Validation:
+    """Returns the held-out languages with a method's own model."""
+    return Validation(context, held_out_splits(context.task, run.data, run.settings), run.seed)
+
+
+def _splits(
+    methods: dict[str, MethodConfig], tasks: dict[str, Task], settings: TransferConfig, data: DataConfig
+) -> dict[str, dict[str, Split]]:
+    """Reads the target languages for each method; methods that leave windows of the same length share them."""
+    by_room: dict[int, dict[str, Split]] = {}
+    for label, method in methods.items():
         if method.positions not in by_room:
-            by_room[method.positions] = _checked_rows(config, tasks[name])
-        rows[name] = by_room[method.positions]
-    return tasks, rows
+            by_room[method.positions] = _target_splits(tasks[label], settings, data)
+    return {label: by_room[method.positions] for label, method in methods.items()}
 
 
-def _checked_rows(config: Config, task: Task) -> Rows:
-    """Training and test rows of every target language, enough of them."""
-    rows = {language: target_rows(config, task, language) for language in config.data.target_languages}
-    if not rows:
+def _target_splits(task: Task, settings: TransferConfig, data: DataConfig) -> dict[str, Split]:
+    """Reads training and test rows of every target language, and refuses too few of them."""
+    languages = data.target_languages
+    if not languages:
         raise MetaprimeError("data.target_languages is empty: name at least one language to transfer to")
-    for language, (train, _) in rows.items():
-        sample(train, max(config.transfer.shots), 0, language)
-    check_shares(config.transfer)
-    return rows
+    splits = {language: target_rows(task, data, language, settings.test_sentences) for language in languages}
+    for language, split in splits.items():
+        sample(split.train, max(settings.shots), 0, language)
+    check_shares(settings)
+    return splits
+
+
+def _result(run: _Run, cell: Cell) -> TransferResult:
+    """Reads the result of a cell that is done."""
+    record = run.recorder.read(cell)
+    score = run.tasks[cell.method].kind.metric.of(record["scores"])
+    return TransferResult(cell.language, cell.method, cell.shots, cell.seed, score, run.recorder.folder(cell), record)

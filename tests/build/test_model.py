@@ -10,7 +10,7 @@ import torch
 
 from metaprime.build.data import build_task
 from metaprime.config.loading import load_config
-from metaprime.data.rows import Sentence
+from metaprime.data.rows import Example
 from metaprime.models.encoder import load_encoder
 
 
@@ -20,8 +20,9 @@ def test_the_longest_sentence_is_what_the_positions_leave(
 ) -> None:
     """The toys have 130 positions; RoBERTa's and XLM-R's count from the padding id + 1."""
     encoder = load_encoder(str(toy_encoder(architecture)))
-    task = build_task(load_config(None, ["data.max_length=512"]), encoder)
-    rows = task.encode([Sentence(("a",) * 300, ("O",) * 300, "x:1"), Sentence(("a",), ("O",), "x:2")])
+    config = load_config(None, ["data.max_length=512"])
+    task = build_task(config.task, config.data, encoder, config.peft)
+    rows = task.encode([Example(("a",) * 300, ("O",) * 300, "x:1"), Example(("a",), ("O",), "x:2")])
     assert max(len(window.input_ids) for window in rows[0].windows) == longest
     batch = task.collate(rows)
     assert batch["input_ids"][-1, 3:].eq(encoder.module.config.pad_token_id).all()

@@ -10,15 +10,15 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 
 from metaprime.cli import app as cli
-from metaprime.priming.outer import Outer
+from metaprime.priming.outer import OuterLoop
 from metaprime.runs.checkpoint import newest_checkpoint
-from metaprime.types import Params
 
 TINY = """
 run: {output: %(output)s}
@@ -132,7 +132,6 @@ def test_the_two_commands_and_predict(run: Run, config: Path, tmp_path: Path) ->
         (["inn.steps=3"], ["unknown key inn", "did you mean inner?"]),
         (["inner.steps=three"], ["inner.steps", "integer", "'three'"]),
         (["inner.lr=-0.1"], ["inner.lr", "greater than 0", "-0.1"]),
-        (["inner.steps=0"], ["inner.steps", "at least 1"]),
         (["transfer.shots=0"], ["transfer.shots", "greater than 0"]),
         (["peft.method=adapterr"], ["'adapterr'", "known: pfeiffer"]),
         (["inner.steps"], ["'inner.steps'", "section.key=value"]),
@@ -141,7 +140,7 @@ def test_the_two_commands_and_predict(run: Run, config: Path, tmp_path: Path) ->
         (["data.source=conl:x"], ["data.source", "'conl:x'", "did you mean conll:?"]),
         (["data.source=conll:/no/such/corpus"], ["/no/such/corpus", "data.source"]),
         (["data.source=synthetic:x"], ["synthetic:x", "whole number"]),
-        (["data.labels=[PER]"], ["sentence ", "neither in data.labels ['PER'] nor", "data.label_map"]),
+        (["task.labels=[PER]"], ["sentence ", "neither in task.labels ['PER'] nor", "task.label_map"]),
     ],
 )
 def test_bad_input_leaves_nothing(
@@ -160,6 +159,8 @@ def test_a_config_that_is_not_there(run: Run, tmp_path: Path, command: str) -> N
 @pytest.mark.parametrize(
     ("command", "overrides", "words"),
     [
+        ("prime", ["inner.steps=0"], ["inner.steps", "at least 1"]),
+        ("prime", ["peft={method: full}"], ["'full' has no adapter"]),
         ("prime", ["data.languages=[qaa, xx]"], ["'xx'", "it has qaa"]),
         ("prime", ["data.validation_languages=[xx]"], ["'xx'", "it has qaa"]),
         ("prime", ["data.train_split=trian"], ["'trian'", "train, validation, test"]),
@@ -203,7 +204,7 @@ def damage_one_column(file: Path) -> list[str]:
 
 def damage_tag(file: Path) -> list[str]:
     file.write_text(GOOD * 12 + "May\tB-DATE\n", encoding="utf-8")
-    return [f"{file}:37", "unmapped type", "data.label_map: {DATE: O}"]
+    return [f"{file}:37", "unmapped type", "task.label_map: {DATE: O}"]
 
 
 def damage_encoding(file: Path) -> list[str]:
@@ -317,21 +318,22 @@ def test_transfer_before_prime_says_so(run: Run, config: Path, tmp_path: Path) -
 def test_a_loss_that_is_not_finite_stops_and_the_last_checkpoint_stays(
     run: Run, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = Outer.step
+    honest = OuterLoop.step
 
-    def diverging(self: Outer, step: int, gradients: Params) -> float:
-        norm = honest(self, step, gradients)
+    def diverging(self: OuterLoop, step: int, *rest: Any) -> float:
+        norm = honest(self, step, *rest)
         if step == 3:
             with torch.no_grad():
                 next(iter(self.learning.values())).fill_(float("nan"))
         return norm
 
-    monkeypatch.setattr(Outer, "step", diverging)
+    monkeypatch.setattr(OuterLoop, "step", diverging)
     ended = run("prime", config, "outer.steps=8", "outer.checkpoint_every=1", "outer.validate_every=0")
     refused(ended, "step 5", "language qa", "not finite", "lower outer.lr", "last checkpoint is kept")
     found = newest_checkpoint(tmp_path / "run" / "state")
     assert found is not None
-    assert found.step == 3  # the weights of step 4 are broken already
+    # The weights of step 4 are broken already.
+    assert found.step == 3
     assert all(bool(torch.isfinite(value).all()) for value in found.tensors.values())
     assert not (tmp_path / "run" / "primed").exists()
     assert list((tmp_path / "run").rglob(".*")) == []

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from metaprime.config.loading import dump_config, load_config, override
+from metaprime.config.loading import load_config, override
 from metaprime.config.sections import Config
 from metaprime.peft import METHODS
 from metaprime.types import MetaprimeError
@@ -23,14 +23,13 @@ EVERY_KIND = {
         "source": "conll:corpus",
         "languages": ["de", "en"],
         "validation_languages": [],
-        "label_map": {"MISC": "O"},
-        "shuffle_tags": True,
     },
+    "task": {"label_map": {"MISC": "O"}, "shuffle_tags": True},
     "episodes": {"tau": 0.5},
     "peft": {"method": "lora", "rank": 4, "sites": ["query", "ffn_in"]},
     "inner": {"steps": 3, "task_chunk": 2},
     "outer": {"clip": None, "adapter_lr": 1e-4},
-    "transfer": {"shots": [5, 10], "lr": [0.1, 0.01], "methods": ["lora", "full"]},
+    "transfer": {"shots": [5, 10], "lr": [0.1, 0.01], "methods": ["lora", {"method": "lora", "rank": 2}, "full"]},
     "provenance": {"inner.lr": "paper", "peft.rank": "recalled"},
 }
 
@@ -69,7 +68,7 @@ def test_an_unknown_key_names_the_nearest(text: str, words: list[str]) -> None:
         ("run.output=3", "run.output", "3"),
         ("data.languages=de", "data.languages", "'de'"),
         ("data.languages=[no, de]", "data.languages.0", "False"),  # YAML reads Norway's code as a truth value
-        ("data.label_map=[a]", "data.label_map", "['a']"),
+        ("task.label_map=[a]", "task.label_map", "['a']"),
         ("inner=3", "inner", "3"),
         ("transfer.shots=[a]", "transfer.shots.0", "'a'"),
         ("outer.head=forget", "outer.head", "'forget'"),
@@ -153,8 +152,6 @@ def test_an_unknown_method_or_learner_names_the_known(text: str, words: list[str
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["inner.steps=0"], ["inner.steps must be at least 1", "peft_maml"]),
-        (["peft.method=full"], ["'full' has no adapter"]),
         (["data.validation_languages=[qaa]"], ["held out", "qaa", "languages"]),
         (["data.validation_languages=[qai]"], ["held out", "qai", "target_languages"]),
         (["encoder.pretrain.hidden=30"], ["hidden (30)", "multiple of heads (4)"]),
@@ -167,9 +164,60 @@ def test_what_contradicts_itself(overrides: list[str], words: list[str]) -> None
     assert all(word in message for word in words), message
 
 
-def test_multitask_needs_no_inner_steps_and_no_adapter() -> None:
-    config = load_config(None, ["learner.name=multitask", "inner.steps=0", "peft.method=full"])
-    assert config.inner.steps == 0
+@pytest.mark.parametrize("learner", ["peft_maml", "multitask"])
+def test_what_priming_refuses_is_no_mistake_of_a_config_that_may_not_prime(learner: str) -> None:
+    config = load_config(None, [f"learner.name={learner}", "inner.steps=0", "peft.method=full"])
+    assert (config.inner.steps, config.peft.method) == (0, "full")
+
+
+@pytest.mark.parametrize("key", ["labels", "label_map", "tag_names", "invalid", "shuffle_tags"])
+def test_a_key_that_moved_names_its_new_place(tmp_path: Path, key: str) -> None:
+    assert refused(f"data.{key}=x").splitlines() == [f"config: data.{key} has moved: write task.{key}"]
+    file = write(tmp_path, f"data: {{{key}: x}}\n")
+    with pytest.raises(MetaprimeError, match=rf"config\.yaml: data\.{key} has moved: write task\.{key}"):
+        load_config(file)
+
+
+def test_transfer_methods_are_names_or_mappings() -> None:
+    keys = ("peft={method: pfeiffer, bottleneck: 4}", "transfer.methods=[pfeiffer, lora, {method: lora, rank: 4}]")
+    config = load_config(None, keys)
+    methods = config.methods()
+    assert list(methods) == ["pfeiffer", "lora", "lora-rank4"]
+    assert methods["pfeiffer"] == config.peft
+    assert methods["lora"] == METHODS["lora"].config()
+    assert methods["lora-rank4"] == METHODS["lora"].config(rank=4)
+    own = {label: values["peft"] for label, values in config.by_method().items()}
+    assert own["lora-rank4"] == methods["lora-rank4"].model_dump(mode="json")
+    assert own["lora"] == own["pfeiffer"] == config.peft.model_dump(mode="json")
+
+
+@pytest.mark.parametrize(
+    ("methods", "words"),
+    [
+        ("[peft]", ["transfer.methods.0", "'peft' no longer stands for", "pfeiffer", "{method: lora, rank: 4}"]),
+        ("[{method: lra}]", ["transfer.methods.0", "'lra' is unknown", "did you mean lora?"]),
+        ("[{method: lora, rnk: 4}]", ["unknown key transfer.methods.0.rnk", "did you mean rank?"]),
+        ("[lora, lora]", ["'lora' twice"]),
+        ("[{method: lora, rank: 4}, {method: lora, rank: 4}]", ["'lora-rank4' twice"]),
+        ("[3]", ["transfer.methods.0", "mapping with the key `method`"]),
+    ],
+)
+def test_a_method_that_is_none_is_refused(methods: str, words: list[str]) -> None:
+    message = refused(f"transfer.methods={methods}")
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("task.name=tagging_", ["task: name", "'tagging_' is unknown", "did you mean tagging?"]),
+        ("task.lables=[PER]", ["unknown key task.lables", "did you mean labels?"]),
+        ("task=3", ["task", "mapping with the key `name`"]),
+    ],
+)
+def test_an_unknown_task_or_key_of_it_names_the_known(text: str, words: list[str]) -> None:
+    message = refused(text)
+    assert all(word in message for word in words), message
 
 
 def test_all_mistakes_are_told_at_once_with_the_file(tmp_path: Path) -> None:
@@ -210,7 +258,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_what_is_dumped_loads_to_the_same(tmp_path: Path) -> None:
     for values in ({}, EVERY_KIND):
         config = load_config(write(tmp_path, yaml.safe_dump(values)))
-        again = load_config(write(tmp_path, dump_config(config), "again.yaml"))
+        again = load_config(write(tmp_path, config.as_yaml(), "again.yaml"))
         assert again == config
         assert again.digest() == config.digest()
     given = {"method": "lora", "rank": 4, "alpha": 16.0, "sites": ("query", "ffn_in"), "dropout": 0.0}
@@ -250,11 +298,10 @@ def test_a_changed_copy_is_validated_anew() -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_each_method_has_its_own_keys(name: str) -> None:
-    learner = ["learner.name=multitask"]  # which any method may stand beside
-    assert type(load_config(None, [*learner, f"peft.method={name}"]).peft) is METHODS[name].config
+    assert type(load_config(None, [f"peft.method={name}"]).peft) is METHODS[name].config
     foreign = {key for method in METHODS.values() for key in method.config.model_fields}
     for key in foreign - set(METHODS[name].config.model_fields):
-        message = refused(*learner, f"peft.method={name}", f"peft.{key}=1")
+        message = refused(f"peft.method={name}", f"peft.{key}=1")
         assert f"unknown key peft.{key}; " in message
         assert f"did you mean {key}?" not in message
 
@@ -282,7 +329,8 @@ def test_the_digest_sees_every_field() -> None:
                 section = getattr(section, name)
             changed = section.model_copy(update={path[depth]: changed})
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # pydantic says that the type is another
+            # pydantic warns that the type is another.
+            warnings.simplefilter("ignore", UserWarning)
             digests.add(config.model_copy(update={path[0]: changed}).digest())
     assert len(digests) == len(paths) + 1
     assert load_config().digest() == config.digest()
@@ -304,10 +352,10 @@ def test_a_default_config_is_whole() -> None:
     assert load_config() == Config()
 
 
-def test_a_key_that_stands_twice_is_an_error(tmp_path: Path) -> None:
+def test_a_duplicate_key_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "twice.yaml"
     file.write_text("outer: {steps: 5}\nrun: {seed: 1}\nouter: {lr: 0.1}\n", encoding="utf-8")
-    with pytest.raises(MetaprimeError, match=r"twice\.yaml is not YAML: .*the key 'outer' stands twice"):
+    with pytest.raises(MetaprimeError, match=r"twice\.yaml is not YAML: .*duplicate key 'outer'"):
         load_config(file)
 
 
@@ -333,4 +381,4 @@ def test_the_embedded_encoder_reads_the_languages_it_is_primed_on() -> None:
 @pytest.mark.parametrize("source", ["synthetic:", "synthetic:7"])
 def test_a_source_that_ends_in_a_colon_is_text_on_the_command_line(source: str) -> None:
     assert load_config(None, [f"data.source={source}", f"encoder.name={source}"]).data.source == source
-    assert load_config(None, ["data.label_map={MISC: O}"]).data.label_map == {"MISC": "O"}
+    assert load_config(None, ["task.label_map={MISC: O}"]).task.label_map == {"MISC": "O"}

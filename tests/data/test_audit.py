@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from metaprime.data import audit
-from metaprime.data.rows import Sentence
+from metaprime.data.rows import Example
 
 
-def said(text: str, tags: str = "", origin: str = "f:1") -> Sentence:
+def said(text: str, tags: str = "", origin: str = "f:1") -> Example:
     words = tuple(text.split())
-    return Sentence(words, tuple(tags.split()) if tags else ("O",) * len(words), origin)
+    return Example(words, tuple(tags.split()) if tags else ("O",) * len(words), origin)
 
 
 def test_scripts_are_shares_of_the_letters_and_marks_are_none() -> None:

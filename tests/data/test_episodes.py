@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from metaprime.data.episodes import EpisodeSampler, EpisodeShape, sample
-from metaprime.data.rows import Row, Sentence, Window, collate
+from metaprime.data.rows import Example, Row, Window, collate
 from metaprime.types import IGNORE, Batch, Episodes, MetaprimeError
 
 SHAPE = EpisodeShape(episodes=4, support=2, steps=3, query=4, tau=0.0)
@@ -25,7 +25,7 @@ def row(text: str, number: int) -> Row:
     length = 2 + number % 5
     ids = (number, *range(1, length))
     window = Window(ids, tuple(range(len(words))), tuple(range(len(words))), (0,) * length)
-    return Row((window,), Sentence(words, ("O",) * len(words), text))
+    return Row((window,), Example(words, ("O",) * len(words), text))
 
 
 def first_id(row: Row) -> int:
@@ -223,7 +223,7 @@ def test_equal_texts_never_stand_on_both_sides() -> None:
     served = Counter()
     for step in range(40):
         _, drawn = episodes.draw(step, 0)
-        texts = [unicodedata.normalize("NFKC", " ".join(r.sentence.words)).casefold() for r in drawn]
+        texts = [unicodedata.normalize("NFKC", " ".join(r.example.words)).casefold() for r in drawn]
         assert len(set(texts)) == len(texts) == 10
         served.update(first_id(r) % 10 for r in drawn)
     assert set(served) == {0, 1, 2, 3}  # each spelling gets its turn

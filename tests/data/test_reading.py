@@ -7,30 +7,30 @@ from typing import get_args
 
 import pytest
 
-from metaprime.data.reading import Kind, Policy, Problem, Reading, dropping, drops, settle, shown
-from metaprime.data.rows import Sentence
+from metaprime.data.reading import Policy, Problem, ProblemKind, Reading, dropping, drops, settle, shown
+from metaprime.data.rows import Example
 from metaprime.types import MetaprimeError
 
-SENTENCE = Sentence(("a",), ("O",), "x:1")
+SENTENCE = Example(("a",), ("O",), "x:1")
 
 
-@pytest.mark.parametrize("kind", get_args(Kind))
-def test_what_each_policy_leaves_out(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", get_args(ProblemKind))
+def test_what_each_policy_leaves_out(kind: ProblemKind) -> None:
     told = kind in ("other scheme", "row without tokens")
     assert drops(kind, "drop") == drops(kind, "error") == (not told)
     assert drops(kind, "repair") == (not told and kind != "invalid tag sequence")
 
 
 @pytest.mark.parametrize("invalid", get_args(Policy))
-@pytest.mark.parametrize("kind", get_args(Kind))
-def test_what_each_policy_goes_on_with(kind: Kind, invalid: Policy, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("kind", get_args(ProblemKind))
+def test_what_each_policy_goes_on_with(kind: ProblemKind, invalid: Policy, caplog: pytest.LogCaptureFixture) -> None:
     reading = Reading([SENTENCE], dropping([Problem(kind, "x:3", "wrong")], invalid), "x")
     if invalid == "drop" or not drops(kind, invalid):
         with caplog.at_level(logging.WARNING):
             assert settle(reading, invalid) == [SENTENCE]
         assert ["x:3" in message and "wrong" in message for message in caplog.messages] == [True]
     else:
-        with pytest.raises(MetaprimeError, match=rf"x: 1 x {kind}, refused by data\.invalid: {invalid}\nx:3: wrong\n"):
+        with pytest.raises(MetaprimeError, match=rf"x: 1 x {kind}, refused by task\.invalid: {invalid}\nx:3: wrong\n"):
             settle(reading, invalid)
 
 
@@ -41,11 +41,11 @@ def test_one_message_counts_by_kind_and_shows_different_places() -> None:
     with pytest.raises(MetaprimeError) as error:
         settle(Reading([SENTENCE], problems, "x"), "repair")
     assert str(error.value).split("\n") == [
-        "x: 500 x unmapped type, 6 x malformed line, refused by data.invalid: repair",
+        "x: 500 x unmapped type, 6 x malformed line, refused by task.invalid: repair",
         "x:0: DATE (and 499 more like it)",
         *[f"x:{n}: line {n}" for n in range(500, 504)],
         "and 2 more",
-        "correct them, or set data.invalid: drop to leave 506 of 507 sentences out",
+        "correct them, or set task.invalid: drop to leave 506 of 507 sentences out",
     ]
 
 

@@ -12,19 +12,19 @@ from transformers import CanineTokenizer, PreTrainedTokenizerFast
 
 from metaprime.data import subwords
 from metaprime.data.readers import synthetic
-from metaprime.data.rows import Sentence
+from metaprime.data.rows import Example
 from metaprime.data.subwords import Pieces, Subwords, cache_folder
 from metaprime.types import MetaprimeError
 
 SENTENCES = synthetic.read("", "qaa", "train")[:80]
-SENTENCES[3] = Sentence(("\u200b", "a", "\u200b"), ("O",) * 3)  # words without sub-words, also at the ends
+SENTENCES[3] = Example(("\u200b", "a", "\u200b"), ("O",) * 3)  # words without sub-words, also at the ends
 
 
 def plain(pieces: Sequence[Pieces]) -> list[tuple[list[int], list[int]]]:
     return [(one.ids.tolist(), one.lengths.tolist()) for one in pieces]
 
 
-def refuse(self: Subwords, sentences: Sequence[Sentence]) -> list[Pieces]:
+def refuse(self: Subwords, sentences: Sequence[Example]) -> list[Pieces]:
     raise AssertionError("tokenised")
 
 
@@ -52,19 +52,19 @@ def test_a_second_start_tokenises_nothing(
     monkeypatch.setattr(Subwords, "_tokenised", refuse)
     again = Subwords(toy_tokenizer, tmp_path)
     assert plain(again.of(SENTENCES)) == first
-    retagged = [replace(sentence, tags=("O",) * len(sentence.tags), origin="elsewhere") for sentence in SENTENCES]
+    retagged = [replace(sentence, gold=("O",) * len(sentence.gold), origin="elsewhere") for sentence in SENTENCES]
     assert plain(again.of(retagged)) == first  # other labels, same words
-    for changed in ([*SENTENCES[:-1], Sentence(("other",), ("O",))], SENTENCES[1:], SENTENCES[::-1]):
+    for changed in ([*SENTENCES[:-1], Example(("other",), ("O",))], SENTENCES[1:], SENTENCES[::-1]):
         with pytest.raises(AssertionError, match="tokenised"):
             again.of(changed)
 
 
 def test_where_words_end_is_part_of_the_content(toy_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     cached = Subwords(toy_tokenizer, tmp_path)
-    one = [Sentence(("ab", "c"), ("O", "O"))] * 70
+    one = [Example(("ab", "c"), ("O", "O"))] * 70
     for other in (
-        [Sentence(("a", "bc"), ("O", "O"))] * 70,
-        [Sentence(("ab", "c", "ab", "c"), ("O",) * 4)] * 35 + [Sentence(("ab",), ("O",))] * 35,
+        [Example(("a", "bc"), ("O", "O"))] * 70,
+        [Example(("ab", "c", "ab", "c"), ("O",) * 4)] * 35 + [Example(("ab",), ("O",))] * 35,
     ):
         assert plain(cached.of(one)) == plain(Subwords(toy_tokenizer).of(one))
         assert plain(cached.of(other)) == plain(Subwords(toy_tokenizer).of(other))

@@ -53,7 +53,7 @@ def test_a_tree_comes_back_equal_with_a_manifest(raw: Path, tmp_path: Path) -> N
     assert files(out) == ["de/test.parquet", "de/train.parquet", "manifest.json", "nl/train.parquet"]
     for language, split in (("de", "train"), ("de", "test"), ("nl", "train")):
         before, after = conll.read(str(raw), language, split), parquet.read(str(out), language, split)
-        assert [(s.words, s.tags) for s in before.sentences] == [(s.words, s.tags) for s in after.sentences]
+        assert [(s.words, s.gold) for s in before.sentences] == [(s.words, s.gold) for s in after.sentences]
     assert manifest(out)["de/train.parquet"] == {
         "source": "train.conll",
         "source_sha256": hashlib.sha256(TEXT.encode()).hexdigest(),

@@ -17,15 +17,16 @@ from transformers import AutoModelForTokenClassification
 
 from metaprime.build.model import build_model
 from metaprime.data.readers import synthetic
+from metaprime.data.rows import Lengths
 from metaprime.data.subwords import Subwords
 from metaprime.interop.hf_peft import PLANS, save_as_peft
 from metaprime.models.encoder import Encoder, load_encoder
 from metaprime.models.task_model import TaskModel, partition
 from metaprime.peft import METHODS, MethodConfig
 from metaprime.rng import torch_stream
-from metaprime.tasks.tagging.labels import LabelSet
-from metaprime.tasks.tagging.task import tagging
-from metaprime.tasks.tagging.windows import Lengths
+from metaprime.tasks import TASKS
+from metaprime.tasks.tagging.task import TaggingConfig
+from metaprime.tasks.task import Text
 from metaprime.types import MetaprimeError, Params
 
 peft = pytest.importorskip("peft")
@@ -39,7 +40,8 @@ EVERY_SITE = ("query", "key", "value", "attention_out", "ffn_in", "ffn_out")
 def made(folder: Path, method: MethodConfig) -> tuple[Encoder, tuple[str, ...], TaskModel, Params]:
     """An encoder, the tags, a model of both with the method in it, and values for adapter and head, none of them zero."""
     encoder = load_encoder(str(folder))
-    task = tagging(LabelSet(("PER", "ORG", "LOC")), Subwords(encoder.tokenizer), Lengths(64))
+    text = Text(Subwords(encoder.tokenizer), Lengths(64))
+    task = TASKS["tagging"].build(TaggingConfig(labels=("PER", "ORG", "LOC")), text)
     model = build_model(encoder, task, method, task.encode(synthetic.read("", "qaa", "train")[:4]))
     draw = torch_stream(0, "phi and head")
     state = partition(model)

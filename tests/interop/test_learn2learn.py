@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from metaprime.build.model import build_model
 from metaprime.data.episodes import EpisodeSampler, EpisodeShape
 from metaprime.data.readers import synthetic
+from metaprime.data.rows import Lengths
 from metaprime.data.subwords import Subwords
 from metaprime.interop import learn2learn
 from metaprime.meta import LEARNERS, InnerLoop, Way
@@ -26,11 +27,11 @@ from metaprime.meta.maml import step as maml_step
 from metaprime.models.encoder import load_encoder
 from metaprime.models.task_model import TaskModel, functional_loss, partition
 from metaprime.peft import METHODS
-from metaprime.priming.starts import starting_values
+from metaprime.priming.starts import Starts
 from metaprime.rng import torch_stream
-from metaprime.tasks.tagging.labels import LabelSet
-from metaprime.tasks.tagging.task import tagging
-from metaprime.tasks.tagging.windows import Lengths
+from metaprime.tasks import TASKS
+from metaprime.tasks.tagging.task import TaggingConfig
+from metaprime.tasks.task import Text
 from metaprime.types import Episodes, Loss, MetaprimeError, Params
 
 T = 2
@@ -48,17 +49,18 @@ def package() -> None:
 
 def parts(folder: Path, method: str, attention: str) -> tuple[TaskModel, Loss, Episodes]:
     encoder = load_encoder(str(folder), attention)
-    task = tagging(LabelSet(("PER", "ORG", "LOC")), Subwords(encoder.tokenizer), Lengths(64))
+    text = Text(Subwords(encoder.tokenizer), Lengths(64))
+    task = TASKS["tagging"].build(TaggingConfig(labels=("PER", "ORG", "LOC")), text)
     pools = {name: task.encode(synthetic.read("", name, "train")[:30]) for name in ("qaa", "qaf")}
     model = build_model(encoder, task, METHODS[method].config(), pools["qaa"])
     shape = EpisodeShape(episodes=T, support=2, steps=3, query=3, tau=0)
     batch = EpisodeSampler(pools, shape, seed=1).meta_batch(0, range(T), task.collate)
-    return model, functional_loss(model, task.measure), batch
+    return model, functional_loss(model, task.loss), batch
 
 
 def random_start(model: TaskModel) -> Params:
     rules = {"adapter": "reset", "head": "reset"}
-    values = starting_values(model, partition(model), rules, seed=0, step=0, indices=range(T))
+    values = Starts(model, partition(model), rules, seed=0).values(step=0, indices=range(T))
     draw = torch_stream(0, "start")
     own = next(model.parameters()).dtype
     return {name: (value + 0.2 * torch.randn(value.shape, generator=draw)).to(own) for name, value in values.items()}

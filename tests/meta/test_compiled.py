@@ -14,11 +14,9 @@ from inner_loops import changed
 from metaprime.config.sections import Config
 from metaprime.meta import LEARNERS, compiled
 from metaprime.meta.chunks import chunks
-from metaprime.models.task_model import functional_loss
 from metaprime.priming.prime import prime
-from metaprime.priming.setup import assemble
-from metaprime.priming.starts import rules_of, starting_values
-from metaprime.priming.step import meta_batch, subwords_processed
+from metaprime.priming.setup import set_up
+from metaprime.priming.step import draw, subwords_processed
 from metaprime.types import MetaprimeError
 
 MakeConfig = Callable[..., Config]
@@ -51,18 +49,19 @@ def test_it_is_the_meta_step_and_is_compiled_once(
 ) -> None:
     monkeypatch.setattr(compiled, "BACKEND", "aot_eager")
     config = tiny(tmp_path / "run", f"peft={{method: {method}}}", "inner.steps=2")
-    run = assemble(config, Accelerator())
-    run.model.double()  # Adam divides by gradients near zero: in float32 their last bits show
-    drawn = [meta_batch(run, step) for step in range(4)]
+    run = set_up(config, Accelerator())
+    # Adam divides by gradients near zero: in float32 their last bits show.
+    run.model.double()
+    drawn = [draw(run, step) for step in range(4)]
     each = sorted(max(tensors["labels"][0].numel() for tensors in (*batch.support, batch.query)) for batch in drawn)
-    settings = changed(run.inner, **{"subwords": 2 * each[1], **changes})  # not always all episodes
-    loss, plain = functional_loss(run.model, run.task.measure), LEARNERS["peft_maml"].step
+    # Not always all episodes.
+    settings = changed(run.inner, **{"subwords": 2 * each[1], **changes})
+    plain = LEARNERS["peft_maml"].step
     fast = compiled.compiled(plain)
     shapes, sizes = set(), set()
     for step, batch in enumerate(drawn):
-        start = starting_values(run.model, run.state, rules_of(config), 0, step, batch.indices)
-        start = {name: value.double() for name, value in start.items()}
-        found, expected = (each(loss, run.state.backbone, start, batch, settings) for each in (fast, plain))
+        start = {name: value.double() for name, value in run.starts.values(step, batch.indices).items()}
+        found, expected = (each(run.loss, run.state.backbone, start, batch, settings) for each in (fast, plain))
         for part in ("gradients", "mean_fast", "last_fast", "query_loss", "support_loss"):
             torch.testing.assert_close(getattr(found, part), getattr(expected, part), rtol=1e-7, atol=1e-10)
         sizes.add(len(chunks(batch, settings)))
@@ -73,12 +72,12 @@ def test_it_is_the_meta_step_and_is_compiled_once(
 
 
 def test_what_is_compiled_works_on_all_that_is_stacked(tiny: MakeConfig, tmp_path: Path) -> None:
-    run = assemble(tiny(tmp_path / "run", "inner.compile=true", "episodes.per_step=4"), Accelerator())
-    batch = meta_batch(run, 0)
+    run = set_up(tiny(tmp_path / "run", "inner.compile=true", "episodes.per_step=4"), Accelerator())
+    batch = draw(run, 0)
     stacked = sum(tensors["labels"].numel() for tensors in (*batch.support, batch.query))
     assert subwords_processed(run, batch) == stacked
-    plain = assemble(tiny(tmp_path / "plain", "inner.batched=false", "episodes.per_step=4"), Accelerator())
-    assert subwords_processed(plain, meta_batch(plain, 0)) < stacked
+    plain = set_up(tiny(tmp_path / "plain", "inner.batched=false", "episodes.per_step=4"), Accelerator())
+    assert subwords_processed(plain, draw(plain, 0)) < stacked
 
 
 def test_what_cannot_be_compiled_says_so(tiny: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,12 +89,12 @@ def test_what_cannot_be_compiled_says_so(tiny: MakeConfig, tmp_path: Path, monke
             return batch
         return None
 
-    run = assemble(tiny(tmp_path / "run"), Accelerator())
+    run = set_up(tiny(tmp_path / "run"), Accelerator())
     step = compiled.compiled(asks)  # type: ignore[arg-type]
     with pytest.raises(
         MetaprimeError, match=r"inner\.compile: torch cannot compile this meta-step \(.*set it to false"
     ):
-        step(lambda *_: torch.ones(()), {}, {}, meta_batch(run, 0), run.inner)
+        step(lambda *_: torch.ones(()), {}, {}, draw(run, 0), run.inner)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +102,7 @@ def test_what_cannot_be_compiled_says_so(tiny: MakeConfig, tmp_path: Path, monke
 )
 def test_what_goes_by_vmap_or_one_by_one_is_refused(tiny: MakeConfig, tmp_path: Path, change: str) -> None:
     with pytest.raises(MetaprimeError, match=r"inner\.compile: with peft\.method .* set it to false"):
-        assemble(tiny(tmp_path / "run", "inner.compile=true", change), Accelerator())
+        set_up(tiny(tmp_path / "run", "inner.compile=true", change), Accelerator())
 
 
 @pytest.mark.slow

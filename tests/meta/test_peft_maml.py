@@ -15,17 +15,17 @@ from transformers.models.modernbert import modeling_modernbert
 from metaprime.build.model import build_model
 from metaprime.data.episodes import EpisodeSampler, EpisodeShape
 from metaprime.data.readers import synthetic
+from metaprime.data.rows import Lengths
 from metaprime.data.subwords import Subwords
 from metaprime.meta import LEARNERS, InnerLoop, Way
 from metaprime.models.encoder import load_encoder
 from metaprime.models.task_model import TaskModel, functional_loss, partition
 from metaprime.peft import METHODS
-from metaprime.priming.starts import starting_values
+from metaprime.priming.starts import Starts
 from metaprime.rng import torch_stream
-from metaprime.tasks.tagging.labels import LabelSet
-from metaprime.tasks.tagging.task import tagging
-from metaprime.tasks.tagging.windows import Lengths
-from metaprime.tasks.task import Task
+from metaprime.tasks import TASKS
+from metaprime.tasks.tagging.task import TaggingConfig
+from metaprime.tasks.task import Task, Text
 from metaprime.types import Batch, Episodes, Loss, MetaprimeError, Params, trainable
 
 ARCHITECTURES = ("bert", "roberta", "xlm-roberta")
@@ -49,7 +49,8 @@ def build(toy_encoder: Callable[[str], Path]) -> Builder:
 
     def build(architecture: str, method: str, attention: str = "sdpa") -> tuple[TaskModel, Task, Episodes]:
         encoder = load_encoder(str(toy_encoder(architecture)), attention)
-        task = tagging(LabelSet(("PER", "ORG", "LOC")), Subwords(encoder.tokenizer), Lengths(64))
+        text = Text(Subwords(encoder.tokenizer), Lengths(64))
+        task = TASKS["tagging"].build(TaggingConfig(labels=("PER", "ORG", "LOC")), text)
         pools = {name: task.encode(synthetic.read("", name, "train")[:30]) for name in ("qaa", "qaf")}
         model = build_model(encoder, task, METHODS[method].config(), pools["qaa"])
         shape = EpisodeShape(episodes=T, support=2, steps=2, query=3, tau=0)
@@ -65,7 +66,7 @@ def build(toy_encoder: Callable[[str], Path]) -> Builder:
 
 def random_start(model: TaskModel) -> Params:
     """Phi and head of T episodes, each its own and none at a special point such as zero."""
-    values = starting_values(model, partition(model), RESET, seed=0, step=0, indices=range(T))
+    values = Starts(model, partition(model), RESET, seed=0).values(step=0, indices=range(T))
     draw = torch_stream(0, "start")
     own = next(model.parameters()).dtype
     moved = trainable(values).items()
@@ -75,7 +76,7 @@ def random_start(model: TaskModel) -> Params:
 def run(model: TaskModel, task: Task, batch: Episodes, settings: InnerLoop, loss: Loss | None = None):
     state = partition(model, unused=("pooler.",))
     step = LEARNERS["peft_maml"].step
-    return step(loss or functional_loss(model, task.measure), state.backbone, random_start(model), batch, settings)
+    return step(loss or functional_loss(model, task.loss), state.backbone, random_start(model), batch, settings)
 
 
 def at(values: Params, place: int) -> Params:
@@ -93,7 +94,7 @@ def test_first_order_is_sgd_on_a_model_of_its_own(build: Builder, architecture: 
     theta = {name: p for name, p in other.named_parameters() if name.startswith("backbone.") and "pooler" not in name}
 
     def measured(tensors: Batch) -> torch.Tensor:
-        found = task.measure(other(tensors), tensors)
+        found = task.loss(other(tensors), tensors)
         penalty = other.penalty(dict(other.named_parameters()))
         return found if penalty is None else found + penalty
 
@@ -176,7 +177,7 @@ def test_second_order_is_the_slope_of_the_adapted_query_loss(
     monkeypatch.setattr(modeling_modernbert, "apply_rotary_pos_emb", rotated)
     model, task, batch = build(architecture, method)
     model.double()
-    loss, step = functional_loss(model, task.measure), LEARNERS["peft_maml"].step
+    loss, step = functional_loss(model, task.loss), LEARNERS["peft_maml"].step
     theta, start = partition(model, unused=("pooler.",)).backbone, random_start(model)
     draw = torch_stream(0, "direction")
     direction = {
@@ -200,6 +201,6 @@ def test_second_order_is_the_slope_of_the_adapted_query_loss(
 
 def test_an_unused_pooler_that_is_not_left_out_is_named(build: Builder) -> None:
     model, task, batch = build("bert", "head")
-    step, loss = LEARNERS["peft_maml"].step, functional_loss(model, task.measure)
+    step, loss = LEARNERS["peft_maml"].step, functional_loss(model, task.loss)
     with pytest.raises(MetaprimeError, match=r"does not depend on backbone\.pooler\.dense\.weight, backbone\.pooler"):
         step(loss, partition(model).backbone, random_start(model), batch, SETTINGS)

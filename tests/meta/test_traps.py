@@ -21,6 +21,7 @@ from metaprime.config.loading import load_config
 from metaprime.config.sections import Config
 from metaprime.data.episodes import EpisodeSampler, EpisodeShape
 from metaprime.data.readers import synthetic
+from metaprime.data.rows import Lengths
 from metaprime.data.subwords import Subwords
 from metaprime.interop import learn2learn
 from metaprime.meta import LEARNERS, InnerLoop, Way
@@ -31,12 +32,12 @@ from metaprime.models.task_model import TaskModel, functional_loss, partition
 from metaprime.peft import METHODS
 from metaprime.priming.batching import SILENTLY_WRONG
 from metaprime.priming.prime import prime
-from metaprime.priming.setup import assemble
-from metaprime.priming.starts import starting_values
+from metaprime.priming.setup import set_up
+from metaprime.priming.starts import Starts
 from metaprime.rng import torch_stream
-from metaprime.tasks.tagging.labels import LabelSet
-from metaprime.tasks.tagging.task import tagging
-from metaprime.tasks.tagging.windows import Lengths
+from metaprime.tasks import TASKS
+from metaprime.tasks.tagging.task import TaggingConfig
+from metaprime.tasks.task import Text
 from metaprime.types import IGNORE, Batch, Episodes, Loss, MetaprimeError, Params
 
 T = 2
@@ -63,16 +64,17 @@ Bench = tuple[TaskModel, Loss, Params, Params, Episodes]
 def bench(folder: Path, attention: str = "eager") -> Bench:
     """A primable model in float64, its loss, theta, T random starts, and a meta-batch with three inner steps."""
     encoder = load_encoder(str(folder), attention)
-    task = tagging(LabelSet(("PER", "ORG", "LOC")), Subwords(encoder.tokenizer), Lengths(64))
+    text = Text(Subwords(encoder.tokenizer), Lengths(64))
+    task = TASKS["tagging"].build(TaggingConfig(labels=("PER", "ORG", "LOC")), text)
     pools = {name: task.encode(synthetic.read("", name, "train")[:30]) for name in ("qaa", "qaf")}
     model = build_model(encoder, task, METHODS["pfeiffer"].config(), pools["qaa"]).double()
     shape = EpisodeShape(episodes=T, support=2, steps=3, query=3, tau=0)
     batch = EpisodeSampler(pools, shape, seed=1).meta_batch(0, range(T), task.collate)
     state = partition(model, encoder.layout.unused)
-    drawn = starting_values(model, state, {"adapter": "reset", "head": "reset"}, 0, 0, range(T))
+    drawn = Starts(model, state, {"adapter": "reset", "head": "reset"}, seed=0).values(0, range(T))
     draw = torch_stream(0, "start")
     start = {name: (value + 0.2 * torch.randn(value.shape, generator=draw)).double() for name, value in drawn.items()}
-    return model, functional_loss(model, task.measure), state.backbone, start, batch
+    return model, functional_loss(model, task.loss), state.backbone, start, batch
 
 
 def step(parts: Bench, learner: str = "peft_maml", **changes: Any) -> Params:
@@ -283,7 +285,7 @@ def test_priming_loops_where_a_layer_norm_moves(
     toy_bert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, learner: str, order: str, looped: bool
 ) -> None:
     config = tiny(toy_bert, tmp_path / "run", f"learner.name={learner}", f"inner.order={order}")
-    run = assemble(config, Accelerator())
+    run = set_up(config, Accelerator())
     assert (run.inner.execution.way is Way.LOOP) == looped
     assert (SILENTLY_WRONG in caplog.text) == looped
 
@@ -322,5 +324,5 @@ class _Tagger(nn.Module):
         self.model = model
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        logits_BLC = self.model(batch["input_ids"], batch["attention_mask"])
+        logits_BLC = self.model(batch)
         return F.cross_entropy(logits_BLC.flatten(0, 1), batch["labels"].flatten(), ignore_index=IGNORE)

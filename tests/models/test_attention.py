@@ -15,15 +15,16 @@ from transformers import AutoModel, PreTrainedModel
 
 from metaprime.build.model import build_model
 from metaprime.data.readers import synthetic
+from metaprime.data.rows import Lengths
 from metaprime.data.subwords import Subwords
 from metaprime.models import attention
 from metaprime.models.encoder import load_encoder
 from metaprime.models.task_model import TaskModel, partition
 from metaprime.peft import METHODS
 from metaprime.rng import torch_stream
-from metaprime.tasks.tagging.labels import LabelSet
-from metaprime.tasks.tagging.task import tagging
-from metaprime.tasks.tagging.windows import Lengths
+from metaprime.tasks import TASKS
+from metaprime.tasks.tagging.task import TaggingConfig
+from metaprime.tasks.task import Text
 from metaprime.types import PREFIX_SLOT, Params
 
 IMPLEMENTATIONS = ("sdpa", "eager")
@@ -57,7 +58,8 @@ def test_ours_is_the_stock_attention(toy_bert: Path, padding: int) -> None:
 def injected(folder: Path, method: str, implementation: str) -> tuple[TaskModel, Params]:
     """A model with the method's modules, and random phi and head."""
     encoder = load_encoder(str(folder), implementation)
-    task = tagging(LabelSet(("PER", "ORG", "LOC")), Subwords(encoder.tokenizer), Lengths(64))
+    text = Text(Subwords(encoder.tokenizer), Lengths(64))
+    task = TASKS["tagging"].build(TaggingConfig(labels=("PER", "ORG", "LOC")), text)
     rows = task.encode(synthetic.read("", "qaa", "train")[:4])
     model = build_model(encoder, task, METHODS[method].config(), rows)
     draw = torch_stream(0, "random")

@@ -11,6 +11,7 @@ from torch import nn
 
 from metaprime.build.model import build_model
 from metaprime.data.readers import synthetic
+from metaprime.data.rows import Lengths
 from metaprime.data.subwords import Subwords
 from metaprime.models.encoder import load_encoder
 from metaprime.models.injection_check import check_injection, probe, supports_one_pass
@@ -20,9 +21,9 @@ from metaprime.nn import Adapter
 from metaprime.peft import METHODS
 from metaprime.peft.injection import add_to_output
 from metaprime.rng import torch_stream
-from metaprime.tasks.tagging.labels import LabelSet
-from metaprime.tasks.tagging.task import TagHead, tagging
-from metaprime.tasks.tagging.windows import Lengths
+from metaprime.tasks import TASKS
+from metaprime.tasks.tagging.task import TaggingConfig, TagHead
+from metaprime.tasks.task import Text
 from metaprime.types import Batch, MetaprimeError, Params, Sites
 
 HIDDEN = 32
@@ -225,7 +226,8 @@ def test_whether_episodes_go_in_one_pass_is_found_out(
 def test_a_unit_that_one_draw_shuts_is_no_fault(toy_bert: Path) -> None:
     """A bottleneck of one ReLU: in some draws of phi it is shut for every word."""
     encoder = load_encoder(str(toy_bert))
-    task = tagging(LabelSet(("PER", "ORG", "LOC")), Subwords(encoder.tokenizer), Lengths(64))
+    text = Text(Subwords(encoder.tokenizer), Lengths(64))
+    task = TASKS["tagging"].build(TaggingConfig(labels=("PER", "ORG", "LOC")), text)
     rows = task.encode(synthetic.read("", "qaa", "train")[:4])
     for at in (("attention",), ("ffn",), ("attention", "ffn")):
         build_model(encoder, task, METHODS["bottleneck"].config(at=at, bottleneck=1), rows)

@@ -10,14 +10,15 @@ from torch.func import functional_call
 
 from metaprime.build.model import build_model
 from metaprime.data.readers import synthetic
+from metaprime.data.rows import Lengths
 from metaprime.data.subwords import Subwords
 from metaprime.models.encoder import load_encoder
 from metaprime.models.task_model import TaskModel, assign, functional_loss, initial_values, partition
 from metaprime.peft import METHODS
 from metaprime.rng import torch_stream
-from metaprime.tasks.tagging.labels import LabelSet
-from metaprime.tasks.tagging.task import tagging
-from metaprime.tasks.tagging.windows import Lengths
+from metaprime.tasks import TASKS
+from metaprime.tasks.tagging.task import TaggingConfig
+from metaprime.tasks.task import Text
 from metaprime.types import Batch, MetaprimeError, trainable
 
 
@@ -28,7 +29,8 @@ def model(toy_bert: Path, request: pytest.FixtureRequest) -> TaskModel:
 
 def build(folder: Path, method: str) -> tuple[TaskModel, Batch]:
     encoder = load_encoder(str(folder))
-    task = tagging(LabelSet(("PER", "ORG", "LOC")), Subwords(encoder.tokenizer), Lengths(64))
+    text = Text(Subwords(encoder.tokenizer), Lengths(64))
+    task = TASKS["tagging"].build(TaggingConfig(labels=("PER", "ORG", "LOC")), text)
     rows = task.encode(synthetic.read("", "qaa", "train")[:4])
     return build_model(encoder, task, METHODS[method].config(), rows), task.collate(rows)
 

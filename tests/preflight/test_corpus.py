@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from metaprime.data.readers import synthetic
-from metaprime.preflight.corpus import check_data, finding_lines, table_rows
+from metaprime.preflight.corpus import check_data
 from metaprime.types import MetaprimeError
 
 SIZES = {"train": 60, "validation": 20, "test": 20}
@@ -28,7 +28,7 @@ def corpus(folder: Path, *languages: str) -> Path:
             file = folder / language / f"{split}.conll"
             file.parent.mkdir(parents=True, exist_ok=True)
             chosen = list(sentences.values())[:size]
-            text = "\n".join("".join(f"{w}\t{t}\n" for w, t in zip(s.words, s.tags, strict=True)) for s in chosen)
+            text = "\n".join("".join(f"{w}\t{t}\n" for w, t in zip(s.words, s.gold, strict=True)) for s in chosen)
             file.write_text(text, "utf-8")
     return folder
 
@@ -44,8 +44,8 @@ def test_a_clean_source_is_clean(tmp_path: Path) -> None:
         f"{language}/{split}": size for language in ("qaa", "qaf") for split, size in SIZES.items()
     }
     assert list(report.splits["qaf/train"]["scripts"]) == ["greek"]
-    assert len(table_rows(report)) == 6
-    assert finding_lines(report)[-1].startswith("6 splits read: 0 fatal, 0 problem")
+    assert len(report.rows()) == 6
+    assert report.lines()[-1].startswith("6 splits read: 0 fatal, 0 problem")
 
 
 def test_planted_faults_are_found_and_nothing_else(tmp_path: Path) -> None:
@@ -76,9 +76,9 @@ def test_labels_are_taken_as_they_are_unless_named(tmp_path: Path) -> None:
     for file in (root / "qaa").iterdir():
         file.write_text(file.read_text("utf-8").replace("-LOC", "-GPE"), "utf-8")
     assert "GPE" in check_data(f"conll:{root}").splits["qaa/train"]["entities"]
-    named = check_data(f"conll:{root}", ["data.labels=[PER,ORG,LOC]"])
+    named = check_data(f"conll:{root}", ["task.labels=[PER,ORG,LOC]"])
     assert kinds(named)["unmapped type"][0] == "problem"
-    mapped = check_data(f"conll:{root}", ["data.labels=[PER,ORG,LOC]", "data.label_map={GPE: LOC}"])
+    mapped = check_data(f"conll:{root}", ["task.labels=[PER,ORG,LOC]", "task.label_map={GPE: LOC}"])
     assert mapped.clean
 
 

@@ -11,7 +11,6 @@ from statistics import fmean
 
 import pytest
 
-from metaprime.config.loading import dump_config
 from metaprime.config.sections import Config
 from metaprime.preflight.cost import estimate
 from metaprime.priming.prime import prime
@@ -42,7 +41,7 @@ def test_sub_words_are_those_of_the_run_and_nothing_is_written(tiny: MakeConfig,
 
 def test_the_command_prints_it(tiny: MakeConfig, tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
-    file.write_text(dump_config(tiny(tmp_path / "run", "outer.steps=4")))
+    file.write_text(tiny(tmp_path / "run", "outer.steps=4").as_yaml())
     command = [sys.executable, "-m", "metaprime", "estimate", str(file)]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert said.splitlines()[0].startswith("device: cpu")

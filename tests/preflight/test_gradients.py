@@ -16,25 +16,24 @@ import pytest
 import torch
 
 from metaprime.cli import app as cli
-from metaprime.config.loading import dump_config
 from metaprime.config.sections import Config
 from metaprime.interop import learn2learn
 from metaprime.meta import LEARNERS, Learner, Outcome, Way
 from metaprime.meta.learner import in_groups
 from metaprime.preflight import gradients
 from metaprime.preflight.gradient_checks import Check
-from metaprime.preflight.gradients import Report, examine_gradients, table_rows
+from metaprime.preflight.gradients import GradientReport, examine_gradients
 
 MakeConfig = Callable[..., Config]
 THEIRS = ("peft_maml", "inner_peft", "maml", "anil")
 
 
-def check(report: Report, what: str) -> Check:
+def check(report: GradientReport, what: str) -> Check:
     (found,) = [one for one in report.checks if one.what == what]
     return found
 
 
-def failed(report: Report) -> set[str]:
+def failed(report: GradientReport) -> set[str]:
     return {one.what for one in report.checks if one.verdict == "failed"}
 
 
@@ -60,7 +59,7 @@ def test_every_learner_passes(tiny: MakeConfig, toy_encoder: Callable[..., Path]
     learner: Learner = LEARNERS[name]
     encoder = f"encoder.name={toy_encoder('bert', speaks=not learner.reads_labels)}"
     report = examine_gradients(tiny(tmp_path / "run", encoder, f"learner.name={name}"))
-    assert report.passed, table_rows(report)
+    assert report.passed, report.rows()
     groups = ("backbone", "adapter", "head") if learner.injects else ("backbone", "head")
     what = ("second order" if learner.second_order else "one inner step") if learner.adapts else "gradient"
     for group in groups:
@@ -118,7 +117,7 @@ def test_without_learn2learn_the_rest_is_checked(
 )
 def test_inner_loops_of_all_kinds_pass(tiny: MakeConfig, tmp_path: Path, overrides: tuple[str, ...]) -> None:
     report = examine_gradients(tiny(tmp_path, *overrides))
-    assert report.passed, table_rows(report)
+    assert report.passed, report.rows()
     assert any("= torch.optim.SGD" in one.what and one.verdict == "passed" for one in report.checks)
 
 
@@ -137,7 +136,7 @@ def test_an_encoder_that_rounds_inside_gets_wider_tolerances(
     tiny: MakeConfig, toy_encoder: Callable[[str], Path], tmp_path: Path, architecture: str
 ) -> None:
     report = examine_gradients(tiny(tmp_path, f"encoder.name={toy_encoder(architecture)}"))
-    assert report.passed, table_rows(report)
+    assert report.passed, report.rows()
     rounds = architecture in ("modernbert", "eurobert")
     assert ("rounds to float32 inside" in report.precision) == rounds
     found = check(report, "second order = central differences: backbone")
@@ -223,7 +222,7 @@ def test_an_encoder_that_cannot_be_batched_is_looped(
         return right(*parts)
 
     wrong(only_looped)
-    monkeypatch.setattr(gradients, "why_not_batched", lambda *parts: "this layer asks a tensor for its value")
+    monkeypatch.setattr(gradients, "why_not_together", lambda *parts: "this layer asks a tensor for its value")
     report = examine_gradients(tiny(tmp_path, "inner.steps=1"))
     assert report.passed
     for order in ("first", "second"):
@@ -259,7 +258,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.fixture
 def file(tiny: MakeConfig, tmp_path: Path) -> Path:
     path = tmp_path / "config.yaml"
-    path.write_text(dump_config(tiny(tmp_path / "run")), encoding="utf-8")
+    path.write_text(tiny(tmp_path / "run").as_yaml(), encoding="utf-8")
     return path
 
 

@@ -13,14 +13,14 @@ from typer.testing import CliRunner
 from metaprime.cli.app import app
 from metaprime.config.loading import load_config
 from metaprime.peft import METHODS
-from metaprime.preflight.methods import COUNTS, HEADER, list_rows, show
+from metaprime.preflight.methods import COUNTS, METHOD_HEADER, list_rows, show
 from metaprime.types import MetaprimeError
 
 D, FFN, LAYERS, TAGS = 32, 64, 2, 7
 
 
 def counts(encoder: Path) -> dict[str, list[str]]:
-    return {row[0]: row[len(HEADER) :] for row in list_rows(str(encoder))}
+    return {row[0]: row[len(METHOD_HEADER) :] for row in list_rows(str(encoder))}
 
 
 def test_every_method_is_listed_with_its_size(toy_bert: Path) -> None:
@@ -33,7 +33,7 @@ def test_every_method_is_listed_with_its_size(toy_bert: Path) -> None:
     sizes = {name: value.numel() for name, value in AutoModel.from_pretrained(toy_bert).named_parameters()}
     moved = sum(count for name, count in sizes.items() if not name.startswith("pooler."))
     assert found["full"] == [f"{moved:,}", f"{sum(sizes.values()):,}", head]
-    assert all(len(row) == len(HEADER) for row in list_rows(None))
+    assert all(len(row) == len(METHOD_HEADER) for row in list_rows(None))
 
 
 def test_what_does_not_fit_has_dashes(toy_encoder: Callable[[str], Path]) -> None:
@@ -55,7 +55,7 @@ def test_where_a_method_sits(toy_bert: Path) -> None:
 
 
 def test_what_the_encoder_itself_calls_has_a_name_and_labels_are_the_users_own(toy_bert: Path) -> None:
-    keys = [f"encoder.name={toy_bert}", "peft.method=prompt", "data.labels=[GENE]"]
+    keys = [f"encoder.name={toy_bert}", "peft.method=prompt", "task.labels=[GENE]"]
     size, modules = show(load_config(None, keys))
     assert [(m.path, m.site) for m in modules] == [("prompt", "the encoder")]
     assert size.head == 3 * (D + 1)
@@ -76,7 +76,7 @@ def test_a_method_that_does_not_fit_says_why(toy_encoder: Callable[[str], Path])
 def test_on_the_command_line(toy_bert: Path) -> None:
     listed = json.loads(CliRunner().invoke(app, ["peft", "list", "--json", "--encoder", str(toy_bert)]).stdout)
     assert [row["method"] for row in listed] == list(METHODS)
-    assert set(listed[0]) == {*HEADER, *COUNTS}
+    assert set(listed[0]) == {*METHOD_HEADER, *COUNTS}
     shown = CliRunner().invoke(app, ["peft", "show", "ia3", "--encoder", str(toy_bert)], env={"COLUMNS": "200"})
     assert shown.exit_code == 0
     for words in ("0.key_factors", "encoder.layer.0.attention.self.key", "factors (32,)", "self-check passed"):

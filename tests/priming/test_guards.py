@@ -9,7 +9,16 @@ import torch
 
 from metaprime.config.sections import OuterConfig
 from metaprime.meta import Outcome
-from metaprime.priming.guards import HALVINGS, LEAST, STILL_STEPS, WINDOW, Diverged, Guards, check_finite, check_weights
+from metaprime.priming.guards import (
+    HALVINGS,
+    LEAST_LOSSES,
+    STILL_STEPS,
+    WINDOW,
+    Diverged,
+    Guards,
+    check_finite,
+    check_weights,
+)
 from metaprime.types import MetaprimeError, Params, State
 
 NAN, INF = float("nan"), float("inf")
@@ -52,16 +61,17 @@ def fed(losses: list[float], config: OuterConfig, guards: Guards) -> None:
 
 
 def test_divergence_is_told_once_for_each_excursion(caplog: pytest.LogCaptureFixture) -> None:
-    steady = [1.0] * LEAST
+    steady = [1.0] * LEAST_LOSSES
     with caplog.at_level(logging.WARNING):
         fed([*steady, 9.9, 10.1, 30.0, 1.0, 11.0], OuterConfig(divergence=10), Guards())
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [
-        f"step {LEAST + 2}",
-        f"step {LEAST + 5}",
+        f"step {LEAST_LOSSES + 2}",
+        f"step {LEAST_LOSSES + 5}",
     ]
     assert "query loss 10.1 is 10 times the running median 1" in caplog.text
     caplog.clear()
-    fed([1.0] * (LEAST - 1) + [50.0], OuterConfig(divergence=10), Guards())  # too early to say
+    # Too early to say.
+    fed([1.0] * (LEAST_LOSSES - 1) + [50.0], OuterConfig(divergence=10), Guards())
     fed([*steady, 50.0], OuterConfig(divergence=None), Guards())
     fed([*steady, 50.0], OuterConfig(divergence=10), Guards(shown=False))
     assert caplog.text == ""
@@ -77,19 +87,19 @@ def test_with_rollback_divergence_ends_the_try() -> None:
 def test_what_steers_the_run_survives_a_checkpoint() -> None:
     guards, again = Guards(), Guards()
     fed([0.1 * step for step in range(1, WINDOW + 9)], OuterConfig(divergence=None), guards)
-    guards.halvings = 2
+    guards.slow_down(2)
     assert len(guards.recent) == WINDOW
     again.restore(guards.state())
     assert (again.recent, again.halvings) == (guards.recent, 2)
+    again.clear()
+    assert again.state() == {"recent": [], "halvings": 0}
 
 
 def test_an_adapter_that_nothing_reaches_is_named_after_some_steps(caplog: pytest.LogCaptureFixture) -> None:
     guards = Guards()
     dead = {f"adapter.0.{part}": torch.zeros(2, 2) for part in ("down", "up")}
-    half = {
-        "adapter.1.down": torch.zeros(2, 2),
-        "adapter.1.up": torch.tensor([0.0, 1e-30]),
-    }  # as behind a zero up-projection
+    # As behind a zero up-projection.
+    half = {"adapter.1.down": torch.zeros(2, 2), "adapter.1.up": torch.tensor([0.0, 1e-30])}
     for step in range(STILL_STEPS + 5):
         assert ("adapter.0" in caplog.text) == (step >= STILL_STEPS)
         guards.note(outcome([1.0], None, {"backbone.x": torch.zeros(1), **dead, **half}), {}, step)
@@ -97,7 +107,8 @@ def test_an_adapter_that_nothing_reaches_is_named_after_some_steps(caplog: pytes
     assert "adapter.0 has had no gradient for 10 steps" in record.getMessage()
     caplog.clear()
     alive = {**dead, "adapter.0.up": torch.ones(2, 2)}
-    for step in range(3 * STILL_STEPS):  # a gradient now and then is one
+    # A gradient now and then is one.
+    for step in range(3 * STILL_STEPS):
         guards.note(outcome([1.0], None, alive if step % 9 == 0 else dead), {}, step)
     assert caplog.text == ""
 

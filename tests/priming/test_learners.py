@@ -10,22 +10,21 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from toy_config import MakeConfig
 from transformers import AutoModel
 
 from metaprime.config.loading import override
-from metaprime.config.sections import Config
 from metaprime.meta import LEARNERS
 from metaprime.priming.prime import prime
 from metaprime.runs.checkpoint import newest_checkpoint
 from metaprime.transfers.transfer import transfer
 from metaprime.types import MetaprimeError
 
-MakeConfig = Callable[..., Config]
 QUICK = ("outer.validate_every=0", "outer.steps=2", "outer.checkpoint_every=1", "outer.adapter=meta", "outer.head=meta")
 
 
 def primed(tiny: MakeConfig, output: Path, *changes: str, resume: bool = False) -> Path:
-    return prime(tiny(output, *QUICK, *changes), resume=resume, quiet=True)
+    return prime(tiny(output, *QUICK, *changes), resume=resume, quiet=True).path
 
 
 @pytest.mark.parametrize("name", LEARNERS)
@@ -70,11 +69,12 @@ def test_masked_words_are_learned_and_the_head_stays_behind(
 ) -> None:
     own = (f"encoder.name={toy_encoder('bert', speaks=True)}", "learner.name=masked_words")
     config = tiny(tmp_path / "run", *own, "outer.steps=20", "outer.lr=1e-2", "outer.validate_every=10")
-    folder = prime(config, quiet=True)
+    folder = prime(config, quiet=True).path
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text("utf-8").splitlines()]
     losses = [line["query_loss"] for line in lines if "query_loss" in line]
     assert sum(losses[-5:]) < sum(losses[:5])
-    assert [line["step"] for line in lines if "validation_f1" in line] == [0, 5, 10, 20]  # by tags, as ever
+    # By tags, as ever.
+    assert [line["step"] for line in lines if "validation_f1" in line] == [0, 5, 10, 20]
     assert not load_file(folder / "metaprime.safetensors")
     assert AutoModel.from_pretrained(folder).config.model_type == "bert"
     with pytest.raises(MetaprimeError, match="start_head: the encoder was primed with"):
@@ -91,7 +91,9 @@ def test_masked_words_have_no_tag_head_to_start_from(
     tiny: MakeConfig, toy_encoder: Callable[..., Path], tmp_path: Path
 ) -> None:
     own = (f"encoder.name={toy_encoder('bert', speaks=True)}", "learner.name=masked_words")
-    with pytest.raises(MetaprimeError, match="'masked_words' learns no tag head"):
+    with pytest.raises(
+        MetaprimeError, match=r"transfer\.start_head: learner\.name 'masked_words' learns no head of this task"
+    ):
         prime(tiny(tmp_path / "run", *own, "transfer.start_head=primed"), quiet=True)
 
 

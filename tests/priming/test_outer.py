@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any, cast
-
 import pytest
 import torch
-from accelerate import Accelerator
 
 from metaprime.config.sections import OuterConfig
-from metaprime.meta import Outcome
-from metaprime.priming.outer import make_outer, outer_step
-from metaprime.priming.step import sum_over_processes
+from metaprime.priming.outer import outer_loop
 from metaprime.types import MetaprimeError, Params, State
 
-SHAPES = {
+SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
     "backbone": {"backbone.dense.weight": (3, 2), "backbone.dense.bias": (3,), "backbone.norm.weight": (4,)},
     "adapter": {"adapter.down": (2, 2)},
     "head": {"head.weight": (5, 3), "head.bias": (5,)},
@@ -36,16 +30,12 @@ def gradients(values: Params, step: int) -> Params:
     return {name: 3 * torch.randn(value.shape, generator=draw) for name, value in values.items()}
 
 
-def outcome(query: list[float], support: list[list[float]]) -> Outcome:
-    return Outcome({}, {}, {}, torch.tensor(query), torch.tensor(support))
-
-
 @pytest.mark.parametrize("clip", [None, 0.7, 1e6])
 @pytest.mark.parametrize("groups", [("backbone",), ("backbone", "head"), ("backbone", "adapter", "head")])
 def test_it_is_adamw_with_clipping_and_schedule(clip: float | None, groups: tuple[str, ...]) -> None:
     config = OuterConfig(lr=0.1, head_lr=0.02, steps=5, warmup=0.4, weight_decay=0.3, epsilon=1e-3, clip=clip)
     ours, theirs = state(), state()
-    outer = make_outer(ours, config, groups)
+    outer = outer_loop(ours, config, groups)
     hand = torch.optim.AdamW(
         [
             {"params": [value], "lr": rate, "weight_decay": 0.3 if value.dim() > 1 else 0.0}
@@ -60,7 +50,7 @@ def test_it_is_adamw_with_clipping_and_schedule(clip: float | None, groups: tupl
     assert list(outer.learning) == list(learning)
     for step, factor in enumerate((0.5, 1.0, 0.75, 0.5, 0.25)):
         found = gradients(learning, step)
-        norm = outer.step(step, gradients(learning, step))
+        norm = outer.step(step, gradients(learning, step), ["qaa"], halvings=0)
         whole = torch.cat([value.flatten() for value in found.values()]).norm().item()
         assert norm == pytest.approx(whole)
         shrink = min(1.0, clip / (whole + 1e-6)) if clip else 1.0
@@ -79,8 +69,8 @@ def test_it_is_adamw_with_clipping_and_schedule(clip: float | None, groups: tupl
 
 
 def test_a_group_without_its_own_rate_takes_the_first() -> None:
-    outer = make_outer(state(), OuterConfig(lr=0.1, adapter_lr=0.5), ("backbone", "adapter", "head"))
-    rates = {outer.names[id(p)]: group["peak"] for group in outer.optimizer.param_groups for p in group["params"]}
+    outer = outer_loop(state(), OuterConfig(lr=0.1, adapter_lr=0.5), ("backbone", "adapter", "head"))
+    rates = {outer.names[id(p)]: group["peak"] for group in outer.adamw.param_groups for p in group["params"]}
     assert rates == {name: 0.5 if name.startswith("adapter") else 0.1 for shapes in SHAPES.values() for name in shapes}
 
 
@@ -88,19 +78,19 @@ def test_a_group_without_its_own_rate_takes_the_first() -> None:
 @pytest.mark.parametrize("clip", [None, 1.0])
 def test_a_gradient_that_is_not_finite_moves_nothing(bad: float, clip: float | None) -> None:
     values = state()
-    outer = make_outer(values, OuterConfig(clip=clip), ("backbone",))
+    outer = outer_loop(values, OuterConfig(clip=clip), ("backbone",))
     before = {name: value.detach().clone() for name, value in values.backbone.items()}
     found = gradients(values.backbone, 0)
     found["backbone.dense.weight"][0, 0] = bad
     with pytest.raises(MetaprimeError, match=r"step 42: the outer gradient's norm is (nan|inf); lower outer\.lr"):
-        outer.step(41, found)
+        outer.step(41, found, ["qaa"], halvings=0)
     assert all(torch.equal(values.backbone[name], value) for name, value in before.items())
 
 
 @pytest.mark.parametrize("clip", [None, 1.0])
 def test_a_gradient_that_is_not_finite_is_named_with_group_parameter_and_languages(clip: float | None) -> None:
     values = state()
-    outer = make_outer(values, OuterConfig(clip=clip), ("backbone", "head"))
+    outer = outer_loop(values, OuterConfig(clip=clip), ("backbone", "head"))
     found = gradients({**values.backbone, **values.head}, 0)
     found["backbone.norm.weight"][1] = float("nan")
     found["head.bias"][0] = float("inf")
@@ -108,40 +98,14 @@ def test_a_gradient_that_is_not_finite_is_named_with_group_parameter_and_languag
         MetaprimeError,
         match=r"not finite: backbone \(first backbone\.norm\.weight\), head \(first head\.bias\); .*meta-batch: qaa, qac$",
     ):
-        outer_step(outer, 41, Outcome(found, {}, {}, torch.ones(3), torch.ones(3, 2)), ["qac", "qaa", "qac"])
+        outer.step(41, found, ["qac", "qaa", "qac"], halvings=0)
     huge = {name: torch.full_like(value, 3e38) for name, value in {**values.backbone, **values.head}.items()}
     with pytest.raises(MetaprimeError, match=r"norm is inf; .*none alone, only their sum"):
-        outer.step(0, huge)
+        outer.step(0, huge, ["qaa"], halvings=0)
 
 
 def test_a_halving_halves_every_rate() -> None:
-    outer = make_outer(state(), OuterConfig(lr=0.1, head_lr=0.02, steps=5, warmup=0.4), ("backbone", "head"))
-    outer.halvings = 2
-    outer.step(0, gradients(outer.learning, 0))
-    assert sorted({group["lr"] for group in outer.optimizer.param_groups}) == [0.02 * 0.5 / 4, 0.1 * 0.5 / 4]
-
-
-def test_one_process_has_the_sum_already() -> None:
-    one = outcome([1.0], [[1.0, 1.0]])
-    assert sum_over_processes(one, Accelerator()) is one
-
-
-def test_every_part_comes_back_under_its_own_name() -> None:
-    def part(names: dict[str, tuple[int, ...]], fill: float) -> Params:
-        return {name: fill + torch.arange(torch.Size(shape).numel()).view(shape) for name, shape in names.items()}
-
-    one = Outcome(
-        part(SHAPES["backbone"], 0.0),
-        part(SHAPES["adapter"], 100.0),
-        part(SHAPES["head"], 200.0),
-        torch.tensor([1.0, 0.0]),
-        torch.tensor([[5.0, 6.0], [0.0, 0.0]]),
-    )
-    doubling = SimpleNamespace(num_processes=2, reduce=lambda flat, reduction: 2 * flat)
-    found: Any = sum_over_processes(one, cast(Accelerator, doubling))
-    for field in ("gradients", "mean_fast", "last_fast"):
-        before, after = getattr(one, field), getattr(found, field)
-        assert before.keys() == after.keys()
-        assert all(torch.equal(after[name], 2 * before[name]) for name in before)
-    assert torch.equal(found.query_loss, 2 * one.query_loss)
-    assert torch.equal(found.support_loss, 2 * one.support_loss)
+    outer = outer_loop(state(), OuterConfig(lr=0.1, head_lr=0.02, steps=5, warmup=0.4), ("backbone", "head"))
+    outer.step(0, gradients(outer.learning, 0), ["qaa"], halvings=2)
+    assert outer.rate == 0.1 * 0.5 / 4
+    assert sorted({group["lr"] for group in outer.adamw.param_groups}) == [0.02 * 0.5 / 4, 0.1 * 0.5 / 4]

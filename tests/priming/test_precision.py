@@ -5,34 +5,30 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
 from inner_loops import changed
 from safetensors.torch import load_file
+from toy_config import MakeConfig
 
-from metaprime.meta import Way
-from metaprime.models.task_model import functional_loss
+from metaprime.meta import Outcome, Way
 from metaprime.priming.prime import prime
-from metaprime.priming.setup import assemble
-from metaprime.priming.starts import starting_values
+from metaprime.priming.setup import Run, set_up
+from metaprime.priming.starts import Starts
+from metaprime.priming.step import draw
 from metaprime.transfers.predict import predict
 from metaprime.transfers.transfer import transfer
 from metaprime.types import Params
 
-MakeConfig = Any
 LOSS, GRADIENT = 0.02, 0.05
 """Largest relative errors that are taken for rounding: of losses, and of the outer gradient's norm."""
 
 
-def outcome(run: Any, **way: bool) -> Any:
-    rules = {"adapter": "reset", "head": "reset"}
-    start = starting_values(run.model, run.state, rules, 0, 0, range(2))
-    batch = run.episodes.meta_batch(0, range(2), run.task.collate)
-    loss = functional_loss(run.model, run.task.measure)
-    return run.meta_step(loss, run.state.backbone, start, batch, changed(run.inner, **way))
+def outcome(run: Run, **way: Way) -> Outcome:
+    start = Starts(run.model, run.state, {"adapter": "reset", "head": "reset"}, seed=0).values(0, range(2))
+    return run.learner.step(run.loss, run.state.backbone, start, draw(run, 0), changed(run.inner, **way))
 
 
 def flat(values: Params) -> torch.Tensor:
@@ -46,10 +42,11 @@ def test_a_meta_step_is_that_of_float32_but_for_rounding(
 ) -> None:
     settings = ("peft={method: head}", f"peft={{method: {peft}}}", "outer.validate_every=0")
     wide, narrow = (
-        outcome(assemble(tiny(tmp_path / "run", *settings, f"encoder.precision={name}"), Accelerator()), **way)
+        outcome(set_up(tiny(tmp_path / "run", *settings, f"encoder.precision={name}"), Accelerator()), **way)
         for name in ("float32", "bfloat16")
     )
-    assert not torch.equal(narrow.query_loss, wide.query_loss)  # it does something
+    # It does something.
+    assert not torch.equal(narrow.query_loss, wide.query_loss)
     assert narrow.query_loss.dtype == torch.float32
     torch.testing.assert_close(narrow.query_loss, wide.query_loss, rtol=LOSS, atol=0)
     torch.testing.assert_close(narrow.support_loss, wide.support_loss, rtol=LOSS, atol=0)
@@ -62,7 +59,7 @@ def test_a_meta_step_is_that_of_float32_but_for_rounding(
 def test_what_would_need_vmap_goes_one_by_one(
     tiny: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = assemble(tiny(tmp_path / "run", "learner.name=maml", "encoder.precision=bfloat16"), Accelerator())
+    run = set_up(tiny(tmp_path / "run", "learner.name=maml", "encoder.precision=bfloat16"), Accelerator())
     assert run.inner.execution.way is Way.LOOP
     assert "no gradient of bfloat16 products under vmap" in caplog.text
     assert torch.isfinite(outcome(run).query_loss).all()

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
-from typing import Any
 
 import pytest
 import torch
+from toy_config import Parts
 
-from metaprime.config.loading import override
-from metaprime.meta import Outcome
-from metaprime.priming.starts import carry, draw_initial, rules_of, starting_values
+from metaprime.config.sections import OuterConfig, Rule
+from metaprime.meta import LEARNERS, Outcome
+from metaprime.priming.starts import Starts, draw_initial, starting_rules
 
-RULES = ("reset", "keep", "carry_one", "carry_mean", "meta")
-Parts = Any  # the fixture of this folder's conftest
+RULES: tuple[Rule, ...] = ("reset", "keep", "carry_one", "carry_mean", "meta")
 
 
 def clones(values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -32,11 +31,11 @@ def adapted(parts: Parts) -> Outcome:
     return Outcome({}, filled[0], filled[1], torch.zeros(2), torch.zeros(2, 2))
 
 
-def test_rules_are_the_configs_where_there_is_an_inner_loop(parts: Parts) -> None:
+def test_rules_are_the_configs_where_there_is_an_inner_loop() -> None:
     for adapter, head in product(RULES, RULES):
-        config = override(parts.config, f"outer.adapter={adapter}", f"outer.head={head}")
-        assert rules_of(config) == {"adapter": adapter, "head": head}
-        assert rules_of(override(config, "learner.name=multitask")) == {"adapter": "keep", "head": "meta"}
+        outer = OuterConfig(adapter=adapter, head=head)
+        assert starting_rules(LEARNERS["peft_maml"], outer) == {"adapter": adapter, "head": head}
+        assert starting_rules(LEARNERS["multitask"], outer) == {"adapter": "keep", "head": "meta"}
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -44,7 +43,7 @@ def test_each_episode_starts_from_the_state_or_from_its_own_draw(parts: Parts, r
     draw_initial(parts.model, 5, 0.1)
     for group, own in (("adapter", parts.state.adapter), ("head", parts.state.head)):
         rules = {"adapter": "keep", "head": "keep", group: rule}
-        start = starting_values(parts.model, parts.state, rules, 5, 3, (0, 2))
+        start = Starts(parts.model, parts.state, rules, seed=5).values(3, (0, 2))
         for name, value in own.items():
             assert start[name].shape == (2, *value.shape)
             assert not start[name].requires_grad
@@ -56,7 +55,7 @@ def test_a_reset_is_a_function_of_seed_step_and_episode(parts: Parts) -> None:
     rules = {"adapter": "reset", "head": "reset"}
 
     def start(seed: int, step: int, *indices: int) -> dict[str, torch.Tensor]:
-        return starting_values(parts.model, parts.state, rules, seed, step, indices)
+        return Starts(parts.model, parts.state, rules, seed).values(step, indices)
 
     names = [name for name in start(0, 0, 0) if name.endswith(("down_weight", "head.weight"))]
     assert len(names) == 3
@@ -71,7 +70,7 @@ def test_a_reset_is_a_function_of_seed_step_and_episode(parts: Parts) -> None:
 def test_only_carried_groups_move_to_adapted_values(parts: Parts, adapter: str, head: str) -> None:
     before = {"adapter": clones(parts.state.adapter), "head": clones(parts.state.head)}
     backbone = clones(parts.state.backbone)
-    carry(parts.model, adapted(parts), {"adapter": adapter, "head": head})
+    Starts(parts.model, parts.state, {"adapter": adapter, "head": head}, seed=0).carry(adapted(parts))
     fill = {"carry_one": 2.0, "carry_mean": 3.0}
     for group, rule in (("adapter", adapter), ("head", head)):
         now = getattr(parts.state, group)
@@ -93,5 +92,6 @@ def test_the_first_values_are_a_function_of_the_seed(parts: Parts) -> None:
 
 def test_nothing_is_carried_from_an_outcome_without_values(parts: Parts) -> None:
     before = clones({**parts.state.adapter, **parts.state.head})
-    carry(parts.model, replace(adapted(parts), mean_fast={}, last_fast={}), {"adapter": "meta", "head": "reset"})
+    starts = Starts(parts.model, parts.state, {"adapter": "meta", "head": "reset"}, seed=0)
+    starts.carry(replace(adapted(parts), mean_fast={}, last_fast={}))
     assert equal(clones({**parts.state.adapter, **parts.state.head}), before)

@@ -16,7 +16,9 @@ import pytest
 
 from metaprime.config.loading import load_config
 from metaprime.config.sections import Config
+from metaprime.priming import state as module
 from metaprime.priming.prime import prime
+from metaprime.runs.checkpoint import Checkpoint, save_checkpoint
 
 STEPS = 60
 
@@ -81,7 +83,8 @@ def test_killed_and_resumed_is_as_if_never_killed(unbroken: Path, toy_bert: Path
     draw = random.Random(chance)
     output = tmp_path / "run"
     reached = kill_at(output, toy_bert, draw.randrange(8, STEPS - 20), draw.uniform(0, 0.05))
-    reached -= 1  # the line before the first step
+    # The line before the first step is none.
+    reached -= 1
     assert 8 <= reached < STEPS
     assert not (output / "primed").exists()
     # What a kill in the middle of writing leaves, wherever this one struck.
@@ -90,33 +93,31 @@ def test_killed_and_resumed_is_as_if_never_killed(unbroken: Path, toy_bert: Path
         (output / stray / "tensors.safetensors").write_bytes(b"half")
     (output / ".run.json.1234567.partial").write_text("{")
     resumed: Config = load_config(None, config(output, toy_bert))
-    assert prime(resumed, resume=True) == output / "primed"
+    assert prime(resumed, resume=True).path == output / "primed"
     for file in sorted((unbroken / "primed").glob("*.safetensors")):
         assert (output / "primed" / file.name).read_bytes() == file.read_bytes(), file.name
     assert stable_metrics(output) == stable_metrics(unbroken)
-    assert len(stable_metrics(output)) == STEPS + 1  # and the look at the held-out languages before the first
+    # And the look at the held-out languages before the first.
+    assert len(stable_metrics(output)) == STEPS + 1
     ours, theirs = (
         json.loads((root / "primed" / "metaprime.json").read_text("utf-8"))["provenance"] for root in (output, unbroken)
     )
     for key in ("steps", "validation_f1", "encoder_weights", "base_weights"):
         assert ours[key] == theirs[key]
-    assert names(output) == names(unbroken)  # nothing stray beside the files of a run
+    # Nothing stray beside the files of a run.
+    assert names(output) == names(unbroken)
 
 
 def test_the_kill_would_be_noticed(unbroken: Path, toy_bert: Path, tmp_path: Path) -> None:
     """Starting anew from the checkpoint's weights alone, without optimizer state, must end elsewhere."""
-    from metaprime.priming import state as module
-
     output = tmp_path / "run"
     whole = load_config(None, config(output, toy_bert))
 
     class Killed(Exception):
         pass
 
-    honest_save = module.save_checkpoint
-
-    def save_and_die(folder: Path, checkpoint: Any, keep: int) -> None:
-        honest_save(folder, checkpoint, keep)
+    def save_and_die(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
+        save_checkpoint(folder, checkpoint, keep)
         raise Killed
 
     with pytest.MonkeyPatch.context() as patched:

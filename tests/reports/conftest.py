@@ -50,7 +50,7 @@ def small(tmp_path: Path, make_suite: MakeSuite) -> Path:
 @pytest.fixture
 def sized(make_suite: MakeSuite, tmp_path: Path) -> Suite:
     """Three arms of SIZES, two of one line; a change that is the seed plus 1 for one language and plus 3 for the other."""
-    folder = make_suite(tmp_path / "suite", arms=tuple(SIZES), methods=("peft",))
+    folder = make_suite(tmp_path / "suite", arms=tuple(SIZES), methods=("own",))
     results = json.loads((folder / "results.json").read_text())
     for arm in ("none", "meta"):
         results["arms"][arm]["line"] = "one line"

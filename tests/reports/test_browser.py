@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from metaprime.reports.write import write_report
+from metaprime.reports.write import report
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +86,8 @@ class Browser:
 def browser(program: str, profile: Path) -> Iterator[Browser]:
     """A running Chromium with one open page. It takes commands at file descriptor 3 and answers at 4."""
     commands, answers = os.pipe(), os.pipe()
-    theirs = [fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in (commands[0], answers[1])]  # clear of 3 and 4
+    # Their numbers stay clear of 3 and 4.
+    theirs = [fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in (commands[0], answers[1])]
     for fd in (commands[0], answers[1]):
         os.close(fd)
     line = shlex.join(["exec", program, *FLAGS, f"--user-data-dir={profile}", "about:blank"])
@@ -125,7 +126,7 @@ def test_the_page_in_a_browser(tmp_path: Path, make_suite: Callable[..., Path]) 
         words=("<script>console.error(1)</script>", "Donaudampfschifffahrtsgesellschaftskapitänsmütze" * 2),
         failed=[{"arm": "meta", "seed": 3, "error": "x" * 300}],
     )
-    page = write_report(suite)[0]
+    page = report(suite)[0]
     with browser(program, tmp_path / "profile") as chromium:
         for domain in ("Page", "Runtime", "Log"):
             chromium.ask(f"{domain}.enable")
@@ -157,7 +158,8 @@ def check_layout(chromium: Browser, width: int) -> None:
         assert box["height"] > 80
         assert box["texts"] > 3
         assert box["outside"] == [], box
-        assert box["size"] >= 8.5, box  # pixels, of the smallest text
+        # The size is that of the smallest text, in pixels.
+        assert box["size"] >= 8.5, box
 
 
 BOXES = """

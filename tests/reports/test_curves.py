@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,18 +12,19 @@ from toy_suite import section
 from metaprime.reports import curves
 from metaprime.reports.curves import moved, over_parameters
 from metaprime.reports.document import Report
+from metaprime.reports.figures import HeatPanel, LinePanel
 from metaprime.reports.read import Suite
 from metaprime.reports.scores import all_scores
 from metaprime.stats.intervals import t_interval
 
 
 def test_what_moved(sized: Suite) -> None:
-    found = moved(sized, "meta", "peft", 50)
+    found = moved(sized, "meta", "own", 50)
     assert found
     assert (found.count, found.share) == (100, 10.0)
     assert found.change == t_interval([2.0, 3.0, 4.0])
     assert found.gap == t_interval([0.5, 0.5, 0.5])
-    other = moved(sized, "shuffled", "peft", 50)
+    other = moved(sized, "shuffled", "own", 50)
     assert other
     assert (other.change, other.gap) == (None, None)
 
@@ -32,9 +34,11 @@ def test_the_figure_has_a_line_for_each_line(sized: Suite) -> None:
     figure = over_parameters(sized, scores, 50)
     assert figure
     assert figure.legend == ((1, "one line"), (2, "another"))
-    one, other = figure.panels[0].lines
+    (panel,) = figure.panels
+    assert isinstance(panel, LinePanel)
+    one, other = panel.lines
     assert (one.x, other.x) == ((1.0, 10.0), (100.0,))
-    assert one.y == tuple(scores[arm, "peft", 50].mean for arm in ("none", "meta"))
+    assert one.y == tuple(scores[arm, "own", 50].mean for arm in ("none", "meta"))
 
 
 def test_arms_that_share_a_priming_run_share_a_line(suite: Suite) -> None:
@@ -46,14 +50,14 @@ def test_arms_that_share_a_priming_run_share_a_line(suite: Suite) -> None:
         "meta-priming, the head alone",
     ]
     assert "multi-task full fine-tuning = multi-task, its head kept" in figure.caption
-    assert [len(panel.lines) for panel in figure.panels if isinstance(panel, curves.LinePanel)] == [3, 3]
+    assert [len(panel.lines) for panel in figure.panels if isinstance(panel, LinePanel)] == [3, 3]
     inner = curves.inner_curves(suite)
     assert inner is not None
     assert [panel.title for panel in inner.panels] == ["meta-priming", "meta-priming, the head alone"]
 
 
 def test_a_curve_ends_where_the_slowest_seed_is() -> None:
-    metrics = {
+    metrics: dict[int, list[dict[str, Any]]] = {
         0: [{"step": 0}, *({"step": step, "x": float(step)} for step in range(1, 5))],
         1: [{"step": 1, "x": 3.0}, {"step": 2, "x": math.nan}, {"step": 3, "x": None}],
         2: [],
@@ -79,8 +83,9 @@ def test_a_long_curve_is_shown_in_stretches() -> None:
 def test_the_destination_frames_what_was_primed_for(suite: Suite, report: Report) -> None:
     (figure,) = section(report, "destination").figures
     (panel,) = figure.panels
-    assert isinstance(panel, curves.HeatPanel)
+    assert isinstance(panel, HeatPanel)
     assert panel.rows[-1] == "meta-priming, the head alone"
-    assert panel.marked == {(2, 0), (3, 1)}  # multi-task training is for full fine-tuning, which is no column here
+    # Multi-task training is for full fine-tuning, which is no column here.
+    assert panel.marked == {(2, 0), (3, 1)}
     gain = suite.by_seed("meta", "head", 20), suite.by_seed("none", "head", 20)
     assert panel.values[2][1] == pytest.approx(np.mean(list(gain[0].values())) - np.mean(list(gain[1].values())))

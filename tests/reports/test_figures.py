@@ -63,7 +63,8 @@ def test_an_svg_that_fits_into_a_page(name: str) -> None:
     assert all(one.startswith(f"p-{name}-") for one in ids)
     used = re.findall(r'(?:url\(#|href="#)([^")]+)', text)
     assert set(used) <= set(ids)
-    assert not root.findall(".//{*}style")  # would hold for the whole page
+    # A style would hold for the whole page.
+    assert not root.findall(".//{*}style")
     assert not re.findall(r"#[0-9a-f]{6}\b", text), "a colour that the page cannot choose"
 
 

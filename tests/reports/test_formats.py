@@ -26,9 +26,10 @@ def test_csv_has_a_row_for_each_transfer(suite: Suite, report: Report) -> None:
     rows = list(csv.DictReader(io.StringIO(as_csv(report))))
     assert len(rows) == len(suite.transfers)
     assert {row["arm"] for row in rows} == set(suite.results.arms)
-    assert float(rows[0]["lenient_f1"]) == suite.transfers[0].f1
+    assert float(rows[0]["lenient_f1"]) == suite.transfers[0].score
     assert int(rows[0]["correct"]) > 0
-    assert rows[0]["priming_seconds"] == rows[0]["priming_flops"] == ""  # nothing was primed
+    # Nothing was primed.
+    assert rows[0]["priming_seconds"] == rows[0]["priming_flops"] == ""
     assert float(rows[0]["transfer_flops"]) == 1.6e10
     assert {row["priming_flops_chosen"] for row in rows if row["arm"] == "meta"} == {"2688000000000.0"}
 

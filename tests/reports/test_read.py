@@ -19,6 +19,8 @@ from metaprime.reports.read import primed_for, read_suite, short_titles
 from metaprime.reports.scores import score_interval
 from metaprime.reports.sections import gather
 from metaprime.runs.results import Arm
+from metaprime.tasks import TASKS
+from metaprime.tasks.tagging.task import TAGGING
 from metaprime.types import MetaprimeError
 
 
@@ -55,22 +57,26 @@ def test_what_an_arm_is_primed_for(changes: Any, expected: str | None) -> None:
         assert primed_for(Arm(title="a", set=changes, priming="ab", simulates=said), config) == said
 
 
-def test_a_file_from_before_methods_were_told_has_the_same_report(folder: Path, report: Report, tmp_path: Path) -> None:
+def test_a_file_from_before_methods_and_task_were_told_has_the_same_report(
+    folder: Path, report: Report, tmp_path: Path
+) -> None:
     def forget(results: dict[str, Any]) -> None:
-        del results["titles"]
+        del results["titles"], results["task"]
         for arm in results["arms"].values():
-            del arm["simulates"]
+            del arm["simulates"], arm["methods"]
 
     shutil.copytree(folder, tmp_path / "suite")
     edit(tmp_path / "suite", forget)
     old = read_suite(tmp_path / "suite")
+    assert old.kind is TAGGING
     assert section(gather(old), "destination") == section(report, "destination")
     short = short_titles(old.results)
     assert {name: short[name] for name in old.results.methods} == short_titles(read_suite(folder).results)
 
 
 def test_a_seed_that_lacks_a_language_is_left_out_and_named(small: Path) -> None:
-    edit(small, lambda results: results["records"].pop())  # meta, seed 1, qao
+    # That of the arm meta, seed 1 and qao goes.
+    edit(small, lambda results: results["records"].pop())
     half = read_suite(small)
     assert list(half.by_seed("meta", "head", 50)) == [0]
     assert half.missing() == [("meta", 1, 1, 2)]
@@ -106,7 +112,8 @@ def test_a_damaged_file_is_named_and_the_rest_is_reported(small: Path, name: str
     assert problems.rows[0][0].text == damaged.problems[0]
     interval = score_interval(damaged, "meta", "head", 50)
     assert interval is not None
-    assert interval[1] == (name == "record.json")  # without predictions: over seeds alone
+    # Without predictions: over seeds alone.
+    assert interval[1] == (name == "record.json")
     assert "could not be used" in as_markdown(made)
 
 
@@ -139,3 +146,17 @@ def test_what_is_no_suite_is_refused(tmp_path: Path, text: str, named: str) -> N
     (tmp_path / "results.json").write_text(text, "utf-8")
     with pytest.raises(MetaprimeError, match=named):
         read_suite(tmp_path)
+
+
+def test_a_suite_of_an_unknown_task_is_refused_and_the_known_ones_are_named(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TASKS, "parsing", TAGGING)
+    edit(small, lambda results: results.update(task="juggling"))
+    with pytest.raises(
+        MetaprimeError,
+        match=r"results\.json: task 'juggling' is unknown here \(known: tagging, parsing\): use the version of metaprime",
+    ):
+        read_suite(small)
+    edit(small, lambda results: results.update(task="parsing"))
+    assert len(read_suite(small).transfers) == 2 * 2 * 2

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from toy_suite import MakeSuite, edit, section
 
-from metaprime.reports.document import Cell, Report
+from metaprime.reports.document import Report, TableCell
 from metaprime.reports.formats import as_csv, as_latex, as_markdown
 from metaprime.reports.read import Suite, read_suite
 from metaprime.reports.scores import contrasts_of, score_interval
 from metaprime.reports.sections import gather
-from metaprime.reports.wording import limits, signed, spread
+from metaprime.reports.wording import interval_text, limits, signed
 from metaprime.reports.write import as_html
 
 
@@ -30,7 +30,7 @@ def test_a_score_stands_with_its_interval_and_its_compute(suite: Suite, report: 
     assert len(tables) == 2
     assert tables[0].header[:3] == ("arm", "pfeiffer", "head")
     row = next(row for row in tables[0].rows if row[0].text == "meta-priming")
-    assert (row[2].text, row[2].note) == (spread(interval), limits(interval))
+    assert (row[2].text, row[2].note) == (interval_text(interval), limits(interval))
     compute = dict(zip(tables[0].header[3:], ((cell.text, cell.note) for cell in row[3:]), strict=True))
     assert compute.pop("transfer s")[0] in ("2", "3")
     assert compute == {
@@ -54,8 +54,8 @@ def test_the_baseline_at_equal_compute_stands_beside_its_arm(folder: Path, suite
         method: np.mean(list(suite.by_seed("multitask", method, 100).values())) for method in ("pfeiffer", "head")
     }
     cells = {row[0].text: row[3] for row in table.rows}
-    assert cells.pop("meta-priming") == Cell(f"{scores['pfeiffer']:.1f} / {scores['head']:.1f}", "pfeiffer / head")
-    assert set(cells.values()) == {Cell("–")}
+    assert cells.pop("meta-priming") == TableCell(f"{scores['pfeiffer']:.1f} / {scores['head']:.1f}", "pfeiffer / head")
+    assert set(cells.values()) == {TableCell("–")}
     assert "FLOPs of “multi-task full fine-tuning” over those of “meta-priming”: 0.50 in all steps" in table.caption
     for form in (as_html, as_markdown, as_latex):
         assert "at equal compute" in form(made)
@@ -111,7 +111,7 @@ def test_gains_have_a_column_for_each_language(suite: Suite, report: Report) -> 
     assert table.header == ("arm", "qai", "qao")
     assert "no priming" not in [row[0].text for row in table.rows]
     one, other = (
-        {t.entry.seed: t.f1 for t in suite.select(arm=arm, method="pfeiffer", language="qai", shots=20)}
+        {t.entry.seed: t.score for t in suite.select(arm=arm, method="pfeiffer", language="qai", shots=20)}
         for arm in ("meta", "none")
     )
     row = next(row for row in table.rows if row[0].text == "meta-priming")
@@ -119,9 +119,13 @@ def test_gains_have_a_column_for_each_language(suite: Suite, report: Report) -> 
 
 
 def test_errors_add_up(suite: Suite, report: Report) -> None:
+    errors = suite.kind.errors
+    assert errors is not None
     for transfer in suite.transfers:
         assert transfer.errors is not None
-        assert transfer.errors.gold == transfer.record["scores"]["lenient"]["overall"]["entities"]
+        found = dict(zip(errors.kinds, transfer.errors, strict=True))
+        gold = sum(found[kind] for kind in errors.reference)
+        assert gold == transfer.record["scores"]["lenient"]["overall"]["entities"]
     for row in section(report, "errors").tables[0].rows:
         assert sum(float(cell.text) for cell in row[2:6]) == pytest.approx(100, abs=0.2)
 

@@ -19,7 +19,7 @@ def test_scores_are_means_over_seeds_with_an_interval_over_sentences_too(suite: 
     assert found is not None
     interval, over_sentences = found
     by_seed = suite.by_seed("meta", "head", 20)
-    expected = np.mean([t.f1 for t in suite.select(arm="meta", method="head", shots=20)])
+    expected = np.mean([t.score for t in suite.select(arm="meta", method="head", shots=20)])
     assert over_sentences
     assert interval.mean == pytest.approx(expected)
     assert interval.deviation == pytest.approx(t_interval(list(by_seed.values())).deviation)
@@ -53,7 +53,7 @@ def test_gains_are_over_the_control_by_language(suite: Suite) -> None:
     assert suite.control == "none"
     gains = gains_over(suite, "none", 20)
     one, other = (
-        {t.entry.seed: t.f1 for t in suite.select(arm=arm, method="pfeiffer", language="qai", shots=20)}
+        {t.entry.seed: t.score for t in suite.select(arm=arm, method="pfeiffer", language="qai", shots=20)}
         for arm in ("meta", "none")
     )
     assert gains["meta", "pfeiffer", "qai"] == paired_contrast(one, other)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from toy_suite import MakeSuite, edit, section
 
 from metaprime.reports.document import Report
 from metaprime.reports.formats import as_csv, as_latex, as_markdown
-from metaprime.reports.read import read_suite
+from metaprime.reports.read import Suite, read_suite
 from metaprime.reports.sections import gather
+from metaprime.reports.summary import tables_of
+from metaprime.reports.wording import interval_text, limits
 from metaprime.reports.write import as_html
+from metaprime.stats.intervals import t_interval
+from metaprime.tasks import TASKS
+from metaprime.tasks.tagging.task import TAGGING
 
 FORMS = (as_html, as_markdown, as_latex, as_csv)
 
@@ -53,3 +62,32 @@ def test_a_suite_without_anything_renders(small: Path) -> None:
     edit(small, lambda r: r.update(arms={}, records=[], primings={}, contrasts=[], methods=[], languages=[], shots=[]))
     for form in FORMS:
         form(gather(read_suite(small)))
+
+
+def test_a_task_without_statistics_and_errors_has_tables_over_seeds_alone(
+    folder: Path, suite: Suite, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TASKS, "tagging", replace(TAGGING, statistics=None, errors=None))
+    plain = read_suite(folder)
+    assert plain.problems == ()
+    assert [one.score for one in plain.transfers] == [one.score for one in suite.transfers]
+    assert {(one.counts_Bk, one.errors) for one in plain.transfers} == {(None, None)}
+    # Neither means and deviations nor contrasts depend on counts of examples.
+    assert tables_of(plain) == tables_of(suite)
+    made = gather(plain)
+    assert section(made, "contrasts") == section(report, "contrasts")
+    row = next(row for row in section(made, "scores").tables[0].rows if row[0].text == "meta-priming")
+    over_seeds = t_interval(list(suite.by_seed("meta", "head", 20).values()))
+    assert (row[2].text, row[2].note) == (interval_text(over_seeds), f"{limits(over_seeds)} °")
+    for key, note in (
+        ("errors", "The task tagging does not sort its mistakes."),
+        ("sentences", "The task tagging does not say how its examples are shown."),
+    ):
+        found = section(made, key)
+        assert (found.note, found.tables, found.figures, found.examples) == (note, (), (), ())
+    for form in FORMS:
+        assert form(made)
+    rows = list(csv.DictReader(io.StringIO(as_csv(made))))
+    assert len(rows) == len(plain.transfers)
+    assert "lenient_f1" in rows[0]
+    assert not set(TAGGING.errors.kinds if TAGGING.errors else ()) & rows[0].keys()

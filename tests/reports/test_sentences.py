@@ -1,4 +1,4 @@
-"""Sentences side by side: those that two arms tag differently, gold first."""
+"""Sentences side by side: those that two arms answer differently, gold first."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ def test_sentences_are_those_that_differ(suite: Suite, report: Report) -> None:
     found = section(report, "sentences")
     assert 0 < len(found.examples) <= 12
     for example in found.examples:
-        assert [one.label for one in example.readings] == ["gold", "no priming", "meta-priming"]
-        gold, one, other = ([p.text for p in r.pieces] for r in example.readings)
+        assert [one.label for one in example.versions] == ["gold", "no priming", "meta-priming"]
+        gold, one, other = ([p.text for p in r.pieces] for r in example.versions)
         assert " ".join(gold) == " ".join(one) == " ".join(other)
-        assert example.readings[1].pieces != example.readings[2].pieces
-    assert section(gather(suite), "sentences") == found  # a fixed key
+        assert example.versions[1].pieces != example.versions[2].pieces
+    # The key is fixed.
+    assert section(gather(suite), "sentences") == found

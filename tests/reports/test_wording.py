@@ -8,8 +8,9 @@ from typing import Any
 
 from rich.console import Console
 
-from metaprime.reports.wording import TRANSFER_HEADER, limits, markdown, p_text, signed, spread, terminal, transfer_rows
+from metaprime.reports.wording import interval_text, limits, markdown, p_text, signed, terminal, transfer_table
 from metaprime.stats.intervals import Interval
+from metaprime.tasks.tagging.task import TAGGING
 
 
 def record(f1: float, language: str = "qaa", method: str = "lora", lr: float = 0.01, seed: int = 0) -> dict[str, Any]:
@@ -33,29 +34,31 @@ def test_terminal_shows_every_cell() -> None:
 
 def test_one_run_has_no_spread_and_no_interval() -> None:
     one = Interval(70.04, math.nan, math.nan, math.nan, 1)
-    assert (spread(one), signed(one.mean), limits(one, sign=True)) == ("70.0", "+70.0", "")
+    assert (interval_text(one), signed(one.mean), limits(one, sign=True)) == ("70.0", "+70.0", "")
 
 
 def test_several_have_both() -> None:
     several = Interval(-1.25, 0.5, -2.0, 0.5, 3)
-    assert (spread(several), signed(several.mean)) == ("-1.2 ± 0.5", "−1.2")
+    assert (interval_text(several), signed(several.mean)) == ("-1.2 ± 0.5", "−1.2")
     assert limits(several, sign=True) == "[−2.0, +0.5]"
 
 
 def test_a_row_for_each_language_and_method() -> None:
     records = [record(70), record(72, lr=0.003), record(50, method="head"), record(60, language="qab")]
-    assert transfer_rows(records) == [
+    header, rows = transfer_table(records, TAGGING.listed)
+    assert header == ["language", "method", "K", "rate", "lenient F1", "strict F1", "runs"]
+    assert rows == [
         ["qaa", "head", "50", "0.01", "50.0", "40.0", "1"],
         ["qaa", "lora", "50", "0.003/0.01", "71.0 ± 1.4", "61.0 ± 1.4", "2"],
         ["qab", "lora", "50", "0.01", "60.0", "50.0", "1"],
     ]
-    assert all(len(row) == len(TRANSFER_HEADER) for row in transfer_rows(records))
-    assert transfer_rows([]) == []
+    assert all(len(row) == len(header) for row in rows)
+    assert transfer_table([], TAGGING.listed) == (header, [])
 
 
 def test_numbers_as_text() -> None:
     none = Interval(math.nan, math.nan, math.nan, math.nan, 1)
     some = Interval(-1.26, 0.5, -2.0, 0.5, 3)
-    assert (spread(none), limits(none), signed(math.nan)) == ("–", "", "–")
-    assert (spread(some), limits(some), limits(some, sign=True)) == ("-1.3 ± 0.5", "[-2.0, 0.5]", "[−2.0, +0.5]")
+    assert (interval_text(none), limits(none), signed(math.nan)) == ("–", "", "–")
+    assert (interval_text(some), limits(some), limits(some, sign=True)) == ("-1.3 ± 0.5", "[-2.0, 0.5]", "[−2.0, +0.5]")
     assert [p_text(p) for p in (0.0, 0.00099, 0.05, 1.0, math.nan)] == ["< 0.001", "< 0.001", "0.050", "1.000", "–"]

@@ -9,11 +9,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from toy_suite import section
 from typer.testing import CliRunner
 
 from metaprime.cli.app import app
 from metaprime.reports.document import Report
-from metaprime.reports.write import as_html, write_report
+from metaprime.reports.write import as_html, report
 from metaprime.types import MetaprimeError
 
 VOID = {"meta", "link", "br", "path", "use"}
@@ -48,7 +49,7 @@ def test_all_forms_are_written(folder: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["report", str(folder), "--out", str(out)])
     assert done.exit_code == 0, done.output
     assert sorted(file.name for file in out.iterdir()) == ["report.csv", "report.html", "report.md", "report.tex"]
-    assert write_report(folder, out)[0].read_bytes() == (out / "report.html").read_bytes()
+    assert report(folder, out)[0].read_bytes() == (out / "report.html").read_bytes()
     assert not (folder / "report.html").exists()
 
 
@@ -66,6 +67,17 @@ def test_the_page_is_one_well_formed_file_with_every_figure(report: Report) -> N
     assert "prefers-color-scheme" in text
 
 
+def test_an_example_stands_in_all_versions_with_the_kind_of_each_match(report: Report) -> None:
+    page = as_html(report)
+    versions = [version for example in section(report, "sentences").examples for version in example.versions]
+    assert re.findall(r"<dt>([^<]*)", page) == [version.label for version in versions]
+    kinds = [piece.kind for version in versions for piece in version.pieces if piece.type]
+    assert {"gold", "correct"} < set(kinds)
+    # Those of the gold answer are of no kind.
+    number = {kind: f" kind-{place}" for place, kind in enumerate(report.kinds)} | {"gold": ""}
+    assert re.findall(r'<mark class="entity([^"]*)" title="([^"]*)">', page) == [(number[kind], kind) for kind in kinds]
+
+
 def test_nothing_from_corpus_titles_or_errors_acts_on_the_page(hostile: Report) -> None:
     page = as_html(hostile)
     assert "script" not in Tags(page).seen
@@ -74,7 +86,7 @@ def test_nothing_from_corpus_titles_or_errors_acts_on_the_page(hostile: Report) 
 
 def test_a_folder_without_a_suite_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MetaprimeError, match=r"give the output folder of `metaprime ablate`"):
-        write_report(tmp_path / "nothing")
+        report(tmp_path / "nothing")
 
 
 def test_help_does_not_import_what_draws() -> None:

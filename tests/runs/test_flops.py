@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch.func import grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from metaprime.runs.flops import Spent, counted, of_all, reckoned, subwords
+from metaprime.runs.flops import FlopMeter, Spent, counted, estimated_flops, subwords
 
 B, D, C = 5, 3, 4
 
@@ -32,7 +32,8 @@ def values(*shape: int, learned: bool = True) -> torch.Tensor:
 def test_a_linear_layer_costs_what_it_does_by_hand(inputs_learn: bool, products: int, batch: int) -> None:
     inputs, weights = values(batch, D, learned=inputs_learn), values(C, D)
     _, flops = counted(True, train, inputs, weights)
-    assert flops == products * 2 * batch * D * C  # the layer, the gradient of its weights, and that of its inputs
+    # The layer, the gradient of its weights, and that of its inputs.
+    assert flops == products * 2 * batch * D * C
 
 
 def test_what_is_not_asked_for_is_not_counted() -> None:
@@ -65,7 +66,8 @@ def attend(query: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     ("kernel", "products"),
-    [(SDPBackend.MATH, 2 + 4), (SDPBackend.FLASH_ATTENTION, 2 + 5)],  # a fused one works its scores out again
+    # A fused one works its scores out again.
+    [(SDPBackend.MATH, 2 + 4), (SDPBackend.FLASH_ATTENTION, 2 + 5)],
 )
 def test_attention_is_seen_whichever_kernel_runs(kernel: SDPBackend, products: int) -> None:
     batch, heads, length, width = 2, 4, 6, 8
@@ -101,6 +103,28 @@ def test_episodes_together_cost_what_they_cost_one_by_one() -> None:
     assert batched == looped == 3 * 2 * positions * 8 * 8 + 6 * 2 * positions * 5 * 8
 
 
+def test_the_meter_counts_the_next_call_alone() -> None:
+    meter = FlopMeter()
+    work = meter.watch(train, train)
+    found = []
+    for asked in (False, True, False):
+        if asked:
+            meter.count_next()
+        work(values(B, D), values(C, D))
+        found.append(meter.flops)
+    assert found == [None, 3 * 2 * B * D * C, None]
+
+
+def test_a_compiled_function_is_run_and_what_it_was_compiled_from_is_counted() -> None:
+    def compiled(inputs_BD: torch.Tensor, weights_CD: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(42.0)
+
+    meter = FlopMeter()
+    meter.count_next()
+    assert meter.watch(compiled, train)(values(B, D), values(C, D)) == 42
+    assert meter.flops == 3 * 2 * B * D * C
+
+
 def test_sub_words_are_positions_with_their_padding() -> None:
     one, other = ({"input_ids": torch.zeros(shape)} for shape in ((2, 4, 7), (2, 3, 9)))
     assert subwords(one, other) == 2 * 4 * 7 + 2 * 3 * 9
@@ -109,10 +133,10 @@ def test_sub_words_are_positions_with_their_padding() -> None:
 def test_the_processes_add_up() -> None:
     other = torch.tensor([30, 500])
     two = SimpleNamespace(num_processes=2, device="cpu", reduce=lambda mine, reduction: mine + other)
-    assert of_all(Spent(10, 200), cast(Accelerator, two)) == Spent(40, 700)
-    assert of_all(Spent(10, None), cast(Accelerator, two)) == Spent(40, None)
+    assert Spent(10, 200).over_processes(cast(Accelerator, two)) == Spent(40, 700)
+    assert Spent(10, None).over_processes(cast(Accelerator, two)) == Spent(40, None)
     alone: Any = SimpleNamespace(num_processes=1)
-    assert of_all(Spent(10, None), alone) == Spent(10, None)
+    assert Spent(10, None).over_processes(alone) == Spent(10, None)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +145,8 @@ def test_the_processes_add_up() -> None:
         ([Spent(10, 200), Spent(30, None), Spent(20, None)], None, 1200.0),
         ([Spent(10, 200), Spent(30, None), Spent(20, None)], 2, 800.0),
         ([Spent(10, 200), Spent(30, None)], 0, 0.0),
-        ([Spent(10, 200), Spent(30, 999), Spent(20, None)], None, 1200.0),  # gone on with after the first step
+        # The run was resumed after the first step.
+        ([Spent(10, 200), Spent(30, 999), Spent(20, None)], None, 1200.0),
         ([Spent(10, None), Spent(30, 600)], 1, 200.0),
         ([Spent(10, None)], None, None),
         ([], None, None),
@@ -130,4 +155,4 @@ def test_the_processes_add_up() -> None:
 def test_what_was_not_counted_costs_by_its_sub_words(
     steps: list[Spent], first: int | None, flops: float | None
 ) -> None:
-    assert reckoned(steps, first) == flops
+    assert estimated_flops(steps, first) == flops

@@ -40,8 +40,10 @@ def test_the_lock_says_who_holds_it_and_goes_with_its_holder(tmp_path: Path) -> 
             MetaprimeError, match=rf"{output} is in use by process {os.getpid()} on .*, since {note['since'][:10]}"
         ):
             enter(output)
-        assert (output / ".lock").exists()  # who was refused takes nothing away
-    assert list(tmp_path.iterdir()) == []  # folders that were made for the lock alone are not left
+        # Who was refused takes nothing away.
+        assert (output / ".lock").exists()
+    # Folders that were made for the lock alone are not left.
+    assert list(tmp_path.iterdir()) == []
     with locked(output):
         (output / "run.json").write_text("{}")
     assert [path.name for path in output.iterdir()] == ["run.json"]

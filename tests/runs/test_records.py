@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from metaprime.runs.records import comparable, headline, read_record, select
+from metaprime.tasks.tagging.scores import METRICS
 from metaprime.types import MetaprimeError
+
+METRIC_OF = {metric.column: metric for metric in METRICS}
 
 
 def record(f1: float, priming_seed: int | None = 0, transfer_seed: int = 0, **cell: Any) -> dict[str, Any]:
@@ -48,8 +51,12 @@ def test_only_the_volatile_block_is_left_out_of_a_comparison() -> None:
     assert set(comparable(one)) == {"cell", "scores", "training", "frozen"}
 
 
-def test_the_headline_is_f1_in_the_reading_asked_for() -> None:
-    assert (headline(record(70)), headline(record(70), "strict")) == (70.0, 60.0)
+def test_the_headline_is_the_number_of_the_metric_asked_for() -> None:
+    found = record(70)
+    assert METRICS[0].column == "lenient_f1"
+    assert [headline(found, METRIC_OF[name]) for name in ("lenient_f1", "strict_f1")] == [70.0, 60.0]
+    with pytest.raises(KeyError, match="recall"):
+        headline(found, METRIC_OF["strict_recall"])
 
 
 def test_selecting_asks_for_all_wanted_values() -> None:

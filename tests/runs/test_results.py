@@ -41,7 +41,8 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     write_results(tmp_path, MADE)
     values: dict[str, Any] = json.loads((tmp_path / RESULTS).read_text("utf-8"))
     assert values == as_json(MADE)
-    assert list(values["arms"]) == ["none", "primed"]  # the file's keys are sorted
+    # The file's keys are sorted.
+    assert list(values["arms"]) == ["none", "primed"]
     assert list(read_results(tmp_path).arms) == values["order"] == ["primed", "none"]
     assert as_json(read_results(tmp_path)) == values
     assert values["primings"] == {"primed": {"3": "../p3"}}

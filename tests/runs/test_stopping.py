@@ -64,7 +64,8 @@ def test_a_second_signal_ends_at_once_but_an_echo_does_not(monkeypatch: pytest.M
         now[0] += ECHO_S / 2
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
-        assert stop.due(ALONE) == 143  # the first one's
+        # The code is that of the first one.
+        assert stop.due(ALONE) == 143
         now[0] += ECHO_S
         with pytest.raises(Exited, match="130"):
             signal.raise_signal(signal.SIGINT)
@@ -77,7 +78,8 @@ def test_time_that_is_up_ends_what_is_not_deferred(caplog: pytest.LogCaptureFixt
     assert stopped.value.code == 75
     assert time.monotonic() < began + 4
     assert caplog.messages == ["stopped by --max-time: call again"]
-    time.sleep(0.06)  # no alarm is left behind
+    # No alarm is left behind.
+    time.sleep(0.06)
     with Stopping(60, ""):
         pass
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
@@ -87,7 +89,8 @@ def test_no_step_is_begun_that_would_not_end_in_time(monkeypatch: pytest.MonkeyP
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     with Stopping(100, "") as stop, stop.deferred():
-        for ends, code in ((10, 0), (50, 0), (55, 0), (59, 0), (61, 75)):  # the slowest took 40
+        # The slowest took 40.
+        for ends, code in ((10, 0), (50, 0), (55, 0), (59, 0), (61, 75)):
             now[0] = float(ends)
             assert stop.due(ALONE) == code, ends
 
@@ -108,7 +111,8 @@ def test_processes_agree(mine: int, others: int, code: int) -> None:
 
 def test_an_exception_that_was_swallowed_is_raised_when_next_asked() -> None:
     with Stopping(None, "") as stop:
-        with contextlib.suppress(Stopped):  # as Python does in a destructor
+        # As Python does in a destructor.
+        with contextlib.suppress(Stopped):
             signal.raise_signal(signal.SIGTERM)
         with pytest.raises(Stopped) as again:
             stop.check()

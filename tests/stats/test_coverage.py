@@ -15,8 +15,9 @@ import pytest
 from scipy import stats
 
 from metaprime.rng import stream
-from metaprime.stats.bootstrap import Resampled, resample_sentences, two_way_t_interval
+from metaprime.stats.bootstrap import Resampled, resample, two_way_t_interval
 from metaprime.stats.intervals import Contrast, Interval, correct, t_interval
+from metaprime.tasks.tagging.errors import micro_f1
 
 STUDIES, SENTENCES, RESAMPLES = 1000, 120, 400
 SPURIOUS = 0.8
@@ -91,7 +92,7 @@ def two_arms(draws: np.random.Generator, replicates: int, deviation: float) -> t
     counts_ARB3 = np.stack([right_ARB, predicted_ARB, np.broadcast_to(gold_B, right_ARB.shape)], axis=-1)
     key = int(draws.integers(2**32))
     one, other = (
-        resample_sentences(dict(enumerate(arm_RB3)), resamples=RESAMPLES, seed=key) for arm_RB3 in counts_ARB3
+        resample(dict(enumerate(arm_RB3)), micro_f1, resamples=RESAMPLES, seed=key) for arm_RB3 in counts_ARB3
     )
     return one, other, float(endless_f1(ability_AR[0]).mean())
 
@@ -106,7 +107,8 @@ def endless_f1(ability: np.ndarray) -> np.ndarray:
     return np.asarray(200 * right / (right + SPURIOUS * (1 - right) + 1))
 
 
-MEASURED: dict[tuple[int, float], dict[str, float]] = {  # by number of seeds and their deviation in logits
+# By number of seeds and their deviation in logits.
+MEASURED: dict[tuple[int, float], dict[str, float]] = {
     (5, 0.02): {"within": 93.6, "seeds": 74.5, "two-way": 93.6, "hierarchical": 97.3},
     (5, 0.2): {"within": 93.2, "seeds": 88.3, "two-way": 94.4, "hierarchical": 95.2},
     (5, 0.5): {"within": 94.4, "seeds": 93.0, "two-way": 93.3, "hierarchical": 89.6},
@@ -132,7 +134,8 @@ def test_of_seeds_and_sentences(setting: tuple[int, float]) -> None:
     replicates, deviation = setting
     draws = stream(0, "seeds and sentences", replicates, f"{deviation}")
     truths = [float(endless_f1(ability + deviation * PLACES) @ WEIGHTS) for ability in ABILITY]
-    of_arms, of_differences = defaultdict(list), defaultdict(list)
+    of_arms: dict[str, list[bool]] = defaultdict(list)
+    of_differences: dict[str, list[bool]] = defaultdict(list)
     for _ in range(STUDIES):
         one, other, of_these_seeds = two_arms(draws, replicates, deviation)
         of_arms["within"].append(covers(within_interval(one), of_these_seeds))
@@ -142,7 +145,8 @@ def test_of_seeds_and_sentences(setting: tuple[int, float]) -> None:
             hits["hierarchical"].append(covers(hierarchical_interval(scores), truth))
     for found, stated in ((of_arms, MEASURED[setting]), (of_differences, OF_DIFFERENCES[setting])):
         measured = {name: share(hits) for name, hits in found.items()}
-        assert measured == pytest.approx(stated, abs=0.5)  # other versions may round a draw differently
+        # Other versions may round a draw differently.
+        assert measured == pytest.approx(stated, abs=0.5)
         assert 93 <= measured["two-way"] <= 97
     assert replicates < 20 or 93 <= share(of_arms["hierarchical"]) <= 97
 
@@ -157,7 +161,8 @@ def test_of_a_whole_table(gains: tuple[float, ...]) -> None:
     draws = stream(0, "a whole table")
     some_false, all_covered = [], []
     stand = bold = 0
-    for _ in range(STUDIES):  # the arms share their control, as those of a real table do
+    # The arms share their control, as those of a real table do.
+    for _ in range(STUDIES):
         control, *arms = (dict(enumerate(draws.normal(70 + gain, 2, size=5).tolist())) for gain in (0.0, *gains))
         table = correct({place: (arm, control) for place, arm in enumerate(arms)})
         some_false.append(any(rejected(table[place]) for place, gain in enumerate(gains) if gain == 0))
@@ -167,4 +172,5 @@ def test_of_a_whole_table(gains: tuple[float, ...]) -> None:
         bold += sum(contrast.bold for contrast in table.values())
     assert share(some_false) <= 5
     assert share(all_covered) >= 95
-    assert bold < stand  # Holm's is the sharper of the two
+    # Holm's is the sharper of the two.
+    assert bold < stand

@@ -108,10 +108,12 @@ def test_worked_by_hand() -> None:
 def test_agrees_with_both_definitions() -> None:
     draws = stream(0, "p-values")
     for _ in range(200):
-        p_values = (draws.random(int(draws.integers(1, 7))) ** 3).round(2).tolist()  # small ones, and ties
+        # Small ones, and ties.
+        p_values = (draws.random(int(draws.integers(1, 7))) ** 3).round(2).tolist()
         adjusted = holm(p_values)
         assert adjusted == pytest.approx([closed_test(p_values, place) for place in range(len(p_values))])
-        for level in (0.013, 0.053, 0.107, 0.531):  # between the values that rounded p-values can reach
+        # Between the values that rounded p-values can reach.
+        for level in (0.013, 0.053, 0.107, 0.531):
             assert {place for place, p in enumerate(adjusted) if p <= level} == stepping_down(p_values, level)
 
 
@@ -153,7 +155,8 @@ def test_one_seed_claims_nothing() -> None:
     assert not table["one seed"].adjusted_p <= 0.05
     assert not table["one seed"].bold
     assert all(math.isnan(value) for value in (table["one seed"].p, table["one seed"].adjusted_p))
-    assert table["five"].adjusted_p == 2 * table["five"].p  # of a family of two
+    # Of a family of two.
+    assert table["five"].adjusted_p == 2 * table["five"].p
 
 
 def test_an_empty_table_and_arms_without_a_shared_seed() -> None:

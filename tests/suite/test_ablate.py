@@ -120,7 +120,8 @@ def test_results_name_everything_that_was_made(finished: tuple[Path, dict[str, A
     folder = file.parent / "runs" / "tried"
     assert json.loads((folder / "results.json").read_text("utf-8")) == results
     assert (results["name"], results["setting"], results["seeds"]) == ("tried", "toy", [0, 1])
-    assert len(results["records"]) == 4 * 2 * 2 * 2 * 1  # arms, seeds, methods, K, languages
+    # Arms, seeds, methods, K, languages.
+    assert len(results["records"]) == 4 * 2 * 2 * 2 * 1
     for one in results["records"]:
         record = json.loads((folder / one["path"]).read_text("utf-8"))
         cell = record["cell"]
@@ -231,7 +232,8 @@ def test_another_suite_takes_the_cells_that_it_shares(
     arms = [SUITE["arms"][0], SUITE["arms"][1], {"name": "short", "set": ["inner.steps=1"]}]
     other = write(finished[0].parent, name="other", arms=arms, contrasts=[], seeds="1")
     results = ablate(other, ["data.target_languages=[qai, qao]"], jobs=1)
-    assert calls.count("prime") == 1  # short, seed 1
+    # That of the arm short with seed 1.
+    assert calls.count("prime") == 1
     # The rates were chosen with seed 0 there: here, seed 1 is the first.
     assert calls.count("rate") == 3 * 2
     assert results["primings"]["meta"]["1"] == finished[1]["primings"]["meta"]["1"]
@@ -273,7 +275,7 @@ def test_a_failed_cell_is_listed_and_the_rest_is_done(
 ) -> None:
     real = module.prime_one
 
-    def failing(cell: Priming) -> float:
+    def failing(cell: Priming) -> Any:
         if cell.config.learner.name == "multitask" and cell.seed == 1:
             raise ZeroDivisionError("the sky fell")
         return real(cell)
@@ -355,11 +357,12 @@ def test_a_changed_suite_is_refused_with_the_difference(
 ) -> None:
     file = finished[0]
     before = (file.parent / "runs" / "tried" / "results.json").read_bytes()
-    with pytest.raises(MetaprimeError, match=r"begun otherwise(.|\n)*\ninner\.lr: 0\.3 -> 0\.4$"):
+    with pytest.raises(MetaprimeError, match=r"started with another definition(.|\n)*\ninner\.lr: 0\.3 -> 0\.4$"):
         ablate(file, ["inner.lr=0.4"], jobs=1)
     with pytest.raises(MetaprimeError, match=r"inner\.lr"):
         forecast(file, ["inner.lr=0.4"])
-    forecast(file, ["contrasts=[]", "matched={}"])  # what is compared may change
+    # What is compared may change.
+    forecast(file, ["contrasts=[]", "matched={}"])
     changed = json.dumps([{"name": "none", "priming": None}, {"name": "meta", "set": ["inner.steps=3"]}])
     with pytest.raises(MetaprimeError, match=r"suite\.arms\.meta\.set: \[\] -> \[\"inner.steps=3\"\]"):
         ablate(file, [f"arms={changed}", "contrasts=[]", "matched={}"], jobs=1)
@@ -420,7 +423,8 @@ def test_killed_and_gone_on_with_ends_where_the_unbroken_suite_does(
     started.wait()
     log.close()
     assert not (runs / "tried" / "table.md").exists()
-    time.sleep(1)  # its workers end when they see that it is gone
+    # Its workers end when they see that it is gone.
+    time.sleep(1)
     results = ablate(file, jobs=1)
     assert lasting(results) == lasting(finished[1])
     for mine, theirs in zip(results["records"], finished[1]["records"], strict=True):
@@ -430,3 +434,36 @@ def test_killed_and_gone_on_with_ends_where_the_unbroken_suite_does(
         )
         assert one["scores"] == other["scores"]
         assert one["training"] == other["training"]
+
+
+def test_arms_with_methods_of_their_own_share_a_column(write: Write, tmp_path: Path, calls: list[str]) -> None:
+    methods = {"four": "[{method: lora, rank: 4}, head]", "two": "[{method: lora, rank: 2}, head]"}
+    arms = [{"name": name, "priming": None, "transfer": [f"transfer.methods={text}"]} for name, text in methods.items()]
+    file = write(tmp_path / "here", arms=arms, contrasts=[["four", "two"]], seeds="0")
+    results = ablate(file, ["transfer.shots=[8]"], jobs=1)
+    folder = file.parent / "runs" / "tried"
+    assert results["failed"] == []
+    assert (results["methods"], results["titles"]) == (["own", "head"], {"head": "HT"})
+    assert results["arms"]["four"]["methods"] == ["lora-rank4", "head"]
+    assert results["arms"]["two"]["methods"] == ["lora-rank2", "head"]
+    assert all(set(arm["rates"]) == {"own", "head"} for arm in results["arms"].values())
+    made = {}
+    for one in results["records"]:
+        record = json.loads((folder / one["path"]).read_text("utf-8"))
+        made[one["arm"], one["method"]] = record["cell"]["method"], record["config"]["peft"].get("rank")
+        assert record["training"]["lr"] == results["arms"][one["arm"]]["rates"][one["method"]]
+    assert {place: method for place, (method, _) in made.items()} == {
+        ("four", "own"): "lora-rank4",
+        ("two", "own"): "lora-rank2",
+        ("four", "head"): "head",
+        ("two", "head"): "head",
+    }
+    assert (made["four", "own"][1], made["two", "own"][1]) == (4, 2)
+    header, cells = cells_of(folder)
+    assert header[:3] == ("arm", "own", "HT")
+    # The two arms share what they have in common: one choice of a rate, one transfer.
+    assert (calls.count("rate"), calls.count("transfer")) == (3, 3)
+    assert cells["four"]["HT"] == cells["two"]["HT"]
+    assert set(contrasts_of(read_suite(folder))) == {("four", "two", "own", 8), ("four", "two", "head", 8)}
+    assert ablate(file, ["transfer.shots=[8]"], jobs=1)["records"] == results["records"]
+    assert (calls.count("rate"), calls.count("transfer")) == (3, 3)

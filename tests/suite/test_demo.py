@@ -49,7 +49,8 @@ def records(config: Config, results: dict[str, Any], arm: str, seed: int, method
 
 
 def card(config: Config, results: dict[str, Any], arm: str, seed: int) -> Path:
-    return Path(config.run.output) / results["primings"][arm][str(seed)] / "primed" / "metaprime.json"
+    folder = Path(config.run.output) / str(results["primings"][arm][str(seed)])
+    return folder / "primed" / "metaprime.json"
 
 
 def test_the_default_is_what_the_demonstration_is_about() -> None:
@@ -67,12 +68,14 @@ def test_leaves_what_it_promises(finished: tuple[Config, dict[str, Any]]) -> Non
     for arm in ARMS.values():
         assert f"| {arm.title} |" in table
     for pair in CONTRASTS:
-        assert table.count(f"| {' − '.join(pair)} |") == 2  # methods
+        # There is one row for each of the two methods.
+        assert table.count(f"| {' − '.join(pair)} |") == 2
     assert results["failed"] == []
     for name, arm in results["arms"].items():
         assert (arm["facts"] is None) == (name == "none")
         assert not arm["facts"] or arm["facts"]["flops"] >= arm["facts"]["flops_chosen"] >= 0
-    assert "at equal compute" not in table  # no arm has a match
+    # No arm has a match.
+    assert "at equal compute" not in table
 
 
 def test_shows_the_encoder_it_says(finished: tuple[Config, dict[str, Any]]) -> None:
@@ -83,7 +86,8 @@ def test_shows_the_encoder_it_says(finished: tuple[Config, dict[str, Any]]) -> N
     weights = json.loads(meant.read_text("utf-8"))["provenance"]["encoder_weights"]
     assert load_encoder(str(output / "primed")).weights == weights
     others = sorted(output.glob("priming/*/seed*/primed"))
-    assert len(others) == 3 * len(SEEDS)  # one for each way of priming and seed, however many arms start from it
+    # One for each way of priming and seed, however many arms start from it.
+    assert len(others) == 3 * len(SEEDS)
     assert [folder for folder in others if load_encoder(str(folder)).weights == weights] == [meant.parent]
     assert (output / "metrics.jsonl").read_bytes() == (meant.parents[1] / "metrics.jsonl").read_bytes()
 
@@ -94,7 +98,7 @@ def test_arms_differ_as_they_say(finished: tuple[Config, dict[str, Any]]) -> Non
         used = json.loads(card(config, results, arm, 1).read_text("utf-8"))["provenance"]["config"]
         multitask = arm.startswith("multitask")
         assert used["run"]["seed"] == 1
-        assert used["data"]["shuffle_tags"] == (arm == "shuffled")
+        assert used["task"]["shuffle_tags"] == (arm == "shuffled")
         assert used["learner"]["name"] == ("multitask" if multitask else "peft_maml")
         assert used["outer"]["lr"] == config.outer.lr * (0.5 if multitask else 1)
     assert "none" not in results["primings"]
@@ -112,7 +116,8 @@ def test_the_rate_of_an_arm_and_method_is_the_same_for_all_seeds(finished: tuple
         for method, rate in arm["rates"].items():
             assert rate in (1e-2, 3e-2)
             found = [r for seed in SEEDS for r in records(config, results, name, seed, method)]
-            assert len(found) == len(SEEDS) * 2  # languages
+            # There are two languages.
+            assert len(found) == len(SEEDS) * 2
             assert {record["training"]["lr"] for record in found} == {rate}
 
 

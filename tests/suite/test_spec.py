@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from metaprime.config.loading import load_config, override
-from metaprime.suite.cells import priming_cell, priming_config, priming_key, target_key, transfer_cell
-from metaprime.suite.spec import Plan, read_plan
+from metaprime.config.loading import override
+from metaprime.suite.cells import Target
+from metaprime.suite.spec import SuitePlan, read_plan
 from metaprime.types import MetaprimeError
 
 GOOD: dict[str, Any] = {
@@ -47,16 +47,17 @@ def test_arms_are_overrides_of_the_base(write: Write) -> None:
     plan = read_plan(write())
     assert plan.seeds == (0, 1)
     assert plan.setting is None
-    assert plan.arms["none"].priming is None
+    assert plan.arms["none"].primer is None
     multitask, kept = plan.arms["multitask"], plan.arms["kept"]
-    assert multitask.priming
-    assert multitask.priming.learner.name == "multitask"
-    assert multitask.priming.outer.lr == 0.001
-    assert multitask.priming.outer.steps == 7
+    assert multitask.primer
+    assert multitask.primer.config.learner.name == "multitask"
+    assert multitask.primer.config.outer.lr == 0.001
+    assert multitask.primer.config.outer.steps == 7
     assert multitask.set == ("outer.lr=0.001", "learner.name=multitask")
-    assert kept.priming == multitask.priming
-    assert kept.target.transfer.start_head == "primed"
-    assert plan.arms["multitask"].target.transfer.start_head == "fresh"
+    assert kept.primer
+    assert kept.primer.config == multitask.primer.config
+    assert kept.target.config.transfer.start_head == "primed"
+    assert plan.arms["multitask"].target.config.transfer.start_head == "fresh"
     assert plan.arms["multitask"].title == "multitask"
 
 
@@ -65,12 +66,13 @@ def test_an_arm_can_have_a_share_of_the_steps_and_a_match(write: Write) -> None:
     plan = read_plan(write(arms=arms, matched={"meta": "brief"}))
     assert plan.matched == {"meta": "brief"}
     brief = plan.arms["brief"]
-    assert brief.priming
-    assert (brief.priming.outer.lr, brief.priming.outer.steps) == (0.001, 3)  # of seven
+    assert brief.primer
+    # Three of seven.
+    assert (brief.primer.config.outer.lr, brief.primer.config.outer.steps) == (0.001, 3)
     assert brief.set == ("outer.lr=0.001", "outer.steps=3", "learner.name=multitask")
-    shorter = read_plan(write(arms=arms), ["outer.steps=1"]).arms["brief"].priming
+    shorter = read_plan(write(arms=arms), ["outer.steps=1"]).arms["brief"].primer
     assert shorter
-    assert shorter.outer.steps == 1
+    assert shorter.config.outer.steps == 1
     assert read_plan(write()).matched == {}
 
 
@@ -79,11 +81,11 @@ def test_axes_are_multiplied_and_go_to_the_side_they_concern(write: Write) -> No
     plan = read_plan(write(arms=None, contrasts=None, axes=axes))
     assert len(plan.arms) == 12
     arm = plan.arms["inner.steps=3, inner.order=second, transfer.start_head=primed"]
-    assert arm.priming
-    assert (arm.priming.inner.steps, arm.priming.inner.order) == (3, "second")
-    assert arm.target.transfer.start_head == "primed"
+    assert arm.primer
+    assert (arm.primer.config.inner.steps, arm.primer.config.inner.order) == (3, "second")
+    assert arm.target.config.transfer.start_head == "primed"
     assert arm.set == ("inner.steps=3", "inner.order=second")
-    assert len({priming_key(arm.priming) for arm in plan.arms.values()}) == 6
+    assert len({arm.primer and arm.primer.key for arm in plan.arms.values()}) == 6
 
 
 def test_settings_and_overrides(write: Write) -> None:
@@ -114,13 +116,13 @@ ARMS = GOOD["arms"]
         ({"base": None}, "base is missing"),
         ({"base": "nowhere.yaml"}, "nowhere.yaml does not exist"),
         ({"seeds": "zero"}, "FIRST-LAST"),
-        ({"seeds": [0, 1, 0]}, "the seed 0 stands twice"),
+        ({"seeds": [0, 1, 0]}, "duplicate seed 0"),
         ({"seeds": []}, "seeds"),
         ({"arms": None, "contrasts": None}, "there is no arm"),
-        ({"arms": [*ARMS, {"name": "meta", "set": ["inner.steps=2"]}]}, "the arm 'meta' stands twice"),
+        ({"arms": [*ARMS, {"name": "meta", "set": ["inner.steps=2"]}]}, "duplicate arm 'meta'"),
         ({"arms": [*ARMS, {"name": "again", "set": ["inner.steps=5"]}]}, "the arms 'meta' and 'again' are equal"),
         ({"contrasts": [["meta", "nine"]]}, "'nine' is unknown; did you mean none"),
-        ({"contrasts": [["meta", "none"]] * 2}, "contrast .* stands twice"),
+        ({"contrasts": [["meta", "none"]] * 2}, r"duplicate contrast \('meta', 'none'\)"),
         ({"matched": {"meta": "mulitask"}}, "matched: arm 'mulitask' is unknown; did you mean multitask"),
         ({"matched": {"mta": "multitask"}}, "matched: arm 'mta' is unknown; did you mean meta"),
         ({"matched": ["meta"]}, "matched: "),
@@ -129,6 +131,22 @@ ARMS = GOOD["arms"]
         ({"axes": {"inner.steps": ["many"]}}, "inner.steps"),
         ({"axes": {"transfer.shots": [1, 2]}}, "transfer.shots is the same for all arms"),
         ({"axes": {"run.seed": [1, 2]}}, "run.seed is the same for all arms"),
+        (
+            {"arms": [{"name": "a", "transfer": ["task.name=tagging"]}], "contrasts": None},
+            "arm 'a': task.name is the same for all arms",
+        ),
+        (
+            {"arms": [{"name": "a", "set": ["transfer.methods=[lora]"]}], "contrasts": None},
+            "arm 'a': no priming depends on transfer.methods: move it from `set` to `transfer`",
+        ),
+        (
+            {"arms": [{"name": "a", "transfer": ["transfer.methods=[peft]"]}], "contrasts": None},
+            r"arm 'a': transfer\.methods\.0: 'peft' no longer stands for the method of the section peft: name it",
+        ),
+        (
+            {"arms": [{"name": "a", "transfer": ["transfer.methods=[{method: lora, rnk: 4}]"]}], "contrasts": None},
+            r"arm 'a': unknown key transfer\.methods\.0\.rnk; did you mean rank",
+        ),
         (
             {"arms": [{"name": "a", "transfer": ["inner.steps=2"]}], "contrasts": None},
             "no transfer depends on inner.steps",
@@ -161,47 +179,101 @@ def test_a_bad_override_is_refused(write: Write) -> None:
             read_plan(write(), [text])
 
 
-@pytest.mark.parametrize(
-    ("change", "primings", "transfers"),
-    [
-        ("run.output=elsewhere", True, True),
-        ("run.threads=3", True, True),
-        ("run.seed=3", True, True),
-        ("data.target_languages=[qai]", True, True),
-        ("transfer.methods=[lora]", True, True),
-        ("transfer.shots=[50, 100]", True, True),
-        ("transfer.lr=[0.01, 0.5]", True, False),
-        ("transfer.shots=[10]", False, True),  # held-out languages are tuned with the first K
-        ("transfer.steps=3", False, False),
-        ("data.labels=[PER]", False, False),
-        ("data.languages=[qaa]", False, True),
-        ("inner.lr=3.0", False, True),
-        ("encoder.attention=eager", False, False),
-    ],
-)
-def test_a_cell_is_addressed_by_what_it_depends_on(change: str, primings: bool, transfers: bool) -> None:
-    base = load_config()
-    changed = override(base, change)
-    assert (priming_key(priming_config(changed)) == priming_key(priming_config(base))) == primings
-    assert (target_key(changed) == target_key(base)) == transfers
-
-
-def test_without_validation_priming_depends_on_no_transfer_setting() -> None:
-    base = load_config(None, ["outer.validate_every=0"])
-    changed = override(base, "transfer.steps=3", "transfer.shots=[7]", "data.validation_languages=[qad]")
-    assert priming_config(changed) == priming_config(base)
-
-
 def test_seed_method_rate_and_source_have_folders_of_their_own(write: Write) -> None:
-    plan: Plan = read_plan(write())
-    target, priming = plan.base, plan.arms["meta"].priming
-    assert priming
-    sources = [None, priming_cell(priming, 0, "x"), priming_cell(plan.arms["multitask"].priming or priming, 0, "x")]
+    plan: SuitePlan = read_plan(write())
+    meta, multitask = plan.arms["meta"].primer, plan.arms["multitask"].primer
+    assert meta
+    assert multitask
+    target = Target(override(plan.base, "transfer.methods=[head, lora]"))
+    sources = [None, meta.cell(0, "x"), multitask.cell(0, "x")]
     folders = {
-        transfer_cell(target, source, method, rate, seed, "x").folder
+        target.transfers(source, column, rate, seed, "x").folder
         for source in sources
-        for method in ("head", "lora")
+        for column in (0, 1)
         for rate in (0.1, 0.2)
         for seed in (0, 1)
     }
     assert len(folders) == 24
+
+
+def with_methods(**methods: str) -> dict[str, Any]:
+    """Changes of the suite: arms that prime nothing, each with its transfer.methods."""
+    arms = [{"name": name, "priming": None, "transfer": [f"transfer.methods={text}"]} for name, text in methods.items()]
+    return {"arms": arms, "contrasts": None}
+
+
+def test_arms_may_have_methods_of_their_own_with_their_settings(write: Write) -> None:
+    plan = read_plan(
+        write(**with_methods(four="[{method: lora, rank: 4}, head]", two="[{method: lora, rank: 2}, head]"))
+    )
+    four, two = plan.arms["four"], plan.arms["two"]
+    assert (four.methods, two.methods) == (("lora-rank4", "head"), ("lora-rank2", "head"))
+    asked = four.target.config.methods()
+    assert list(asked) == ["lora-rank4", "head"]
+    assert asked["lora-rank4"].model_dump(mode="json", include={"method", "rank"}) == {"method": "lora", "rank": 4}
+    assert plan.base.transfer.methods == ("pfeiffer", "head")
+
+
+@pytest.mark.parametrize(
+    ("methods", "columns"),
+    [
+        ({"one": "[{method: lora, rank: 4}, head]", "other": "[{method: lora, rank: 2}, head]"}, ("own", "head")),
+        ({"one": "[pfeiffer, lora]", "other": "[pfeiffer, ia3]"}, ("pfeiffer", "own")),
+        ({"one": "[lora, head, ia3]", "other": "[ia3, head, lora]"}, ("own", "head", "own 2")),
+        ({"one": "[{method: lora, rank: 4}]"}, ("lora-rank4",)),
+    ],
+)
+def test_a_column_is_headed_own_where_arms_differ(
+    write: Write, methods: dict[str, str], columns: tuple[str, ...]
+) -> None:
+    assert read_plan(write(**with_methods(**methods))).columns == columns
+
+
+def test_a_column_is_headed_by_the_label_where_all_arms_have_the_same_method(write: Write) -> None:
+    plan = read_plan(write(), ["transfer.methods=[{method: lora, rank: 4}, head]"])
+    assert plan.columns == ("lora-rank4", "head")
+    assert {arm.methods for arm in plan.arms.values()} == {plan.columns}
+
+
+def test_methods_are_an_axis(write: Write) -> None:
+    methods = [["lora"], [{"method": "lora", "rank": 4}], ["head"]]
+    plan = read_plan(write(arms=None, contrasts=None, axes={"transfer.methods": methods}))
+    assert [arm.methods for arm in plan.arms.values()] == [("lora",), ("lora-rank4",), ("head",)]
+    assert plan.columns == ("own",)
+    # All of them start from one priming run.
+    assert len({arm.primer and arm.primer.key for arm in plan.arms.values()}) == 1
+
+
+def test_arms_with_different_numbers_of_methods_are_refused_by_their_names(write: Write) -> None:
+    for methods in ({"one": "[lora, head]", "other": "[lora]"}, {"one": "[lora]", "other": "[lora, head]"}):
+        counts = [text.count(",") + 1 for text in methods.values()]
+        message = rf"transfer\.methods: the arm 'one' has {counts[0]} and the arm 'other' {counts[1]}: give all arms"
+        with pytest.raises(MetaprimeError, match=message):
+            read_plan(write(**with_methods(**methods)))
+
+
+def test_arms_with_the_same_name_of_a_method_but_other_settings_are_not_equal(write: Write) -> None:
+    """A name has the settings of the section peft, a mapping has its own: the label of the two is the same here."""
+    path = write(**with_methods(section="[pfeiffer]", default="[{method: pfeiffer}]"))
+    with pytest.raises(MetaprimeError, match="the arms 'section' and 'default' are equal"):
+        read_plan(path)
+    arms = read_plan(path, ["peft={method: pfeiffer, bottleneck: 4}"]).arms
+    (section,), (default,) = (arms[name].target.config.methods().values() for name in ("section", "default"))
+    assert section.model_dump()["bottleneck"] == 4
+    assert default == type(default)()
+
+
+def test_an_arm_that_primes_nothing_may_have_any_learner(write: Write) -> None:
+    nothing_to_move = ["learner.name=peft_maml", "peft={method: full}"]
+    plan = read_plan(write(arms=GOOD["arms"][:1], contrasts=None), nothing_to_move)
+    config = plan.arms["none"].target.config
+    assert plan.arms["none"].primer is None
+    assert (config.learner.name, config.peft.method) == ("peft_maml", "full")
+    # An arm that primes is refused, and so is one that takes what it primed.
+    with pytest.raises(
+        MetaprimeError, match=r"arm 'meta': peft\.method 'full' has no adapter for learner\.name 'peft_maml'"
+    ):
+        read_plan(write(arms=GOOD["arms"][:2], contrasts=None), nothing_to_move)
+    taking = [{"name": "taken", "priming": "meta", "transfer": ["transfer.start_head=primed"]}, GOOD["arms"][1]]
+    with pytest.raises(MetaprimeError, match=r"arm 'taken': peft\.method 'full' has no adapter"):
+        read_plan(write(arms=taking, contrasts=None), nothing_to_move)

@@ -11,19 +11,18 @@ from transformers import PreTrainedTokenizerFast
 
 from metaprime.data.episodes import EpisodeSampler, EpisodeShape
 from metaprime.data.readers import synthetic
+from metaprime.data.rows import Lengths
 from metaprime.data.subwords import Subwords
 from metaprime.tasks.masking import masked, masking
-from metaprime.tasks.tagging.labels import LabelSet
-from metaprime.tasks.tagging.task import TagHead, tagging
-from metaprime.tasks.tagging.windows import Lengths
-from metaprime.tasks.task import Task
+from metaprime.tasks.tagging.task import TaggingConfig, TagHead, build
+from metaprime.tasks.task import Task, Text
 from metaprime.types import IGNORE, MetaprimeError
 
 
 @pytest.fixture(scope="module")
 def task(toy_tokenizer: PreTrainedTokenizerFast) -> Task:
-    tags = tagging(LabelSet(("PER", "ORG", "LOC")), Subwords(toy_tokenizer), Lengths(64))
-    return masking(tags, toy_tokenizer, lambda hidden, embedding: TagHead(hidden, embedding.num_embeddings))
+    tags = build(TaggingConfig(), Text(Subwords(toy_tokenizer), Lengths(64)))
+    return masking(tags, toy_tokenizer, lambda sites: TagHead(sites.hidden, sites.words.num_embeddings))
 
 
 def test_shares_are_those_of_the_paper() -> None:
@@ -72,6 +71,6 @@ def test_an_episode_is_masked_alike_whoever_holds_it(task: Task) -> None:
 
 def test_a_tokenizer_without_a_mask_is_refused(toy_tokenizer: PreTrainedTokenizerFast) -> None:
     bare = PreTrainedTokenizerFast(tokenizer_object=toy_tokenizer.backend_tokenizer, pad_token="[PAD]")
-    tags = tagging(LabelSet(("PER", "ORG", "LOC")), Subwords(toy_tokenizer), Lengths(64))
+    tags = build(TaggingConfig(), Text(Subwords(toy_tokenizer), Lengths(64)))
     with pytest.raises(MetaprimeError, match="no mask token"):
-        masking(tags, bare, lambda hidden, _: nn.Linear(hidden, 2))
+        masking(tags, bare, lambda sites: nn.Linear(sites.hidden, 2))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from metaprime.config.sections import Config
+from metaprime.config.sections import Config, TransferConfig
 from metaprime.data.rows import Row
 from metaprime.models.task_model import TaskModel
 from metaprime.tasks.task import Task
-from metaprime.types import State
+from metaprime.transfers.start import KShotRun, TransferContext, context_over
+from metaprime.types import Params, State
 
 TINY = (
     "data.languages=[qaa, qaf]",
@@ -47,3 +48,17 @@ class Parts:
     model: TaskModel
     state: State
     rows: list[Row]
+
+    @property
+    def start(self) -> Params:
+        """Adapter and head as the model has them."""
+        return {**self.state.adapter, **self.state.head}
+
+    def context(self, settings: TransferConfig, model: TaskModel | None = None) -> TransferContext:
+        """What fine-tunings with these settings share."""
+        return context_over(model or self.model, self.task, self.config.peft, settings, {})
+
+
+def started_at(start: Params, rows: Sequence[Row], seed: int = 3, language: str = "qaa") -> KShotRun:
+    """A fine-tuning that starts from given values."""
+    return KShotRun(rows, seed, language, lambda: start)

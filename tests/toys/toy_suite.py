@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from metaprime.data.readers import synthetic
-from metaprime.data.rows import Sentence
-from metaprime.reports.document import Report, Section
+from metaprime.data.rows import Example
+from metaprime.reports.document import Report, ReportSection
 from metaprime.rng import stream
 from metaprime.tasks.tagging.errors import entities
 from metaprime.tasks.tagging.scores import entity_scores
@@ -20,11 +20,12 @@ from metaprime.tasks.tagging.scores import entity_scores
 MakeSuite = Callable[..., Path]
 TYPES = ("PER", "ORG", "LOC")
 SHORT = {"pfeiffer": "AT", "head": "HT"}
-ARMS: dict[str, tuple[str, list[str], str | None, float]] = {  # title, overrides, priming run, how good it is
+# Title, overrides, priming run, how good it is.
+ARMS: dict[str, tuple[str, list[str], str | None, float]] = {
     "none": ("no priming", [], None, 0.30),
     "multitask": ("multi-task full fine-tuning", ["learner.name=multitask"], "a1b2", 0.46),
     "multitask_start": ("multi-task, its head kept", ["learner.name=multitask"], "a1b2", 0.45),
-    "shuffled": ("meta-priming on shuffled tags", ["data.shuffle_tags=true"], "c3d4", 0.31),
+    "shuffled": ("meta-priming on shuffled tags", ["task.shuffle_tags=true"], "c3d4", 0.31),
     "meta": ("meta-priming", [], "e5f6", 0.48),
     "meta_head": ("meta-priming, the head alone", ["peft.method=head"], "0718", 0.40),
     "one_step": ("meta-priming, one inner step", ["inner.steps=1"], "1929", 0.42),
@@ -65,6 +66,7 @@ def make_suite(folder: Path, **changes: Any) -> Path:
         "seeds": list(range(shape.seeds)),
         "config": {"peft": {"method": "pfeiffer"}, "data": {"target_languages": list(shape.languages)}},
         "versions": {"metaprime": "0.1.0", "torch": "2.13.0", "python": "3.11.2"},
+        "task": "tagging",
         "methods": list(shape.methods),
         "titles": {method: title for method, title in SHORT.items() if method in shape.methods},
         "languages": list(shape.languages),
@@ -89,7 +91,7 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     file.write_text(json.dumps(results), "utf-8")
 
 
-def section(report: Report, key: str) -> Section:
+def section(report: Report, key: str) -> ReportSection:
     return next(one for one in report.sections if one.key == key)
 
 
@@ -104,6 +106,7 @@ def _described(arm: str, shape: Shape) -> dict[str, Any]:
         "transfer": [],
         "priming": run,
         "rates": dict.fromkeys(shape.methods, 0.01),
+        "methods": list(shape.methods),
         "facts": cost if run else None,
         "simulates": SIMULATES.get(" ".join(changes), "pfeiffer") if run else None,
     }
@@ -130,12 +133,12 @@ def _write_primings(folder: Path, shape: Shape) -> dict[str, dict[str, str]]:
     return primings
 
 
-def _sentences(language: str, count: int, words: Sequence[str]) -> list[Sentence]:
+def _sentences(language: str, count: int, words: Sequence[str]) -> list[Example]:
     read = list(synthetic.read("", language, "test"))[:count]
-    return [Sentence((*one.words, *words), (*one.tags, *("O" for _ in words))) for one in read]
+    return [Example((*one.words, *words), (*one.gold, *("O" for _ in words))) for one in read]
 
 
-def _write_cell(file: Path, cell: dict[str, Any], test: list[Sentence]) -> None:
+def _write_cell(file: Path, cell: dict[str, Any], test: list[Example]) -> None:
     """Arms, methods and numbers of shots meet the same hard entities; the seed moves the level."""
     level = ARMS[cell["arm"]][3] + (0.0 if cell["method"] == "pfeiffer" else -0.05)
     level += 0.08 * math.log10(cell["shots"] / 50) + stream(0, "level", cell["arm"], cell["seed"]).normal(0, 0.02)
@@ -143,13 +146,13 @@ def _write_cell(file: Path, cell: dict[str, Any], test: list[Sentence]) -> None:
     own = stream(0, "own", *map(str, cell.values()))
     lines = []
     for sentence in test:
-        tags = list(sentence.tags)
-        for entity in entities(sentence.tags):
+        tags = list(sentence.gold)
+        for entity in entities(sentence.gold):
             if 0.7 * hard.random() + 0.3 * own.random() > level:
                 _spoil(tags, entity, own.random(), int(own.integers(len(TYPES))))
         if own.random() < 0.2 * (1 - level) and tags[-1] == "O":
             tags[-1] = "B-ORG"
-        lines.append({"words": list(sentence.words), "gold": list(sentence.tags), "predicted": tags})
+        lines.append({"words": list(sentence.words), "gold": list(sentence.gold), "predicted": tags})
     file.parent.mkdir(parents=True)
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     (file.parent / "predictions.jsonl").write_text(text, encoding="utf-8")

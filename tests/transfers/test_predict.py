@@ -11,7 +11,7 @@ import pytest
 from metaprime.config.loading import override
 from metaprime.config.sections import Config
 from metaprime.data.readers import synthetic
-from metaprime.transfers.predict import predict, split_words
+from metaprime.transfers.predict import load, predict, split_words
 from metaprime.transfers.transfer import transfer
 from metaprime.types import MetaprimeError
 
@@ -58,9 +58,33 @@ def test_a_cell_tags_text_as_it_tagged_its_test_split(cells: Path, method: str) 
     cell = cells / f"qai-{method}-k60-s0"
     lines = [json.loads(line) for line in (cell / "predictions.jsonl").read_text("utf-8").splitlines()]
     assert len(lines) == 20
-    assert any(tag != "O" for line in lines for tag in line["predicted"])  # or the comparison would say little
+    # Or the comparison would say little.
+    assert any(tag != "O" for line in lines for tag in line["predicted"])
     for line in lines[:6]:
         assert predict(cell, " ".join(line["words"])) == list(zip(line["words"], line["predicted"], strict=True))
+
+
+def test_a_predictor_takes_one_sentence_or_many_as_text_or_words(cells: Path) -> None:
+    tagger = load(cells / "qai-pfeiffer-k60-s0")
+    lines = [example.words for example in synthetic.read("", "qai", "test")[:5]]
+    alone = [predict(cells / "qai-pfeiffer-k60-s0", " ".join(words)) for words in lines]
+    assert any(tag != "O" for sentence in alone for _, tag in sentence)
+    assert [tagger(" ".join(words)) for words in lines] == alone
+    assert tagger([" ".join(words) for words in lines]) == alone
+    assert tagger(lines) == alone
+    assert tagger([]) == []
+
+
+def test_a_predictor_reads_its_encoder_once(cells: Path, tmp_path: Path) -> None:
+    shutil.copytree(cells.parents[1], tmp_path / "run")
+    tagger = load(tmp_path / "run" / "transfer" / "primed" / "qai-full-k60-s0")
+    expected = tagger("Ada naps.")
+    shutil.rmtree(tmp_path / "run")
+    assert tagger("Ada naps.") == expected
+
+
+def test_one_short_word_is_enough(cells: Path) -> None:
+    assert [word for word, _ in predict(cells / "qai-pfeiffer-k60-s0", "a")] == ["a"]
 
 
 def test_a_run_may_be_moved_as_a_whole(cells: Path, tmp_path: Path) -> None:
@@ -85,8 +109,10 @@ def test_a_folder_that_is_not_ours_is_refused(tmp_path: Path) -> None:
 
 
 def test_text_without_a_word_is_refused(primed_run: Config) -> None:
-    with pytest.raises(MetaprimeError, match="no word in the text"):
-        predict(Path(primed_run.run.output) / "primed", "  ")
+    tagger = load(Path(primed_run.run.output) / "primed")
+    for text in ("  ", ["Ada naps.", ""], [["Ada"], []]):
+        with pytest.raises(MetaprimeError, match="no word in the text"):
+            tagger(text)
 
 
 def test_an_encoder_that_changed_is_refused(cells: Path, tmp_path: Path) -> None:

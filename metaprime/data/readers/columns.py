@@ -1,7 +1,7 @@
 """Tables of sentences, whatever they are stored in: a column `tokens` and a column `ner_tags`, or `tags`, of lists.
 
 Tags are text, or integers. Integers are named by the table itself where it can: the `ClassLabel` names that Hugging
-Face `datasets` writes into the schema. Else they stay digits, and `data.tag_names` says what they mean.
+Face `datasets` writes into the schema. Else they stay digits, and `task.tag_names` says what they mean.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
 
 from metaprime.data.reading import Problem, Reading, shown
-from metaprime.data.rows import Sentence
+from metaprime.data.rows import Example
 from metaprime.types import MetaprimeError
 
 TOKENS, TAGS = "tokens", ("ner_tags", "tags")
 
 
-def columns(place: str, names: Sequence[str]) -> tuple[str, str]:
+def find_columns(place: str, names: Sequence[str]) -> tuple[str, str]:
     """The columns of tokens and of tags among the columns of a table."""
     tags = next((name for name in TAGS if name in names), None)
     if TOKENS in names and tags:
@@ -36,7 +36,7 @@ def reading(table: Any, place: str) -> Reading:
     Raises:
         MetaprimeError: a column is not there or of the wrong type.
     """
-    tokens, tags = columns(place, table.schema.names)
+    tokens, tags = find_columns(place, table.schema.names)
     names = _names(place, table.schema, tokens, tags)
     found = Reading(place=place)
     for row, pair in enumerate(zip(table[tokens].to_pylist(), table[tags].to_pylist(), strict=True)):
@@ -44,7 +44,7 @@ def reading(table: Any, place: str) -> Reading:
     return found
 
 
-def sentence_of(words: Any, tags: Any, *, origin: str, names: Sequence[str] = ()) -> Sentence | Problem:
+def sentence_of(words: Any, tags: Any, *, origin: str, names: Sequence[str] = ()) -> Example | Problem:
     """A sentence out of two values that should be a list of text and a list of tags, or what is wrong with them."""
     if not _holds(words, str) or not _holds(tags, str, int):
         wrong = "is no list of text" if not _holds(words, str) else "is no list of tags"
@@ -64,7 +64,7 @@ def sentence_of(words: Any, tags: Any, *, origin: str, names: Sequence[str] = ()
         text = f"{TAGS[0]} has {nameless[0]}, but the file names 0 to {len(names) - 1}; store names"
         return Problem("unknown tag", origin, text, dropped=True)
     named = (names[tag] if names and isinstance(tag, int) else str(tag) for tag in tags)
-    return Sentence(tuple(words), tuple(named), origin)
+    return Example(tuple(words), tuple(named), origin)
 
 
 def _holds(values: Any, *kinds: type) -> bool:

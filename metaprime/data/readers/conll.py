@@ -20,15 +20,15 @@ from typing import NamedTuple
 
 from metaprime.data.readers import folders
 from metaprime.data.reading import Problem, Reading, dropping, shown
-from metaprime.data.rows import Sentence
+from metaprime.data.rows import Example
 
 EXTENSIONS = ("conll", "conllu", "txt", "tsv", "bio", "iob2")
-TAG = re.compile(r"O|[A-Z]-.+", re.DOTALL)
+TAG_LIKE = re.compile(r"O|[A-Z]-.+", re.DOTALL)
 NO_WORD = re.compile(r"[0-9]+[-.][0-9]+")
 ABOUT = re.compile(rb"# [^ \t]+ = [^\t]*")
 
 
-class Line(NamedTuple):
+class ConllLine(NamedTuple):
     """A line's number, counted from 1, and its columns."""
 
     number: int
@@ -38,7 +38,7 @@ class Line(NamedTuple):
 class Block(NamedTuple):
     """The lines between two blank ones, and what is wrong with those that are not among them."""
 
-    lines: list[Line]
+    lines: list[ConllLine]
     problems: list[Problem]
 
     @property
@@ -82,13 +82,13 @@ def parse(path: Path) -> Reading:
     return reading
 
 
-def _sentence(path: Path, block: Block, shape: Shape) -> Sentence:
+def _sentence(path: Path, block: Block, shape: Shape) -> Example:
     lines = block.lines
     if shape.indexed:
         lines = [line for line in lines if not NO_WORD.fullmatch(line.columns[0])]
     first, last = lines[0].number, lines[-1].number
     together = last - first + 1 == len(lines)
-    return Sentence(
+    return Example(
         tuple(line.columns[shape.indexed] for line in lines),
         tuple(line.columns[shape.tag] for line in lines),
         f"{path}:{first}" if together else f"{path}:lines {first}-{last}",
@@ -104,7 +104,7 @@ def _shape(blocks: list[Block]) -> Shape:
     wide = [block for block in blocks if len(block.lines[0].columns) > 2]
     indexed = width > 2 and sum(block.counts for block in wide) * 2 > len(wide)
     for column in range(width - 1, indexed, -1):
-        tags = sum(len(line.columns) > column and TAG.fullmatch(line.columns[column]) is not None for line in rows)
+        tags = sum(len(line.columns) > column and TAG_LIKE.fullmatch(line.columns[column]) is not None for line in rows)
         if tags * 2 >= len(rows):
             return Shape(width, first, column, indexed)
     return Shape(width, first, width - 1, indexed)
@@ -153,7 +153,7 @@ def _blocks(path: Path) -> list[Block]:
     return [block for block in [*blocks, block] if block.lines or block.problems]
 
 
-def _line_of(raw: bytes, number: int, path: Path) -> Line | Problem:
+def _line_of(raw: bytes, number: int, path: Path) -> ConllLine | Problem:
     try:
         text = raw.decode().removesuffix("\r")
     except UnicodeDecodeError as error:
@@ -170,14 +170,14 @@ def _line_of(raw: bytes, number: int, path: Path) -> Line | Problem:
     if len(columns) < 2:
         wrong = f"{shown(text)} has one column; each line needs a token and its tag, separated by a tab or by spaces"
         return Problem("malformed line", f"{path}:{number}", wrong)
-    return Line(number, columns)
+    return ConllLine(number, columns)
 
 
 def _is_comment(raw: bytes) -> bool:
     """Whether a line before a sentence is about it: `# id = 1`, or `#` and no tag at the end. `# O` is a word."""
     text = raw.rstrip(b" \t\r")
     last = re.split(rb"[\t ]", text)[-1].decode(errors="replace")
-    return text.startswith(b"# ") and (ABOUT.fullmatch(text) is not None or not TAG.fullmatch(last))
+    return text.startswith(b"# ") and (ABOUT.fullmatch(text) is not None or not TAG_LIKE.fullmatch(last))
 
 
 def _line(columns: list[str]) -> str:

@@ -24,7 +24,7 @@ from metaprime.types import MetaprimeError
 if TYPE_CHECKING:
     from datasets import DatasetBuilder  # type: ignore[import-untyped, unused-ignore]
 
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)?")
+DATASET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)?")
 DATA_FILE = re.compile(r".*\.(parquet|jsonl?|ndjson|arrow)(\.(gz|bz2|xz|zst))?", re.DOTALL)
 ARCHIVE = re.compile(rb"PK\x03\x04|PK\x05\x06|7z\xbc\xaf\x27\x1c|Rar!\x1a\x07|.{257}ustar", re.DOTALL)
 LANGUAGE = ("lang", "language")
@@ -84,7 +84,7 @@ def _name(root: str) -> Name:
     if root and folders.is_folder(folder):
         return Name(str(folder.resolve()), None, True)
     path, at, revision = root.partition("@")
-    if not NAME.fullmatch(path) or (at and not revision) or any(".." in part for part in (path, revision)):
+    if not DATASET_NAME.fullmatch(path) or (at and not revision) or any(".." in part for part in (path, revision)):
         raise MetaprimeError(
             f"hub:{root}: neither a folder nor a data set's name; write hub:OWNER/NAME, hub:OWNER/NAME@REVISION or hub:DIR"
         )

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from metaprime.data.readers import columns, folders
 from metaprime.data.reading import Problem, Reading, shown
-from metaprime.data.rows import Sentence
+from metaprime.data.rows import Example
 
 EXTENSIONS = ("jsonl", "json")
 
@@ -32,7 +32,7 @@ def parse(path: Path) -> Reading:
     return reading
 
 
-def _sentence(path: Path, number: int, line: bytes) -> Sentence | Problem:
+def _sentence(path: Path, number: int, line: bytes) -> Example | Problem:
     place = f"{path}:{number}"
     try:
         value = json.loads(line.decode(), object_pairs_hook=_unique, parse_constant=_no_number)
@@ -49,7 +49,7 @@ def _sentence(path: Path, number: int, line: bytes) -> Sentence | Problem:
         return Problem("missing value", place, wrong, dropped=True)
     # Not FILE:LINE, which would mean a word on each of the lines that follow.
     found = columns.sentence_of(keys[columns.TOKENS], tags, origin=f"{path}:line {number}")
-    return found if isinstance(found, Sentence) else Problem(found.kind, place, found.text, dropped=True)
+    return found if isinstance(found, Example) else Problem(found.kind, place, found.text, dropped=True)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def _table(path: Path) -> Any:
     """The two columns of a file, as a pyarrow Table whose schema keeps its metadata."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            names = columns.columns(str(path), file.schema_arrow.names)
+            names = columns.find_columns(str(path), file.schema_arrow.names)
             found = file.read(columns=list(names))
             found.validate(full=True)  # damage that decodes to nonsense: offsets out of range, text that is not UTF-8
             return found

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from metaprime.data.rows import Sentence
+from metaprime.data.rows import Example
 from metaprime.rng import stream_key
 from metaprime.types import MetaprimeError
 
@@ -67,7 +67,7 @@ def languages(root: str) -> list[str]:
     return list(LANGUAGES)
 
 
-def read(root: str, language: str, split: str) -> list[Sentence]:
+def read(root: str, language: str, split: str) -> list[Example]:
     """The sentences of one split; `root` is the text behind `synthetic:`, empty or a seed.
 
     Raises:
@@ -89,14 +89,14 @@ def _seed(root: str) -> int:
 
 
 @lru_cache(maxsize=128)
-def _sentences(seed: int, language: str, split: str) -> tuple[Sentence, ...]:
+def _sentences(seed: int, language: str, split: str) -> tuple[Example, ...]:
     spoken = _language(seed, language)
     draw = random.Random(stream_key(seed, "synthetic", language, split))
-    made: list[Sentence] = []
+    made: list[Example] = []
     for index in range(SPLITS[split]):
         pairs = _clause(spoken, draw)
         words, tags = zip(*pairs, strict=True)
-        made.append(Sentence(words, tags, f"synthetic:{seed}/{language}/{split}:sentence {index + 1}"))
+        made.append(Example(words, tags, f"synthetic:{seed}/{language}/{split}:sentence {index + 1}"))
     return tuple(made)
 
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from metaprime.nn import Adapter
 from metaprime.peft.method import Method, MethodConfig
-from metaprime.peft.sparse.selected import FU, BudgetConfig, RandomMaskConfig, Share, check_budget, largest
+from metaprime.peft.sparse.selected import FU, BudgetConfig, PositiveShare, RandomMaskConfig, check_budget, largest
 from metaprime.peft.sparse.weights import CHANGE, Weights, change_weights, changeable, weights_of
 from metaprime.rng import Noise
 from metaprime.types import Params, Sites
@@ -45,7 +45,7 @@ class DiffPruningConfig(BudgetConfig):
     method: Literal["diff_pruning"] = "diff_pruning"
     start: float = 0.8
     price: NonNegativeFloat = 1.0
-    burn_in: Share = 0.5
+    burn_in: PositiveShare = 0.5
 
 
 class MixoutConfig(MethodConfig):

@@ -26,13 +26,13 @@ from metaprime.peft.method import Method, MethodConfig
 from metaprime.peft.sparse.weights import CHANGE, Weights, change_weights, changeable, weights_of
 from metaprime.types import Gradients, MetaprimeError, Params, Sites
 
-Share = Annotated[float, Field(gt=0, le=1)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
 
 
 class BudgetConfig(MethodConfig):
     """Base: p = `budget`, of each tensor or of all weights together (`scope`); `embeddings` counts the words' among them."""
 
-    budget: Share = 0.005
+    budget: PositiveShare = 0.005
     scope: Literal["per_tensor", "global"] = "per_tensor"
     embeddings: bool = False
 

@@ -1,19 +1,29 @@
-"""Facts and findings about tagged sentences."""
+"""Audits tagged sentences: facts about a split, and findings about its labels and lengths."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metaprime.data.audit import EXAMPLES, Finding, scripts
-from metaprime.data.rows import Row, Sentence
-from metaprime.tasks.tagging.windows import Lengths, entities_lost
+from metaprime.data.reading import Reading
+from metaprime.data.rows import Example, Lengths, Row
+from metaprime.tasks.tagging.labels import LabelSet
+from metaprime.tasks.tagging.reading import examine
+from metaprime.tasks.tagging.windows import encode, entities_lost
+from metaprime.tasks.task import Audit, Text
 
 
-def facts(sentences: Sequence[Sentence]) -> dict[str, Any]:
-    """Sizes, entities by type, the share of words inside entities, and scripts of one split."""
-    tags = Counter(tag for sentence in sentences for tag in sentence.tags)
+def examine_split(source: str, language: str, split: str, config: Any, known: bool) -> Reading:
+    """Reads a split with every problem in it; types are restricted to those of a config if they are `known`."""
+    labels = LabelSet(config.labels, config.label_map) if known else None
+    return examine(source, language, split, labels, config.invalid, config.tag_names)
+
+
+def facts(sentences: Sequence[Example]) -> dict[str, Any]:
+    """Counts sizes, entities by type, the share of words inside entities, and scripts of one split."""
+    tags = Counter(tag for sentence in sentences for tag in sentence.gold)
     words = sum(tags.values())
     entities = {tag[2:]: count for tag, count in sorted(tags.items()) if tag.startswith("B-")}
     return {
@@ -22,25 +32,61 @@ def facts(sentences: Sequence[Sentence]) -> dict[str, Any]:
         "longest_words": max((len(sentence.words) for sentence in sentences), default=0),
         "entities": entities,
         "inside_entities": 1 - tags["O"] / words if words else 0.0,
-        "without_entity": sum(set(sentence.tags) == {"O"} for sentence in sentences),
+        "without_entity": sum(set(sentence.gold) == {"O"} for sentence in sentences),
         "scripts": scripts(sentences),
     }
 
 
-def unlabelled(where: str, sentences: Sequence[Sentence], types: Sequence[str]) -> list[Finding]:
-    """A split without any entity, or without one of the types."""
-    there = {tag[2:] for sentence in sentences for tag in sentence.tags if tag != "O"}
+def audit_columns(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Returns cells for words and entities."""
+    kinds = ", ".join(f"{kind} {count:,}" for kind, count in facts["entities"].items())
+    return {"words": f"{facts['words']:,}", "in entities": f"{facts['inside_entities']:.1%}", "entities": kinds}
+
+
+def labels(where: str, sentences: Sequence[Example], config: Any = None) -> list[Finding]:
+    """Finds a split without any entity, or without one of the types of a config.
+
+    Args:
+        where: `<language>/<split>`.
+        sentences: of the split.
+        config: the task's section; None: no type is missed.
+    """
+    there = {tag[2:] for sentence in sentences for tag in sentence.gold if tag != "O"}
+    # A split without sentences is reported by its size.
     if not sentences:
-        return []  # `too_small` says so
+        return []
     if not there:
-        return [Finding("fatal", "no entity", where, len(sentences), "not one entity: check data.labels and label_map")]
-    missing = [name for name in types if name not in there]
+        return [Finding("fatal", "no entity", where, len(sentences), "not one entity: check task.labels and label_map")]
+    missing = [name for name in (config.labels if config else ()) if name not in there]
     text = f"no entity of type {', '.join(missing)}"
     return [Finding("problem", "missing type", where, len(missing), text)] if missing else []
 
 
-def lengths(where: str, rows: Sequence[Row], read: Lengths, pieces: int, unknown: int) -> list[Finding]:
-    """What the encoder cannot see of a split: sentences in several windows or cut, entities lost, unknown sub-words."""
+def lengths(where: str, examples: Sequence[Example], text: Text) -> list[Finding]:
+    """Finds long sentences, lost entities and unknown sub-words.
+
+    Args:
+        where: `<language>/<split>`.
+        examples: of the split.
+        text: the encoder's tokenizer, and how long texts are read.
+    """
+    types = sorted({tag[2:] for example in examples for tag in example.gold if tag != "O"})
+    rows = encode(examples, text.subwords, LabelSet(tuple(types or ["PER"])), text.lengths)
+    pieces = text.subwords.of(examples)
+    unknown = sum(int((one.ids == text.subwords.tokenizer.unk_token_id).sum()) for one in pieces)
+    return unseen(where, rows, text.lengths, sum(len(one.ids) for one in pieces), unknown)
+
+
+def unseen(where: str, rows: Sequence[Row], read: Lengths, pieces: int, unknown: int) -> list[Finding]:
+    """Finds what the encoder cannot see: sentences in several windows or cut, entities lost, unknown sub-words.
+
+    Args:
+        where: `<language>/<split>`.
+        rows: of the split.
+        read: how long texts were read.
+        pieces: sub-words of the split.
+        unknown: how many of them are unknown to the tokenizer.
+    """
     long = sum(len(row.windows) > 1 for row in rows)
     lost = [row for row in rows if entities_lost(row)]
     findings = []
@@ -50,9 +96,12 @@ def lengths(where: str, rows: Sequence[Row], read: Lengths, pieces: int, unknown
     if lost:
         count = sum(entities_lost(row) for row in lost)
         text = f"{count} entities have a word that is cut away or has no sub-word: they cannot be found"
-        origins = tuple(row.sentence.origin for row in lost[:EXAMPLES])
+        origins = tuple(row.example.origin for row in lost[:EXAMPLES])
         findings.append(Finding("problem", "entities lost", where, count, text, origins))
     if unknown:
         text = f"{unknown} of {pieces} sub-words ({unknown / pieces:.1%}) are unknown to the tokenizer"
         findings.append(Finding("problem" if unknown > 0.01 * pieces else "note", "unknown", where, unknown, text))
     return findings
+
+
+AUDIT = Audit(examine=examine_split, facts=facts, columns=audit_columns, labels=labels, lengths=lengths)

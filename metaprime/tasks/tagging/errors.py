@@ -1,15 +1,19 @@
-"""What kind of mistake an entity is: boundary, type, missed or spurious; every entity counted once."""
+"""Sorts mistakes about entities: boundary, type, missed or spurious; every entity is counted once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 from seqeval.metrics.sequence_labeling import get_entities
 
-Kind: TypeAlias = Literal["correct", "boundary", "type", "missed", "spurious"]
-KINDS: tuple[Kind, ...] = ("correct", "boundary", "type", "missed", "spurious")
+from metaprime.tasks.task import Errors, Piece, Statistics
+
+ErrorKind: TypeAlias = Literal["correct", "boundary", "type", "missed", "spurious"]
+KINDS: tuple[ErrorKind, ...] = ("correct", "boundary", "type", "missed", "spurious")
 
 
 class Entity(NamedTuple):
@@ -24,7 +28,7 @@ class Entity(NamedTuple):
 class Match:
     """What became of a gold entity, a predicted one, or a pair of them."""
 
-    kind: Kind
+    kind: ErrorKind
     gold: Entity | None
     predicted: Entity | None
 
@@ -90,7 +94,7 @@ def matches(gold: Sequence[str], predicted: Sequence[str]) -> list[Match]:
     return found + [Match("spurious", None, other) for other in sorted(free, key=_place)]
 
 
-KINDS_BY_RANK: tuple[Kind, ...] = ("correct", "type", "boundary")
+KINDS_BY_RANK: tuple[ErrorKind, ...] = ("correct", "type", "boundary")
 """Better matches are made first."""
 
 
@@ -109,3 +113,64 @@ def count(found: Iterable[Match]) -> ErrorCounts:
     """How many matches there are of each kind."""
     kinds = [match.kind for match in found]
     return ErrorCounts(*(kinds.count(kind) for kind in KINDS))
+
+
+PredictionLine: TypeAlias = Mapping[str, Any]
+"""One line of predictions.jsonl: `words`, and the tags `gold` and `predicted`."""
+
+
+def _counts(line: PredictionLine) -> ErrorCounts:
+    """Counts the matches of a line.
+
+    Raises:
+        ValueError: words, gold and predicted tags differ in number.
+    """
+    if len({len(line[key]) for key in ("words", "gold", "predicted")}) != 1:
+        raise ValueError("words, gold and predicted differ in number")
+    return count(matches(line["gold"], line["predicted"]))
+
+
+def _statistics(line: PredictionLine) -> tuple[int, int, int]:
+    """Returns entities predicted right, entities predicted, gold entities."""
+    found = _counts(line)
+    return found.correct, found.predicted, found.gold
+
+
+def micro_f1(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Returns micro-F1 (per cent) of sums (..., 3) over sentences; 0 where nothing is predicted and nothing there."""
+    return 200 * sums[..., 0] / np.maximum(sums[..., 1] + sums[..., 2], 1)
+
+
+def pieces_of(line: PredictionLine, reading: str) -> tuple[Piece, ...]:
+    """Returns a sentence in pieces: entities with their type, and what became of them.
+
+    Args:
+        line: of predictions.jsonl.
+        reading: `gold` or `predicted`.
+    """
+    made = matches(line["gold"], line["predicted"]) if reading == "predicted" else []
+    kinds: dict[Entity, str] = {match.predicted: match.kind for match in made if match.predicted}
+    pieces, at, words = [], 0, line["words"]
+    for entity in entities(line[reading]):
+        if at < entity.first:
+            pieces.append(Piece(" ".join(words[at : entity.first])))
+        inside = " ".join(words[entity.first : entity.last + 1])
+        pieces.append(Piece(inside, entity.type, kinds.get(entity, "gold")))
+        at = entity.last + 1
+    return (*pieces, Piece(" ".join(words[at:]))) if at < len(words) else tuple(pieces)
+
+
+STATISTICS = Statistics(_statistics, micro_f1)
+
+ERRORS = Errors(
+    kinds=KINDS,
+    of_example=lambda line: tuple(getattr(_counts(line), kind) for kind in KINDS),
+    reference=("correct", "boundary", "type", "missed"),
+    unit="gold entities",
+    caption=(
+        "Correct, boundary, type and missed add up to 100, spurious ones come on top. Type: same words, other type. "
+        "Boundary: same type, at least one common word. Missed and spurious: the rest, gold and predicted; an overlap with "
+        "neither the same limits nor the same type is one of each. Every entity counts once."
+    ),
+    show=pieces_of,
+)

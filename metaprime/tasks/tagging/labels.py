@@ -11,14 +11,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from metaprime.data.reading import Policy, Problem, Reading, dropping, shown
-from metaprime.data.rows import Sentence
+from metaprime.data.rows import Example
 from metaprime.tasks.tagging.schemes import parts, repair, scheme
 from metaprime.types import MetaprimeError
 
 
 @dataclass(frozen=True)
 class LabelSet:
-    """The entity types of a run (`data.labels`) and how other types map onto them (`data.label_map`).
+    """The entity types of a run (`task.labels`) and how other types map onto them (`task.label_map`).
 
     `LabelSet(("PER", "ORG", "LOC"), {"MISC": "O"}).tags` is O, B-PER, I-PER, B-ORG, ...: a tag's place is its label id.
     """
@@ -28,20 +28,20 @@ class LabelSet:
 
     def __post_init__(self) -> None:
         if not self.types:
-            raise MetaprimeError("data.labels is empty; list the entity types, e.g. data.labels: [PER, ORG, LOC]")
+            raise MetaprimeError("task.labels is empty; list the entity types, e.g. task.labels: [PER, ORG, LOC]")
         for name in self.types:
             if self.types.count(name) > 1:
-                raise MetaprimeError(f"data.labels names {name!r} twice; keep one of them")
+                raise MetaprimeError(f"task.labels names {name!r} twice; keep one of them")
             if name == "O" or not name or name != "".join(name.split()):
                 raise MetaprimeError(
-                    f"data.labels: {name!r} is no entity type; list types such as PER, without O, B- or I-"
+                    f"task.labels: {name!r} is no entity type; list types such as PER, without O, B- or I-"
                 )
         for source, target in self.mapping.items():
             if source == "O" != target:  # Universal NER once had B-O
-                raise MetaprimeError("data.label_map maps 'O', which is no entity type; remove that key")
+                raise MetaprimeError("task.label_map maps 'O', which is no entity type; remove that key")
             if target not in (*self.types, "O"):
                 raise MetaprimeError(
-                    f"data.label_map maps {source!r} to {target!r}, which is neither in data.labels "
+                    f"task.label_map maps {source!r} to {target!r}, which is neither in task.labels "
                     f"{list(self.types)} nor O; choose one of these"
                 )
 
@@ -57,7 +57,7 @@ class LabelSet:
     def index(self, tag: str) -> int:
         """Label id of an IOB2 tag."""
         if tag not in self._ids:
-            raise MetaprimeError(f"tag {tag!r} is none of {list(self.tags)}; add its type to data.labels")
+            raise MetaprimeError(f"tag {tag!r} is none of {list(self.tags)}; add its type to task.labels")
         return self._ids[tag]
 
     def target(self, name: str) -> str | None:
@@ -73,12 +73,12 @@ def labelled(reading: Reading, labels: LabelSet | None, invalid: Policy, tag_nam
         tag_names: what the tags 0, 1, 2 ... of a corpus in numbers mean.
     """
     named = [_named(sentence, tag_names) for sentence in reading.sentences]
-    form = scheme(sentence.tags for sentence in named)
+    form = scheme(sentence.gold for sentence in named)
     found = Reading(problems=list(reading.problems), place=reading.place)
     if form.name != "IOB2":
         found.problems.append(Problem("other scheme", reading.place, f"tags are in {form.name}, converted to IOB2"))
     for sentence in named:
-        tags, opened = repair(sentence.tags)
+        tags, opened = repair(sentence.gold)
         problems = _unknown(sentence, labels, tag_names)
         if not form.opens_inside:
             problems += _out_of_sequence(sentence, opened, labels)
@@ -86,15 +86,15 @@ def labelled(reading: Reading, labels: LabelSet | None, invalid: Policy, tag_nam
             problems = dropping(problems, invalid)
             found.problems.extend(problems)
         if not any(problem.dropped for problem in problems):
-            found.sentences.append(replace(sentence, tags=tuple(_mapped(tag, labels) for tag in tags)))
+            found.sentences.append(replace(sentence, gold=tuple(_mapped(tag, labels) for tag in tags)))
     return found
 
 
-def _named(sentence: Sentence, tag_names: Sequence[str]) -> Sentence:
-    if not tag_names or not any(map(str.isdecimal, sentence.tags)):
+def _named(sentence: Example, tag_names: Sequence[str]) -> Example:
+    if not tag_names or not any(map(str.isdecimal, sentence.gold)):
         return sentence
     known = {str(number): name for number, name in enumerate(tag_names)}
-    return replace(sentence, tags=tuple(known.get(tag, tag) for tag in sentence.tags))
+    return replace(sentence, gold=tuple(known.get(tag, tag) for tag in sentence.gold))
 
 
 def _mapped(tag: str, labels: LabelSet | None) -> str:
@@ -104,14 +104,14 @@ def _mapped(tag: str, labels: LabelSet | None) -> str:
     return "O" if target == "O" else f"{tag[:2]}{target}"
 
 
-def _unknown(sentence: Sentence, labels: LabelSet | None, tag_names: Sequence[str]) -> list[Problem]:
+def _unknown(sentence: Example, labels: LabelSet | None, tag_names: Sequence[str]) -> list[Problem]:
     """Tags that are none, and types that nobody named."""
     problems = []
-    for word, tag in enumerate(sentence.tags):
+    for word, tag in enumerate(sentence.gold):
         prefix, name = parts(tag) or ("", "")
         if not prefix and re.fullmatch("-?[0-9]+", tag):
-            known = f"data.tag_names names 0 to {len(tag_names) - 1}" if tag_names else "nothing says what numbers mean"
-            remedy = "list the tags in their order, e.g. data.tag_names: [O, B-PER, I-PER]"
+            known = f"task.tag_names names 0 to {len(tag_names) - 1}" if tag_names else "nothing says what numbers mean"
+            remedy = "list the tags in their order, e.g. task.tag_names: [O, B-PER, I-PER]"
             problems.append(Problem("unknown tag", where(sentence, word), f"tag {shown(tag)}, but {known}; {remedy}"))
         elif not prefix:
             remedy = "correct it, or the order of the columns"
@@ -119,25 +119,25 @@ def _unknown(sentence: Sentence, labels: LabelSet | None, tag_names: Sequence[st
             problems.append(Problem("unknown tag", where(sentence, word), text))
         elif labels is not None and name and labels.target(name) is None:
             remedy = (
-                f"add e.g. data.label_map: {{{name if len(name) <= 40 and name.isprintable() else shown(name)}: O}}"
+                f"add e.g. task.label_map: {{{name if len(name) <= 40 and name.isprintable() else shown(name)}: O}}"
             )
-            text = f"type {shown(name)} is neither in data.labels {list(labels.types)} nor in data.label_map; {remedy}"
+            text = f"type {shown(name)} is neither in task.labels {list(labels.types)} nor in task.label_map; {remedy}"
             problems.append(Problem("unmapped type", where(sentence, word), text))
     return problems
 
 
-def _out_of_sequence(sentence: Sentence, opened: Sequence[int], labels: LabelSet | None) -> list[Problem]:
+def _out_of_sequence(sentence: Example, opened: Sequence[int], labels: LabelSet | None) -> list[Problem]:
     """Entities that open with a prefix that continues. Where their type becomes O, it does not matter."""
     problems = []
     for word in opened:
-        tag = sentence.tags[word]
+        tag = sentence.gold[word]
         if _mapped(tag, labels) != "O":
             text = f"{shown(tag)} continues no entity of its type; make it B-"
             problems.append(Problem("invalid tag sequence", where(sentence, word), text))
     return problems
 
 
-def where(sentence: Sentence, word: int) -> str:
+def where(sentence: Example, word: int) -> str:
     """`FILE:LINE` of a word whose sentence came from lines, else the sentence's origin and the word's number from 1."""
     line = re.fullmatch(r"(.*):(\d+)", sentence.origin, flags=re.DOTALL)
     if line:

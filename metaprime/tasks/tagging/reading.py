@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from metaprime.data.reading import Policy, Reading, settle
-from metaprime.data.rows import Sentence
-from metaprime.data.sources import _open
+from metaprime.data.rows import Example
+from metaprime.data.sources import read_raw
 from metaprime.tasks.tagging.labels import LabelSet, labelled
 
 
@@ -17,7 +17,7 @@ def read(
     labels: LabelSet,
     invalid: Policy = "repair",
     tag_names: Sequence[str] = (),
-) -> list[Sentence]:
+) -> list[Example]:
     """Sentences of one split of `data.source`, types mapped by name, tags in IOB2; what was repaired or dropped is logged.
 
     Raises:
@@ -39,5 +39,4 @@ def examine(
     Raises:
         MetaprimeError: the split as a whole cannot be read: it is not there, or not in the format.
     """
-    corpus, root = _open(source)
-    return labelled(corpus.read(root, language, split), labels, invalid, tag_names)
+    return labelled(read_raw(source, language, split), labels, invalid, tag_names)

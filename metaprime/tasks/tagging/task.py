@@ -1,26 +1,52 @@
-"""Sequence tagging: one IOB2 tag per word, carried by its first sub-word. The only file that knows tags."""
+"""Sequence tagging: one IOB2 tag for each word, carried by its first sub-word. Entities are spans of tags."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import Field
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from metaprime.data.rows import Row, collate
-from metaprime.data.subwords import Subwords
+from metaprime.data.rows import Example, Row, collate
+from metaprime.models.task_model import TaskModel
 from metaprime.nn import linear
+from metaprime.tasks.tagging import audit
+from metaprime.tasks.tagging.errors import ERRORS, STATISTICS
 from metaprime.tasks.tagging.labels import LabelSet
-from metaprime.tasks.tagging.scores import entity_scores
-from metaprime.tasks.tagging.windows import Lengths, encode
-from metaprime.tasks.task import Task
+from metaprime.tasks.tagging.reading import read
+from metaprime.tasks.tagging.scores import METRICS, score
+from metaprime.tasks.tagging.windows import encode, shuffled_tags
+from metaprime.tasks.task import Task, TaskConfig, TaskKind, Text, outputs_of
 from metaprime.types import IGNORE, Batch, Params
 
 OUTSIDE = "O"
+
+
+class TaggingConfig(TaskConfig):
+    """Named entities, or other spans of words."""
+
+    name: Literal["tagging"] = "tagging"
+
+    labels: tuple[str, ...] = ("PER", "ORG", "LOC")
+    """Entity types."""
+
+    label_map: dict[str, str] = Field(default_factory=dict)
+    """Renames a corpus's types, or drops them: `{MISC: O}`."""
+
+    tag_names: tuple[str, ...] = ()
+    """What tags in numbers mean: 0 is the first."""
+
+    shuffle_tags: bool = False
+    """The control: the tags of each priming sentence are permuted among its words."""
+
+    @property
+    def shuffles(self) -> bool:
+        return self.shuffle_tags
 
 
 class TagHead(nn.Linear):
@@ -38,44 +64,92 @@ class TagHead(nn.Linear):
         }
 
 
-def tagging(labels: LabelSet, subwords: Subwords, lengths: Lengths) -> Task:
-    """The tagging task over one label inventory and one tokenizer."""
-    pad_id = subwords.tokenizer.pad_token_id
+def build(config: TaggingConfig, text: Text) -> Task:
+    """Builds the task of a config over a tokenizer.
+
+    Raises:
+        MetaprimeError: `labels` or `label_map` contradict themselves.
+    """
+    labels, pad_id = LabelSet(config.labels, config.label_map), text.subwords.tokenizer.pad_token_id
+    padded = partial(collate, pad_id=pad_id)
     return Task(
-        name="tagging",
+        kind=TAGGING,
+        config=config,
         labels=labels.tags,
-        encode=lambda sentences: encode(sentences, subwords, labels, lengths),
-        collate=lambda rows: collate(rows, pad_id),
+        read=partial(read, labels=labels, invalid=config.invalid, tag_names=config.tag_names),
+        example=lambda words: Example(tuple(words), (OUTSIDE,) * len(words), "text"),
+        encode=lambda examples: encode(examples, text.subwords, labels, text.lengths),
+        collate=padded,
         new_head=lambda sites: TagHead(sites.hidden, len(labels.tags)),
-        measure=_measure,
-        decode=partial(_decode, labels.tags),
-        score=_score,
+        loss=loss,
+        predict=partial(predict, tags=labels.tags, padded=padded),
+        audit=partial(audit.labels, config=config),
+        shuffle=shuffled_tags if config.shuffle_tags else None,
     )
 
 
-def entity_types(tags: Sequence[str]) -> tuple[str, ...]:
-    """The types behind a head's tags, in their order."""
-    return tuple(tag[2:] for tag in tags if tag.startswith("B-"))
+def of_labels(tags: Sequence[str]) -> TaggingConfig:
+    """Returns the config of a head whose outputs are these tags in order."""
+    return TaggingConfig(labels=tuple(tag[2:] for tag in tags if tag.startswith("B-")))
 
 
-def _measure(logits_BLC: torch.Tensor, batch: Batch) -> torch.Tensor:
+def loss(logits_BLC: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Returns the mean cross-entropy in nats per labelled sub-word; 0 for sentences that have none."""
     labels_BL = batch["labels"]
-    labelled = (labels_BL != IGNORE).sum().clamp(min=1)  # of sentences that the tokenizer left nothing of: 0, not 0 / 0
+    labelled = (labels_BL != IGNORE).sum().clamp(min=1)
     return cross_entropy(logits_BLC.flatten(0, 1), labels_BL.flatten(), ignore_index=IGNORE, reduction="sum") / labelled
 
 
-def _decode(tags: Sequence[str], logits_BLC: torch.Tensor, rows: Sequence[Row]) -> list[list[str]]:
-    """The likeliest tag of each word, out of the window that answers for it; `O` where none does: gold is scored whole."""
+def predict(
+    model: TaskModel, values: Params, rows: Sequence[Row], *, tags: Sequence[str], padded: Any
+) -> list[list[str]]:
+    """Returns the likeliest tag of every word of each row."""
+    predicted: list[list[str]] = [[] for _ in rows]
+    for chosen, logits_BLC in outputs_of(model, values, rows, padded):
+        decoded = decode(tags, logits_BLC, [rows[index] for index in chosen])
+        for index, words in zip(chosen, decoded, strict=True):
+            predicted[index] = words
+    return predicted
+
+
+def decode(tags: Sequence[str], logits_BLC: torch.Tensor, rows: Sequence[Row]) -> list[list[str]]:
+    """Decodes the logits of all windows of some rows.
+
+    Args:
+        tags: C of them.
+        logits_BLC: of B windows.
+        rows: whose windows these are, in order.
+
+    Returns:
+        The likeliest tag of each word, out of the window that answers for it; `O` where none does, since
+        gold is scored whole.
+    """
     windows = [window for row in rows for window in row.windows]
     best = iter(list(zip(windows, logits_BLC.argmax(-1).tolist(), strict=True)))
     decoded = []
     for row in rows:
-        decoded.append([OUTSIDE] * len(row.sentence.words))
+        decoded.append([OUTSIDE] * len(row.example.words))
         for window, line in itertools.islice(best, len(row.windows)):
             for word, start in zip(window.words, window.starts, strict=True):
                 decoded[-1][word] = tags[line[start]]
     return decoded
 
 
-def _score(rows: Sequence[Row], predicted: Sequence[Sequence[str]]) -> dict[str, Any]:
-    return entity_scores([row.sentence.tags for row in rows], predicted)
+def to_json(example: Example, predicted: Sequence[str]) -> dict[str, Any]:
+    """Returns the words of a sentence with their gold and predicted tags."""
+    return {"words": list(example.words), "gold": list(example.gold), "predicted": list(predicted)}
+
+
+TAGGING = TaskKind(
+    config=TaggingConfig,
+    metrics=METRICS,
+    unit="labelled sub-word",
+    build=build,
+    of_labels=of_labels,
+    score=score,
+    to_json=to_json,
+    audit=audit.AUDIT,
+    statistics=STATISTICS,
+    errors=ERRORS,
+    present=lambda example, predicted: list(zip(example.words, predicted, strict=True)),
+)

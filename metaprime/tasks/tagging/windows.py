@@ -12,11 +12,11 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from metaprime.data.rows import Row, Sentence, Window
+from metaprime.data.rows import Example, Lengths, Row, Window
 from metaprime.data.subwords import Pieces, Subwords
 from metaprime.rng import stream
 from metaprime.tasks.tagging.labels import LabelSet
@@ -25,22 +25,7 @@ from metaprime.types import IGNORE, MetaprimeError
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Lengths:
-    """How long sentences are read.
-
-    Attributes:
-        longest: sub-words of a window, special tokens included.
-        overlap: share of a window that the next one repeats at least, in whole words.
-        cut: keep a long sentence's first window only.
-    """
-
-    longest: int
-    overlap: float = 0.25
-    cut: bool = False
-
-
-def encode(sentences: Sequence[Sentence], subwords: Subwords, labels: LabelSet, lengths: Lengths) -> list[Row]:
+def encode(sentences: Sequence[Example], subwords: Subwords, labels: LabelSet, lengths: Lengths) -> list[Row]:
     """One row for each sentence; logs what cannot be found in them.
 
     Raises:
@@ -83,9 +68,9 @@ def answered(row: Row) -> set[int]:
 def entities_lost(row: Row) -> int:
     """Entities with at least one word that no window answers for."""
     found = answered(row)
-    if len(found) == len(row.sentence.words):
+    if len(found) == len(row.example.words):
         return 0
-    lost, tags = 0, row.sentence.tags
+    lost, tags = 0, row.example.gold
     word = 0
     while word < len(tags):
         end = word + 1
@@ -96,15 +81,15 @@ def entities_lost(row: Row) -> int:
     return lost
 
 
-def shuffled_tags(sentences: Sequence[Sentence], seed: int, language: str) -> list[Sentence]:
+def shuffled_tags(sentences: Sequence[Example], seed: int, language: str) -> list[Example]:
     """The control: each sentence keeps its words and its tags, but which word has which tag is drawn anew.
 
     The tags are then noise, not IOB2, and are not repaired: their frequencies stay those of the data.
     """
     return [
-        replace(sentence, tags=tuple(sentence.tags[word] for word in order))
+        replace(sentence, gold=tuple(sentence.gold[word] for word in order))
         for index, sentence in enumerate(sentences)
-        for order in [stream(seed, "shuffled tags", language, index).permutation(len(sentence.tags))]
+        for order in [stream(seed, "shuffled tags", language, index).permutation(len(sentence.gold))]
     ]
 
 
@@ -131,7 +116,7 @@ def _spans(lengths: np.ndarray[tuple[int], np.dtype[np.int32]], room: int, overl
 
 
 def _windows(
-    sentence: Sentence, pieces: Pieces, spans: list[tuple[int, int]], subwords: Subwords, labels: LabelSet
+    sentence: Example, pieces: Pieces, spans: list[tuple[int, int]], subwords: Subwords, labels: LabelSet
 ) -> tuple[Window, ...]:
     edges = [0, *itertools.accumulate(pieces.lengths.tolist())]
     owners = _owners(edges, spans)
@@ -143,7 +128,7 @@ def _windows(
         starts = [edges[word] + shift for word in words]
         row_labels = [IGNORE] * len(ids)
         for word, start in zip(words, starts, strict=True):
-            row_labels[start] = labels.index(sentence.tags[word])
+            row_labels[start] = labels.index(sentence.gold[word])
         made.append(Window(ids, tuple(words), tuple(starts), tuple(row_labels)))
     return tuple(made)
 
@@ -163,5 +148,5 @@ def _owners(edges: list[int], spans: list[tuple[int, int]]) -> list[int]:
     return owners
 
 
-def _source(sentences: Sequence[Sentence]) -> str:
+def _source(sentences: Sequence[Example]) -> str:
     return sentences[0].origin.rpartition(":")[0] or "text"

@@ -8,7 +8,7 @@ import pytest
 
 from metaprime.data.readers import conll
 from metaprime.data.reading import Reading
-from metaprime.data.rows import Sentence
+from metaprime.data.rows import Example
 from metaprime.types import MetaprimeError
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -24,7 +24,7 @@ def count_sentences(path: Path) -> int:
     return sentences + inside
 
 
-def parse(folder: Path, text: str | bytes, name: str = "train.conll") -> list[Sentence]:
+def parse(folder: Path, text: str | bytes, name: str = "train.conll") -> list[Example]:
     reading = examine(folder, text, name)
     assert reading.problems == []
     return reading.sentences
@@ -37,8 +37,8 @@ def examine(folder: Path, text: str | bytes, name: str = "train.conll") -> Readi
     return conll.read(str(folder), "de", path.stem)
 
 
-def pairs(sentences: list[Sentence]) -> list[list[tuple[str, str]]]:
-    return [list(zip(sentence.words, sentence.tags, strict=True)) for sentence in sentences]
+def pairs(sentences: list[Example]) -> list[list[tuple[str, str]]]:
+    return [list(zip(sentence.words, sentence.gold, strict=True)) for sentence in sentences]
 
 
 def problems(folder: Path, text: str | bytes) -> list[str]:
@@ -193,4 +193,4 @@ def test_real_files_parse_to_the_counted_sentences(name: str) -> None:
     assert reading.problems == []
     sentences = reading.sentences
     assert len(sentences) == count_sentences(SHARED / "raw" / name) > 500
-    assert {tag[:1] for sentence in sentences for tag in sentence.tags} == {"O", "B", "I"}
+    assert {tag[:1] for sentence in sentences for tag in sentence.gold} == {"O", "B", "I"}

@@ -58,7 +58,7 @@ def card(root: Path, configs: dict[str, dict[str, str]]) -> None:
 def read(root: Path | str, language: str, split: str) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
     reading = hub.read(str(root), language, split)
     assert reading.problems == []
-    return [(sentence.words, sentence.tags) for sentence in reading.sentences]
+    return [(sentence.words, sentence.gold) for sentence in reading.sentences]
 
 
 @pytest.fixture

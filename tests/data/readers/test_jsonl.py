@@ -8,7 +8,7 @@ import pytest
 
 from metaprime.data.readers import jsonl
 from metaprime.data.reading import Reading
-from metaprime.data.rows import Sentence
+from metaprime.data.rows import Example
 
 GOOD = '{"tokens": ["Ada"], "ner_tags": ["B-PER"]}'
 
@@ -26,8 +26,8 @@ def test_lines_are_sentences(tmp_path: Path, name: str) -> None:
     path = tmp_path / "de" / name
     assert examine(tmp_path, text, name) == Reading(
         [
-            Sentence(("a\u2028b", "\u0085"), ("B-X", "O"), f"{path}:line 1"),
-            Sentence(("c",), ("3",), f"{path}:line 3"),
+            Example(("a\u2028b", "\u0085"), ("B-X", "O"), f"{path}:line 1"),
+            Example(("c",), ("3",), f"{path}:line 3"),
         ],
         [],
         str(path),
@@ -37,7 +37,7 @@ def test_lines_are_sentences(tmp_path: Path, name: str) -> None:
 
 def test_ner_tags_go_before_other_tags(tmp_path: Path) -> None:
     text = '{"tags": ["NOUN"], "ner_tags": ["O"], "tokens": ["c"]}'
-    assert examine(tmp_path, text).sentences[0].tags == ("O",)
+    assert examine(tmp_path, text).sentences[0].gold == ("O",)
 
 
 @pytest.mark.parametrize(

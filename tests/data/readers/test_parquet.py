@@ -12,7 +12,7 @@ import pytest
 
 from metaprime.data.readers import parquet
 from metaprime.data.reading import Reading
-from metaprime.data.rows import Sentence
+from metaprime.data.rows import Example
 from metaprime.types import MetaprimeError
 
 TOKENS = [["Ada", "naps"], ["2"]]
@@ -34,7 +34,7 @@ def examine(folder: Path) -> Reading:
     return parquet.read(str(folder), "de", "train")
 
 
-def read(folder: Path) -> list[Sentence]:
+def read(folder: Path) -> list[Example]:
     reading = examine(folder)
     assert reading.problems == []
     return reading.sentences
@@ -46,8 +46,8 @@ def test_text_tags_are_read_as_they_are(tmp_path: Path, kind: Any, text: Any) ->
     columns = {"id": [1, 2], "tokens": pa.array(TOKENS, kind(text)), "ner_tags": pa.array([["B-X", "O"], ["I-Y"]])}
     path = write(tmp_path, columns)
     assert read(tmp_path) == [
-        Sentence(("Ada", "naps"), ("B-X", "O"), f"{path}:row 0"),
-        Sentence(("2",), ("I-Y",), f"{path}:row 1"),
+        Example(("Ada", "naps"), ("B-X", "O"), f"{path}:row 0"),
+        Example(("2",), ("I-Y",), f"{path}:row 1"),
     ]
     assert parquet.languages(str(tmp_path)) == ["de"]
 
@@ -57,18 +57,18 @@ def test_text_tags_are_read_as_they_are(tmp_path: Path, kind: Any, text: Any) ->
 )
 def test_integers_are_read_by_their_class_names(tmp_path: Path, feature: object) -> None:
     write(tmp_path, {"tokens": TOKENS, "ner_tags": [[1, 0], [0]]}, feature)
-    assert [sentence.tags for sentence in read(tmp_path)] == [("B-PER", "O"), ("O",)]
+    assert [sentence.gold for sentence in read(tmp_path)] == [("B-PER", "O"), ("O",)]
 
 
 @pytest.mark.parametrize("feature", [None, {"feature": {"dtype": "int64", "_type": "Value"}, "_type": "List"}, [], "x"])
 def test_integers_without_names_stay_numbers(tmp_path: Path, feature: object) -> None:
     write(tmp_path, {"tokens": TOKENS, "ner_tags": [[1, 0], [0]]}, feature)
-    assert [sentence.tags for sentence in read(tmp_path)] == [("1", "0"), ("0",)]
+    assert [sentence.gold for sentence in read(tmp_path)] == [("1", "0"), ("0",)]
 
 
 def test_the_column_of_tags_may_be_called_tags(tmp_path: Path) -> None:
     write(tmp_path, {"tokens": TOKENS, "tags": [["O", "O"], ["B-X"]]})
-    assert [sentence.tags for sentence in read(tmp_path)] == [("O", "O"), ("B-X",)]
+    assert [sentence.gold for sentence in read(tmp_path)] == [("O", "O"), ("B-X",)]
 
 
 @pytest.mark.parametrize(

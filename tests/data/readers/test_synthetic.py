@@ -10,14 +10,14 @@ from collections import Counter
 import pytest
 
 from metaprime.data.readers import synthetic
-from metaprime.data.rows import Sentence
+from metaprime.data.rows import Example
 from metaprime.tasks.tagging.labels import LabelSet, repair
 from metaprime.types import MetaprimeError
 
 LABELS = LabelSet(synthetic.TYPES)
 
 
-def texts(sentences: list[Sentence]) -> list[str]:
+def texts(sentences: list[Example]) -> list[str]:
     return [" ".join(sentence.words) for sentence in sentences]
 
 
@@ -58,10 +58,10 @@ def test_every_split_is_valid_and_has_every_tag(language: str) -> None:
         assert len(sentences) == size
         counts: Counter[str] = Counter()
         for sentence in sentences:
-            assert len(sentence.words) == len(sentence.tags) > 1
+            assert len(sentence.words) == len(sentence.gold) > 1
             assert all(word and word == "".join(word.split()) for word in sentence.words)
-            assert repair(sentence.tags) == (sentence.tags, ())
-            counts.update(sentence.tags)
+            assert repair(sentence.gold) == (sentence.gold, ())
+            counts.update(sentence.gold)
         assert set(counts) == set(LABELS.tags)
         assert min(counts.values()) >= 3
         assert 0.5 < counts["O"] / counts.total() < 0.95

@@ -6,7 +6,8 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -23,13 +24,13 @@ from metaprime.models.encoder import load_encoder
 from metaprime.models.task_model import TaskModel, functional_loss, partition
 from metaprime.peft import METHODS
 from metaprime.priming.prime import prime
-from metaprime.priming.setup import assemble
-from metaprime.priming.starts import starting_values
-from metaprime.priming.step import _noised
+from metaprime.priming.setup import set_up
+from metaprime.priming.starts import Starts
+from metaprime.priming.step import draw
 from metaprime.rng import torch_stream
 from metaprime.transfers.finetune import fine_tune
 from metaprime.transfers.predict import predict
-from metaprime.transfers.start import start_values
+from metaprime.transfers.start import context_over, k_shot_run
 from metaprime.transfers.transfer import transfer
 from metaprime.types import MetaprimeError, Params
 
@@ -46,18 +47,17 @@ NOISY = (
 def made(tiny: MakeConfig, output: Path, method: str, *overrides: str) -> tuple[Config, Any, TaskModel, list[Row]]:
     config = tiny(output, "peft={method: head}", f"peft={method}", "outer.adapter=reset", *overrides)
     encoder = load_encoder(config.encoder.name)
-    task = build_task(config, encoder)
-    rows = priming_rows(config, task)["qaa"]
+    task = build_task(config.task, config.data, encoder, config.peft)
+    rows = priming_rows(task, config.data, config.run.seed)["qaa"]
     return config, task, build_model(encoder, task, config.peft, rows), rows
 
 
 def tuned(made: tuple[Config, Any, TaskModel, list[Row]], seed: int = 0, **settings: Any) -> tuple[Params, Params]:
     """Start and end of a fine-tuning."""
-    _, task, model, rows = made
-    chosen = TransferConfig(**{"steps": 6, "batch": 4, **settings})
-    backbone, shots = partition(model).backbone, sample(rows, 8, seed, "qaa")
-    start = start_values(model, task, backbone, chosen, {}, shots, seed, "qaa")
-    return start, fine_tune(model, task, backbone, start, shots, chosen, 1e-2, seed, "qaa").values
+    config, task, model, rows = made
+    context = context_over(model, task, config.peft, TransferConfig(**{"steps": 6, "batch": 4, **settings}), {})
+    run = k_shot_run(context, sample(rows, 8, seed, "qaa"), seed, "qaa")
+    return run.start(), fine_tune(context, run, 1e-2).values
 
 
 def test_what_was_not_chosen_is_bit_equal_after_adamw_with_decay(tiny: MakeConfig, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_the_scores_are_gradients_of_the_k_sentences_at_the_start(
     config, task, model, rows = parts = made(tiny, tmp_path, f"{{method: {method}, budget: 0.02}}")
     start, _ = tuned(parts)
     bare = build_model(load_encoder(config.encoder.name), task, METHODS["head"].config(), rows)
-    loss, own = functional_loss(bare, task.measure), dict(bare.named_parameters())
+    loss, own = functional_loss(bare, task.loss), dict(bare.named_parameters())
     backbone = {name: value for name, value in own.items() if name.startswith("backbone.")}
     shots = sample(rows, 8, 0, "qaa")
     scores: dict[str, torch.Tensor] = {}
@@ -122,8 +122,9 @@ def test_noise_is_of_the_seed_and_the_step(tiny: MakeConfig, tmp_path: Path, met
         _, without = tuned(quiet)
         assert any(not torch.equal(one[name], without[name]) for name in one)
     _, task, model, rows = parts
-    one |= {name: torch.zeros_like(value) for name, value in one.items() if "alpha" in name}  # gates that still move
-    loss, batch = functional_loss(model, task.measure), task.collate(rows[:4])
+    # Gates that still move.
+    one |= {name: torch.zeros_like(value) for name, value in one.items() if "alpha" in name}
+    loss, batch = functional_loss(model, task.loss), task.collate(rows[:4])
     backbone = partition(model).backbone
     keyed = [{**batch, "noise": torch.tensor([key] * 4)} for key in (1, 1, 2)]
     found = [loss(backbone, one, each).item() for each in (batch, batch, *keyed)]
@@ -152,9 +153,10 @@ def test_primed_and_transferred_and_predicted(
     assert ("draws in training" in caplog.text) == looped
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 4
-    record = transfer(config)[0]
-    assert record["frozen"]["unchanged"]
+    result = transfer(config)[0]
+    assert result.record["frozen"]["unchanged"]
     folder = tmp_path / "run" / "transfer" / "primed" / f"qai-{name}-k8-s0"
+    assert result.path == folder
     stored = load_file(folder / "metaprime.safetensors")
     if name in ("mixout", "pfeiffer"):
         assert "adapter.change.indices" not in stored
@@ -167,19 +169,22 @@ def test_primed_and_transferred_and_predicted(
 
 
 def task_and(config: Config) -> tuple[Any, Any, list[Row]]:
-    task = build_task(config, load_encoder(config.encoder.name))
-    return task, config.peft, priming_rows(config, task)["qaa"]
+    task = build_task(config.task, config.data, load_encoder(config.encoder.name), config.peft)
+    return task, config.peft, priming_rows(task, config.data, config.run.seed)["qaa"]
 
 
 def test_noise_in_priming_is_of_the_episode_and_the_inner_step(tiny: MakeConfig, tmp_path: Path) -> None:
     settings = ("peft={method: head}", "peft={method: mixout}", "outer.adapter=reset", "outer.validate_every=0")
-    whole, again = (assemble(tiny(tmp_path / name, *settings), Accelerator()) for name in ("one", "two"))
-    batch = whole.episodes.meta_batch(2, range(2), whole.task.collate)
-    one, two = (_noised(batch, run, 2).support for run in (whole, again))
-    half = _noised(again.episodes.meta_batch(2, (1,), again.task.collate), again, 2).support
+    whole, again = (set_up(tiny(tmp_path / name, *settings), Accelerator()) for name in ("one", "two"))
+    one, two = (draw(run, 2).support for run in (whole, again))
+    # The process that holds the second episode alone.
+    second = replace(
+        again, accelerator=cast(Accelerator, SimpleNamespace(process_index=1, num_processes=2, device="cpu"))
+    )
+    half = draw(second, 2).support
     for s, (a, b, c) in enumerate(zip(one, two, half, strict=True)):
         assert torch.equal(a["noise"], b["noise"]), s
-        assert a["noise"][1, 0] == c["noise"][0, 0]  # whichever process holds the episode
+        assert a["noise"][1, 0] == c["noise"][0, 0]
         assert len(set(a["noise"].flatten().tolist())) == a["noise"].numel()
 
 
@@ -211,7 +216,7 @@ def test_every_learner_with_an_inner_loop_chooses(tiny: MakeConfig, tmp_path: Pa
         "outer.adapter=reset",
         f"learner.name={learner}",
     )
-    run = assemble(tiny(tmp_path / "run", *settings, "outer.validate_every=0"), Accelerator())
+    run = set_up(tiny(tmp_path / "run", *settings, "outer.validate_every=0"), Accelerator())
     seen: list[int] = []
     choose = run.inner.select
 
@@ -220,12 +225,11 @@ def test_every_learner_with_an_inner_loop_chooses(tiny: MakeConfig, tmp_path: Pa
         seen.append(hash(tuple(found["adapter.change.indices"].tolist())))
         return found
 
-    rules = {"adapter": "reset", "head": "reset"}
-    start = starting_values(run.model, run.state, rules, 0, 0, range(2))
-    batch = run.episodes.meta_batch(0, range(2), run.task.collate)
-    loss = functional_loss(run.model, run.task.measure)
-    run.meta_step(loss, run.state.backbone, start, batch, replace(run.inner, select=watched))
-    assert len(set(seen)) == 2  # each episode its own
+    starts = Starts(run.model, run.state, {"adapter": "reset", "head": "reset"}, seed=0)
+    inner = replace(run.inner, select=watched)
+    run.learner.step(run.loss, run.state.backbone, starts.values(0, range(2)), draw(run, 0), inner)
+    # Each episode its own.
+    assert len(set(seen)) == 2
 
 
 def test_dropout_of_a_sentence_is_its_own_whatever_stands_beside_it(tiny: MakeConfig, tmp_path: Path) -> None:
@@ -236,8 +240,7 @@ def test_dropout_of_a_sentence_is_its_own_whatever_stands_beside_it(tiny: MakeCo
     alone, both = task.collate([short]), task.collate([short, long])
     assert both["input_ids"].shape[1] > alone["input_ids"].shape[1]
     seen: list[torch.Tensor] = []
-    watched = replace(task, measure=lambda logits, labels: seen.append(logits) or logits.sum())
-    loss = functional_loss(model, watched.measure)
+    loss = functional_loss(model, lambda logits, labels: seen.append(logits) or logits.sum())
     keys = torch.tensor([5, 6])
     for batch, own in ((alone, keys[:1]), (both, keys), (alone, keys[1:])):
         loss(partition(model).backbone, values, {**batch, "noise": own})
@@ -257,12 +260,12 @@ def test_what_a_development_split_scored_is_what_is_stored(tiny: MakeConfig, tmp
     ("overrides", "message"),
     [
         (("outer.adapter=meta",), r"outer\.adapter meta: with peft\.method sam every episode moves other weights"),
-        (("learner.name=multitask_peft",), r"chooses weights by an episode's support sentences, and learner\.name"),
+        (("learner.name=multitask_peft",), r"selects weights by an episode's support sentences, and learner\.name"),
         (
             ("learner.name=multitask_peft", "peft={method: mixout}"),
-            r"mixout draws, or constrains what it moves, in an inner loop, and learner\.name 'multitask_peft' has none",
+            r"mixout needs an inner loop, and learner\.name 'multitask_peft' has none",
         ),
-        (("outer.adapter=carry_mean", "peft={method: diff_pruning}"), r"an episode ends with its gates fixed"),
+        (("outer.adapter=carry_mean", "peft={method: diff_pruning}"), r"an episode ends with fixed gates"),
         (("inner.learn_rates=true", "peft={method: child_pruning}"), r"inner\.learn_rates: peft\.method child_pruning"),
         (("learner.backend=learn2learn",), r"learn2learn (knows gradient steps|.* not installed)"),
     ],

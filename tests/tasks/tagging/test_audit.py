@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from metaprime.data.rows import Row, Sentence, Window
+from metaprime.data.rows import Example, Lengths, Row, Window
 from metaprime.tasks.tagging import audit
-from metaprime.tasks.tagging.windows import Lengths
+from metaprime.tasks.tagging.task import TaggingConfig
 
 
-def said(text: str, tags: str = "", origin: str = "f:1") -> Sentence:
+def said(text: str, tags: str = "", origin: str = "f:1") -> Example:
     words = tuple(text.split())
-    return Sentence(words, tuple(tags.split()) if tags else ("O",) * len(words), origin)
+    return Example(words, tuple(tags.split()) if tags else ("O",) * len(words), origin)
 
 
 def test_facts_count_what_is_there() -> None:
@@ -27,10 +27,12 @@ def test_facts_count_what_is_there() -> None:
 
 
 def test_a_split_without_entities_or_without_a_type() -> None:
-    assert audit.unlabelled("aa/train", [said("a b", "B-PER I-LOC")], ("PER", "LOC")) == []
-    assert [f.severity for f in audit.unlabelled("aa/train", [said("a b")], ("PER",))] == ["fatal"]
-    assert audit.unlabelled("aa/train", [], ("PER",)) == []
-    (finding,) = audit.unlabelled("aa/train", [said("a", "B-PER")], ("PER", "LOC", "ORG"))
+    both, every = TaggingConfig(labels=("PER", "LOC")), TaggingConfig(labels=("PER", "LOC", "ORG"))
+    assert audit.labels("aa/train", [said("a b", "B-PER I-LOC")], both) == []
+    assert [f.severity for f in audit.labels("aa/train", [said("a b")], both)] == ["fatal"]
+    assert audit.labels("aa/train", [], both) == []
+    assert audit.labels("aa/train", [said("a", "B-PER")]) == []
+    (finding,) = audit.labels("aa/train", [said("a", "B-PER")], every)
     assert (finding.severity, finding.text) == ("problem", "no entity of type LOC, ORG")
 
 
@@ -38,12 +40,12 @@ def test_what_the_encoder_cannot_see() -> None:
     whole = Row((Window((1, 2), (0, 1), (0, 1), (0, 0)),), said("a b", "B-PER I-PER"))
     cut = Row((Window((1,), (0,), (0,), (0,)),), said("a b", "B-PER I-PER", "f:8"))
     long = Row(cut.windows * 2, said("a"))
-    assert audit.lengths("aa/train", [whole], Lengths(9), pieces=200, unknown=0) == []
-    found = audit.lengths("aa/train", [whole, cut, long], Lengths(9), pieces=200, unknown=3)
+    assert audit.unseen("aa/train", [whole], Lengths(9), pieces=200, unknown=0) == []
+    found = audit.unseen("aa/train", [whole, cut, long], Lengths(9), pieces=200, unknown=3)
     assert [(f.severity, f.kind, f.count) for f in found] == [
         ("note", "long sentences", 1),
         ("problem", "entities lost", 1),
         ("problem", "unknown", 3),
     ]
     assert found[1].examples == ("f:8",)
-    assert audit.lengths("aa/train", [whole], Lengths(9), pieces=300, unknown=3)[0].severity == "note"
+    assert audit.unseen("aa/train", [whole], Lengths(9), pieces=300, unknown=3)[0].severity == "note"

@@ -7,21 +7,21 @@ from dataclasses import replace
 import pytest
 
 from metaprime.data.reading import Policy, Reading
-from metaprime.data.rows import Sentence
+from metaprime.data.rows import Example
 from metaprime.tasks.tagging.labels import LabelSet, labelled, where
 from metaprime.types import MetaprimeError
 
 LABELS = LabelSet(("PER", "ORG", "LOC"), {"MISC": "O", "GPE": "LOC"})
 
 
-def sentence(*tags: str, origin: str = "de/train.conll:40") -> Sentence:
-    return Sentence(tuple(f"w{index}" for index in range(len(tags))), tags, origin)
+def sentence(*tags: str, origin: str = "de/train.conll:40") -> Example:
+    return Example(tuple(f"w{index}" for index in range(len(tags))), tags, origin)
 
 
 def test_a_tags_place_is_its_id() -> None:
     assert LABELS.tags == ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
     assert [LABELS.index(tag) for tag in LABELS.tags] == list(range(7))
-    with pytest.raises(MetaprimeError, match=r"'B-GPE' is none of .*add its type to data\.labels"):
+    with pytest.raises(MetaprimeError, match=r"'B-GPE' is none of .*add its type to task\.labels"):
         LABELS.index("B-GPE")
 
 
@@ -30,12 +30,12 @@ def apply(*tags: str, invalid: Policy = "repair", labels: LabelSet | None = LABE
 
 
 def tags_of(reading: Reading) -> list[tuple[str, ...]]:
-    return [sentence.tags for sentence in reading.sentences]
+    return [sentence.gold for sentence in reading.sentences]
 
 
 def test_types_map_by_name_with_their_prefixes() -> None:
     found = apply("B-GPE", "I-GPE", "B-MISC", "I-MISC", "O", "B-PER")
-    assert found.sentences == [replace(sentence(*"012345"), tags=("B-LOC", "I-LOC", "O", "O", "O", "B-PER"))]
+    assert found.sentences == [replace(sentence(*"012345"), gold=("B-LOC", "I-LOC", "O", "O", "O", "B-PER"))]
     assert found.problems == []
 
 
@@ -95,8 +95,8 @@ def test_an_unknown_type_names_its_line_and_the_remedy() -> None:
     assert [(p.origin, p.text) for p in found.problems] == [
         (
             "de/train.conll:42",
-            "type 'DATE' is neither in data.labels ['PER', 'ORG', 'LOC'] nor in data.label_map; "
-            "add e.g. data.label_map: {DATE: O}",
+            "type 'DATE' is neither in task.labels ['PER', 'ORG', 'LOC'] nor in task.label_map; "
+            "add e.g. task.label_map: {DATE: O}",
         )
     ]
 
@@ -118,8 +118,8 @@ def test_numbers_mean_what_tag_names_says() -> None:
     found = labelled(numbers, LABELS, "repair", ["O", "B-PER", "I-PER"])
     assert tags_of(found) == [("B-PER", "I-PER", "O")]
     assert [p.text for p in found.problems] == [
-        f"tag '{number}', but data.tag_names names 0 to 2; list the tags in their order, e.g. "
-        "data.tag_names: [O, B-PER, I-PER]"
+        f"tag '{number}', but task.tag_names names 0 to 2; list the tags in their order, e.g. "
+        "task.tag_names: [O, B-PER, I-PER]"
         for number in (3, -1)
     ]
     assert "tag '1', but nothing says what numbers mean" in labelled(numbers, LABELS, "repair").problems[0].text
@@ -134,13 +134,13 @@ def test_where_reads_well_for_every_origin() -> None:
 @pytest.mark.parametrize(
     ("types", "mapping", "message"),
     [
-        ((), {}, r"data\.labels is empty; list the entity types"),
-        (("PER", "PER"), {}, r"data\.labels names 'PER' twice; keep one"),
-        (("PER", "O"), {}, r"data\.labels: 'O' is no entity type; list types"),
-        (("PER", ""), {}, r"data\.labels: '' is no entity type"),
-        (("PER SON",), {}, r"data\.labels: 'PER SON' is no entity type"),
-        (("PER",), {"GPE": "LOC"}, r"maps 'GPE' to 'LOC', which is neither in data\.labels \['PER'\] nor O; choose"),
-        (("PER",), {"O": "PER"}, r"data\.label_map maps 'O'.*remove that key"),
+        ((), {}, r"task\.labels is empty; list the entity types"),
+        (("PER", "PER"), {}, r"task\.labels names 'PER' twice; keep one"),
+        (("PER", "O"), {}, r"task\.labels: 'O' is no entity type; list types"),
+        (("PER", ""), {}, r"task\.labels: '' is no entity type"),
+        (("PER SON",), {}, r"task\.labels: 'PER SON' is no entity type"),
+        (("PER",), {"GPE": "LOC"}, r"maps 'GPE' to 'LOC', which is neither in task\.labels \['PER'\] nor O; choose"),
+        (("PER",), {"O": "PER"}, r"task\.label_map maps 'O'.*remove that key"),
     ],
 )
 def test_a_wrong_label_set_is_refused(types: tuple[str, ...], mapping: dict[str, str], message: str) -> None:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from metaprime.data import sources
-from metaprime.data.rows import Sentence
+from metaprime.data.rows import Example
 from metaprime.tasks.tagging.labels import LabelSet
 from metaprime.tasks.tagging.reading import examine, read
 from metaprime.types import MetaprimeError
@@ -33,8 +33,8 @@ def test_labels_are_applied_and_the_scheme_told_once(root: Path, caplog: pytest.
     with caplog.at_level(logging.WARNING):
         sentences = read(f"conll:{root}", "de", "train", LABELS)
     assert sentences == [
-        Sentence(("Ada", "naps"), ("B-PER", "O"), f"{path}:1"),
-        Sentence(("here", "Aix"), ("O", "B-LOC"), f"{path}:4"),
+        Example(("Ada", "naps"), ("B-PER", "O"), f"{path}:1"),
+        Example(("here", "Aix"), ("O", "B-LOC"), f"{path}:4"),
     ]
     assert caplog.messages == [f"{path}: tags are in IO, converted to IOB2"]
 
@@ -43,14 +43,14 @@ def test_another_scheme_is_converted_with_a_notice(root: Path, caplog: pytest.Lo
     path = root / "de" / "test.conll"
     path.write_text("here O\nAda S-PER\n", "utf-8")
     with caplog.at_level(logging.WARNING):
-        assert read(f"conll:{root}", "de", "test", LABELS)[0].tags == ("O", "B-PER")
+        assert read(f"conll:{root}", "de", "test", LABELS)[0].gold == ("O", "B-PER")
     assert caplog.messages == [f"{path}: tags are in a scheme with the prefixes S, converted to IOB2"]
 
 
 def test_valid_tags_are_no_news(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     (root / "de" / "test.conll").write_text("Ada B-PER\nX B-MISC\nY I-MISC\n", "utf-8")
     with caplog.at_level(logging.WARNING):
-        assert read(f"conll:{root}", "de", "test", LABELS)[0].tags == ("B-PER", "O", "O")
+        assert read(f"conll:{root}", "de", "test", LABELS)[0].gold == ("B-PER", "O", "O")
     assert caplog.messages == []
 
 
@@ -98,8 +98,8 @@ def test_numbers_are_named_by_the_config_in_every_format(root: Path) -> None:
     pq.write_table(pa.table(columns), root / "de" / "test.parquet")
     for scheme in ("conll", "jsonl", "parquet"):
         (found,) = read(f"{scheme}:{root}", "de", "test", LABELS, tag_names=["O", "B-PER"])
-        assert found.tags == ("B-PER", "O")
-        with pytest.raises(MetaprimeError, match=r"tag '1', but nothing says what numbers mean; .*data\.tag_names: \["):
+        assert found.gold == ("B-PER", "O")
+        with pytest.raises(MetaprimeError, match=r"tag '1', but nothing says what numbers mean; .*task\.tag_names: \["):
             read(f"{scheme}:{root}", "de", "test", LABELS)
 
 
@@ -155,7 +155,7 @@ def test_synthetic_text_comes_through_the_same_door() -> None:
     language = sources.languages("synthetic:")[0]
     sentences = read("synthetic:", language, "validation", LABELS)
     assert (
-        {"O", "B-PER", "B-ORG", "B-LOC"} <= {tag for sentence in sentences for tag in sentence.tags} <= set(LABELS.tags)
+        {"O", "B-PER", "B-ORG", "B-LOC"} <= {tag for sentence in sentences for tag in sentence.gold} <= set(LABELS.tags)
     )
 
 

@@ -11,15 +11,15 @@ import torch.nn.functional as F
 from transformers import PreTrainedTokenizerFast
 
 from metaprime.data.readers import synthetic
-from metaprime.data.rows import Row, Sentence, Window
+from metaprime.data.rows import Example, Lengths, Row, Window
 from metaprime.data.subwords import Subwords
 from metaprime.models.encoder import load_encoder
 from metaprime.models.sites import resolve
 from metaprime.rng import torch_stream
-from metaprime.tasks.tagging.labels import LabelSet
-from metaprime.tasks.tagging.task import TagHead, tagging
-from metaprime.tasks.tagging.windows import Lengths
-from metaprime.tasks.task import Task
+from metaprime.tasks import TASKS
+from metaprime.tasks.tagging.scores import score
+from metaprime.tasks.tagging.task import TaggingConfig, TagHead, build, decode, of_labels, to_json
+from metaprime.tasks.task import Task, Text
 from metaprime.types import IGNORE
 
 TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
@@ -27,11 +27,26 @@ TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 
 @pytest.fixture
 def task(toy_tokenizer: PreTrainedTokenizerFast) -> Task:
-    return tagging(LabelSet(("PER", "LOC")), Subwords(toy_tokenizer), Lengths(16))
+    return build(TaggingConfig(labels=("PER", "LOC")), Text(Subwords(toy_tokenizer), Lengths(16)))
 
 
 def test_what_it_is(task: Task) -> None:
-    assert (task.name, task.labels) == ("tagging", TAGS)
+    assert (task.kind.name, task.labels) == ("tagging", TAGS)
+    assert TASKS["tagging"] is task.kind
+    assert (task.kind.metric.name, task.kind.metric.unit) == ("entity F1", "%")
+    assert (task.kind.validation_key, task.shuffle, task.corrupt) == ("validation_f1", None, None)
+
+
+def test_a_saved_head_says_its_labels(task: Task) -> None:
+    assert of_labels(task.labels).labels == task.config.labels
+
+
+def test_a_line_of_predictions_and_what_predict_gives(task: Task) -> None:
+    example = Example(("Ada", "naps"), ("B-PER", "O"))
+    line = to_json(example, ["O", "O"])
+    assert line == {"words": ["Ada", "naps"], "gold": ["B-PER", "O"], "predicted": ["O", "O"]}
+    assert task.kind.present(example, ["B-PER", "O"]) == [("Ada", "B-PER"), ("naps", "O")]
+    assert task.example(["Ada", "naps"]).gold == ("O", "O")
 
 
 def test_the_loss_is_the_mean_over_labelled_sub_words(task: Task) -> None:
@@ -39,8 +54,8 @@ def test_the_loss_is_the_mean_over_labelled_sub_words(task: Task) -> None:
     labels = torch.tensor([[IGNORE, 1, 0, IGNORE], [IGNORE, 4, IGNORE, IGNORE]])
     log = logits.log_softmax(-1)
     expected = -(log[0, 1, 1] + log[0, 2, 0] + log[1, 1, 4]) / 3
-    assert float(task.measure(logits, {"labels": labels})) == pytest.approx(float(expected), rel=1e-12)
-    uniform = task.measure(torch.zeros(2, 4, 5), {"labels": labels})
+    assert float(task.loss(logits, {"labels": labels})) == pytest.approx(float(expected), rel=1e-12)
+    uniform = task.loss(torch.zeros(2, 4, 5), {"labels": labels})
     assert float(uniform) == pytest.approx(math.log(5))
 
 
@@ -50,28 +65,28 @@ def test_padding_does_not_change_the_loss(task: Task) -> None:
         torch.tensor([[0, 1, 2, 3], [IGNORE] * 4]),
     )
     wide_logits, wide_labels = F.pad(logits, (0, 0, 0, 3), value=7.0), F.pad(labels, (0, 3), value=IGNORE)
-    assert torch.equal(task.measure(wide_logits, {"labels": wide_labels}), task.measure(logits, {"labels": labels}))
+    assert torch.equal(task.loss(wide_logits, {"labels": wide_labels}), task.loss(logits, {"labels": labels}))
 
 
 def test_decoding_takes_each_words_first_sub_word_and_a_cut_word_is_outside(task: Task) -> None:
-    sentence = Sentence(("Ada", "of", "Paris", "slept"), ("B-PER", "O", "B-LOC", "O"))
+    sentence = Example(("Ada", "of", "Paris", "slept"), ("B-PER", "O", "B-LOC", "O"))
     rows = [
         Row((Window((2, 9, 9, 9, 9, 3), (0, 1, 2), (1, 3, 4), ()),), sentence),
         Row((Window((2, 9, 3), (0,), (1,), ()),), sentence),
     ]
-    best = torch.tensor(
-        [[4, 1, 3, 0, 3, 4], [4, 2, 4, 4, 4, 4]]
-    )  # of every position, also of those that no word starts
+    # The best label of every position, also of those that no word starts.
+    best = torch.tensor([[4, 1, 3, 0, 3, 4], [4, 2, 4, 4, 4, 4]])
     logits = F.one_hot(best, 5).float()
-    assert task.decode(logits, rows) == [["B-PER", "O", "B-LOC", "O"], ["I-PER", "O", "O", "O"]]
+    assert decode(TAGS, logits, rows) == [["B-PER", "O", "B-LOC", "O"], ["I-PER", "O", "O", "O"]]
     with pytest.raises(ValueError, match="zip"):
-        task.decode(logits, rows[:1])
+        decode(TAGS, logits, rows[:1])
 
 
 def test_an_entity_that_was_cut_away_still_counts_as_gold(task: Task) -> None:
     tags = ("B-PER", "I-PER", "O", "B-LOC")
-    rows = [Row((Window((), (0, 1, 2), (1, 2, 3), ()),), Sentence(("a", "b", "c", "d"), tags))]
-    scores = task.score(rows, [["B-PER", "I-PER", "O", "O"]])
+    rows = [Row((Window((), (0, 1, 2), (1, 2, 3), ()),), Example(("a", "b", "c", "d"), tags))]
+    assert task.kind.score is score
+    scores = score([row.example for row in rows], [["B-PER", "I-PER", "O", "O"]]).details
     assert scores["lenient"]["overall"] == {
         "precision": 100.0,
         "recall": 50.0,
@@ -83,7 +98,7 @@ def test_an_entity_that_was_cut_away_still_counts_as_gold(task: Task) -> None:
 
 def test_a_batch_without_a_labelled_sub_word_costs_nothing(task: Task) -> None:
     logits = torch.randn(2, 3, 5, generator=torch_stream(0, "logits")).requires_grad_()
-    loss = task.measure(logits, {"labels": torch.full((2, 3), IGNORE)})
+    loss = task.loss(logits, {"labels": torch.full((2, 3), IGNORE)})
     loss.backward()
     assert float(loss.detach()) == 0.0
     assert not logits.grad.any()
@@ -97,28 +112,29 @@ def test_each_word_takes_the_window_that_answers_for_it(task: Task) -> None:
         Window((2, 9, 9, 9, 3), (2, 3), (2, 3), ()),
         Window((2, 9, 9, 3), (5,), (2,), ()),
     )
-    short = Row((Window((2, 9, 3), (0,), (1,), ()),), Sentence(("a",), ("O",)))
-    rows = [short, Row(windows, Sentence(words, ("O",) * 6)), short]
+    short = Row((Window((2, 9, 3), (0,), (1,), ()),), Example(("a",), ("O",)))
+    rows = [short, Row(windows, Example(words, ("O",) * 6)), short]
     best = torch.tensor([[4, 1, 4, 4, 4], [4, 1, 2, 4, 4], [4, 4, 3, 0, 4], [4, 4, 1, 4, 4], [4, 3, 4, 4, 4]])
-    decoded = task.decode(F.one_hot(best, 5).float(), rows)
+    decoded = decode(TAGS, F.one_hot(best, 5).float(), rows)
     assert decoded == [["B-PER"], ["B-PER", "I-PER", "B-LOC", "O", "O", "B-PER"], ["B-LOC"]]
 
 
 @pytest.mark.filterwarnings("error")
 def test_gold_through_rows_and_back_scores_full_marks(toy_tokenizer: PreTrainedTokenizerFast) -> None:
-    labels = LabelSet(("PER", "ORG", "LOC"))
-    task = tagging(labels, Subwords(toy_tokenizer), Lengths(128))
+    task = build(TaggingConfig(), Text(Subwords(toy_tokenizer), Lengths(128)))
     sentences = synthetic.read("", "qaa", "test")[:40]
     rows = task.encode(sentences)
     batch = task.collate(rows)
     assert batch["input_ids"][batch["attention_mask"] == 0].eq(toy_tokenizer.pad_token_id).all()
     logits = F.one_hot(batch["labels"].clamp(min=0), len(task.labels)).float()
-    predicted = task.decode(logits, rows)
-    assert predicted == [list(sentence.tags) for sentence in sentences]
-    scores = task.score(rows, predicted)
+    predicted = decode(task.labels, logits, rows)
+    assert predicted == [list(sentence.gold) for sentence in sentences]
+    found = score(sentences, predicted)
+    scores = found.details
+    assert found.headline == 100
     assert scores["sentences"] == 40
     assert scores["strict"]["overall"]["f1"] == scores["lenient"]["overall"]["f1"] == 100.0
-    entities = sum(tag.startswith("B-") for sentence in sentences for tag in sentence.tags)
+    entities = sum(tag.startswith("B-") for sentence in sentences for tag in sentence.gold)
     assert scores["strict"]["overall"]["entities"] == entities
 
 

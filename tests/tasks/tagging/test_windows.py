@@ -15,16 +15,16 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from metaprime.data.rows import Row, Sentence, Window, collate
+from metaprime.data.rows import Example, Lengths, Row, Window, collate
 from metaprime.data.subwords import Subwords
 from metaprime.rng import stream
 from metaprime.tasks.tagging.labels import LabelSet
-from metaprime.tasks.tagging.windows import Lengths, encode, entities_lost, shuffled_tags
+from metaprime.tasks.tagging.windows import encode, entities_lost, shuffled_tags
 from metaprime.types import IGNORE, MetaprimeError
 
 LABELS = LabelSet(("PER", "LOC"))
 PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "ada", "nap", "##s", "in", "ber", "##lin", ".")
-SENTENCE = Sentence(("Ada", "naps", "in", "Berlin", "."), ("B-PER", "O", "O", "B-LOC", "O"), "x:1")
+SENTENCE = Example(("Ada", "naps", "in", "Berlin", "."), ("B-PER", "O", "O", "B-LOC", "O"), "x:1")
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +75,9 @@ def test_a_long_sentence_is_read_in_overlapping_windows(subwords: Subwords, capl
 
 def test_truncating_loses_what_is_behind_and_says_so(subwords: Subwords, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        cut, whole = encode([SENTENCE, Sentence(("Ada",), ("B-PER",))], subwords, LABELS, Lengths(6, cut=True))
+        cut, whole = encode([SENTENCE, Example(("Ada",), ("B-PER",))], subwords, LABELS, Lengths(6, cut=True))
     assert cut.windows == windows(((2, 4, 5, 6, 7, 3), (0, 1, 2), (1, 2, 4), (IGNORE, 1, 0, IGNORE, 0, IGNORE)))
-    assert cut.sentence is SENTENCE
+    assert cut.example is SENTENCE
     assert [entities_lost(row) for row in (cut, whole)] == [1, 0]
     assert caplog.messages == [
         "x: 1 entities have a word that was cut away or has no sub-word and cannot be found; data.long: windows cuts "
@@ -93,7 +93,7 @@ def test_a_sentence_that_fits_is_no_news(subwords: Subwords, caplog: pytest.LogC
 
 
 def test_a_word_longer_than_a_window_keeps_its_beginning(subwords: Subwords) -> None:
-    (row,) = encode([Sentence(("in", "Berlinlinlinlin", "Ada"), ("O", "B-LOC", "B-PER"))], subwords, LABELS, Lengths(5))
+    (row,) = encode([Example(("in", "Berlinlinlinlin", "Ada"), ("O", "B-LOC", "B-PER"))], subwords, LABELS, Lengths(5))
     assert entities_lost(row) == 0
     assert [window.input_ids for window in row.windows if 1 in window.words] == [(2, 8, 9, 9, 3)]
 
@@ -109,7 +109,7 @@ def test_windows_lose_nothing_repeat_enough_and_answer_from_the_middle(
     for _ in range(60):
         words = tuple(draw.choice(["ada", "naps", "berlin", "in", "\u200b", "berlinlinlin"], size=draw.integers(1, 60)))
         tags = tuple(draw.choice(LABELS.tags, size=len(words)))
-        sentence = Sentence(words, tags)
+        sentence = Example(words, tags)
         (row,) = encode([sentence], subwords, LABELS, Lengths(longest, overlap))
         pieces = [
             subwords.tokenizer([w], is_split_into_words=True, add_special_tokens=False)["input_ids"] for w in words
@@ -146,7 +146,7 @@ def test_windows_lose_nothing_repeat_enough_and_answer_from_the_middle(
 
 def test_a_word_without_sub_words_is_in_no_window(subwords: Subwords, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        (row,) = encode([Sentence(("Ada", "\u200b", "in"), ("B-PER", "I-PER", "O"))], subwords, LABELS, Lengths(9))
+        (row,) = encode([Example(("Ada", "\u200b", "in"), ("B-PER", "I-PER", "O"))], subwords, LABELS, Lengths(9))
     assert row.windows == windows(((2, 4, 7, 3), (0, 2), (1, 2), (IGNORE, 1, 0, IGNORE)))
     assert entities_lost(row) == 1
     assert caplog.messages == ["text: 1 entities have a word that was cut away or has no sub-word and cannot be found"]
@@ -163,7 +163,7 @@ def test_a_word_without_sub_words_is_in_no_window(subwords: Subwords, caplog: py
     ],
 )
 def test_an_entity_is_lost_with_any_of_its_words(tags: tuple[str, ...], found: tuple[int, ...], lost: int) -> None:
-    row = Row(tuple(Window((), (word,), (1,), ()) for word in found), Sentence(("a", "b", "c"), tags))
+    row = Row(tuple(Window((), (word,), (1,), ()) for word in found), Example(("a", "b", "c"), tags))
     assert entities_lost(row) == lost
 
 
@@ -179,7 +179,7 @@ def test_a_tag_outside_the_labels_is_refused(subwords: Subwords) -> None:
 
 def test_collate_pads_to_the_longest(subwords: Subwords) -> None:
     rows = encode(
-        [Sentence(("Ada",), ("B-PER",)), Sentence(("in", "Berlin"), ("O", "B-LOC"))], subwords, LABELS, Lengths(9)
+        [Example(("Ada",), ("B-PER",)), Example(("in", "Berlin"), ("O", "B-LOC"))], subwords, LABELS, Lengths(9)
     )
     batch = collate(rows, pad_id=7)
     expected = {
@@ -192,12 +192,12 @@ def test_collate_pads_to_the_longest(subwords: Subwords) -> None:
 
 
 def test_shuffling_keeps_each_sentences_words_and_tag_counts() -> None:
-    long = Sentence(tuple(map(str, range(40))), ("B-PER",) * 3 + ("O",) * 37, "x:9")
+    long = Example(tuple(map(str, range(40))), ("B-PER",) * 3 + ("O",) * 37, "x:9")
     one, two = shuffled_tags([long, long], 3, "xx")
     for control in (one, two):
         assert (control.words, control.origin) == (long.words, long.origin)
-        assert Counter(control.tags) == Counter(long.tags)
-    assert len({one.tags, two.tags, long.tags}) == 3
+        assert Counter(control.gold) == Counter(long.gold)
+    assert len({one.gold, two.gold, long.gold}) == 3
     assert shuffled_tags([long, long], 3, "xx") == [one, two]
     assert shuffled_tags([long], 4, "xx") != [one]
     assert shuffled_tags([long], 3, "yy") != [one]  # or all languages would be shuffled alike
