@@ -8,10 +8,14 @@ PEERS := $(VENV)/.peers
 
 AUDIT := .venv-audit
 
-.PHONY: demo test test-all bench bench-data lint house learn2learn audit clean
+.PHONY: demo reports test test-all bench bench-data lint house learn2learn audit clean
 
 demo: $(READY)
 	$(BIN)/metaprime demo recipes/configs/demo.yaml
+
+# The report of every suite that is recorded in runs/, with curves, languages and errors: no page is kept in git.
+reports: $(READY)
+	$(BIN)/python docs/reports.py
 
 test: $(READY)
 	-@$(MAKE) --no-print-directory learn2learn
