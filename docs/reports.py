@@ -25,7 +25,7 @@ def write_reports(runs: Path, pages: Path = PAGES) -> list[Path]:
     folders = [file.parent for file in sorted(runs.rglob(RESULTS))]
     if not folders:
         raise MetaprimeError(
-            f"{runs} holds no recorded suite: run `make demo`, or `metaprime ablate recipes/ablations/NAME.yaml --setting synthetic`"
+            f"{runs} holds no recorded suite: run `make demo`, or `metaprime ablate recipes/ablations/NAME.yaml`"
         )
     written = []
     for folder in folders:
