@@ -156,9 +156,9 @@ def test_sites_that_are_wrong_are_told_before_anything_is_written(make: Make) ->
     assert not Path(make("albert").run.output).exists()
 
 
-def test_the_example_in_the_readme_is_the_one_tested_here() -> None:
+def test_the_example_in_the_docs_is_the_one_tested_here() -> None:
     (text,) = re.findall(
-        r"```yaml\n(encoder:.*?)```", (Path(__file__).parents[1] / "README.md").read_text("utf-8"), re.DOTALL
+        r"```yaml\n(encoder:.*?)```", (Path(__file__).parents[1] / "docs" / "encoders.md").read_text("utf-8"), re.DOTALL
     )
     encoder = yaml.safe_load(text)["encoder"]
     assert (encoder["sites"], encoder["attention"]) == FOREIGN["rembert"]
