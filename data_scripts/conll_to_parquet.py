@@ -1,10 +1,10 @@
-"""Raw CoNLL files -> OUT_DIR/<language>/<split>.parquet and OUT_DIR/manifest.json.
+"""Converts CoNLL files to OUT_DIR/<language>/<split>.parquet and writes OUT_DIR/manifest.json.
 
     python data_scripts/conll_to_parquet.py IN_DIR OUT_DIR
     python data_scripts/conll_to_parquet.py --file swa_dev.txt --language swa --split validation OUT_DIR
 
-Tags are stored as the files have them. Every file is parsed before the first is written, and refused with a list of
-its mistakes; a manifest that is already there keeps the entries of other files.
+Tags are stored unchanged. All files are parsed before the first is written; a file with mistakes is
+refused with a list of them. An existing manifest keeps the entries of other files.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from metaprime.types import MetaprimeError
 
 
 class Source(NamedTuple):
-    """One raw file and what it holds."""
+    """One raw file with its language and split."""
 
     path: Path
     language: str
@@ -39,7 +39,11 @@ class Source(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0, or 2 with a message on stderr and nothing written."""
+    """Converts as the command line says: `main(["raw", "out"])`.
+
+    Returns:
+        The exit code: 0, or 2 after a message on stderr.
+    """
     options = parse_arguments(arguments)
     try:
         sources = [options.source] if options.source else tree(options.folders[0])
@@ -51,7 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Options, with `source` built from --file, --language and --split where they are given."""
+    """Parses the command line; sets `source` from --file, --language and --split, or to None.
+
+    Example: `parse_arguments(["raw", "out"]).folders`.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", metavar="DIR", help="IN_DIR OUT_DIR, or OUT_DIR alone with --file")
     parser.add_argument("--file", type=Path, help="convert this one file")
@@ -68,7 +75,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def tree(root: str) -> list[Source]:
-    """Every CoNLL file of a `<language>/<split>.<extension>` tree."""
+    """Lists every CoNLL file of a `<language>/<split>.<extension>` tree: `tree("raw")`.
+
+    Raises:
+        MetaprimeError: the folder has no such file, or several files for one split.
+    """
     return [
         Source(folders.locate(root, language, split, conll.EXTENSIONS), language, split)
         for language in conll.languages(root)
@@ -77,11 +88,18 @@ def tree(root: str) -> list[Source]:
 
 
 def convert(sources: Sequence[Source], out: Path) -> None:
-    """Parse everything, write everything aside, then move it into place, the manifest last."""
+    """Converts files and updates the manifest: `convert(tree("raw"), Path("out"))`.
+
+    Raises:
+        MetaprimeError: a name, a file or the existing manifest is invalid; nothing was written.
+        OSError: a file cannot be written.
+    """
     for source in sources:
         folders.check_names(source.language, source.split)
     parsed = [settle(conll.parse(source.path), "repair") for source in sources]
     manifest = read_manifest(out / "manifest.json")
+
+    # Write everything to a temporary folder, then move it into place, the manifest last.
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".aside-") as aside:
         written = []
@@ -98,12 +116,19 @@ def convert(sources: Sequence[Source], out: Path) -> None:
             (out / source.language).mkdir(exist_ok=True)
         for name in (*written, "manifest.json"):
             os.replace(Path(aside, name), out / name)
+
     for name in written:
         print(f"{out / name}: {manifest[name]['sentences']} sentences, {manifest[name]['entities']}")
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Entries by output file; none where there is no manifest yet."""
+    """Reads the entries of a manifest by output file: `read_manifest(Path("out/manifest.json"))`.
+
+    Without a manifest there are none.
+
+    Raises:
+        MetaprimeError: the file is not a JSON object.
+    """
     if not path.exists():
         return {}
     try:
@@ -116,14 +141,22 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def write(sentences: Sequence[Example], path: Path) -> None:
-    """One row per sentence, both columns list<string>."""
+    """Writes a row of two list<string> per sentence: `write(sentences, Path("train.parquet"))`."""
     columns = {"tokens": [list(s.words) for s in sentences], "ner_tags": [list(s.gold) for s in sentences]}
     text = pa.list_(pa.string())
     pq.write_table(pa.table(columns, schema=pa.schema([("tokens", text), ("ner_tags", text)])), path)
 
 
 def entry(source: Source, sentences: Sequence[Example], output: Path) -> dict[str, Any]:
-    """What the manifest says of one file. Entities are counted per type, in IOB2."""
+    """Returns the manifest's entry of one file: digests, sizes, entities by type, and tag scheme.
+
+    Args:
+        source: the raw file.
+        sentences: its content.
+        output: the parquet file written from it.
+
+    Example: `entry(source, sentences, Path("out/de/train.parquet"))["entities"]`.
+    """
     entities = Counter(tag[2:] for s in sentences for tag in repair(s.gold)[0] if tag.startswith("B-"))
     return {
         "source": source.path.name,
@@ -137,7 +170,12 @@ def entry(source: Source, sentences: Sequence[Example], output: Path) -> dict[st
 
 
 def tag_scheme(sentences: Sequence[Example]) -> str:
-    """IOB2, IOB1 or IO; else the prefixes that were seen, or how far it is from IOB2."""
+    """Describes the tag scheme of a file: IOB2, IOB1, IO, or the prefixes of another scheme.
+
+    IOB2 with invalid sequences has their number: `IOB2 with 3 I- tags that open an entity`.
+
+    Example: `tag_scheme([Example(("Ada",), ("B-PER",))])` is `IOB2`.
+    """
     prefixes = {(parts(tag) or (tag, ""))[0] for s in sentences for tag in s.gold}
     if not prefixes <= set("BIO"):
         return f"prefixes {' '.join(sorted(prefixes))}"

@@ -1,8 +1,10 @@
-"""Which sentences make up an episode: a pure function of (seed, meta-step, episode index).
+"""Draws episodes: a pure function of (seed, meta-step, episode index).
 
-An episode is one language's support (one batch of B sentences for each inner step) and query (one batch), drawn without
-replacement from that language's pool and without letting equal texts stand on both sides. Which sentences are support is
-drawn; which of them share an inner step is not: they are put together by length, so that little of a batch is padding.
+An episode is one language's support (one batch of B sentences for each inner step) and query (one
+batch), drawn without replacement from that language's pool; no text occurs twice in it. Support
+sentences are grouped into inner steps by length, not at random, which saves padding.
+
+Shape suffixes: T episodes, B windows, L sub-words.
 """
 
 from __future__ import annotations
@@ -14,23 +16,27 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from metaprime.data.rows import Row, blank
+from metaprime.data.rows import Row, blank, longest_window
 from metaprime.rng import stream, torch_stream
 from metaprime.types import Batch, Episodes, MetaprimeError
 
 
 @dataclass(frozen=True)
 class EpisodeShape:
-    """How many of what.
+    """Sizes of the episodes of a run.
 
     Attributes:
         episodes: T, episodes per meta-step, over all processes.
         support: sentences per inner step.
         steps: inner steps; each has its own support batch.
         query: sentences of the query batch.
-        tau: a language is drawn with probability proportional to size^tau; 0 is uniform, 1 is by size.
+        tau: a language is drawn with probability proportional to size^tau; 0 is uniform, 1 is by
+            size.
         same: every inner step has the same support batch.
-        bands: a meta-step draws the sentences of all its episodes from one of so many equal parts of their languages, by length.
+        bands: number of equal parts into which each language is divided by sentence length; all
+            episodes of a meta-step draw from the same part.
+
+    Example: `EpisodeShape(episodes=8, support=8, steps=5, query=16, tau=0.5).sentences` is 56.
     """
 
     episodes: int
@@ -43,34 +49,44 @@ class EpisodeShape:
 
     @property
     def batches(self) -> int:
-        """Different support batches of one episode."""
+        """Number of different support batches of one episode."""
         return min(1, self.steps) if self.same else self.steps
 
     @property
     def sentences(self) -> int:
-        """Sentences one episode takes."""
+        """Number of sentences of one episode."""
         return self.support * self.batches + self.query
 
 
 class EpisodeSampler:
-    """Draws the meta-batches of a run from per-language pools of rows."""
+    """Sampler of episodes from per-language pools of rows; equal texts count as one sentence.
+
+    Args:
+        pools: rows by language.
+        shape: sizes of the episodes.
+        seed: of all draws.
+
+    Raises:
+        MetaprimeError: there is no language, or one has fewer different sentences than an episode.
+
+    Example: `EpisodeSampler({"de": rows}, shape, seed=0).draw(step=3, index=0)`.
+    """
 
     def __init__(self, pools: Mapping[str, Sequence[Row]], shape: EpisodeShape, seed: int) -> None:
-        """Groups equal texts (NFKC, case-folded): a group serves an episode by one sentence only.
-
-        Raises:
-            MetaprimeError: there is no language, or one holds fewer different sentences than one episode takes.
-        """
+        """Groups equal texts, so that an episode takes at most one sentence of a group."""
         if not pools:
             raise MetaprimeError("data.languages is empty: name at least one language to draw episodes from")
         self.shape, self.seed = shape, seed
-        self.languages = tuple(sorted(pools))  # the order in the config must not change what is drawn
+        # Sorted, since the order in the config must not change the draws.
+        self.languages = tuple(sorted(pools))
         self.pools = {language: _groups(pools[language]) for language in self.languages}
         if shape.bands > 1:
             self.pools = {
-                language: sorted(groups, key=lambda group: _longest(group[0]))
+                language: sorted(groups, key=lambda group: longest_window(group[0]))
                 for language, groups in self.pools.items()
             }
+
+        # Refuse a language, or the smallest length band of one, that cannot fill an episode.
         for language, groups in self.pools.items():
             least = len(groups) // shape.bands
             if shape.bands > 1 and least < shape.sentences:
@@ -85,24 +101,36 @@ class EpisodeSampler:
                     f"(support {shape.support} x {steps} + query {shape.query}): lower "
                     "episodes.support, episodes.query or inner.steps, or leave the language out of data.languages"
                 )
+
+        # Duplicates count here: size^tau follows the corpus as it is.
         sizes = np.array([len(pools[language]) for language in self.languages], dtype=np.float64) ** shape.tau
         self.weights = sizes / sizes.sum()
 
     def languages_of(self, step: int) -> list[str]:
-        """The languages of all T episodes of a meta-step, whichever process holds them."""
+        """Returns the languages of all T episodes of a meta-step, other processes' included."""
         return [self._language(step, index)[0] for index in range(self.shape.episodes)]
 
     def draw(self, step: int, index: int) -> tuple[str, list[Row]]:
-        """Language and rows of one episode: support of inner step 0, of step 1, ..., then query."""
+        """Draws one episode.
+
+        Args:
+            step: number of the meta-step.
+            index: number of the episode in the whole meta-batch.
+
+        Returns:
+            The language, and the rows: support of inner step 0, of step 1, ..., then query.
+        """
         language, draw = self._language(step, index)
         groups = self._band(language, step)
         chosen = draw.choice(len(groups), size=self.shape.sentences, replace=False)
-        rows = [groups[g][int(draw.integers(len(groups[g])))] for g in chosen]
+        rows = [groups[group][int(draw.integers(len(groups[group])))] for group in chosen]
         return language, [*self._by_length(rows[: -self.shape.query], step), *rows[-self.shape.query :]]
 
     def _band(self, language: str, step: int) -> Sequence[Sequence[Row]]:
-        """The part of a language that a meta-step draws from, each as often as the others: so every sentence is drawn as often
-        as without, but in the company of those of like length.
+        """Returns the length band of a language from which a meta-step draws.
+
+        Bands are drawn uniformly, so that every sentence is as likely as without bands, but next to
+        sentences of similar length.
         """
         groups, bands = self.pools[language], self.shape.bands
         if bands == 1:
@@ -111,15 +139,18 @@ class EpisodeSampler:
         return groups[place * len(groups) // bands : (place + 1) * len(groups) // bands]
 
     def _by_length(self, support: list[Row], step: int) -> list[Row]:
-        """Support sentences of like length next to each other, the inner steps in an order that a meta-step's episodes share:
-        each inner step then pads its T batches to much the same length, and none always has the long ones.
+        """Groups support rows of similar length into inner steps.
+
+        All episodes of a meta-step share the order of the inner steps: the T batches of a step then
+        need little padding, and no step always has the long rows.
         """
         size, steps = self.shape.support, self.shape.batches
-        rows = sorted(support, key=_longest)
+        rows = sorted(support, key=longest_window)
         order = stream(self.seed, "support order", step).permutation(steps)
         return [row for place in order for row in rows[place * size : (place + 1) * size]]
 
     def _language(self, step: int, index: int) -> tuple[str, np.random.Generator]:
+        """Draws an episode's language; returns the generator too, for the draws that follow."""
         draw = stream(self.seed, "episode", step, index)
         return self.languages[int(draw.choice(len(self.languages), p=self.weights))], draw
 
@@ -130,24 +161,36 @@ class EpisodeSampler:
         collate: Callable[[Sequence[Row]], Batch],
         corrupt: Callable[[Sequence[Row], torch.Generator], list[Row]] | None = None,
     ) -> Episodes:
-        """The episodes `indices` of one meta-step, stacked; `corrupt` changes the rows of an episode by a draw of its own,
-        `collate` pads B windows to the longest.
+        """Draws episodes of one meta-step and stacks them.
 
-        Each inner step's batches are padded to the longest window, and to the largest number of windows, among these
-        episodes at that step.
+        Args:
+            step: number of the meta-step.
+            indices: numbers of the T episodes in the whole meta-batch, such as those of one
+                process.
+            collate: pads the windows of some rows to one batch (B, L).
+            corrupt: changes the rows of one episode with a generator of that episode.
+
+        Returns:
+            Episodes with tensors (T, B, L): at each inner step all episodes are padded to the
+            longest window and to the largest number of windows among them.
+
+        Example: `sampler.meta_batch(0, range(shape.episodes), task.collate)`.
         """
         drawn = [self.draw(step, index) for index in indices]
         if corrupt:
             draws = [torch_stream(self.seed, "corrupt", step, index) for index in indices]
             drawn = [(name, corrupt(rows, draw)) for (name, rows), draw in zip(drawn, draws, strict=True)]
+
         size, split = self.shape.support, self.shape.support * self.shape.batches
         repeats = self.shape.steps if self.shape.same else 1
 
         def batch(start: int, stop: int) -> Batch:
+            """Stacks the same slice of every episode: tensors (T, B, L)."""
             return stacked([rows[start:stop] for _, rows in drawn], collate)
 
         def lengths(start: int, stop: int) -> tuple[int, ...]:
-            return tuple(max(map(_longest, rows[start:stop])) for _, rows in drawn)
+            """Returns the sub-words of each episode's longest window in that slice."""
+            return tuple(max(map(longest_window, rows[start:stop])) for _, rows in drawn)
 
         firsts = range(0, split, size)
         return Episodes(
@@ -162,19 +205,25 @@ class EpisodeSampler:
 
 
 def stacked(parts: Sequence[Sequence[Row]], collate: Callable[[Sequence[Row]], Batch]) -> Batch:
-    """One batch for each part, as one: (T, B, L), padded to the longest window and to the largest number of windows."""
+    """Collates parts of equal standing, such as the T episodes of a meta-batch, into one batch.
+
+    Args:
+        parts: T sequences of rows.
+        collate: pads the windows of some rows to one batch (B, L).
+
+    Returns:
+        Tensors (T, B, L), padded to the longest window and to the largest number of windows B.
+
+    Example: `stacked([rows[:4], rows[4:]], task.collate)`.
+    """
     counts = [sum(len(row.windows) for row in part) for part in parts]
     filled = [[*part, blank(part[0], max(counts) - count)] for part, count in zip(parts, counts, strict=True)]
     flat = collate([row for part in filled for row in part])
     return {name: tensor.view(len(parts), max(counts), -1) for name, tensor in flat.items()}
 
 
-def _longest(row: Row) -> int:
-    """Sub-words of its longest window."""
-    return max(len(window.input_ids) for window in row.windows)
-
-
 def _groups(rows: Sequence[Row]) -> list[list[Row]]:
+    """Groups rows with equal texts, in the order of their first occurrence."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(same_text(row.example.words), []).append(row)
@@ -182,15 +231,26 @@ def _groups(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def same_text(words: Sequence[str]) -> str:
-    """What two sentences have in common that count as one: NFKC, case folded."""
+    """Returns the text by which sentences are compared: joined by spaces, NFKC, case-folded.
+
+    Example: `same_text(["Ada", "NAPS"])` is `"ada naps"`.
+    """
     return unicodedata.normalize("NFKC", " ".join(words)).casefold()
 
 
 def sample(rows: Sequence[Row], count: int, seed: int, language: str) -> list[Row]:
-    """K sentences for a K-shot transfer. The same (seed, language) nests: the first 10 of 30 are the 10.
+    """Draws K rows for a K-shot transfer; smaller samples are prefixes of larger ones.
+
+    Args:
+        rows: training rows of the language.
+        count: K.
+        seed: of the draw.
+        language: also part of the draw's address.
 
     Raises:
-        MetaprimeError: there are fewer than `count`.
+        MetaprimeError: there are fewer than `count` rows.
+
+    Example: `sample(rows, 10, 0, "de") == sample(rows, 30, 0, "de")[:10]`.
     """
     if len(rows) < count:
         raise MetaprimeError(

@@ -1,7 +1,8 @@
-"""What was found in a corpus: the sentences, what is wrong with the others, and which of it a run may go on with.
+"""Collects the sentences and problems of a split, and applies `task.invalid` to the problems.
 
-`task.invalid`: `repair` mends what has one clear reading and refuses the rest, `drop` leaves out every sentence that
-has anything invalid, `error` refuses all of it. A scheme other than IOB2 is a fact about a file, no mistake in it.
+`repair` corrects problems that have one clear reading and refuses the rest, `drop` leaves out every
+sentence with a problem, `error` refuses every problem. A tagging scheme other than IOB2 is a
+property of a file, not a problem.
 """
 
 from __future__ import annotations
@@ -30,23 +31,24 @@ ProblemKind = Literal[
     "lengths differ",
 ]
 NOTICES: frozenset[ProblemKind] = frozenset({"other scheme", "row without tokens"})
-"""Kinds that are told and never refused."""
+"""Kinds that are logged and never refused."""
 
 EXAMPLES_SHOWN = 5
-"""Places a message names."""
+"""Largest number of places in a message."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing found in a corpus.
+    """One problem of a corpus.
 
     Attributes:
-        kind: what it is.
+        kind: category, by which problems are counted and a policy decides.
         origin: `FILE:LINE`, `FILE:row N`, or the file.
-        text: what stands there and what to do about it.
-        dropped: whether a sentence was left out for it. Of several in one sentence only the first says so.
+        text: the offending text and the remedy.
+        dropped: True if a sentence was left out because of this problem; at most one problem of a
+            sentence has it, so that the sum is the number of sentences.
     """
 
     kind: ProblemKind
@@ -57,38 +59,50 @@ class Problem:
 
 @dataclass(frozen=True)
 class Reading:
-    """What one split gave: its sentences, the problems in the order they were found, and what to call the split."""
+    """Sentences and problems of one split.
+
+    Attributes:
+        sentences: valid sentences, in order.
+        problems: in the order of the file.
+        place: the file or source, for messages.
+    """
 
     sentences: list[Example] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     place: str = ""
 
-    def add(self, found: Example | Problem) -> None:
-        """Takes what came of one sentence."""
-        if isinstance(found, Example):
-            self.sentences.append(found)
+    def add(self, result: Example | Problem) -> None:
+        """Appends a sentence, or the problem because of which it cannot be read."""
+        if isinstance(result, Example):
+            self.sentences.append(result)
         else:
-            self.problems.append(found)
+            self.problems.append(result)
 
 
 def drops(kind: ProblemKind, invalid: Policy) -> bool:
-    """Whether a sentence with such a problem is left out."""
+    """Returns True if a policy drops sentences with a problem: `drops("unknown tag", "drop")`."""
     return kind not in NOTICES and (invalid != "repair" or kind != "invalid tag sequence")
 
 
 def dropping(problems: Sequence[Problem], invalid: Policy) -> list[Problem]:
-    """The problems of one sentence, the first that costs it marked as such."""
+    """Returns the problems of one sentence; the first that drops it is marked as `dropped`.
+
+    Example: `dropping([Problem("unknown tag", "x:1", "?")], "drop")[0].dropped` is True.
+    """
     first = next((number for number, problem in enumerate(problems) if drops(problem.kind, invalid)), None)
     return [replace(problem, dropped=number == first) for number, problem in enumerate(problems)]
 
 
 def settle(reading: Reading, invalid: Policy) -> list[Example]:
-    """The sentences, with a notice of what was repaired or dropped.
+    """Returns the sentences of a split and logs what was repaired or dropped.
 
     Raises:
         MetaprimeError: there are problems that the policy does not allow, or no sentence is left.
+
+    Example: `settle(read_raw("conll:data", "de", "train"), "repair")`.
     """
     grave = [problem for problem in reading.problems if problem.kind not in NOTICES]
+    # One error lists every refused problem.
     refused = [] if invalid == "drop" else [problem for problem in grave if drops(problem.kind, invalid)]
     if refused:
         lost = sum(problem.dropped for problem in refused)
@@ -97,14 +111,17 @@ def settle(reading: Reading, invalid: Policy) -> list[Example]:
             + "\n".join(_places(refused))
             + f"\ncorrect them, or set task.invalid: drop to leave {lost} of {_total(reading)} sentences out"
         )
+
+    # One line for each kind of notice, and one for all that was repaired or dropped.
     for kind in sorted(NOTICES):
-        told = [problem for problem in reading.problems if problem.kind == kind]
-        if told:
-            log.warning("%s: %s", told[0].origin, told[0].text + (f" ({len(told)} in all)" if len(told) > 1 else ""))
+        notices = [problem for problem in reading.problems if problem.kind == kind]
+        if notices:
+            total = f" ({len(notices)} in all)" if len(notices) > 1 else ""
+            log.warning("%s: %s", notices[0].origin, notices[0].text + total)
     if grave:
         lost = sum(problem.dropped for problem in grave)
-        done = f"{lost} of {_total(reading)} sentences dropped" if invalid == "drop" else "repaired"
-        log.warning("%s: %s: %s; %s", reading.place, _counted(grave), done, "; ".join(_places(grave)))
+        outcome = f"{lost} of {_total(reading)} sentences dropped" if invalid == "drop" else "repaired"
+        log.warning("%s: %s: %s; %s", reading.place, _counted(grave), outcome, "; ".join(_places(grave)))
     if not reading.sentences:
         remedy = "correct the file" if grave else "give a file with at least one sentence"
         raise MetaprimeError(f"{reading.place}: no sentence {'left' if grave else 'in it'}; {remedy}")
@@ -112,21 +129,23 @@ def settle(reading: Reading, invalid: Policy) -> list[Example]:
 
 
 def shown(text: str, longest: int = 80) -> str:
-    """A piece of a file in quotes, cut to what fits a message."""
+    """Quotes a piece of a file and cuts it to a length that fits a message: `shown("a" * 100)`."""
     return repr(text) if len(text) <= longest else f"{text[:longest]!r}..."
 
 
 def _total(reading: Reading) -> int:
+    """Returns the number of sentences, dropped ones included."""
     return len(reading.sentences) + sum(problem.dropped for problem in reading.problems)
 
 
 def _counted(problems: Sequence[Problem]) -> str:
+    """Lists the kinds with their counts, the most frequent first."""
     counts = Counter(problem.kind for problem in problems)
     return ", ".join(f"{count} x {kind}" for kind, count in counts.most_common())
 
 
 def _places(problems: Sequence[Problem]) -> list[str]:
-    """The first place of each different problem, so that one that fills the file does not hide the others."""
+    """Lists the first place of each different problem: a frequent one must not hide the others."""
     counts = Counter(problem.text for problem in problems)
     first = {problem.text: problem.origin for problem in reversed(problems)}
     lines = []

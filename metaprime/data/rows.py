@@ -1,6 +1,7 @@
-"""Defines examples, windows and rows: text as an encoder works on it; collates rows to padded batches.
+"""Defines examples, windows and rows, and collates rows into padded batches.
 
-Nothing here knows what a label means: `Example.gold` is the task's affair. Shape suffixes: B windows, L sub-words.
+Only the task knows the meaning of `Example.gold` and of labels. Shape suffixes: B windows, L
+sub-words.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from metaprime.types import IGNORE, Batch
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One sentence or text as its corpus gives it.
+    """One sentence or text of a corpus.
 
     Attributes:
-        words: its words.
-        gold: the right answer, in the form that the task has: a tuple with a tag for each word, a class.
+        words: the words of the text.
+        gold: the right answer in the task's form, such as a tuple of one tag for each word, or a
+            class.
         origin: `file:line`, for messages.
+
+    Example: `Example(("Ada", "naps"), ("B-PER", "O"), "de/train.conll:1")`.
     """
 
     words: tuple[str, ...]
@@ -32,12 +36,12 @@ class Example:
 
 @dataclass(frozen=True)
 class Lengths:
-    """How long texts are read.
+    """Limits on the length of windows.
 
     Attributes:
-        longest: sub-words of a window, special tokens included.
-        overlap: share of a window that the next one repeats at least, in whole words.
-        cut: whether only the first window of a long text is kept.
+        longest: largest number of sub-words of a window, special tokens included.
+        overlap: smallest share of a window that the next one repeats, in whole words.
+        cut: keep only the first window of a long text.
     """
 
     longest: int
@@ -47,14 +51,14 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A stretch of an encoded text, as much as the encoder takes at once.
+    """A stretch of an encoded text that the encoder reads at once.
 
     Attributes:
-        input_ids: L sub-word ids with the tokenizer's special tokens.
-        words: the words it answers for, by their number in the text. Windows overlap, but each word is
-            answered for by one: where it is farthest from an edge.
-        starts: the position of the first sub-word of each of these words in `input_ids`.
-        labels: L label ids, IGNORE wherever none of these words starts; or one id for the whole window.
+        input_ids: L sub-word ids, special tokens included.
+        words: numbers of the words that are labelled and predicted in this window. Windows overlap,
+            but each word belongs to one of them: where it is farthest from an edge.
+        starts: position in `input_ids` of the first sub-word of each of these words.
+        labels: L label ids, IGNORE except at `starts`; or one id for the whole window.
     """
 
     input_ids: tuple[int, ...]
@@ -65,10 +69,14 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One encoded example: its windows, one unless it is long.
+    """One encoded example.
 
-    A word without sub-words, or cut away, is in no window. Gold answers are always scored whole, so that
-    such a word counts as missed.
+    A word that has no sub-words or was cut away is in no window. Scores use the gold answers of all
+    words, so that such a word counts as missed.
+
+    Attributes:
+        windows: one, or several if the text is long.
+        example: the text itself.
     """
 
     windows: tuple[Window, ...]
@@ -76,18 +84,21 @@ class Row:
 
 
 def collate(rows: Sequence[Row], pad_id: int) -> Batch:
-    """Collates the windows of all rows, in their order, to one batch that is padded at the right.
+    """Collates the windows of all rows, in order, into one batch padded at the right.
 
     Args:
-        rows: B windows in all.
+        rows: examples with B windows in total.
         pad_id: id that fills up `input_ids`.
 
     Returns:
         `input_ids`, `attention_mask` and `labels`, each (B, L) int64.
+
+    Example: `collate(rows, tokenizer.pad_token_id)["input_ids"]`.
     """
     windows = [window for row in rows for window in row.windows]
 
     def padded(values: list[tuple[int, ...]], fill: int) -> torch.Tensor:
+        """Stacks sequences into a tensor (B, L)."""
         tensors = [torch.tensor(value, dtype=torch.int64) for value in values]
         return pad_sequence(tensors, batch_first=True, padding_value=fill)
 
@@ -99,27 +110,34 @@ def collate(rows: Sequence[Row], pad_id: int) -> Batch:
 
 
 def by_length(rows: Sequence[Row], size: int) -> list[list[int]]:
-    """Returns row numbers in groups of `size`, short rows with short ones, so that little of a batch is padding."""
+    """Groups row numbers by length to save padding, `size` in a group: `by_length(rows, 64)`."""
     order = sorted(range(len(rows)), key=lambda index: longest_window(rows[index]))
     return [order[first : first + size] for first in range(0, len(order), size)]
 
 
 def longest_window(row: Row) -> int:
-    """Returns the sub-words of a row's longest window."""
+    """Returns the number of sub-words of a row's longest window: `longest_window(row)`."""
     return max(len(window.input_ids) for window in row.windows)
 
 
 def blank(row: Row, windows: int) -> Row:
-    """Returns a row of windows that answer for nothing: it fills a batch up to its neighbours' number of windows."""
+    """Returns a row of windows without words: `blank(row, 2)` fills up a batch by two windows."""
     first = row.windows[0]
     return Row((Window(first.input_ids[:1], (), (), (IGNORE,)),) * windows, row.example)
 
 
 def unlabelled(row: Row) -> Row:
-    """Returns the row without labels, so that it adds nothing to a loss."""
+    """Returns the row with every label IGNORE, which adds nothing to a loss: `unlabelled(row)`."""
     return Row(tuple(replace(window, labels=(IGNORE,) * len(window.labels)) for window in row.windows), row.example)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Returns the batch with its tensors on a device."""
+    """Returns the batch with all tensors on a device.
+
+    Args:
+        batch: tensors of any shape `(...,)` by name.
+        device: their new place.
+
+    Example: `to_device(batch, torch.device("cuda"))`.
+    """
     return {name: tensor.to(device) for name, tensor in batch.items()}

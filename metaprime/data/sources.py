@@ -1,4 +1,7 @@
-"""The sources of text: `scheme:root` -> sentences in the run's labels. A new corpus is one file and one line here."""
+"""Reads `data.source`, a URI `scheme:root`, with the reader of its scheme.
+
+A new corpus format is one file in `readers/` and one line in CORPORA.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,19 @@ from metaprime.types import MetaprimeError
 
 @dataclass(frozen=True)
 class Corpus:
-    """A kind of source: `read(root, language, split)` gives sentences with raw tags, and what is wrong with the others."""
+    """Reader of one scheme.
+
+    Attributes:
+        read: root, language and split to a Reading with raw tags.
+        languages: root to the languages of the source.
+    """
 
     read: Callable[[str, str, str], Reading]
     languages: Callable[[str], list[str]]
 
 
 def _synthetic(root: str, language: str, split: str) -> Reading:
+    """Wraps synthetic sentences, which have no problems, in a Reading."""
     return Reading(synthetic.read(root, language, split), place=f"synthetic:{root} {language}/{split}")
 
 
@@ -33,26 +42,34 @@ CORPORA = {
 
 
 def read_raw(source: str, language: str, split: str) -> Reading:
-    """Reads one split with its labels as the corpus has them, and what is wrong with the examples left out.
+    """Reads one split with the corpus's own labels, and the problems of sentences left out.
+
+    Args:
+        source: `scheme:root`, such as `conll:DIR`.
+        language: name of a language of the source.
+        split: `train`, `validation`, `test`, or the source's own name.
 
     Raises:
-        MetaprimeError: the source is unknown, or the split as a whole cannot be read.
+        MetaprimeError: the scheme is unknown, or the split as a whole cannot be read.
+
+    Example: `read_raw("synthetic:", "qaa", "train").sentences`.
     """
     corpus, root = _open(source)
     return corpus.read(root, language, split)
 
 
 def languages(source: str) -> list[str]:
-    """Lists the languages that a source has.
+    """Lists the languages of a source: `languages("synthetic:")`.
 
     Raises:
-        MetaprimeError: the source is unknown, or its folder cannot be listed.
+        MetaprimeError: the scheme is unknown, or the source's folder cannot be listed.
     """
     corpus, root = _open(source)
     return corpus.languages(root)
 
 
 def _open(source: str) -> tuple[Corpus, str]:
+    """Splits a URI into its corpus and root."""
     scheme, colon, root = source.partition(":")
     if scheme not in CORPORA or not colon:
         near = "".join(f" (did you mean {known}:?)" for known in difflib.get_close_matches(scheme, CORPORA, n=1))

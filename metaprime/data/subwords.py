@@ -1,8 +1,8 @@
-"""Words to sub-word ids, once: what a tokenizer made of a corpus is kept on disk and found again by its content.
+"""Tokenises sentences into sub-word ids and caches the result on disk by content.
 
-The fingerprint is over the words and the tokenizer. Labels, label map, windows and seeds are not in it: they are applied
-to what comes out of the cache, so that changing them tokenises nothing. A changed file has other words and another
-fingerprint.
+A cache file's name is a digest of the words and the tokenizer, so that a changed corpus gets
+another file. Labels, label map, windows and seeds are applied after the cache: changing them
+tokenises nothing.
 """
 
 from __future__ import annotations
@@ -33,44 +33,60 @@ CHUNK = 1000
 """Sentences per call of the tokenizer."""
 
 SMALL = 64
-"""Fewer sentences than these are tokenised faster than they are found."""
+"""Smallest number of sentences worth caching; fewer are tokenised faster than a file is read."""
 
 log = logging.getLogger(__name__)
 
 
 class Pieces(NamedTuple):
-    """The sub-words of one sentence without special tokens: ids, and how many of them each word has (0 or more)."""
+    """Sub-words of one sentence without special tokens.
+
+    Attributes:
+        ids: sub-word ids, (L,).
+        lengths: number of sub-words of each word, 0 or more; one entry for each of W words, (W,).
+    """
 
     ids: Numbers
     lengths: Numbers
 
 
 def cache_folder() -> Path:
-    """`$METAPRIME_CACHE`, else `metaprime` in `$XDG_CACHE_HOME` or `~/.cache`. It may be deleted at any time."""
+    """Returns the folder of the sub-word cache, which may be deleted at any time: `cache_folder()`.
+
+    The folder is `$METAPRIME_CACHE`, else `metaprime` in `$XDG_CACHE_HOME` or `~/.cache`.
+    """
     if chosen := os.environ.get("METAPRIME_CACHE"):
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "metaprime"
 
 
 class Subwords:
-    """One tokenizer, and the folder that keeps what it made; None keeps nothing.
+    """A fast tokenizer with a cache of its results.
+
+    Args:
+        tokenizer: cuts words into sub-words.
+        cache: folder of the cache files; None: nothing is cached.
 
     Attributes:
-        before: special tokens that it puts before a sentence.
-        after: and after it.
+        before: ids of the special tokens that begin a window.
+        after: ids of the special tokens that end it.
+
+    Raises:
+        MetaprimeError: the tokenizer is a slow one, which cannot align words and sub-words.
+
+    Example: `Subwords(tokenizer).of([Example(("Ada",), ("O",))])[0].ids`.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, cache: Path | None = None) -> None:
-        """Raises:
-        MetaprimeError: the tokenizer is a slow one, which cannot align words and sub-words.
-        """
+        """Checks the tokenizer and reads off its special tokens."""
         if not tokenizer.is_fast:
             raise MetaprimeError(
-                f"{type(tokenizer).__name__} is a slow tokenizer, which does not say which sub-word belongs to which word; "
+                f"{type(tokenizer).__name__} is a slow tokenizer, which cannot align sub-words and words; "
                 "choose an encoder.name that ships a fast one (tokenizer.json)"
             )
         self.tokenizer, self.cache = tokenizer, cache
-        framed = tokenizer(["1"], is_split_into_words=True)  # any word will do: what stands around it is the same
+        # The special tokens around a text do not depend on the text: any word will do.
+        framed = tokenizer(["1"], is_split_into_words=True)
         inside = [place for place, word in enumerate(framed.word_ids(0)) if word is not None]
         if not inside:
             raise MetaprimeError(f"{type(tokenizer).__name__} gives no sub-word for '1'; choose another encoder.name")
@@ -78,48 +94,57 @@ class Subwords:
         self.before, self.after = tuple(ids[: inside[0]]), tuple(ids[inside[-1] + 1 :])
 
     def of(self, sentences: Sequence[Example]) -> list[Pieces]:
-        """The sub-words of each sentence, out of the cache where they are there whole."""
+        """Returns the sub-words of each sentence, from the cache if it has all of them."""
         if self.cache is None or len(sentences) < SMALL:
             return self._tokenised(sentences)
         fingerprint = self._fingerprint(sentences)
         file = self.cache / f"{fingerprint}.safetensors"
         words = [len(sentence.words) for sentence in sentences]
-        if (found := _read(file, words)) is not None:
-            return found
-        made = self._tokenised(sentences)
-        _write(file, made)
-        return made
+        if (cached := _read(file, words)) is not None:
+            return cached
+        pieces = self._tokenised(sentences)
+        _write(file, pieces)
+        return pieces
 
     def _tokenised(self, sentences: Sequence[Example]) -> list[Pieces]:
-        made = []
+        """Runs the tokenizer, chunk by chunk."""
+        pieces = []
         for begin in range(0, len(sentences), CHUNK):
             chunk = [list(sentence.words) for sentence in sentences[begin : begin + CHUNK]]
             encoded = self.tokenizer(chunk, is_split_into_words=True, add_special_tokens=False, verbose=False)
             for index, words in enumerate(chunk):
                 numbers = [word for word in encoded.word_ids(index) if word is not None]
                 lengths = np.bincount(numbers, minlength=len(words)) if numbers else np.zeros(len(words))
-                made.append(Pieces(np.array(encoded["input_ids"][index], np.int32), lengths.astype(np.int32)))
-        return made
+                pieces.append(Pieces(np.array(encoded["input_ids"][index], np.int32), lengths.astype(np.int32)))
+        return pieces
 
     def _fingerprint(self, sentences: Sequence[Example]) -> str:
+        """Returns a digest of the words and the tokenizer."""
         digest = self._tokenizer_digest.copy()
         for sentence in sentences:
             for word in sentence.words:
                 text = word.encode("utf-8", "surrogatepass")
                 digest.update(len(text).to_bytes(4, "little") + text)
-            digest.update(b"\xff\xff\xff\xff")  # no word is that long: the end of a sentence
+            # No word has that length: it marks the end of a sentence.
+            digest.update(b"\xff\xff\xff\xff")
         return digest.hexdigest()
 
     @cached_property
     def _tokenizer_digest(self) -> hashlib.blake2b:
-        """Everything that decides how words are cut: the fast tokenizer with its vocabulary, and the library's version."""
-        self.tokenizer(["a"], is_split_into_words=True)  # its state says whether the last call cut or padded
+        """Returns a digest of the tokenizer's vocabulary and rules and of the library's version."""
+        # The serialised state includes the truncation and padding of the last call: reset them.
+        self.tokenizer(["a"], is_split_into_words=True)
         state = self.tokenizer.backend_tokenizer.to_str()
         return hashlib.blake2b(f"1 {tokenizers.__version__} {state}".encode(), digest_size=20)
 
 
 def _read(file: Path, words: Sequence[int]) -> list[Pieces] | None:
-    """What the file holds; None where there is none, or it is damaged: then it is made again."""
+    """Reads a cache file; returns None if it is missing or damaged.
+
+    Args:
+        file: path of the cache file.
+        words: number of words of each sentence.
+    """
     if not file.is_file():
         return None
     try:
@@ -132,18 +157,20 @@ def _read(file: Path, words: Sequence[int]) -> list[Pieces] | None:
     if not sound or len(lengths) != sum(words) or int(lengths.sum()) != len(ids):
         log.warning("%s: damaged; the text is tokenised again", file)
         return None
-    ends_of_words = np.cumsum(words)
-    of_sentences = np.concatenate([[0], np.cumsum(lengths)])[ends_of_words]
-    return [
-        Pieces(own, of_words)
-        for own, of_words in zip(np.split(ids, of_sentences[:-1]), np.split(lengths, ends_of_words[:-1]), strict=True)
-    ]
+    # Cut the concatenated arrays at the sentences' last words and last sub-words.
+    word_ends = np.cumsum(words)
+    id_ends = np.concatenate([[0], np.cumsum(lengths)])[word_ends]
+    parts = zip(np.split(ids, id_ends[:-1]), np.split(lengths, word_ends[:-1]), strict=True)
+    return [Pieces(sentence_ids, sentence_lengths) for sentence_ids, sentence_lengths in parts]
 
 
-def _write(file: Path, made: Sequence[Pieces]) -> None:
-    """Aside and renamed: processes that write the same file write the same bytes."""
-    ids = np.concatenate([pieces.ids for pieces in made])
-    lengths = np.concatenate([pieces.lengths for pieces in made])
+def _write(file: Path, pieces: Sequence[Pieces]) -> None:
+    """Writes a cache file under a temporary name and renames it; logs a failure.
+
+    Processes that write the same file write the same bytes, so that the last rename is harmless.
+    """
+    ids = np.concatenate([sentence.ids for sentence in pieces])
+    lengths = np.concatenate([sentence.lengths for sentence in pieces])
     aside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -156,4 +183,5 @@ def _write(file: Path, made: Sequence[Pieces]) -> None:
 
 
 def _digest(ids: Numbers, lengths: Numbers) -> str:
+    """Returns a digest of a cache file's arrays, which detects damage."""
     return hashlib.blake2b(ids.tobytes() + lengths.tobytes(), digest_size=20).hexdigest()

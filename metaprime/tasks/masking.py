@@ -1,7 +1,9 @@
-"""Masked words, a control: the text of the examples without their labels, some sub-words hidden, to be guessed.
+"""Defines masked-word prediction, a control task that uses the text of the examples and no labels.
 
-It continues what an encoder was pre-trained by: does priming need the labels, or only the text? Logits are
-over the whole vocabulary at every position, which `inner.task_chunk: auto` accounts for.
+It continues the encoder's pre-training and answers whether priming needs labels or only text.
+Logits cover the whole vocabulary at every position, which `inner.task_chunk: auto` accounts for.
+
+Shape suffixes: B windows, L sub-words, S special tokens, V sub-words of the vocabulary.
 """
 
 from __future__ import annotations
@@ -21,29 +23,41 @@ from metaprime.tasks.task import Task
 from metaprime.types import IGNORE, Batch, MetaprimeError, Sites
 
 SHARE, MASKED, SWAPPED = 0.15, 0.8, 0.1
-"""Devlin et al. 2019 (1810.04805), section 3.1: 15 % of the sub-words are guessed; of them 80 % read [MASK], 10 % random ones."""
+"""Devlin et al. 2019 (1810.04805), section 3.1: 15 % of the sub-words are predicted; the input has
+[MASK] for 80 % of them and random sub-words for 10 %."""
 
 
 def masking(task: Task, tokenizer: PreTrainedTokenizerBase, new_head: Callable[[Sites], nn.Module]) -> Task:
     """Returns the masked-word task over the examples of another task.
 
     Args:
-        task: whose examples are read.
-        tokenizer: whose mask token hides sub-words.
-        new_head: gives the masked-word head, (B, L, D) -> (B, L, V).
+        task: reads and encodes the examples.
+        tokenizer: supplies mask token, special tokens and vocabulary.
+        new_head: builds the masked-word head, (B, L, D) -> (B, L, V).
 
     Raises:
         MetaprimeError: the tokenizer has no mask token.
+
+    Example: `masking(task, tokenizer, new_head).corrupt(rows, generator)`.
     """
     if tokenizer.mask_token_id is None:
-        raise MetaprimeError("the encoder's tokenizer has no mask token, without which no word can be masked")
+        raise MetaprimeError(
+            "the encoder's tokenizer has no mask token, which masked words need; choose another encoder.name"
+        )
     special_S = torch.tensor(sorted(tokenizer.all_special_ids))
     corrupt = partial(_corrupted, special_S, tokenizer.mask_token_id, len(tokenizer))
     return replace(task, new_head=new_head, corrupt=corrupt, loss=loss, outputs=head_outputs)
 
 
 def loss(logits_BLV: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Returns the mean cross-entropy in nats per hidden sub-word; 0 for a batch without one."""
+    """Returns the mean cross-entropy () in nats per hidden sub-word; 0 for a batch without one.
+
+    Args:
+        logits_BLV: scores of every sub-word of the vocabulary.
+        batch: `labels` (B, L), IGNORE wherever nothing is hidden; other tensors are not used.
+
+    Example: `loss(logits_BLV, batch)`.
+    """
     labels_BL = batch["labels"]
     hidden = (labels_BL != IGNORE).sum().clamp(min=1)
     return cross_entropy(logits_BLV.flatten(0, 1), labels_BL.flatten(), ignore_index=IGNORE, reduction="sum") / hidden
@@ -52,17 +66,19 @@ def loss(logits_BLV: torch.Tensor, batch: Batch) -> torch.Tensor:
 def masked(
     ids_L: torch.Tensor, special_S: torch.Tensor, mask_id: int, candidates: tuple[int, int], generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Hides sub-words at random.
+    """Hides sub-words at random, as BERT's pre-training does (Devlin et al. 2019, section 3.1).
 
     Args:
         ids_L: sub-word ids of any shape.
         special_S: ids that are never hidden.
         mask_id: id of the mask token.
-        candidates: random sub-words are drawn from the ids between these two.
+        candidates: first id, and last one plus 1, of the random sub-words.
         generator: of the draws.
 
     Returns:
         Inputs and labels, each of the shape of `ids_L`.
+
+    Example: `inputs_L, labels_L = masked(ids_L, special_S, 103, (0, 30522), generator)`.
     """
     chance_L = torch.rand(ids_L.shape, generator=generator)
     chosen_L = (chance_L < SHARE) & ~torch.isin(ids_L, special_S)
@@ -76,7 +92,10 @@ def masked(
 def _corrupted(
     special_S: torch.Tensor, mask_id: int, vocabulary: int, rows: Sequence[Row], generator: torch.Generator
 ) -> list[Row]:
+    """Returns the rows with some sub-words hidden and their ids as labels."""
+
     def hidden(window: Window) -> Window:
+        """Hides sub-words of one window."""
         inputs_L, labels_L = masked(torch.tensor(window.input_ids), special_S, mask_id, (0, vocabulary), generator)
         return replace(window, input_ids=tuple(inputs_L.tolist()), labels=tuple(labels_L.tolist()))
 

@@ -1,8 +1,8 @@
-"""Defines what a task is: one kind of problem, with its examples, its outputs, its loss and its scores.
+"""Defines the interface of tasks: examples, outputs, loss, predictions and scores.
 
-A `TaskKind` is what `task.name` names: it knows its config, its metrics and how its predictions are
-scored, and builds a `Task` over one tokenizer. Everything else in the package works through these two;
-a new kind is one file with a TaskKind, and one line in TASKS.
+`task.name` selects a `TaskKind`, which has a config class, metrics and a scoring function, and
+builds a `Task` over one tokenizer. The rest of the package uses only these two; a new kind is one
+file with a TaskKind, and one line in TASKS.
 """
 
 from __future__ import annotations
@@ -25,38 +25,41 @@ from metaprime.models.task_model import Measure, Outputs, TaskModel, head_output
 from metaprime.types import Batch, Params, Section, Sites
 
 PREDICTED_TOGETHER = 64
-"""Rows, and windows, of one forward pass when predicting."""
+"""Largest number of rows per group, and of windows per forward pass, when predicting."""
 
 
 class TaskConfig(Section):
-    """Base of a task's config. `name` is its name in TASKS."""
+    """Base class of the config of a task."""
 
     name: str = ""
-    """Which task."""
+    """Name of the task, a key of TASKS."""
 
     invalid: Policy = "repair"
-    """What becomes of invalid examples: `repair` mends what has one clear reading and refuses the rest, `drop` leaves
-    out each example with a mistake in it, `error` refuses any mistake."""
+    """Treatment of invalid examples: `repair` corrects mistakes that have one clear reading and
+    refuses the rest, `drop` leaves out each example with a mistake, `error` refuses any mistake."""
 
     @property
     def shuffles(self) -> bool:
-        """Whether priming is on shuffled labels, the control."""
+        """True if priming uses shuffled labels, which is a control."""
         return False
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One number among a task's scores.
+    """Name, place and direction of one number of a task's scores.
 
     Attributes:
         name: in captions, such as `entity F1`.
-        key: its path in `Scores.details`.
-        column: its name in CSV files.
-        short: its name in narrow tables, such as `F1`; empty: `name`.
-        heading: its column in the table of `metaprime transfer`; empty: it has none unless no metric has one.
-        unit: of the number, such as `%`.
-        note: how it is computed, for captions.
-        higher_is_better: its direction.
+        key: path of the number in `Scores.details`.
+        column: name in CSV files.
+        short: name in narrow tables, such as `F1`; empty: `name`.
+        heading: column in the table of `metaprime transfer`; empty: not shown there, unless no
+            metric has a heading, which shows the first one.
+        unit: such as `%`; empty: none.
+        note: method of computation, for captions.
+        higher_is_better: False if lower values are better.
+
+    Example: `Metric("accuracy", ("accuracy",), "accuracy").of({"accuracy": 90.0})` is 90.0.
     """
 
     name: str
@@ -70,34 +73,34 @@ class Metric:
 
     @property
     def label(self) -> str:
-        """Its name where there is little room."""
+        """Short name for narrow tables."""
         return self.short or self.name
 
     @property
     def title(self) -> str:
-        """Its name at the beginning of a sentence."""
+        """Name with a capital, for the beginning of a sentence."""
         return self.name[:1].upper() + self.name[1:]
 
     @property
     def described(self) -> str:
-        """Its name at the beginning of a sentence, with unit and note."""
+        """Capitalised name with unit and note, such as `Entity F1 (%, lenient, micro)`."""
         notes = ", ".join(text for text in (self.unit, self.note) if text)
         return f"{self.title} ({notes})" if notes else self.title
 
     @property
     def with_unit(self) -> str:
-        """Its name and unit, for the axis of a figure."""
+        """Name and unit for the axis of a figure, such as `entity F1 (%)`."""
         return f"{self.name} ({self.unit})" if self.unit else self.name
 
     def rank(self, value: float) -> float:
-        """Returns a number that is larger for the better of two values."""
+        """Returns a number that is larger for better values: `max(values, key=metric.rank)`."""
         return value if self.higher_is_better else -value
 
     def of(self, details: Mapping[str, Any]) -> float:
-        """Returns the number out of a record's scores.
+        """Returns the metric's number among the details of scores: `metric.of(scores.details)`.
 
         Raises:
-            KeyError: the scores have no such number.
+            KeyError: the details have no such number.
         """
         value: Any = details
         for part in self.key:
@@ -107,7 +110,12 @@ class Metric:
 
 @dataclass(frozen=True)
 class Scores:
-    """What predictions are worth: `headline`, the first metric, by which models are chosen, and all numbers as JSON."""
+    """Scores of a model's predictions on one split.
+
+    Attributes:
+        headline: value of the first metric, by which models are chosen.
+        details: all numbers, as JSON; `Metric.key` is a path in them.
+    """
 
     headline: float
     details: dict[str, Any]
@@ -115,12 +123,16 @@ class Scores:
 
 @dataclass(frozen=True)
 class Statistics:
-    """A headline metric as a function of sums over examples, from which intervals over test examples are computed.
+    """A headline metric as a function of sums over examples, for intervals over test examples.
 
     Attributes:
-        of_example: one line of predictions.jsonl to k counts. The last one depends on the gold answer alone: scores
-            are paired only where it is the same in every line. A line that is none raises ValueError.
-        of_sums: sums (..., k) to the metric (...).
+        of_example: maps a line of predictions.jsonl to k counts. The last count depends on the gold
+            answer alone: scores of two models are paired only if all their lines agree in it.
+                Raises
+            ValueError for a malformed line.
+        of_sums: maps sums of counts (..., k) to the metric (...).
+
+    Example: `statistics.of_sums(np.array([[8.0, 10.0, 10.0]]))`.
     """
 
     of_example: Callable[[Mapping[str, Any]], tuple[int, ...]]
@@ -129,7 +141,13 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of a shown text: its label, and the kind of match it is part of, or neither."""
+    """A stretch of a text in the report.
+
+    Attributes:
+        text: the words, joined by spaces.
+        type: label, such as an entity type; empty: none.
+        kind: kind of match, one of `Errors.kinds`, or `gold`; empty: none.
+    """
 
     text: str
     type: str = ""
@@ -138,15 +156,15 @@ class Piece:
 
 @dataclass(frozen=True)
 class Errors:
-    """How a task's mistakes are sorted and shown.
+    """A classification of a task's mistakes, and their display.
 
     Attributes:
-        kinds: every kind, that of right answers first.
-        of_example: one line of predictions.jsonl to the number of matches of each kind.
-        reference: kinds that add up to the gold answers, out of which rates are computed.
-        unit: what is counted, in the plural.
-        caption: what the kinds mean, in sentences.
-        show: one line, and `gold` or `predicted`, to the pieces of that reading.
+        kinds: every kind of match, right answers first.
+        of_example: maps a line of predictions.jsonl to the number of matches of each kind.
+        reference: kinds that add up to the gold answers, the denominator of rates.
+        unit: noun for the things counted, in the plural.
+        caption: explanation of the kinds, in sentences.
+        show: maps a line, and `gold` or `predicted`, to the pieces of that side.
     """
 
     kinds: tuple[str, ...]
@@ -159,15 +177,18 @@ class Errors:
 
 @dataclass(frozen=True)
 class Audit:
-    """What `metaprime data check` asks of a task.
+    """Functions of a task for `metaprime data check`.
 
     Attributes:
-        examine: source URI, language, split, the task's section, and whether labels are restricted to those of the
-            section, to the split with every problem in it, whatever the section allows.
-        facts: examples to counts as JSON, `sentences` and `scripts` among them.
-        columns: facts to cells of a terminal table, by header.
-        labels: name of the split, examples, and the section if labels are restricted to it, to findings about labels.
-        lengths: name of the split, examples and the encoder's text, to findings about what the encoder cannot see.
+        examine: reads a split with all its problems, even those that the config would refuse. Takes
+            source, language, split, the task's config, and True if labels are restricted to the
+            config's.
+        facts: maps examples to counts as JSON, which include `sentences` and `scripts`.
+        columns: maps facts to cells of a terminal table, by header.
+        labels: finds problems of labels. Takes the split's name, examples, and the config, or None
+            if labels are not restricted.
+        lengths: finds text that the encoder cannot see. Takes the split's name, examples, and the
+            encoder's text.
     """
 
     examine: Callable[[str, str, str, Any, bool], Reading]
@@ -179,7 +200,12 @@ class Audit:
 
 @dataclass(frozen=True)
 class Text:
-    """How a run's text becomes sub-words: the tokenizer, and how long texts are read."""
+    """Conversion of a run's text into sub-words.
+
+    Attributes:
+        subwords: the tokenizer with its cache.
+        lengths: limits on the length of windows.
+    """
 
     subwords: Subwords
     lengths: Lengths
@@ -187,20 +213,23 @@ class Text:
 
 @dataclass(frozen=True)
 class TaskKind:
-    """One kind of problem, before a tokenizer is known.
+    """One kind of problem, independent of a tokenizer.
 
     Attributes:
-        config: its section's class; `name` there is the kind's name.
-        metrics: its numbers; the first is the headline.
-        unit: of the loss, which is in nats per this.
-        build: its section and the text to a task.
-        of_labels: the section of a task whose head has these outputs.
-        score: examples and their predictions to scores.
-        to_json: an example and its prediction to a line of predictions.jsonl, with `gold` and `predicted`.
-        audit: for `metaprime data check`.
+        config: class of its config section, whose default `name` is the kind's name.
+        metrics: numbers of its scores; the first is the headline.
+        unit: denominator of the loss, which is in nats per this.
+        build: builds the task of a config over the text of a run.
+        of_labels: returns the config of a task whose head has these outputs.
+        score: maps examples and their predictions to scores.
+        to_json: maps an example and its prediction to a line of predictions.jsonl, with keys `gold`
+            and `predicted`.
+        audit: for `metaprime data check`; None: it does not support the task.
         statistics: for intervals over test examples; None: intervals are over seeds alone.
-        errors: for the report; None: mistakes are not sorted.
-        present: an example and its prediction to what `metaprime predict` gives for it.
+        errors: for the report; None: mistakes are not classified.
+        present: maps an example and its prediction to the output of `metaprime predict`.
+
+    Example: `TASKS["tagging"].build(TaggingConfig(), text)`.
     """
 
     config: type[TaskConfig]
@@ -217,22 +246,22 @@ class TaskKind:
 
     @property
     def name(self) -> str:
-        """The name by which a config calls it."""
+        """Value of `task.name` that selects the kind."""
         return str(self.config.model_fields["name"].default)
 
     @property
     def metric(self) -> Metric:
-        """The headline: what is shown, and what models are chosen by."""
+        """Headline metric, by which models are chosen."""
         return self.metrics[0]
 
     @property
     def listed(self) -> tuple[Metric, ...]:
-        """The metrics in the table of `metaprime transfer`."""
+        """Metrics in the table of `metaprime transfer`: those with a heading, else the first."""
         return tuple(metric for metric in self.metrics if metric.heading) or self.metrics[:1]
 
     @property
     def validation_key(self) -> str:
-        """Name of the held-out languages' score in metrics.jsonl, such as `validation_f1`."""
+        """Key of the held-out languages' score in metrics.jsonl, such as `validation_f1`."""
         return f"validation_{self.metric.key[-1]}"
 
 
@@ -240,21 +269,23 @@ class TaskKind:
 class Task:
     """One kind of problem over one tokenizer.
 
+    Shape suffixes: B windows, L sub-words, C labels.
+
     Attributes:
         kind: metrics, scores and errors.
-        config: its section.
-        labels: what the head's outputs mean, in order.
-        read: source, language and split to examples; logs what was repaired or dropped.
-        example: words to an example without a known answer.
-        encode: examples to rows.
-        collate: the windows of all rows to one padded batch.
-        new_head: an encoder's sites to an output layer that is `types.Drawn`.
-        loss: outputs and batch to a scalar in nats per `kind.unit`.
-        predict: a model, all its values, and rows to one prediction for each row.
-        audit: finds missing labels in a split; fatal ones end the run.
-        outputs: a model and a batch to outputs: (B, L, C) for tagging, (B, C) for classes.
-        corrupt: changes the rows of one episode by a draw of that episode, before they are learned from.
-        shuffle: the control: examples whose answers are shuffled, by seed and language.
+        config: config section of the task.
+        labels: meaning of the head's C outputs, in order.
+        read: reads examples of a source, language and split; logs what was repaired or dropped.
+        example: makes an example without a known answer from words.
+        encode: maps examples to rows.
+        collate: pads the windows of all rows to one batch, `input_ids` (B, L).
+        new_head: builds an output layer, a `types.Drawn`, for the sites of an encoder.
+        loss: maps outputs and batch to a scalar () in nats per `kind.unit`.
+        predict: returns one prediction per row. Takes a model, all its parameter values, and rows.
+        audit: finds missing labels in a split; a fatal finding ends the run.
+        outputs: maps a model and a batch to outputs: (B, L, C) for tagging, (B, C) for classes.
+        corrupt: changes the rows of one episode before training, with a generator of that episode.
+        shuffle: returns examples with shuffled answers, a control, for a seed and a language.
     """
 
     kind: TaskKind
@@ -277,20 +308,24 @@ class Task:
 def outputs_of(
     model: TaskModel, values: Params, rows: Sequence[Row], collate: Callable[[Sequence[Row]], Batch]
 ) -> Iterator[tuple[list[int], torch.Tensor]]:
-    """Runs the model over rows, those of like length together.
+    """Runs a model over rows, grouped by length to save padding.
 
     Args:
-        model: whose modules are run.
-        values: all its parameters by name.
-        rows: what to run it on.
-        collate: the task's.
+        model: its modules are run.
+        values: all its parameters by name, such as the head's `(C, D)`.
+        rows: encoded examples, in any order.
+        collate: pads the windows of some rows to one batch (B, L).
 
     Yields:
-        The numbers of some rows, and the outputs of all their windows, in that order.
+        The numbers of the rows of one group, and the outputs of all their windows in that order,
+        such as (B, L, C).
+
+    Example: `for numbers, logits_BLC in outputs_of(model, values, rows, task.collate): ...`.
     """
     device = next(iter(values.values())).device
     for chosen in by_length(rows, PREDICTED_TOGETHER):
         batch = to_device(collate([rows[index] for index in chosen]), device)
+        # Long rows have several windows: the passes of a group are bounded too.
         pieces = zip(*(tensor.split(PREDICTED_TOGETHER) for tensor in batch.values()), strict=True)
         named = (dict(zip(batch, piece, strict=True)) for piece in pieces)
         yield chosen, torch.cat([functional_call(model, values, (piece,)) for piece in named])

@@ -1,7 +1,7 @@
-"""Where a corpus on disk keeps its files: `DIR/<language>/<split>.<extension>`.
+"""Finds the files of a corpus on disk: `DIR/<language>/<split>.<extension>`.
 
-The file of a split is named after it (`train.conll`), or ends in it (`en_ewt-ud-train.iob2`, `de_train.txt`);
-`validation`, `dev`, `val` and `valid` are one split.
+The name of a split's file, without extension, is the split (`train.conll`) or ends in it
+(`en_ewt-ud-train.iob2`, `de_train.txt`); `validation`, `dev`, `val` and `valid` are one split.
 """
 
 from __future__ import annotations
@@ -13,67 +13,101 @@ from pathlib import Path
 from metaprime.types import MetaprimeError
 
 VALIDATION = ("validation", "dev", "val", "valid")
-"""Names of one and the same split."""
+"""Synonyms: names of one split."""
 
 
 def languages(root: str, extensions: tuple[str, ...]) -> list[str]:
-    """Folders of `root` that hold at least one file with one of the extensions, sorted."""
-    found = [folder.name for folder in _entries(_folder(root)) if folder.is_dir() and _files(folder, extensions)]
-    if not found:
+    """Lists the folders of `root` that hold a file with one of the extensions, sorted.
+
+    Raises:
+        MetaprimeError: `root` is not a folder, cannot be listed, or has no such folder.
+
+    Example: `languages("data", ("conll", "txt"))`.
+    """
+    names = [folder.name for folder in _entries(_folder(root)) if folder.is_dir() and _files(folder, extensions)]
+    if not names:
         raise MetaprimeError(
             f"{_folder(root)}: no folder in it holds a file named *.{' or *.'.join(extensions)}; "
             f"the layout is DIR/<language>/<split>.{extensions[0]}"
         )
-    return found
+    return names
 
 
 def locate(root: str, language: str, split: str, extensions: tuple[str, ...]) -> Path:
-    """The one file of a language and split; an error lists what is there instead."""
+    """Returns the path of the file of a language and split.
+
+    Args:
+        root: folder of the corpus.
+        language: name of a folder in it.
+        split: name of a split; each of its synonyms finds it too.
+        extensions: accepted extensions without a dot.
+
+    Raises:
+        MetaprimeError: there is no such language or split, or several files match the split.
+
+    Example: `locate("data", "de", "validation", ("conll",))`.
+    """
     check_names(language, split)
     folder = _folder(root) / language
     if not is_folder(folder):
-        there = [entry.name for entry in _entries(_folder(root)) if entry.is_dir()]
-        raise MetaprimeError(f"{folder}: no such language; {_folder(root)} has {listing(there)}; use one of these")
+        existing = listing([entry.name for entry in _entries(_folder(root)) if entry.is_dir()])
+        raise MetaprimeError(f"{folder}: no such language; {_folder(root)} has {existing}; use one of these")
+
+    # A file that is named like the split wins over one whose name only ends in it.
     files = _files(folder, extensions)
-    named = aliases(split)
-    matches = [path for path in files if path.stem in named] or [
-        path for path in files if path.stem.endswith(tuple(mark + name for mark in "-_." for name in named))
+    synonyms = aliases(split)
+    matches = [path for path in files if path.stem in synonyms] or [
+        path for path in files if path.stem.endswith(tuple(mark + name for mark in "-_." for name in synonyms))
     ]
     if len(matches) > 1:
         raise MetaprimeError(
-            f"{folder}: split {split!r} is there more than once, as {listing([path.name for path in matches])}; "
+            f"{folder}: several files for split {split!r}: {listing([path.name for path in matches])}; "
             "keep one of the files"
         )
     if not matches:
-        have = listing([path.name for path in files])
+        existing = listing([path.name for path in files])
         raise MetaprimeError(
-            f"{folder / split}.{extensions[0]}: no such split; the folder has {have}; use one of these or rename the "
-            f"file (extensions: {', '.join(extensions)})"
+            f"{folder / split}.{extensions[0]}: no such split; the folder has {existing}; use one of these or rename "
+            f"the file (extensions: {', '.join(extensions)})"
         )
     return matches[0]
 
 
 def splits(root: str, language: str, extensions: tuple[str, ...]) -> list[str]:
-    """Splits that one language of `languages(root)` has, sorted: the end of a file's name if it is one, else all of it."""
+    """Lists the splits of a language, sorted: `splits("data", "de", ("conll",))`.
+
+    A file whose name does not end in a known split is a split of its whole name.
+
+    Raises:
+        MetaprimeError: the folder of the language cannot be listed.
+    """
     ends = re.compile(rf"(?:.*[-_.])?(train|test|{'|'.join(VALIDATION)})", re.DOTALL)
     stems = [path.stem for path in _files(_folder(root) / language, extensions)]
     return sorted({match[1] if (match := ends.fullmatch(stem)) else stem for stem in stems})
 
 
 def aliases(split: str) -> tuple[str, ...]:
-    """Every name that a split goes by, its own first."""
+    """Returns a split's name, then its synonyms: `aliases("dev")` is `dev`, `validation` ..."""
     return (split, *(name for name in VALIDATION if name != split)) if split in VALIDATION else (split,)
 
 
 def check_names(language: str, split: str) -> None:
-    """Refuse a name that would lead out of the corpus's folder."""
+    """Refuses names that would lead out of the corpus folder: `check_names("de", "train")`.
+
+    Raises:
+        MetaprimeError: a name is empty, `.` or `..`, or has a path separator or a NUL in it.
+    """
     for kind, name in (("language", language), ("split", split)):
         if not name or name in (".", "..") or any(mark in name for mark in "/\\\0"):
             raise MetaprimeError(f"{kind} {name!r} is not a plain name; give one without path separators, e.g. 'train'")
 
 
 def contents(path: Path) -> bytes:
-    """The bytes of a text file, without a byte order mark."""
+    """Returns the bytes of a text file without a byte order mark: `contents(Path("train.conll"))`.
+
+    Raises:
+        MetaprimeError: the file cannot be read.
+    """
     try:
         return path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     except OSError as error:
@@ -83,31 +117,34 @@ def contents(path: Path) -> bytes:
 
 
 def listing(names: list[str], limit: int = 20) -> str:
-    """Names for a message: the first `limit` of them, and how many more."""
+    """Joins names for a message: `listing(["a", "b", "c"], limit=2)` is `a, b and 1 more`."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return (", ".join(names[:limit]) or "nothing of the kind") + more
+    return (", ".join(names[:limit]) or "none") + more
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder is there; no path that cannot be one is an error."""
+    """Returns True if a folder exists, False for an impossible path: `is_folder(Path("data"))`."""
     try:
         return path.is_dir()
-    except (OSError, ValueError):  # too long, not allowed, a NUL in it
+    except (OSError, ValueError):
+        # The path is too long, not permitted, or has a NUL in it.
         return False
 
 
 def _folder(root: str) -> Path:
+    """Returns the folder of a source, or refuses it with a list of its neighbours."""
     if not root:
         raise MetaprimeError("the source names no folder; write it after the colon, e.g. data.source: conll:DIR")
     folder = Path(os.path.expanduser(root))
     if not is_folder(folder):
-        near = folder.parent
-        there = listing([entry.name for entry in _entries(near)]) if is_folder(near) else "not there either"
-        raise MetaprimeError(f"{folder}: no such folder ({near}: {there}); correct the path in data.source")
+        parent = folder.parent
+        existing = listing([entry.name for entry in _entries(parent)]) if is_folder(parent) else "no such folder either"
+        raise MetaprimeError(f"{folder}: no such folder ({parent}: {existing}); correct the path in data.source")
     return folder
 
 
 def _entries(folder: Path) -> list[Path]:
+    """Lists a folder, sorted, without hidden entries."""
     try:
         return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
@@ -115,4 +152,5 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _files(folder: Path, extensions: tuple[str, ...]) -> list[Path]:
+    """Lists the files of a folder that have one of the extensions."""
     return [path for path in _entries(folder) if path.is_file() and path.suffix[1:] in extensions]

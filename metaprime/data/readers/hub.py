@@ -1,8 +1,9 @@
-"""Data sets on the Hugging Face Hub, or in a local folder laid out like one: `hub:NAME[@REVISION]`, through `datasets`.
+"""Reads data sets of the Hugging Face Hub, or folders with the same layout, through `datasets`.
 
-A language is a configuration of the set (`unimelb-nlp/wikiann`), else the ending or beginning of a split
-(`train_de`, `Babelscape/wikineural`), else a value of its column `lang` or `language`. Code is never run and archives
-are never unpacked: only parquet, JSON and Arrow files of the set itself are read.
+The source is `hub:NAME[@REVISION]` or `hub:DIR`. A language is a configuration of the data set
+(`unimelb-nlp/wikiann`), else the ending or beginning of a split (`train_de`,
+`Babelscape/wikineural`), else a value of its column `lang` or `language`. Code is never run and
+archives are never unpacked: only parquet, JSON and Arrow files of the data set itself are read.
 """
 
 from __future__ import annotations
@@ -28,22 +29,37 @@ DATASET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_
 DATA_FILE = re.compile(r".*\.(parquet|jsonl?|ndjson|arrow)(\.(gz|bz2|xz|zst))?", re.DOTALL)
 ARCHIVE = re.compile(rb"PK\x03\x04|PK\x05\x06|7z\xbc\xaf\x27\x1c|Rar!\x1a\x07|.{257}ustar", re.DOTALL)
 LANGUAGE = ("lang", "language")
+"""Names of the column of languages."""
+
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class Name(NamedTuple):
-    """`NAME[@REVISION]`: a hub id, or the path of a folder."""
+    """Parsed `NAME[@REVISION]`.
+
+    Attributes:
+        path: hub id, or absolute path of a folder.
+        revision: branch, tag or commit on the hub; None: its main branch, or a folder.
+        local: True for a folder.
+    """
 
     path: str
     revision: str | None
     local: bool
 
     def __str__(self) -> str:
+        """Returns the source's URI, for messages."""
         return f"hub:{self.path}" + (f"@{self.revision}" if self.revision else "")
 
 
 def languages(root: str) -> list[str]:
-    """Configurations; of a set with only one, the languages its splits or its rows name."""
+    """Lists the languages of a data set: `languages("unimelb-nlp/wikiann")`.
+
+    These are its configurations; if there is only one, the languages that its splits or rows name.
+
+    Raises:
+        MetaprimeError: the name is invalid, or the data set cannot be read.
+    """
     name = _name(root)
     configs = _configs(name)
     if len(configs) > 1:
@@ -52,34 +68,51 @@ def languages(root: str) -> list[str]:
     named = {language for split in _splits(name, builder) for language in [_language_of(split)] if language}
     if named:
         return sorted(named)
+
+    # One configuration whose splits name no language: look into the rows of the first split.
     rows = _rows(name, builder, _splits(name, builder)[0])
     column = next((column for column in LANGUAGE if column in rows.schema.names), None)
     return sorted(set(map(str, rows[column].to_pylist()))) if column else configs
 
 
 def read(root: str, language: str, split: str) -> Reading:
-    """One split with the tags as the set has them, integers named by its features where they are."""
+    """Reads one split with the data set's own tags; integers get their ClassLabel names, if any.
+
+    Args:
+        root: `NAME[@REVISION]` or a folder.
+        language: name of a language of the data set.
+        split: name of a split; each of its synonyms finds it too.
+
+    Raises:
+        MetaprimeError: there is no such language or split, or the data set cannot be read.
+
+    Example: `read("unimelb-nlp/wikiann", "de", "train").sentences`.
+    """
     folders.check_names(language, split)
     name = _name(root)
     builder = _of_language(name, language)
+    config = builder.config.name
+
+    # Unless the configuration is the language, a split of the language wins over one of all.
     splits = _splits(name, builder)
-    wanted = folders.aliases(split)
-    own = [] if builder.config.name == language else _own_splits(splits, language, wanted)
-    found = own or [there for there in splits if there in wanted]
-    if len(found) != 1:
-        there = folders.listing(splits)
+    synonyms = folders.aliases(split)
+    own = [] if config == language else _own_splits(splits, language, synonyms)
+    matches = own or [existing for existing in splits if existing in synonyms]
+    if len(matches) != 1:
         raise MetaprimeError(
-            f"{name}: {f'more than one split {split!r}' if found else f'no split {split!r}'} for {language!r}; "
-            f"it has {there}; set data.train_split and its neighbours to one of these"
+            f"{name}: {f'more than one split {split!r}' if matches else f'no split {split!r}'} for {language!r}; "
+            f"it has {folders.listing(splits)}; set data.train_split, data.validation_split and data.test_split to "
+            "one of these"
         )
-    rows = _rows(name, builder, found[0])
-    if not own and builder.config.name != language:
-        rows = _in_language(name, builder.config.name, rows, language)
-    return columns.reading(rows, f"{name} {builder.config.name}/{found[0]}")
+
+    rows = _rows(name, builder, matches[0])
+    if not own and config != language:
+        rows = _in_language(name, config, rows, language)
+    return columns.reading(rows, f"{name} {config}/{matches[0]}")
 
 
 def _name(root: str) -> Name:
-    """Refuses what is neither a folder nor a plain hub id: nothing leads out of the hub's namespace."""
+    """Parses a root, and refuses one that is neither a folder nor a plain hub id."""
     folder = Path(os.path.expanduser(root))
     if root and folders.is_folder(folder):
         return Name(str(folder.resolve()), None, True)
@@ -92,6 +125,7 @@ def _name(root: str) -> Name:
 
 
 def _configs(name: Name) -> list[str]:
+    """Lists the configurations of a data set."""
     import datasets
 
     with _asking(name):
@@ -99,7 +133,7 @@ def _configs(name: Name) -> list[str]:
 
 
 def _of_language(name: Name, language: str) -> DatasetBuilder:
-    """The builder of the language's configuration, else of the only one there is."""
+    """Opens the language's configuration, else the only one."""
     configs = _configs(name)
     if language in configs:
         return _builder(name, language)
@@ -113,7 +147,10 @@ def _of_language(name: Name, language: str) -> DatasetBuilder:
 
 
 def _cached(name: Name, language: str) -> DatasetBuilder | None:
-    """Without a connection `datasets` knows only what it has prepared before, and not which configurations there are."""
+    """Opens a configuration from the cache of `datasets`; None if it is not there.
+
+    Offline, `datasets` reads what it has prepared before, but cannot list the configurations.
+    """
     import datasets
     from datasets.packaged_modules.cache.cache import Cache  # type: ignore[import-untyped, unused-ignore]
 
@@ -121,13 +158,15 @@ def _cached(name: Name, language: str) -> DatasetBuilder | None:
         with _asking(name):
             builder = datasets.load_dataset_builder(name.path, language, revision=name.revision)
     except MetaprimeError as error:
-        if isinstance(error.__cause__, ValueError):  # there is no such configuration
+        # A ValueError means that there is no such configuration.
+        if isinstance(error.__cause__, ValueError):
             return None
         raise
     return _checked(name, builder) if isinstance(builder, Cache) else None
 
 
 def _builder(name: Name, config: str) -> DatasetBuilder:
+    """Opens a configuration."""
     import datasets
 
     with _asking(name):
@@ -136,41 +175,44 @@ def _builder(name: Name, config: str) -> DatasetBuilder:
 
 
 def _checked(name: Name, builder: DatasetBuilder) -> DatasetBuilder:
-    """Refuses files that are not plain data, or lie outside the set, and a cached copy of another revision."""
+    """Refuses files that are not plain data of the data set, and a cache of another revision."""
     for file in (str(file) for files in (builder.config.data_files or {}).values() for file in files):
         inside = (
             file.startswith((f"hf://datasets/{name.path}@", f"{name.path}{os.sep}")) and ".." not in Path(file).parts
         )
         if not inside or "::" in file or not DATA_FILE.fullmatch(file):
             raise MetaprimeError(
-                f"{name}: {file} is not a parquet, JSON or Arrow file of the set, and nothing else is read; "
+                f"{name}: {file} is not a parquet, JSON or Arrow file of the data set, and nothing else is read; "
                 "convert it (data_scripts/conll_to_parquet.py), or unpack it yourself, and use parquet:DIR or jsonl:DIR"
             )
         if name.local and _is_archive(Path(file)):
             raise MetaprimeError(f"{name}: {file} is an archive under another name; unpack it yourself")
     commit = str(builder.hash)
     if builder.config.data_files is None and COMMIT.fullmatch(name.revision or "") and commit != name.revision:
-        raise MetaprimeError(f"{name}: cannot be reached, and the copy at hand is revision {commit}; connect once")
+        raise MetaprimeError(f"{name}: cannot be reached, and the cached copy is revision {commit}; connect once")
     return builder
 
 
 def _is_archive(file: Path) -> bool:
+    """Returns True if a file begins like a zip, 7z, rar or tar archive."""
     with file.open("rb") as opened:
         return ARCHIVE.match(opened.read(264)) is not None
 
 
 def _splits(name: Name, builder: DatasetBuilder) -> list[str]:
-    found = builder.config.data_files or builder.info.splits or {}
-    if not found:
+    """Lists the splits of a configuration."""
+    splits = builder.config.data_files or builder.info.splits or {}
+    if not splits:
         raise MetaprimeError(f"{name}: it has no split; give its files names such as train.parquet")
-    return [str(split) for split in found]
+    return [str(split) for split in splits]
 
 
 def _rows(name: Name, builder: DatasetBuilder, split: str) -> Any:
-    """One split as a pyarrow Table.
+    """Reads one split into a pyarrow Table.
 
-    Of a set on the hub, `datasets` downloads and converts the whole configuration the first time and keeps it. A folder
-    is converted anew each time, and only this split: what `datasets` keeps of one it gives again when a file has changed.
+    A configuration on the hub is downloaded and converted as a whole once, and then cached by
+    `datasets`. A split of a folder is converted each time, as the cache would hide changes of its
+    files.
     """
     import datasets
 
@@ -184,58 +226,63 @@ def _rows(name: Name, builder: DatasetBuilder, split: str) -> Any:
         return rows.with_format("arrow")[:].replace_schema_metadata(rows.features.arrow_schema.metadata)
 
 
-def _own_splits(splits: Sequence[str], language: str, wanted: Sequence[str]) -> list[str]:
-    """Splits named after a language too: `train_de`, `de_train`."""
-    both = {
-        ends for name in wanted for mark in "_-." for ends in (f"{name}{mark}{language}", f"{language}{mark}{name}")
+def _own_splits(splits: Sequence[str], language: str, synonyms: Sequence[str]) -> list[str]:
+    """Lists the splits of one language, such as `train_de` or `de_train`."""
+    names = {
+        name
+        for split in synonyms
+        for mark in "_-."
+        for name in (f"{split}{mark}{language}", f"{language}{mark}{split}")
     }
-    return [split for split in splits if split in both]
+    return [split for split in splits if split in names]
 
 
 def _language_of(split: str) -> str:
-    """`de` of `train_de` and of `de_train`, nothing of `train`."""
+    """Returns `de` for `train_de` and `de_train`, and the empty string for `train`."""
     known = "|".join(("train", "test", *folders.VALIDATION))
     match = re.fullmatch(rf"(?:{known})[-_.](.+)|(.+)[-_.](?:{known})", split)
     return (match[1] or match[2]) if match else ""
 
 
 def _in_language(name: Name, config: str, rows: Any, language: str) -> Any:
+    """Selects the rows whose column of languages has a language."""
     column = next((column for column in LANGUAGE if column in rows.schema.names), None)
     if column is None:
         raise MetaprimeError(
-            f"{name}: no configuration, no split and no column {' or '.join(LANGUAGE)} says which rows are {language!r}; "
-            f"write {config!r} for the language, if all are in one"
+            f"{name}: no configuration, split or column {' or '.join(LANGUAGE)} identifies rows in {language!r}; "
+            f"if the data set has only one language, write {config!r} for it"
         )
     values = rows[column].to_pylist()
     chosen = rows.filter(pa.array([str(value) == language for value in values], pa.bool_()))
     if not chosen.num_rows:
-        there = folders.listing(sorted(set(map(str, values))))
-        raise MetaprimeError(f"{name}: no row in {language!r}; its column {column} has {there}; use one of these")
+        existing = folders.listing(sorted(set(map(str, values))))
+        raise MetaprimeError(f"{name}: no row in {language!r}; its column {column} has {existing}; use one of these")
     return chosen
 
 
 @contextlib.contextmanager
 def _asking(name: Name) -> Iterator[None]:
-    """`datasets` at work: without progress bars, and whatever stops it is told with the remedy."""
+    """Hides the progress bars of `datasets` and turns its exceptions into MetaprimeErrors."""
     import datasets
 
     bars = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:
         yield
-    except Exception as error:  # a set's files and card can stop it in any way
-        said = (str(error).strip().splitlines() or [""])[0][:300]
-        if "Dataset scripts" in said:
-            there = "OWNER/NAME" if name.local else name.path
+    # Damaged files and cards of a data set raise exceptions of any type.
+    except Exception as error:
+        message = (str(error).strip().splitlines() or [""])[0][:300]
+        if "Dataset scripts" in message:
+            path = "OWNER/NAME" if name.local else name.path
             remedy = (
-                f"no code of a set is run: try hub:{there}@refs/convert/parquet, the hub's own conversion, "
+                f"no code of a data set is run: try hub:{path}@refs/convert/parquet, the hub's own conversion, "
                 "or convert its raw files with data_scripts/conll_to_parquet.py and write parquet:DIR"
             )
         elif isinstance(error, ConnectionError):
             remedy = "read it once with a connection and without HF_HUB_OFFLINE, or download it and write hub:DIR"
         else:
             remedy = "check its name and revision, log in if it is private, or download its files and write hub:DIR"
-        raise MetaprimeError(f"{name}: {type(error).__name__}: {said}; {remedy}") from error
+        raise MetaprimeError(f"{name}: {type(error).__name__}: {message}; {remedy}") from error
     finally:
         if bars:
             datasets.enable_progress_bars()

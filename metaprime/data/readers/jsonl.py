@@ -1,4 +1,7 @@
-"""JSON lines: `DIR/<language>/<split>.jsonl`, one `{"tokens": [...], "ner_tags": [...]}` a line; the tags may be `tags`."""
+"""Reads JSON lines: `DIR/<language>/<split>.jsonl`.
+
+A line is `{"tokens": [...], "ner_tags": [...]}`; the key of the tags may also be `tags`.
+"""
 
 from __future__ import annotations
 
@@ -14,25 +17,35 @@ EXTENSIONS = ("jsonl", "json")
 
 
 def languages(root: str) -> list[str]:
-    """Languages for which `root` has a file."""
+    """Lists the languages for which a folder has a file: `languages("data")`."""
     return folders.languages(root, EXTENSIONS)
 
 
 def read(root: str, language: str, split: str) -> Reading:
-    """One split with the tags as the file has them, integers as digits."""
+    """Reads one split with the file's own tags, integers as digits: `read("data", "de", "train")`.
+
+    Raises:
+        MetaprimeError: the folder, language or split does not exist.
+    """
     return parse(folders.locate(root, language, split, EXTENSIONS))
 
 
 def parse(path: Path) -> Reading:
-    """One file; a sentence's `origin` names its line, counted from 1."""
+    """Reads one file; an `origin` names the line, counted from 1: `parse(Path("train.jsonl"))`.
+
+    Raises:
+        MetaprimeError: the file cannot be read.
+    """
     reading = Reading(place=str(path))
-    for number, line in enumerate(folders.contents(path).split(b"\n"), start=1):  # no splitlines(): U+2028 is data
+    # Not splitlines(), which also splits at U+2028.
+    for number, line in enumerate(folders.contents(path).split(b"\n"), start=1):
         if line.strip(b" \t\r"):
             reading.add(_sentence(path, number, line))
     return reading
 
 
 def _sentence(path: Path, number: int, line: bytes) -> Example | Problem:
+    """Reads the sentence of a line, or the problem because of which it is dropped."""
     place = f"{path}:{number}"
     try:
         value = json.loads(line.decode(), object_pairs_hook=_unique, parse_constant=_no_number)
@@ -47,18 +60,20 @@ def _sentence(path: Path, number: int, line: bytes) -> Example | Problem:
     if columns.TOKENS not in keys or tags is None:
         wrong = f"{shown(line.decode())} has no tokens and ner_tags; each line needs one object with both"
         return Problem("missing value", place, wrong, dropped=True)
-    # Not FILE:LINE, which would mean a word on each of the lines that follow.
-    found = columns.sentence_of(keys[columns.TOKENS], tags, origin=f"{path}:line {number}")
-    return found if isinstance(found, Example) else Problem(found.kind, place, found.text, dropped=True)
+    # The origin FILE:LINE would mean that each word has a line of its own.
+    result = columns.sentence_of(keys[columns.TOKENS], tags, origin=f"{path}:line {number}")
+    return result if isinstance(result, Example) else Problem(result.kind, place, result.text, dropped=True)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    """Builds the dict of a JSON object and refuses duplicate keys."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
-    return found
+        raise ValueError(f"duplicate key {next(key for key in keys if keys.count(key) > 1)!r}")
+    return values
 
 
 def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no value of JSON")
+    """Refuses NaN and infinities, which Python's parser would accept."""
+    raise ValueError(f"{name} is not a JSON value")

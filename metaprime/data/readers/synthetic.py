@@ -1,13 +1,16 @@
-"""Twenty languages out of nothing: text with entities for trying, testing and demonstrating metaprime offline.
+"""Generates sentences with named entities in twenty invented languages, for tests and demos.
 
-`synthetic:` (or `synthetic:SEED`) names languages `qaa` ... `qat` (ISO 639-2 reserves these codes for local use), in
-four families of five. A family owns a script, a sound system and a proto-lexicon; a language inherits from it through
-sound changes and replaced words and has its own word order, affixes and entity cues. What the languages share is
-structure, as real ones do: titles go with people, adpositions with places, designators with organisations, each kind
-of verb with a kind of subject; and punctuation and digits. Names are an open class and partly ambiguous (a town's name is also a
-surname, a company is named after a person), so the cue decides, not the word.
+`synthetic:` (or `synthetic:SEED`) has the languages `qaa` ... `qat` (ISO 639-2 reserves these codes
+for local use), in four families of five. A family has a script, a sound system and a proto-lexicon;
+a language inherits them with sound changes and replaced words, and has its own word order, affixes
+and entity cues.
 
-Everything is a function of (seed, language, split).
+As in real languages, structure is shared: titles accompany people, adpositions places, designators
+organisations, and each kind of verb takes one kind of subject. Names are an open class and partly
+ambiguous (a town's name is also a surname, a company is named after a person), so that the cue
+decides and not the word.
+
+All sentences are a pure function of (seed, language, split).
 """
 
 from __future__ import annotations
@@ -22,10 +25,14 @@ from metaprime.rng import stream_key
 from metaprime.types import MetaprimeError
 
 LANGUAGES = tuple(f"qa{chr(ord('a') + index)}" for index in range(20))
+"""Codes of the languages; those of a family follow one another."""
+
 SPLITS = {"train": 1000, "validation": 200, "test": 400}
 """Sentences per language and split."""
 
 FAMILY_SIZE = 5
+"""Languages per family."""
+
 SCRIPTS = (
     ("bdfgklmnprstvz", "aeiou"),
     ("βγδζκλμνπρστφχ", "αεηιου"),
@@ -35,15 +42,23 @@ SCRIPTS = (
 """(consonants, vowels) of each family."""
 
 TYPES = ("PER", "ORG", "LOC")
+"""Entity types."""
 
 
 @dataclass(frozen=True)
 class Language:
-    """One language: closed classes as tuples (Zipf-ranked), order as flags, the share of cues it spells out."""
+    """One language: word classes as tuples, the most frequent word first, and word order as flags.
+
+    Attributes:
+        verbs: by the kind of subject that they take: `PER`, `ORG` or `thing`.
+        given: given names of people.
+        family: surnames of people.
+        clause: order of S, V and O, such as `SVO`.
+    """
 
     nouns: tuple[str, ...]
     adjectives: tuple[str, ...]
-    verbs: dict[str, tuple[str, ...]]  # by the kind of subject they take: PER, ORG, thing
+    verbs: dict[str, tuple[str, ...]]
     titles: tuple[str, ...]
     designators: tuple[str, ...]
     place_adpositions: tuple[str, ...]
@@ -52,7 +67,7 @@ class Language:
     given: tuple[str, ...]
     family: tuple[str, ...]
     places: tuple[str, ...]
-    clause: str  # an order of S, V, O
+    clause: str
     adpositions_first: bool
     adjectives_first: bool
     titles_first: bool
@@ -62,16 +77,27 @@ class Language:
 
 
 def languages(root: str) -> list[str]:
-    """Every language of the source, whatever its seed."""
+    """Lists the twenty languages: `languages("")`.
+
+    Raises:
+        MetaprimeError: the root is neither empty nor a whole number.
+    """
     _seed(root)
     return list(LANGUAGES)
 
 
 def read(root: str, language: str, split: str) -> list[Example]:
-    """The sentences of one split; `root` is the text behind `synthetic:`, empty or a seed.
+    """Generates the sentences of one split.
+
+    Args:
+        root: the text behind `synthetic:`, empty or a seed.
+        language: one of LANGUAGES.
+        split: a key of SPLITS.
 
     Raises:
         MetaprimeError: the root is not a whole number, or there is no such language or split.
+
+    Example: `len(read("", "qaa", "train"))` is 1000.
     """
     seed = _seed(root)
     if language not in LANGUAGES:
@@ -82,6 +108,7 @@ def read(root: str, language: str, split: str) -> list[Example]:
 
 
 def _seed(root: str) -> int:
+    """Returns the seed in a root, 0 for an empty one."""
     try:
         return int(root or 0)
     except ValueError:
@@ -90,32 +117,48 @@ def _seed(root: str) -> int:
 
 @lru_cache(maxsize=128)
 def _sentences(seed: int, language: str, split: str) -> tuple[Example, ...]:
-    spoken = _language(seed, language)
+    """Generates the sentences of one split, once per process."""
+    grammar = _language(seed, language)
     draw = random.Random(stream_key(seed, "synthetic", language, split))
-    made: list[Example] = []
+    sentences: list[Example] = []
     for index in range(SPLITS[split]):
-        pairs = _clause(spoken, draw)
+        pairs = _clause(grammar, draw)
         words, tags = zip(*pairs, strict=True)
-        made.append(Example(words, tags, f"synthetic:{seed}/{language}/{split}:sentence {index + 1}"))
-    return tuple(made)
+        sentences.append(Example(words, tags, f"synthetic:{seed}/{language}/{split}:sentence {index + 1}"))
+    return tuple(sentences)
 
 
 # The language
 
 
 class Sounds:
-    """A script with the few letters a language uses, and words built of its syllables."""
+    """Sound system that draws nine consonants and four vowels and builds words of their syllables.
+
+    Args:
+        consonants: at least nine letters.
+        vowels: at least four letters.
+        draw: generator of all draws.
+
+    Raises:
+        ValueError: there are too few letters.
+
+    Example: `Sounds(*SCRIPTS[0], random.Random(0)).word(2)` has four letters.
+    """
 
     def __init__(self, consonants: str, vowels: str, draw: random.Random) -> None:
+        """Draws the letters."""
         self.consonants = draw.sample(consonants, 9)
         self.vowels = draw.sample(vowels, 4)
         self.draw = draw
 
     def word(self, syllables: int) -> str:
+        """Draws a word of consonant-vowel syllables: `sounds.word(3)`."""
         return "".join(self.draw.choice(self.consonants) + self.draw.choice(self.vowels) for _ in range(syllables))
 
     def lexicon(self, size: int, shortest: int = 1, longest: int = 3) -> list[str]:
-        words: dict[str, None] = {}  # ordered and without repeats
+        """Draws different words within limits of syllables: `sounds.lexicon(40, 2, longest=3)`."""
+        # A dict keeps the order of the draws and has no duplicates.
+        words: dict[str, None] = {}
         while len(words) < size:
             words[self.word(self.draw.randint(shortest, longest))] = None
         return list(words)
@@ -123,17 +166,24 @@ class Sounds:
 
 @dataclass(frozen=True)
 class Family:
-    """What the languages of a family inherit: letters, words in the order `_language` takes them, names, endings."""
+    """Letters, words and names that the languages of a family inherit.
+
+    Attributes:
+        words: in the order in which `_language` divides them into word classes.
+        given: given names of people.
+        endings: two endings of towns and one of surnames.
+    """
 
     consonants: str
     vowels: str
     words: tuple[str, ...]
     given: tuple[str, ...]
-    endings: tuple[str, str, str]  # of towns, twice, and of surnames
+    endings: tuple[str, str, str]
 
 
 @lru_cache(maxsize=32)
 def _family(seed: int, family: int) -> Family:
+    """Draws a family, once per process."""
     draw = random.Random(stream_key(seed, "synthetic family", family))
     sounds = Sounds(*SCRIPTS[family], draw)
     words, given = sounds.lexicon(140, 1, 3), sounds.lexicon(40, 2, 3)
@@ -143,20 +193,25 @@ def _family(seed: int, family: int) -> Family:
 
 @lru_cache(maxsize=32)
 def _language(seed: int, name: str) -> Language:
+    """Draws a language from its family, once per process."""
     family = _family(seed, LANGUAGES.index(name) // FAMILY_SIZE)
     draw = random.Random(stream_key(seed, "synthetic language", name))
-    own = Sounds(family.consonants, family.vowels, draw)
-    changed = draw.sample(own.consonants, 3)  # a chain shift: each of the three becomes the next
+    sounds = Sounds(family.consonants, family.vowels, draw)
+
+    # A chain shift: each of three consonants becomes the next. 40 % of the words are replaced.
+    changed = draw.sample(sounds.consonants, 3)
     shift = str.maketrans("".join(changed), "".join(changed[1:] + changed[:1]))
-    replaced = [own.word(draw.randint(1, 3)) if draw.random() < 0.4 else word for word in family.words]
+    replaced = [sounds.word(draw.randint(1, 3)) if draw.random() < 0.4 else word for word in family.words]
     inherited = iter([word.translate(shift) for word in replaced])
 
     def take(count: int) -> tuple[str, ...]:
+        """Takes the next words."""
         return tuple(next(inherited) for _ in range(count))
 
-    names = [word.capitalize() for word in own.lexicon(180, 2, 3)]
+    # Names. Fifteen stems are both a town and a surname.
+    names = [word.capitalize() for word in sounds.lexicon(180, 2, 3)]
     town, other_town, surname = (ending.translate(shift) for ending in family.endings)
-    bare_places, bare_family = names[:80], names[65:140]  # fifteen stems are both a town and a surname
+    bare_places, bare_family = names[:80], names[65:140]
     given = [word.translate(shift).capitalize() for word in family.given] + names[140:]
     draw.shuffle(given)
     return Language(
@@ -176,91 +231,103 @@ def _language(seed: int, name: str) -> Language:
         adjectives_first=draw.random() < 0.5,
         titles_first=draw.random() < 0.7,
         designators_first=draw.random() < 0.4,
-        object_affix=own.word(1),
+        object_affix=sounds.word(1),
         object_affix_first=draw.random() < 0.3,
     )
 
 
-# The sentence: lists of (word, tag)
+# The sentence
 
 Phrase = list[tuple[str, str]]
+"""Words with their tags."""
 
 
 def _zipf(words: Sequence[str], draw: random.Random) -> str:
-    """A word with probability falling roughly as 1 / rank."""
+    """Draws a word with a probability of roughly 1 / rank."""
     return words[min(int(len(words) ** draw.random()) - 1, len(words) - 1)]
 
 
 def _entity(words: list[str], kind: str) -> Phrase:
+    """Tags the words of an entity."""
     return [(word, f"{'I' if place else 'B'}-{kind}") for place, word in enumerate(words)]
 
 
-def _ordered(first: bool, one: Phrase, other: Phrase) -> Phrase:
-    return one + other if first else other + one
+def _ordered(modifier_first: bool, modifier: Phrase, head: Phrase) -> Phrase:
+    """Joins two phrases in one order or the other."""
+    return modifier + head if modifier_first else head + modifier
 
 
-def _noun(spoken: Language, draw: random.Random, affix: bool = False) -> Phrase:
-    noun = _zipf(spoken.nouns, draw)
+def _noun(grammar: Language, draw: random.Random, affix: bool = False) -> Phrase:
+    """Builds a noun phrase, perhaps with adjective and article; `affix` marks an object."""
+    noun = _zipf(grammar.nouns, draw)
     if affix:
-        noun = spoken.object_affix + noun if spoken.object_affix_first else noun + spoken.object_affix
+        noun = grammar.object_affix + noun if grammar.object_affix_first else noun + grammar.object_affix
     phrase: Phrase = [(noun, "O")]
     if draw.random() < 0.4:
-        phrase = _ordered(spoken.adjectives_first, [(_zipf(spoken.adjectives, draw), "O")], phrase)
-    return [(spoken.article, "O"), *phrase] if draw.random() < 0.5 else phrase
+        phrase = _ordered(grammar.adjectives_first, [(_zipf(grammar.adjectives, draw), "O")], phrase)
+    return [(grammar.article, "O"), *phrase] if draw.random() < 0.5 else phrase
 
 
-def _person(spoken: Language, draw: random.Random) -> Phrase:
-    names = [_zipf(spoken.given, draw), _zipf(spoken.family, draw)]
+def _person(grammar: Language, draw: random.Random) -> Phrase:
+    """Builds a person: given name, surname or both, half of the time with a title."""
+    names = [_zipf(grammar.given, draw), _zipf(grammar.family, draw)]
     shape = draw.random()
     person = _entity(names if shape < 0.5 else names[:1] if shape < 0.7 else names[1:], "PER")
     if draw.random() < 0.5:
-        person = _ordered(spoken.titles_first, [(draw.choice(spoken.titles), "O")], person)
+        person = _ordered(grammar.titles_first, [(draw.choice(grammar.titles), "O")], person)
     return person
 
 
-def _organisation(spoken: Language, draw: random.Random) -> Phrase:
-    stem = draw.choice((spoken.family, spoken.places, tuple(noun.capitalize() for noun in spoken.nouns[:30])))
-    words = [_zipf(stem, draw)]
+def _organisation(grammar: Language, draw: random.Random) -> Phrase:
+    """Builds an organisation, named after person, place or thing, mostly with a designator."""
+    stems = draw.choice((grammar.family, grammar.places, tuple(noun.capitalize() for noun in grammar.nouns[:30])))
+    words = [_zipf(stems, draw)]
     if draw.random() < 0.7:
-        designator = draw.choice(spoken.designators).capitalize()
-        words = [designator, *words] if spoken.designators_first else [*words, designator]
+        designator = draw.choice(grammar.designators).capitalize()
+        words = [designator, *words] if grammar.designators_first else [*words, designator]
     phrase = _entity(words, "ORG")
     return [("«", "O"), *phrase, ("»", "O")] if draw.random() < 0.25 else phrase
 
 
-def _place(spoken: Language, draw: random.Random) -> Phrase:
-    words = [_zipf(spoken.places, draw)]
-    if draw.random() < 0.2:  # as in New York: an adjective that belongs to the name
-        epithet = _zipf(spoken.adjectives, draw).capitalize()
-        words = [epithet, *words] if spoken.adjectives_first else [*words, epithet]
+def _place(grammar: Language, draw: random.Random) -> Phrase:
+    """Builds a place."""
+    words = [_zipf(grammar.places, draw)]
+    # An adjective that belongs to the name, as in New York.
+    if draw.random() < 0.2:
+        epithet = _zipf(grammar.adjectives, draw).capitalize()
+        words = [epithet, *words] if grammar.adjectives_first else [*words, epithet]
     return _entity(words, "LOC")
 
 
-def _adjunct(spoken: Language, draw: random.Random) -> Phrase:
+def _adjunct(grammar: Language, draw: random.Random) -> Phrase:
+    """Builds an adjunct: an adposition and a place or a noun."""
     if draw.random() < 0.6:
-        adposition, inside = draw.choice(spoken.place_adpositions), _place(spoken, draw)
+        adposition, inside = draw.choice(grammar.place_adpositions), _place(grammar, draw)
         if draw.random() < 0.25:
             return [("(", "O"), *inside, (")", "O")]
     else:
-        adposition, inside = draw.choice(spoken.other_adpositions), _noun(spoken, draw)
-    return _ordered(spoken.adpositions_first, [(adposition, "O")], inside)
+        adposition, inside = draw.choice(grammar.other_adpositions), _noun(grammar, draw)
+    return _ordered(grammar.adpositions_first, [(adposition, "O")], inside)
 
 
-def _clause(spoken: Language, draw: random.Random) -> Phrase:
+def _clause(grammar: Language, draw: random.Random) -> Phrase:
+    """Builds a sentence: subject, verb and object, perhaps an adjunct and a year."""
     kind = draw.choices(("PER", "ORG", "thing"), (0.4, 0.25, 0.35))[0]
-    subject = {"PER": _person, "ORG": _organisation, "thing": _noun}[kind](spoken, draw)
+    subject = {"PER": _person, "ORG": _organisation, "thing": _noun}[kind](grammar, draw)
     chance = draw.random()
     if chance < 0.15:
-        target = _person(spoken, draw)
+        target = _person(grammar, draw)
     elif chance < 0.3:
-        target = _organisation(spoken, draw)
+        target = _organisation(grammar, draw)
     else:
-        target = _noun(spoken, draw, affix=True)
-    parts = {"S": subject, "V": [(_zipf(spoken.verbs[kind], draw), "O")], "O": target}
-    phrase = [pair for role in spoken.clause for pair in parts[role]]
+        target = _noun(grammar, draw, affix=True)
+
+    parts = {"S": subject, "V": [(_zipf(grammar.verbs[kind], draw), "O")], "O": target}
+    phrase = [pair for role in grammar.clause for pair in parts[role]]
     if draw.random() < 0.65:
-        phrase = _ordered(draw.random() < 0.3, _adjunct(spoken, draw), phrase)
+        phrase = _ordered(draw.random() < 0.3, _adjunct(grammar, draw), phrase)
     if draw.random() < 0.15:
         phrase += [(",", "O"), (str(draw.randint(1900, 2030)), "O")]
+
     first, tag = phrase[0]
     return [(first.capitalize(), tag), *phrase[1:], (".", "O")]

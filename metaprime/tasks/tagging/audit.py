@@ -16,13 +16,29 @@ from metaprime.tasks.task import Audit, Text
 
 
 def examine_split(source: str, language: str, split: str, config: Any, known: bool) -> Reading:
-    """Reads a split with every problem in it; types are restricted to those of a config if they are `known`."""
+    """Reads a split with all its problems.
+
+    Args:
+        source: `scheme:root`.
+        language: name of a language of the source.
+        split: name of the split.
+        config: a TaggingConfig.
+        known: True: types that the config does not name are problems; False: every type is valid.
+
+    Raises:
+        MetaprimeError: the split as a whole cannot be read.
+
+    Example: `examine_split("synthetic:", "qaa", "train", TaggingConfig(), True).problems`.
+    """
     labels = LabelSet(config.labels, config.label_map) if known else None
     return examine(source, language, split, labels, config.invalid, config.tag_names)
 
 
 def facts(sentences: Sequence[Example]) -> dict[str, Any]:
-    """Counts sizes, entities by type, the share of words inside entities, and scripts of one split."""
+    """Counts sentences, words and entities by type of one split; adds its shares of scripts.
+
+    Example: `facts(sentences)["entities"]` is such as `{"LOC": 120, "PER": 99}`.
+    """
     tags = Counter(tag for sentence in sentences for tag in sentence.gold)
     words = sum(tags.values())
     entities = {tag[2:]: count for tag, count in sorted(tags.items()) if tag.startswith("B-")}
@@ -38,26 +54,28 @@ def facts(sentences: Sequence[Example]) -> dict[str, Any]:
 
 
 def audit_columns(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Returns cells for words and entities."""
+    """Returns cells of a terminal table by header: `audit_columns(facts(sentences))["words"]`."""
     kinds = ", ".join(f"{kind} {count:,}" for kind, count in facts["entities"].items())
     return {"words": f"{facts['words']:,}", "in entities": f"{facts['inside_entities']:.1%}", "entities": kinds}
 
 
 def labels(where: str, sentences: Sequence[Example], config: Any = None) -> list[Finding]:
-    """Finds a split without any entity, or without one of the types of a config.
+    """Finds a split without any entity, or without an entity of one of the types of a config.
 
     Args:
         where: `<language>/<split>`.
         sentences: of the split.
-        config: the task's section; None: no type is missed.
+        config: a TaggingConfig; None: no type is required.
+
+    Example: `labels("de/train", sentences, TaggingConfig())`.
     """
-    there = {tag[2:] for sentence in sentences for tag in sentence.gold if tag != "O"}
+    present = {tag[2:] for sentence in sentences for tag in sentence.gold if tag != "O"}
     # A split without sentences is reported by its size.
     if not sentences:
         return []
-    if not there:
+    if not present:
         return [Finding("fatal", "no entity", where, len(sentences), "not one entity: check task.labels and label_map")]
-    missing = [name for name in (config.labels if config else ()) if name not in there]
+    missing = [name for name in (config.labels if config else ()) if name not in present]
     text = f"no entity of type {', '.join(missing)}"
     return [Finding("problem", "missing type", where, len(missing), text)] if missing else []
 
@@ -68,24 +86,29 @@ def lengths(where: str, examples: Sequence[Example], text: Text) -> list[Finding
     Args:
         where: `<language>/<split>`.
         examples: of the split.
-        text: the encoder's tokenizer, and how long texts are read.
+        text: the encoder's tokenizer, and limits on windows.
+
+    Example: `lengths("de/train", examples, Text(subwords, Lengths(128)))`.
     """
+    # Any label set with the types of the split will do: labels do not change the windows.
     types = sorted({tag[2:] for example in examples for tag in example.gold if tag != "O"})
     rows = encode(examples, text.subwords, LabelSet(tuple(types or ["PER"])), text.lengths)
     pieces = text.subwords.of(examples)
-    unknown = sum(int((one.ids == text.subwords.tokenizer.unk_token_id).sum()) for one in pieces)
-    return unseen(where, rows, text.lengths, sum(len(one.ids) for one in pieces), unknown)
+    unknown = sum(int((piece.ids == text.subwords.tokenizer.unk_token_id).sum()) for piece in pieces)
+    return unseen(where, rows, text.lengths, sum(len(piece.ids) for piece in pieces), unknown)
 
 
 def unseen(where: str, rows: Sequence[Row], read: Lengths, pieces: int, unknown: int) -> list[Finding]:
-    """Finds what the encoder cannot see: sentences in several windows or cut, entities lost, unknown sub-words.
+    """Finds sentences in several windows, entities that cannot be found, and unknown sub-words.
 
     Args:
         where: `<language>/<split>`.
         rows: of the split.
-        read: how long texts were read.
-        pieces: sub-words of the split.
-        unknown: how many of them are unknown to the tokenizer.
+        read: limits with which the rows were encoded.
+        pieces: number of sub-words of the split.
+        unknown: number of them that are unknown to the tokenizer.
+
+    Example: `unseen("de/train", rows, Lengths(128), pieces=20_000, unknown=12)`.
     """
     long = sum(len(row.windows) > 1 for row in rows)
     lost = [row for row in rows if entities_lost(row)]

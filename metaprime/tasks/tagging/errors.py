@@ -1,4 +1,4 @@
-"""Sorts mistakes about entities: boundary, type, missed or spurious; every entity is counted once."""
+"""Classifies mistakes about entities: boundary, type, missed, spurious; each entity counts once."""
 
 from __future__ import annotations
 
@@ -14,10 +14,17 @@ from metaprime.tasks.task import Errors, Piece, Statistics
 
 ErrorKind: TypeAlias = Literal["correct", "boundary", "type", "missed", "spurious"]
 KINDS: tuple[ErrorKind, ...] = ("correct", "boundary", "type", "missed", "spurious")
+"""Every kind of match, correct ones first."""
 
 
 class Entity(NamedTuple):
-    """A stretch of words, first and last included, and its type."""
+    """A typed stretch of words: `Entity("PER", 0, 1)` is the first two words.
+
+    Attributes:
+        type: such as `PER`.
+        first: number of its first word.
+        last: number of its last word, which is part of it.
+    """
 
     type: str
     first: int
@@ -26,7 +33,13 @@ class Entity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What became of a gold entity, a predicted one, or a pair of them."""
+    """A pair of a gold and a predicted entity, or one of them without a partner.
+
+    Attributes:
+        kind: one of KINDS.
+        gold: None for a spurious entity.
+        predicted: None for a missed one.
+    """
 
     kind: ErrorKind
     gold: Entity | None
@@ -35,7 +48,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class ErrorCounts:
-    """Matches by kind. A pair is one match; `missed` are gold entities alone, `spurious` predicted ones alone."""
+    """Number of matches of each kind: `ErrorCounts(correct=3, missed=1).gold` is 4."""
 
     correct: int = 0
     boundary: int = 0
@@ -45,60 +58,73 @@ class ErrorCounts:
 
     @property
     def gold(self) -> int:
+        """Number of gold entities."""
         return self.correct + self.boundary + self.type + self.missed
 
     @property
     def predicted(self) -> int:
+        """Number of predicted entities."""
         return self.correct + self.boundary + self.type + self.spurious
 
     def __add__(self, other: ErrorCounts) -> ErrorCounts:
+        """Adds the counts of each kind."""
         return ErrorCounts(*(getattr(self, kind) + getattr(other, kind) for kind in KINDS))
 
 
 def entities(tags: Sequence[str]) -> list[Entity]:
-    """The entities of one sentence in the lenient reading: an inside tag that continues nothing opens an entity."""
-    return [Entity(*found) for found in get_entities(list(tags))]
+    """Lists the entities of one sentence; leniently, an I- that continues nothing opens an entity.
+
+    Example: `entities(["B-PER", "I-PER", "O"])` is `[Entity("PER", 0, 1)]`.
+    """
+    return [Entity(*span) for span in get_entities(list(tags))]
 
 
 def matches(gold: Sequence[str], predicted: Sequence[str]) -> list[Match]:
-    """Pairs the gold entities of one sentence with the predicted ones; each takes part in exactly one match.
+    """Pairs the gold and predicted entities of one sentence; each is in exactly one match.
 
     correct   same words, same type;
-    type      same words, other type;
-    boundary  same type and at least one word in common, but not the same words. Of several candidates the pair with
-              most words in common, then the leftmost;
-    missed    a gold entity left over; spurious: a predicted one left over. A gold and a predicted entity that share
-              words, but neither their limits nor their type, are one of each: the prediction is no version of the gold.
+    type      same words, another type;
+    boundary  same type and at least one common word, but not the same words; pairs with most common
+              words come first, then the leftmost;
+    missed    a gold entity without a partner;
+    spurious  a predicted entity without a partner.
+
+    Entities that share words, but neither their limits nor their type, are not paired.
 
     Raises:
-        ValueError: the two are not of equal length.
+        ValueError: `gold` and `predicted` differ in length.
+
+    Example: `matches(["B-PER", "O"], ["B-LOC", "O"])[0].kind` is `"type"`.
     """
     if len(gold) != len(predicted):
         raise ValueError(f"{len(gold)} gold tags, {len(predicted)} predicted")
-    wanted, guessed = entities(gold), entities(predicted)
+    gold_entities, predicted_entities = entities(gold), entities(predicted)
+
+    # All pairs that could match, the best first: by kind, common words and place.
     pairs = [
-        (rank, -shared, one.first, other.first, one, other)
-        for one in wanted
-        for other in guessed
-        if (shared := min(one.last, other.last) - max(one.first, other.first) + 1) > 0
-        and (rank := _rank(one, other)) is not None
+        (rank, -shared, true.first, guess.first, true, guess)
+        for true in gold_entities
+        for guess in predicted_entities
+        if (shared := min(true.last, guess.last) - max(true.first, guess.first) + 1) > 0
+        and (rank := _rank(true, guess)) is not None
     ]
-    found: list[Match] = []
-    left, free = set(wanted), set(guessed)
-    for rank, *_, one, other in sorted(pairs):
-        if one in left and other in free:
-            found.append(Match(KINDS_BY_RANK[rank], one, other))
-            left.remove(one)
-            free.remove(other)
-    found += [Match("missed", one, None) for one in sorted(left, key=_place)]
-    return found + [Match("spurious", None, other) for other in sorted(free, key=_place)]
+    result: list[Match] = []
+    missed, spurious = set(gold_entities), set(predicted_entities)
+    for rank, *_, true, guess in sorted(pairs):
+        if true in missed and guess in spurious:
+            result.append(Match(KINDS_BY_RANK[rank], true, guess))
+            missed.remove(true)
+            spurious.remove(guess)
+    result += [Match("missed", true, None) for true in sorted(missed, key=_place)]
+    return result + [Match("spurious", None, guess) for guess in sorted(spurious, key=_place)]
 
 
 KINDS_BY_RANK: tuple[ErrorKind, ...] = ("correct", "type", "boundary")
-"""Better matches are made first."""
+"""Kinds of pairs, the best first."""
 
 
 def _rank(gold: Entity, predicted: Entity) -> int | None:
+    """Returns the place of a pair's kind in KINDS_BY_RANK, or None if it is no match."""
     same_words = gold[1:] == predicted[1:]
     if same_words:
         return 0 if gold.type == predicted.type else 1
@@ -106,11 +132,12 @@ def _rank(gold: Entity, predicted: Entity) -> int | None:
 
 
 def _place(entity: Entity) -> tuple[int, int]:
+    """Returns the sort key of an entity."""
     return entity.first, entity.last
 
 
 def count(found: Iterable[Match]) -> ErrorCounts:
-    """How many matches there are of each kind."""
+    """Counts matches by kind: `count(matches(gold, predicted)).correct`."""
     kinds = [match.kind for match in found]
     return ErrorCounts(*(kinds.count(kind) for kind in KINDS))
 
@@ -131,33 +158,41 @@ def _counts(line: PredictionLine) -> ErrorCounts:
 
 
 def _statistics(line: PredictionLine) -> tuple[int, int, int]:
-    """Returns entities predicted right, entities predicted, gold entities."""
-    found = _counts(line)
-    return found.correct, found.predicted, found.gold
+    """Returns the numbers of correct, predicted and gold entities."""
+    counts = _counts(line)
+    return counts.correct, counts.predicted, counts.gold
 
 
 def micro_f1(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Returns micro-F1 (per cent) of sums (..., 3) over sentences; 0 where nothing is predicted and nothing there."""
+    """Returns the micro-F1 in per cent, `(...,)`; 0 without predicted and gold entities.
+
+    Args:
+        sums: numbers of correct, predicted and gold entities, summed over sentences, `(..., 3)`.
+
+    Example: `micro_f1(np.array([8.0, 10.0, 10.0]))` is 80.
+    """
     return 200 * sums[..., 0] / np.maximum(sums[..., 1] + sums[..., 2], 1)
 
 
 def pieces_of(line: PredictionLine, reading: str) -> tuple[Piece, ...]:
-    """Returns a sentence in pieces: entities with their type, and what became of them.
+    """Cuts a sentence into entities with their type and kind of match, and the words between.
 
     Args:
         line: of predictions.jsonl.
         reading: `gold` or `predicted`.
+
+    Example: `pieces_of(line, "predicted")[0].kind`.
     """
-    made = matches(line["gold"], line["predicted"]) if reading == "predicted" else []
-    kinds: dict[Entity, str] = {match.predicted: match.kind for match in made if match.predicted}
-    pieces, at, words = [], 0, line["words"]
+    pairs = matches(line["gold"], line["predicted"]) if reading == "predicted" else []
+    kinds: dict[Entity, str] = {match.predicted: match.kind for match in pairs if match.predicted}
+    pieces, start, words = [], 0, line["words"]
     for entity in entities(line[reading]):
-        if at < entity.first:
-            pieces.append(Piece(" ".join(words[at : entity.first])))
+        if start < entity.first:
+            pieces.append(Piece(" ".join(words[start : entity.first])))
         inside = " ".join(words[entity.first : entity.last + 1])
         pieces.append(Piece(inside, entity.type, kinds.get(entity, "gold")))
-        at = entity.last + 1
-    return (*pieces, Piece(" ".join(words[at:]))) if at < len(words) else tuple(pieces)
+        start = entity.last + 1
+    return (*pieces, Piece(" ".join(words[start:]))) if start < len(words) else tuple(pieces)
 
 
 STATISTICS = Statistics(_statistics, micro_f1)

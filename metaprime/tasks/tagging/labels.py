@@ -1,6 +1,6 @@
-"""Tags by name: which entity types a run knows, and how a corpus's own types and tags map onto them in IOB2.
+"""Maps the entity types and tags of a corpus to those of a run, in IOB2.
 
-Nothing here ever compares label ids between corpora: `B-LOC` is 3 in one data set and 5 in the next.
+Tags are mapped by name, never by label id: `B-LOC` is 3 in one data set and 5 in the next.
 """
 
 from __future__ import annotations
@@ -18,15 +18,24 @@ from metaprime.types import MetaprimeError
 
 @dataclass(frozen=True)
 class LabelSet:
-    """The entity types of a run (`task.labels`) and how other types map onto them (`task.label_map`).
+    """Entity types of a run and the mapping of other types to them.
 
-    `LabelSet(("PER", "ORG", "LOC"), {"MISC": "O"}).tags` is O, B-PER, I-PER, B-ORG, ...: a tag's place is its label id.
+    Attributes:
+        types: `task.labels`.
+        mapping: `task.label_map`, from types of a corpus to one of `types` or O.
+
+    Raises:
+        MetaprimeError: a type is missing, invalid or a duplicate, or a target of the mapping is
+            unknown.
+
+    Example: `LabelSet(("PER", "LOC"), {"MISC": "O"}).tags` is O, B-PER, I-PER, B-LOC, I-LOC.
     """
 
     types: tuple[str, ...]
     mapping: dict[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
+        """Validates types and mapping."""
         if not self.types:
             raise MetaprimeError("task.labels is empty; list the entity types, e.g. task.labels: [PER, ORG, LOC]")
         for name in self.types:
@@ -34,11 +43,12 @@ class LabelSet:
                 raise MetaprimeError(f"task.labels names {name!r} twice; keep one of them")
             if name == "O" or not name or name != "".join(name.split()):
                 raise MetaprimeError(
-                    f"task.labels: {name!r} is no entity type; list types such as PER, without O, B- or I-"
+                    f"task.labels: {name!r} is not an entity type; list types such as PER, without O, B- or I-"
                 )
         for source, target in self.mapping.items():
-            if source == "O" != target:  # Universal NER once had B-O
-                raise MetaprimeError("task.label_map maps 'O', which is no entity type; remove that key")
+            # O may map to itself only: a version of Universal NER has the tag B-O.
+            if source == "O" != target:
+                raise MetaprimeError("task.label_map maps 'O', which is not an entity type; remove that key")
             if target not in (*self.types, "O"):
                 raise MetaprimeError(
                     f"task.label_map maps {source!r} to {target!r}, which is neither in task.labels "
@@ -47,36 +57,46 @@ class LabelSet:
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """Every IOB2 tag in the order of its label id: O first, then B- and I- of each type."""
+        """IOB2 tags in the order of their label ids: O, then B- and I- of each type."""
         return ("O", *(f"{prefix}-{name}" for name in self.types for prefix in "BI"))
 
     @cached_property
     def _ids(self) -> dict[str, int]:
+        """Label ids by tag."""
         return {tag: index for index, tag in enumerate(self.tags)}
 
     def index(self, tag: str) -> int:
-        """Label id of an IOB2 tag."""
+        """Returns the label id of an IOB2 tag: `labels.index("B-PER")`.
+
+        Raises:
+            MetaprimeError: the tag is not one of `tags`.
+        """
         if tag not in self._ids:
-            raise MetaprimeError(f"tag {tag!r} is none of {list(self.tags)}; add its type to task.labels")
+            raise MetaprimeError(f"tag {tag!r} is not one of {list(self.tags)}; add its type to task.labels")
         return self._ids[tag]
 
     def target(self, name: str) -> str | None:
-        """What a corpus's type is here: one of `types`, O, or None where nobody named it."""
+        """Maps a type to one of `types` or O, an unknown one to None: `labels.target("MISC")`."""
         return self.mapping.get(name, name if name in self.types else None)
 
 
 def labelled(reading: Reading, labels: LabelSet | None, invalid: Policy, tag_names: Sequence[str] = ()) -> Reading:
-    """The sentences of a split in the run's labels and in IOB2, and what was found on the way.
+    """Converts a split to IOB2 and to the types of a run; adds the problems of its tags.
 
     Args:
-        labels: None takes every type as it is.
-        tag_names: what the tags 0, 1, 2 ... of a corpus in numbers mean.
+        reading: sentences with the corpus's own tags, and their problems.
+        labels: types of the run and their mapping; None: every type is kept.
+        invalid: policy that decides which problems drop a sentence.
+        tag_names: meaning of the tags 0, 1, 2 ... of a corpus with integer tags.
+
+    Example: `labelled(read_raw("conll:data", "de", "train"), labels, "repair").sentences`.
     """
     named = [_named(sentence, tag_names) for sentence in reading.sentences]
     form = scheme(sentence.gold for sentence in named)
-    found = Reading(problems=list(reading.problems), place=reading.place)
+    converted = Reading(problems=list(reading.problems), place=reading.place)
     if form.name != "IOB2":
-        found.problems.append(Problem("other scheme", reading.place, f"tags are in {form.name}, converted to IOB2"))
+        converted.problems.append(Problem("other scheme", reading.place, f"tags are in {form.name}, converted to IOB2"))
+
     for sentence in named:
         tags, opened = repair(sentence.gold)
         problems = _unknown(sentence, labels, tag_names)
@@ -84,13 +104,14 @@ def labelled(reading: Reading, labels: LabelSet | None, invalid: Policy, tag_nam
             problems += _out_of_sequence(sentence, opened, labels)
         if problems:
             problems = dropping(problems, invalid)
-            found.problems.extend(problems)
+            converted.problems.extend(problems)
         if not any(problem.dropped for problem in problems):
-            found.sentences.append(replace(sentence, gold=tuple(_mapped(tag, labels) for tag in tags)))
-    return found
+            converted.sentences.append(replace(sentence, gold=tuple(_mapped(tag, labels) for tag in tags)))
+    return converted
 
 
 def _named(sentence: Example, tag_names: Sequence[str]) -> Example:
+    """Replaces integer tags by their names; those without a name stay."""
     if not tag_names or not any(map(str.isdecimal, sentence.gold)):
         return sentence
     known = {str(number): name for number, name in enumerate(tag_names)}
@@ -98,6 +119,7 @@ def _named(sentence: Example, tag_names: Sequence[str]) -> Example:
 
 
 def _mapped(tag: str, labels: LabelSet | None) -> str:
+    """Maps an IOB2 tag to the run's types."""
     if tag == "O" or labels is None:
         return tag
     target = labels.target(tag[2:])
@@ -105,7 +127,7 @@ def _mapped(tag: str, labels: LabelSet | None) -> str:
 
 
 def _unknown(sentence: Example, labels: LabelSet | None, tag_names: Sequence[str]) -> list[Problem]:
-    """Tags that are none, and types that nobody named."""
+    """Finds text that is not a tag, and types that the run does not know."""
     problems = []
     for word, tag in enumerate(sentence.gold):
         prefix, name = parts(tag) or ("", "")
@@ -127,7 +149,7 @@ def _unknown(sentence: Example, labels: LabelSet | None, tag_names: Sequence[str
 
 
 def _out_of_sequence(sentence: Example, opened: Sequence[int], labels: LabelSet | None) -> list[Problem]:
-    """Entities that open with a prefix that continues. Where their type becomes O, it does not matter."""
+    """Finds entities that open with a continuing prefix, unless their type maps to O."""
     problems = []
     for word in opened:
         tag = sentence.gold[word]
@@ -138,7 +160,14 @@ def _out_of_sequence(sentence: Example, opened: Sequence[int], labels: LabelSet 
 
 
 def where(sentence: Example, word: int) -> str:
-    """`FILE:LINE` of a word whose sentence came from lines, else the sentence's origin and the word's number from 1."""
+    """Returns the place of a word: `where(Example(("a", "b"), ("O", "O"), "f:7"), 1)` is `f:8`.
+
+    A sentence with another kind of origin gives the origin and the word's number, counted from 1.
+
+    Args:
+        sentence: contains the word.
+        word: number of the word, counted from 0.
+    """
     line = re.fullmatch(r"(.*):(\d+)", sentence.origin, flags=re.DOTALL)
     if line:
         return f"{line[1]}:{int(line[2]) + word}"

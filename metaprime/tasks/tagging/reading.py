@@ -1,4 +1,4 @@
-"""Reads tagged sentences: labels mapped by name, schemes converted to IOB2."""
+"""Reads tagged sentences with types mapped by name and tags converted to IOB2."""
 
 from __future__ import annotations
 
@@ -18,10 +18,21 @@ def read(
     invalid: Policy = "repair",
     tag_names: Sequence[str] = (),
 ) -> list[Example]:
-    """Sentences of one split of `data.source`, types mapped by name, tags in IOB2; what was repaired or dropped is logged.
+    """Reads the sentences of one split and logs what was repaired or dropped.
+
+    Args:
+        source: `scheme:root`, such as `conll:DIR`.
+        language: name of a language of the source.
+        split: name of the split.
+        labels: types of the run and the mapping of other types.
+        invalid: policy for sentences with problems.
+        tag_names: meaning of the tags 0, 1, 2 ... of a corpus with integer tags.
 
     Raises:
-        MetaprimeError: the split cannot be read; or it has problems that `invalid` does not allow, all of them in one.
+        MetaprimeError: the split cannot be read, or has problems that the policy does not allow;
+            the message lists all of them.
+
+    Example: `read("synthetic:", "qaa", "train", LabelSet(("PER", "ORG", "LOC")))`.
     """
     return settle(examine(source, language, split, labels, invalid, tag_names), invalid)
 
@@ -34,9 +45,13 @@ def examine(
     invalid: Policy = "repair",
     tag_names: Sequence[str] = (),
 ) -> Reading:
-    """What `read` would give and every problem in it, whatever `invalid` allows; `labels` None takes every type as it is.
+    """Reads one split with all its problems, even those that the policy does not allow.
+
+    Arguments as in `read`; `labels` None keeps every type.
 
     Raises:
-        MetaprimeError: the split as a whole cannot be read: it is not there, or not in the format.
+        MetaprimeError: the split does not exist, or is not in the format of the source.
+
+    Example: `examine("conll:data", "de", "train", None).problems`.
     """
     return labelled(read_raw(source, language, split), labels, invalid, tag_names)

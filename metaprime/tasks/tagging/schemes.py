@@ -1,14 +1,15 @@
-"""Tagging schemes: which one a file is in, and IOB2 for all of them.
+"""Detects the tagging scheme of a file and converts tags of any scheme to IOB2.
 
-    IOB2   B-X opens every entity, I-X continues it                    what everything here is turned into
-    IOB1   I-X opens an entity; B-X only where the one before has the same type and ends just there
-    IO     I-X throughout: entities of one type that touch are one entity
-    BIOES  and its relatives BILOU, BMES, IOE: S and U are single words; E and L end an entity; M is inside
+    IOB2   B-X opens every entity, I-X continues it
+    IOB1   I-X opens an entity; B-X only directly after an entity of the same type
+    IO     I-X throughout: adjacent entities of one type are one entity
+    BIOES  and its relatives BILOU, BMES, IOE: S and U are single words; E and L end an entity; M is
+           inside
 
-The rule is the same for all: B, S and U open an entity; I, M, E and L continue one of their own type that has not
-ended, and open one where there is none. Only what that is called differs. In a file where no B-, S- or U- stands
-except directly behind its own type, a continuing prefix that opens is the scheme itself (IOB1, IO, IOE). In any other
-it is an invalid sequence: `I-PER` after `O`, or after `B-LOC`.
+One rule reads all of them: B, S and U open an entity; I, M, E and L continue an entity of their
+type that has not ended, and open one if there is none. The schemes differ in whether the latter is
+valid. In a file where each B-, S- or U- directly follows its own type, it is part of the scheme
+(IOB1, IO, IOE). In any other file it is an invalid sequence: `I-PER` after `O`, or after `B-LOC`.
 """
 
 from __future__ import annotations
@@ -19,19 +20,30 @@ from functools import lru_cache
 from typing import NamedTuple
 
 OPENING, CONTINUING, ENDING = "BSU", "IMEL", "SUEL"
+"""Prefixes that open an entity, continue one, or end one."""
+
 TAG = re.compile(rf"([{OPENING}{CONTINUING}])-(.+)", re.DOTALL)
 
 
 class Scheme(NamedTuple):
-    """What a file's tags are in, and whether continuing prefixes that open an entity belong to it."""
+    """Tagging scheme of a file.
+
+    Attributes:
+        name: such as `IOB2`.
+        opens_inside: True if a continuing prefix that opens an entity is valid.
+    """
 
     name: str
     opens_inside: bool
 
 
 def scheme(tagged: Iterable[Sequence[str]]) -> Scheme:
-    """The scheme of a file, by the tags of all its sentences."""
+    """Detects the scheme of a file from the tags of all its sentences.
+
+    Example: `scheme([["I-PER", "O"]])` is `Scheme("IO", True)`.
+    """
     prefixes: set[str] = set()
+    # `apart`: some opening prefix does not directly follow a tag of its type.
     opened, apart = 0, False
     for tags in tagged:
         before = ""
@@ -49,31 +61,42 @@ def scheme(tagged: Iterable[Sequence[str]]) -> Scheme:
 
 
 def repair(tags: Sequence[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """IOB2 of the tags of any scheme, and the words whose prefix continues an entity that is not there.
+    """Converts the tags of a sentence to IOB2.
 
-    What is no tag stays as it is and ends an entity.
+    Args:
+        tags: of any scheme; text that is not a tag is kept and ends an entity.
+
+    Returns:
+        The IOB2 tags, and the numbers of words with a continuing prefix and no entity to continue.
+
+    Example: `repair(["O", "I-PER"])` is `(("O", "B-PER"), (1,))`.
     """
-    if set(tags) <= {"O"}:  # as most are
+    # Most sentences of some corpora have no entity.
+    if set(tags) <= {"O"}:
         return tuple(tags), ()
-    mended, opened = [], []
-    running = ""  # type of the entity that the next word may continue
+    converted, opened = [], []
+    # Type of the entity that the next word may continue.
+    running = ""
     for word, tag in enumerate(tags):
         prefix, name = parts(tag) or ("", "")
         if not name:
-            mended.append(tag)
+            converted.append(tag)
             running = ""
             continue
         continues = prefix in CONTINUING and name == running
         if prefix in CONTINUING and not continues:
             opened.append(word)
-        mended.append(f"{'I' if continues else 'B'}-{name}")
+        converted.append(f"{'I' if continues else 'B'}-{name}")
         running = "" if prefix in ENDING else name
-    return tuple(mended), tuple(opened)
+    return tuple(converted), tuple(opened)
 
 
 @lru_cache(maxsize=4096)
 def parts(tag: str) -> tuple[str, str] | None:
-    """(prefix, type) of a tag, ("O", "") of O, None of what is no tag in any scheme."""
+    """Splits a tag: `parts("B-PER")` is `("B", "PER")`, `parts("O")` is `("O", "")`.
+
+    Returns None for text that is not a tag in any scheme.
+    """
     if tag == "O":
         return "O", ""
     match = TAG.fullmatch(tag)

@@ -1,7 +1,8 @@
-"""Scores entities by seqeval, in both readings that papers use without saying which.
+"""Scores entities by seqeval in two readings; papers often do not name theirs.
 
-`lenient` is conlleval's: an I- that continues nothing still opens an entity. `strict` counts only
-well-formed IOB2. A model that learned the scheme scores alike in both; the gap is itself information.
+`lenient` is conlleval's: an I- that continues nothing opens an entity. `strict` counts only
+well-formed IOB2. The two agree for a model that has learned the scheme; a gap shows that it has
+not.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from metaprime.data.rows import Example
 from metaprime.tasks.task import Metric, Scores
 
 READINGS: dict[str, dict[str, Any]] = {"lenient": {}, "strict": {"mode": "strict", "scheme": IOB2}}
+"""Options of seqeval for each reading."""
 
 NAMES = {"f1": "F1", "precision": "precision", "recall": "recall"}
+"""Names of the numbers of a reading by their keys."""
 
 METRICS = tuple(
     Metric(
@@ -32,17 +35,22 @@ METRICS = tuple(
     for reading in READINGS
     for number, name in NAMES.items()
 )
-"""The first is the headline: lenient micro-F1."""
+"""Metrics of the task; the first is the headline, lenient micro-F1."""
 
 _NOTHING = {"precision": 0.0, "recall": 0.0, "f1-score": 0.0, "support": 0}
 
 
 def score(examples: Sequence[Example], predicted: Sequence[Sequence[str]]) -> Scores:
-    """Scores predicted tags against the gold ones of whole sentences.
+    """Scores predicted tags against the gold tags of whole sentences.
 
     Args:
         examples: `gold` is a tuple of IOB2 tags.
-        predicted: as many tags for each sentence.
+        predicted: one tag for each word of each sentence.
+
+    Raises:
+        ValueError: gold and predicted tags of a sentence differ in number.
+
+    Example: `score(examples, [example.gold for example in examples]).headline` is 100.
     """
     details = entity_scores([example.gold for example in examples], predicted)
     return Scores(METRICS[0].of(details), details)
@@ -59,15 +67,17 @@ def entity_scores(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[st
         `sentences`, and for each reading `overall` (micro) and `types`.
 
     Raises:
-        ValueError: the two differ in the number of tags of a sentence.
+        ValueError: gold and predicted tags of a sentence differ in number.
+
+    Example: `entity_scores([["B-PER"]], [["O"]])["strict"]["overall"]["recall"]` is 0.
     """
-    lengths = [(len(one), len(other)) for one, other in zip(gold, predicted, strict=True)]
-    if wrong := [place for place, (one, other) in enumerate(lengths) if one != other]:
+    lengths = [(len(tags), len(guesses)) for tags, guesses in zip(gold, predicted, strict=True)]
+    if wrong := [number for number, (expected, actual) in enumerate(lengths) if expected != actual]:
         raise ValueError(f"sentence {wrong[0]}: {lengths[wrong[0]][0]} gold tags, {lengths[wrong[0]][1]} predicted")
     truth, guess = [list(tags) for tags in gold], [list(tags) for tags in predicted]
     scores: dict[str, Any] = {"sentences": len(truth)}
     for reading, options in READINGS.items():
-        # A type that is never predicted has an undefined precision: it is reported as 0.
+        # The precision of a type that is never predicted is undefined; it is reported as 0.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             report = classification_report(truth, guess, output_dict=True, zero_division=0, **options)
@@ -78,6 +88,7 @@ def entity_scores(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[st
 
 
 def _per_cent(row: dict[str, Any]) -> dict[str, float]:
+    """Converts a row of seqeval's report to per cent."""
     return {
         "precision": 100 * float(row["precision"]),
         "recall": 100 * float(row["recall"]),

@@ -1,4 +1,7 @@
-"""Sequence tagging: one IOB2 tag for each word, carried by its first sub-word. Entities are spans of tags."""
+"""Defines sequence tagging: one IOB2 tag per word, predicted at its first sub-word.
+
+Shape suffixes: B windows, L sub-words, D hidden size, C tags.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,11 @@ from metaprime.tasks.task import Task, TaskConfig, TaskKind, Text, outputs_of
 from metaprime.types import IGNORE, Batch, Params
 
 OUTSIDE = "O"
+"""Tag of a word outside all entities."""
 
 
 class TaggingConfig(TaskConfig):
-    """Named entities, or other spans of words."""
+    """Config of sequence tagging: named entities, or other spans of words."""
 
     name: Literal["tagging"] = "tagging"
 
@@ -36,28 +40,38 @@ class TaggingConfig(TaskConfig):
     """Entity types."""
 
     label_map: dict[str, str] = Field(default_factory=dict)
-    """Renames a corpus's types, or drops them: `{MISC: O}`."""
+    """Mapping that renames a corpus's types, or drops them: `{MISC: O}`."""
 
     tag_names: tuple[str, ...] = ()
-    """What tags in numbers mean: 0 is the first."""
+    """Names of integer tags; the first is that of 0."""
 
     shuffle_tags: bool = False
-    """The control: the tags of each priming sentence are permuted among its words."""
+    """Control: permute the tags of each priming sentence among its words."""
 
     @property
     def shuffles(self) -> bool:
+        """True if priming uses shuffled tags."""
         return self.shuffle_tags
 
 
 class TagHead(nn.Linear):
-    """Linear layer D -> C; starts at N(0, 0.02), bias zero, as Hugging Face's token classification heads do."""
+    """Linear layer from D to C, drawn like Hugging Face's token classification heads.
+
+    Weights are drawn from N(0, 0.02^2), biases are zero.
+    """
 
     supports_one_pass = True
 
     def forward(self, hidden_BLD: torch.Tensor) -> torch.Tensor:
+        """Returns logits (B, L, C): `head(hidden_BLD)`.
+
+        Args:
+            hidden_BLD: the encoder's output.
+        """
         return linear(hidden_BLD, self.weight, self.bias)
 
     def initial(self, generator: torch.Generator) -> Params:
+        """Draws `weight` (C, D) and `bias` (C,): `head.initial(torch_stream(0, "head"))`."""
         return {
             "weight": 0.02 * torch.randn(self.weight.shape, generator=generator),
             "bias": torch.zeros(self.bias.shape),
@@ -68,7 +82,9 @@ def build(config: TaggingConfig, text: Text) -> Task:
     """Builds the task of a config over a tokenizer.
 
     Raises:
-        MetaprimeError: `labels` or `label_map` contradict themselves.
+        MetaprimeError: `labels` or `label_map` is invalid.
+
+    Example: `build(TaggingConfig(), Text(Subwords(tokenizer), Lengths(128))).labels`.
     """
     labels, pad_id = LabelSet(config.labels, config.label_map), text.subwords.tokenizer.pad_token_id
     padded = partial(collate, pad_id=pad_id)
@@ -89,12 +105,19 @@ def build(config: TaggingConfig, text: Text) -> Task:
 
 
 def of_labels(tags: Sequence[str]) -> TaggingConfig:
-    """Returns the config of a head whose outputs are these tags in order."""
+    """Returns the config of a head with these outputs: `of_labels(("O", "B-PER", "I-PER"))`."""
     return TaggingConfig(labels=tuple(tag[2:] for tag in tags if tag.startswith("B-")))
 
 
 def loss(logits_BLC: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Returns the mean cross-entropy in nats per labelled sub-word; 0 for sentences that have none."""
+    """Returns the mean cross-entropy () in nats per labelled sub-word; 0 for a batch without one.
+
+    Args:
+        logits_BLC: scores of every tag.
+        batch: `labels` (B, L), IGNORE except at first sub-words; other tensors are not used.
+
+    Example: `loss(logits_BLC, {"labels": labels_BL})`.
+    """
     labels_BL = batch["labels"]
     labelled = (labels_BL != IGNORE).sum().clamp(min=1)
     return cross_entropy(logits_BLC.flatten(0, 1), labels_BL.flatten(), ignore_index=IGNORE, reduction="sum") / labelled
@@ -103,7 +126,17 @@ def loss(logits_BLC: torch.Tensor, batch: Batch) -> torch.Tensor:
 def predict(
     model: TaskModel, values: Params, rows: Sequence[Row], *, tags: Sequence[str], padded: Any
 ) -> list[list[str]]:
-    """Returns the likeliest tag of every word of each row."""
+    """Returns the likeliest tag of every word of each row.
+
+    Args:
+        model: its modules are run.
+        values: all its parameters by name, such as the head's `(C, D)`.
+        rows: encoded sentences.
+        tags: the C tags in the order of the head's outputs.
+        padded: pads the windows of some rows to one batch (B, L).
+
+    Example: `task.predict(model, values, rows)[0]`, where the task has bound tags and padding.
+    """
     predicted: list[list[str]] = [[] for _ in rows]
     for chosen, logits_BLC in outputs_of(model, values, rows, padded):
         decoded = decode(tags, logits_BLC, [rows[index] for index in chosen])
@@ -116,13 +149,15 @@ def decode(tags: Sequence[str], logits_BLC: torch.Tensor, rows: Sequence[Row]) -
     """Decodes the logits of all windows of some rows.
 
     Args:
-        tags: C of them.
-        logits_BLC: of B windows.
-        rows: whose windows these are, in order.
+        tags: the C tags in the order of the logits.
+        logits_BLC: one entry for each of the rows' B windows, in order.
+        rows: encoded sentences.
 
     Returns:
-        The likeliest tag of each word, out of the window that answers for it; `O` where none does, since
-        gold is scored whole.
+        The likeliest tag of each word in the window to which it belongs; `O` for a word without a
+        window, as the gold tags of all words are scored.
+
+    Example: `decode(task.labels, logits_BLC, rows)[0]`.
     """
     windows = [window for row in rows for window in row.windows]
     best = iter(list(zip(windows, logits_BLC.argmax(-1).tolist(), strict=True)))
@@ -136,7 +171,7 @@ def decode(tags: Sequence[str], logits_BLC: torch.Tensor, rows: Sequence[Row]) -
 
 
 def to_json(example: Example, predicted: Sequence[str]) -> dict[str, Any]:
-    """Returns the words of a sentence with their gold and predicted tags."""
+    """Returns a line of predictions.jsonl: `to_json(example, ["B-PER", "O"])["predicted"]`."""
     return {"words": list(example.words), "gold": list(example.gold), "predicted": list(predicted)}
 
 

@@ -1,10 +1,8 @@
-"""Sentences to rows: windows of at most `data.max_length` sub-words, one label per word on its first sub-word; padding;
-the shuffled control.
+"""Encodes tagged sentences as rows of windows, and shuffles their tags for a control.
 
-A sentence that is too long becomes several windows that overlap, cut between words. Each word is answered for, in
-training and at evaluation, by the one window where it is farthest from an edge: no word counts twice, none is lost.
-
-Shape suffixes: B windows, L sub-words.
+A window has at most `data.max_length` sub-words; a word's label is on its first sub-word. A longer
+sentence becomes several overlapping windows, cut between words. Each word belongs, in training and
+at evaluation, to the window where it is farthest from an edge: no word counts twice, none is lost.
 """
 
 from __future__ import annotations
@@ -26,10 +24,18 @@ log = logging.getLogger(__name__)
 
 
 def encode(sentences: Sequence[Example], subwords: Subwords, labels: LabelSet, lengths: Lengths) -> list[Row]:
-    """One row for each sentence; logs what cannot be found in them.
+    """Encodes each sentence as a row; logs long sentences and entities that cannot be found.
+
+    Args:
+        sentences: tagged in IOB2.
+        subwords: the encoder's tokenizer.
+        labels: gives the label ids of the tags.
+        lengths: limits on the length of windows.
 
     Raises:
-        MetaprimeError: a window has no room for a word, or a tag is none of the labels.
+        MetaprimeError: a window has no room for a word, or a tag is not one of the labels.
+
+    Example: `encode(sentences, Subwords(tokenizer), labels, Lengths(128))[0].windows`.
     """
     special = len(subwords.before) + len(subwords.after)
     room = lengths.longest - special
@@ -37,6 +43,7 @@ def encode(sentences: Sequence[Example], subwords: Subwords, labels: LabelSet, l
         raise MetaprimeError(
             f"data.max_length = {lengths.longest} leaves no room for a word beside {special} special tokens; raise it"
         )
+
     rows, long = [], 0
     for sentence, pieces in zip(sentences, subwords.of(sentences), strict=True):
         spans = [(0, len(sentence.words))]
@@ -46,6 +53,7 @@ def encode(sentences: Sequence[Example], subwords: Subwords, labels: LabelSet, l
             spans = _spans(pieces.lengths, room, int(room * lengths.overlap))
         spans = spans[:1] if lengths.cut else spans
         rows.append(Row(_windows(sentence, pieces, spans, subwords, labels), sentence))
+
     if lost := sum(entities_lost(row) for row in rows):
         log.warning(
             "%s: %d entities have a word that was cut away or has no sub-word and cannot be found%s",
@@ -61,30 +69,39 @@ def encode(sentences: Sequence[Example], subwords: Subwords, labels: LabelSet, l
 
 
 def answered(row: Row) -> set[int]:
-    """The words that some window answers for."""
+    """Returns the numbers of the words that belong to some window: `answered(row)`."""
     return {word for window in row.windows for word in window.words}
 
 
 def entities_lost(row: Row) -> int:
-    """Entities with at least one word that no window answers for."""
-    found = answered(row)
-    if len(found) == len(row.example.words):
+    """Counts entities with at least one word that belongs to no window: `entities_lost(row)`."""
+    present = answered(row)
+    if len(present) == len(row.example.words):
         return 0
     lost, tags = 0, row.example.gold
     word = 0
+    # `end` is one past the last word of the entity, or of the word outside, that begins at `word`.
     while word < len(tags):
         end = word + 1
         while tags[word] != "O" and end < len(tags) and tags[end] == f"I-{tags[word][2:]}":
             end += 1
-        lost += tags[word] != "O" and not found.issuperset(range(word, end))
+        lost += tags[word] != "O" and not present.issuperset(range(word, end))
         word = end
     return lost
 
 
 def shuffled_tags(sentences: Sequence[Example], seed: int, language: str) -> list[Example]:
-    """The control: each sentence keeps its words and its tags, but which word has which tag is drawn anew.
+    """Permutes the tags of each sentence among its words, for a control.
 
-    The tags are then noise, not IOB2, and are not repaired: their frequencies stay those of the data.
+    The result is not IOB2 and is not repaired, so that the frequencies of tags stay those of the
+    data.
+
+    Args:
+        sentences: tagged in IOB2.
+        seed: of the permutations.
+        language: also part of their address.
+
+    Example: `shuffled_tags(sentences, 0, "de")`.
     """
     return [
         replace(sentence, gold=tuple(sentence.gold[word] for word in order))
@@ -94,7 +111,7 @@ def shuffled_tags(sentences: Sequence[Example], seed: int, language: str) -> lis
 
 
 def _shortened(pieces: Pieces, room: int) -> Pieces:
-    """A word longer than a window keeps its first sub-words: the one that carries its label, and as many as fit."""
+    """Cuts words that are longer than a window to as many of their sub-words as fit."""
     if int(pieces.lengths.max()) <= room:
         return pieces
     parts = np.split(pieces.ids, np.cumsum(pieces.lengths)[:-1])
@@ -102,7 +119,18 @@ def _shortened(pieces: Pieces, room: int) -> Pieces:
 
 
 def _spans(lengths: np.ndarray[tuple[int], np.dtype[np.int32]], room: int, overlap: int) -> list[tuple[int, int]]:
-    """First and last word (exclusive) of each window: as many words as fit, the last one filled from its left."""
+    """Divides the words of a sentence into overlapping windows.
+
+    Args:
+        lengths: number of sub-words of each of W words, `(W,)`.
+        room: largest number of sub-words of a window, special tokens excluded.
+        overlap: smallest number of sub-words that the next window repeats, in whole words if they
+            fit.
+
+    Returns:
+        First word and last one plus 1 of each window. Every window takes as many words as fit; the
+        last one is extended to the left.
+    """
     edges = np.concatenate([[0], np.cumsum(lengths)])
     spans: list[tuple[int, int]] = []
     first, count = 0, len(lengths)
@@ -118,9 +146,10 @@ def _spans(lengths: np.ndarray[tuple[int], np.dtype[np.int32]], room: int, overl
 def _windows(
     sentence: Example, pieces: Pieces, spans: list[tuple[int, int]], subwords: Subwords, labels: LabelSet
 ) -> tuple[Window, ...]:
+    """Builds the windows of a sentence; `edges` are the sub-words before each word."""
     edges = [0, *itertools.accumulate(pieces.lengths.tolist())]
     owners = _owners(edges, spans)
-    made = []
+    windows = []
     for number, (first, end) in enumerate(spans):
         ids = (*subwords.before, *pieces.ids[edges[first] : edges[end]].tolist(), *subwords.after)
         shift = len(subwords.before) - edges[first]
@@ -129,13 +158,17 @@ def _windows(
         row_labels = [IGNORE] * len(ids)
         for word, start in zip(words, starts, strict=True):
             row_labels[start] = labels.index(sentence.gold[word])
-        made.append(Window(ids, tuple(words), tuple(starts), tuple(row_labels)))
-    return tuple(made)
+        windows.append(Window(ids, tuple(words), tuple(starts), tuple(row_labels)))
+    return tuple(windows)
 
 
 def _owners(edges: list[int], spans: list[tuple[int, int]]) -> list[int]:
-    """For each word the window where its first sub-word is farthest from an edge; the sentence's own ends are none."""
-    if len(spans) == 1:  # as most have
+    """Returns for each word the window where its first sub-word is farthest from an edge.
+
+    The beginning and end of the sentence are not edges: nothing is missing there.
+    """
+    # Most sentences have one window.
+    if len(spans) == 1:
         return [0] * (len(edges) - 1)
     owners, distances = [0] * (len(edges) - 1), [-1.0] * (len(edges) - 1)
     for number, (first, end) in enumerate(spans):
@@ -149,4 +182,5 @@ def _owners(edges: list[int], spans: list[tuple[int, int]]) -> list[int]:
 
 
 def _source(sentences: Sequence[Example]) -> str:
+    """Returns the file or source of the sentences, for messages."""
     return sentences[0].origin.rpartition(":")[0] or "text"

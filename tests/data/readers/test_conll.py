@@ -161,7 +161,7 @@ def test_a_file_without_sentences_gives_none(tmp_path: Path, text: str) -> None:
 
 def test_two_files_for_one_split_are_refused(tmp_path: Path) -> None:
     parse(tmp_path, "a O\n")
-    with pytest.raises(MetaprimeError, match=r"'train' is there more than once, as train\.conll, train\.txt; keep one"):
+    with pytest.raises(MetaprimeError, match=r"several files for split 'train': train\.conll, train\.txt; keep one"):
         parse(tmp_path, "a O\n", name="train.txt")
 
 

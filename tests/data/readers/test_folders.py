@@ -38,7 +38,7 @@ def test_a_file_of_the_very_name_goes_before_one_that_ends_in_it(tmp_path: Path)
     "names", [("dev.conll", "val.conll"), ("a-dev.conll", "b_val.iob2"), ("dev.iob2", "dev.conll")]
 )
 def test_two_files_for_one_split_are_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
-    with pytest.raises(MetaprimeError, match=r"'dev' is there more than once, as .*, .*; keep one of the files"):
+    with pytest.raises(MetaprimeError, match=r"several files for split 'dev': .*, .*; keep one of the files"):
         locate(tmp_path, "dev", *names)
 
 

@@ -130,7 +130,7 @@ def test_a_set_that_names_no_language_is_called_by_its_configuration(tmp_path: P
     assert hub.languages(str(tmp_path / "mono")) == ["default"]
     assert read(tmp_path / "mono", "default", "train") == [(("a",), ("O",))]
     with pytest.raises(
-        MetaprimeError, match=r"no column lang or language says .* 'de'; write 'default' for the language"
+        MetaprimeError, match=r"or column lang or language identifies .* 'de'; if .*, write 'default' for it"
     ):
         read(tmp_path / "mono", "de", "train")
 
@@ -164,7 +164,9 @@ def test_files_that_datasets_cannot_read_are_a_message(tmp_path: Path, text: byt
 
 def test_code_is_never_run_and_the_way_round_is_named(tmp_path: Path, by_config: Path) -> None:
     (by_config / "by_config.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    with pytest.raises(MetaprimeError, match=r"no code of a set is run: .*@refs/convert/parquet.*conll_to_parquet\.py"):
+    with pytest.raises(
+        MetaprimeError, match=r"no code of a data set is run: .*@refs/convert/parquet.*conll_to_parquet\.py"
+    ):
         read(by_config, "de", "train")
     assert not (tmp_path / "ran").exists()
 
@@ -209,7 +211,7 @@ def test_a_card_does_not_lead_out_of_the_folder(tmp_path: Path, path: str) -> No
     outside, root = tmp_path / "outside.jsonl", tmp_path / "set"
     outside.write_text('{"tokens": ["secret"], "ner_tags": ["O"]}\n', "utf-8")
     card(root, {"de": {"train": path.format(root=root, outside=outside)}})
-    with pytest.raises(MetaprimeError, match=r"outside\.jsonl is not a parquet, JSON or Arrow file of the set"):
+    with pytest.raises(MetaprimeError, match=r"outside\.jsonl is not a parquet, JSON or Arrow file of the data set"):
         read(root, "de", "train")
 
 
@@ -232,7 +234,9 @@ def test_archives_are_refused_and_nothing_is_unpacked(tmp_path: Path, name: str,
 def test_other_formats_are_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / name).write_text("tokens,ner_tags\na,O\n", "utf-8")
-    with pytest.raises(MetaprimeError, match=rf"{name} is not a parquet, JSON or Arrow file of the set.*convert it"):
+    with pytest.raises(
+        MetaprimeError, match=rf"{name} is not a parquet, JSON or Arrow file of the data set.*convert it"
+    ):
         hub.read(str(tmp_path / "set"), "default", "train")
 
 
@@ -266,7 +270,7 @@ def test_offline_a_set_is_read_out_of_the_cache_at_its_revision_or_says_what_to_
     assert done.stdout.splitlines() == [
         "[('Eva-validation',)]",
         "[('Eva-validation',)]",
-        f"hub:{other}: cannot be reached, and the copy at hand is revision {COMMIT}; connect once",
+        f"hub:{other}: cannot be reached, and the cached copy is revision {COMMIT}; connect once",
         "hub:owner/name: ConnectionError: Couldn't reach 'owner/name' on the Hub (OfflineModeIsEnabled); read it once with a "
         "connection and without HF_HUB_OFFLINE, or download it and write hub:DIR",
     ]

@@ -21,7 +21,7 @@ def sentence(*tags: str, origin: str = "de/train.conll:40") -> Example:
 def test_a_tags_place_is_its_id() -> None:
     assert LABELS.tags == ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
     assert [LABELS.index(tag) for tag in LABELS.tags] == list(range(7))
-    with pytest.raises(MetaprimeError, match=r"'B-GPE' is none of .*add its type to task\.labels"):
+    with pytest.raises(MetaprimeError, match=r"'B-GPE' is not one of .*add its type to task\.labels"):
         LABELS.index("B-GPE")
 
 
@@ -136,9 +136,9 @@ def test_where_reads_well_for_every_origin() -> None:
     [
         ((), {}, r"task\.labels is empty; list the entity types"),
         (("PER", "PER"), {}, r"task\.labels names 'PER' twice; keep one"),
-        (("PER", "O"), {}, r"task\.labels: 'O' is no entity type; list types"),
-        (("PER", ""), {}, r"task\.labels: '' is no entity type"),
-        (("PER SON",), {}, r"task\.labels: 'PER SON' is no entity type"),
+        (("PER", "O"), {}, r"task\.labels: 'O' is not an entity type; list types"),
+        (("PER", ""), {}, r"task\.labels: '' is not an entity type"),
+        (("PER SON",), {}, r"task\.labels: 'PER SON' is not an entity type"),
         (("PER",), {"GPE": "LOC"}, r"maps 'GPE' to 'LOC', which is neither in task\.labels \['PER'\] nor O; choose"),
         (("PER",), {"O": "PER"}, r"task\.label_map maps 'O'.*remove that key"),
     ],

@@ -110,47 +110,6 @@ def test_a_split_without_a_sentence_is_refused(root: Path) -> None:
         read(f"conll:{root}", "de", "test", LABELS)
 
 
-@pytest.mark.parametrize("source", ["conl:data", "conll", "", ":x", "C:/data"])
-def test_an_unknown_scheme_lists_the_known(source: str) -> None:
-    with pytest.raises(MetaprimeError) as error:
-        read(source, "de", "train", LABELS)
-    assert f"data.source {source!r}" in str(error.value)
-    assert "write one of synthetic:, parquet:, conll:, jsonl:, hub:" in str(error.value)
-    assert ("did you mean conll:?" in str(error.value)) == source.startswith("conl")
-
-
-def test_the_empty_root_is_refused() -> None:
-    with pytest.raises(MetaprimeError, match="the source names no folder; write it after the colon"):
-        sources.languages("conll:")
-
-
-def test_what_is_not_there_is_listed(root: Path) -> None:
-    with pytest.raises(
-        MetaprimeError, match=r"corpsu: no such folder \(.*: corpus\); correct the path in data\.source"
-    ):
-        read(f"conll:{root.parent / 'corpsu'}", "de", "train", LABELS)
-    with pytest.raises(MetaprimeError, match=r"fr: no such language; .*corpus has de, nl; use one"):
-        read(f"conll:{root}", "fr", "train", LABELS)
-    with pytest.raises(MetaprimeError, match=r"dev\.conll: no such split; the folder has train\.conll; use one of"):
-        read(f"conll:{root}", "de", "dev", LABELS)
-    with pytest.raises(MetaprimeError, match=r"train\.parquet: no such split; the folder has nothing of the kind"):
-        read(f"parquet:{root}", "de", "train", LABELS)
-
-
-@pytest.mark.parametrize("scheme", ["conll", "parquet", "jsonl", "hub"])
-@pytest.mark.parametrize("name", ["..", "../corpus/de", "de/../nl", "/etc", "a\\b", "", "."])
-def test_names_stay_inside_the_corpus(root: Path, scheme: str, name: str) -> None:
-    with pytest.raises(MetaprimeError, match=r"language '.*' is not a plain name; give one without path separators"):
-        read(f"{scheme}:{root}", name, "train", LABELS)
-    with pytest.raises(MetaprimeError, match=r"split '.*' is not a plain name; give one without path separators"):
-        read(f"{scheme}:{root}", "de", name, LABELS)
-
-
-def test_languages_of_a_source(root: Path) -> None:
-    assert sources.languages(f"conll:{root}") == ["de", "nl"]
-    assert len(sources.languages("synthetic:")) > 1
-
-
 def test_synthetic_text_comes_through_the_same_door() -> None:
     language = sources.languages("synthetic:")[0]
     sentences = read("synthetic:", language, "validation", LABELS)

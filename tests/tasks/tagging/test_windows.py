@@ -7,7 +7,6 @@ from collections import Counter
 
 import numpy as np
 import pytest
-import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
@@ -15,7 +14,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from metaprime.data.rows import Example, Lengths, Row, Window, collate
+from metaprime.data.rows import Example, Lengths, Row, Window
 from metaprime.data.subwords import Subwords
 from metaprime.rng import stream
 from metaprime.tasks.tagging.labels import LabelSet
@@ -173,22 +172,8 @@ def test_a_length_without_room_is_refused(subwords: Subwords) -> None:
 
 
 def test_a_tag_outside_the_labels_is_refused(subwords: Subwords) -> None:
-    with pytest.raises(MetaprimeError, match="'B-LOC' is none of"):
+    with pytest.raises(MetaprimeError, match="'B-LOC' is not one of"):
         encode([SENTENCE], subwords, LabelSet(("PER",)), Lengths(9))
-
-
-def test_collate_pads_to_the_longest(subwords: Subwords) -> None:
-    rows = encode(
-        [Example(("Ada",), ("B-PER",)), Example(("in", "Berlin"), ("O", "B-LOC"))], subwords, LABELS, Lengths(9)
-    )
-    batch = collate(rows, pad_id=7)
-    expected = {
-        "input_ids": [[2, 4, 3, 7, 7], [2, 7, 8, 9, 3]],
-        "attention_mask": [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]],
-        "labels": [[IGNORE, 1, IGNORE, IGNORE, IGNORE], [IGNORE, 0, 3, IGNORE, IGNORE]],
-    }
-    assert {name: tensor.tolist() for name, tensor in batch.items()} == expected
-    assert {tensor.dtype for tensor in batch.values()} == {torch.int64}
 
 
 def test_shuffling_keeps_each_sentences_words_and_tag_counts() -> None:
