@@ -1,7 +1,7 @@
-"""Files and folders that are either whole or not there: written aside, flushed to disk, renamed.
+"""Atomic writes of files and folders: write to a temporary name, flush to disk, rename.
 
-What a killed process leaves bears a name of its own: `.NAME.PID.partial` was being written, `.NAME.PID.old` replaced,
-`.NAME.PID.gone` removed. `sweep` clears it up.
+A killed process leaves temporary names: `.NAME.PID.partial` was being written, `.NAME.PID.old` was
+being replaced, `.NAME.PID.gone` was being removed. `sweep` cleans them up.
 """
 
 from __future__ import annotations
@@ -20,27 +20,42 @@ from safetensors import SafetensorError
 from metaprime.types import MetaprimeError, Params
 
 LEFT = re.compile(r"\.(?P<name>.+)\.\d+\.(?P<kind>partial|old|gone)")
-"""Names of what a killed process left."""
+"""Temporary names that a killed process leaves."""
 
 
 def save_tensors(tensors: Params, file: Path) -> None:
-    """Contiguous CPU copies in safetensors form."""
-    # Imported here: this is all in the file that needs torch, and whoever writes text should not load it.
+    """Writes tensors to a safetensors file, as contiguous CPU copies.
+
+    Args:
+        tensors: of any shape `(...,)` by name.
+        file: overwritten, and not atomically; write inside `written_aside`.
+
+    Example: `save_tensors(artifact.values, folder / "values.safetensors")`
+    """
+    # Imported here because commands that write only text should not load torch.
     from safetensors.torch import save_file
 
     save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, file)
 
 
 def write_json(file: Path, value: Any) -> None:
-    """Atomic, sorted and indented, so that equal values give equal bytes."""
+    """Writes JSON atomically, sorted and indented, so that equal values give equal bytes.
+
+    Raises:
+        MetaprimeError: the file cannot be written; an existing one stays whole.
+
+    Example: `write_json(folder / "run.json", {"seed": 0})`
+    """
     write_text(file, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def write_text(file: Path, text: str) -> None:
-    """Atomic, UTF-8.
+    """Writes text atomically in UTF-8.
 
     Raises:
-        MetaprimeError: it cannot be written; what was there is whole.
+        MetaprimeError: the file cannot be written; an existing one stays whole.
+
+    Example: `write_text(folder / "table.md", table)`
     """
     aside = _beside(file, "partial")
     with writing(file):
@@ -56,10 +71,14 @@ def write_text(file: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def written_aside(folder: Path) -> Iterator[Path]:
-    """A folder to write into that takes its real name only when the block ends well. One writer at a time for a name.
+    """Yields a temporary folder that replaces `folder` when the block ends without an error.
+
+    Only one process at a time may write to a folder.
 
     Raises:
-        MetaprimeError: it cannot be written; what was there is whole.
+        MetaprimeError: the folder cannot be written; an existing one stays whole.
+
+    Example: `with written_aside(root / "best") as aside: write_json(aside / "run.json", record)`
     """
     aside = _beside(folder, "partial")
     with writing(folder):
@@ -73,7 +92,8 @@ def written_aside(folder: Path) -> Iterator[Path]:
             _flush(aside)
             if folder.exists():
                 old = _beside(folder, "old")
-                os.replace(folder, old)  # a kill between these two: `sweep` puts the old one back
+                # If the process is killed between these two calls, `sweep` restores the old folder.
+                os.replace(folder, old)
                 os.replace(aside, folder)
                 shutil.rmtree(old)
             else:
@@ -85,23 +105,28 @@ def written_aside(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Says of a write that fails which one it was and what to do.
+    """Turns a failed write inside the block into a MetaprimeError that names `path` and a remedy.
 
     Raises:
-        MetaprimeError: the disk is full, a quota or file size limit is reached, or the place is not to be written.
+        MetaprimeError: the disk is full, a quota or file size limit is reached, or `path` is read-only.
+
+    Example: `with writing(log_file): log_file.open("a").write(line)`
     """
     try:
         yield
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise MetaprimeError(
-            f"cannot write {path}: {reason}. What was written before is whole: make room there (or lift the quota, size limit "
+            f"cannot write {path}: {reason}. Earlier files are intact: make room there (or lift the quota, size limit "
             "or write protection) and run the command again, `metaprime prime` with --resume"
         ) from None
 
 
 def discard(path: Path) -> None:
-    """Removes a file or folder at one blow: killed in the middle, it leaves a stray that `sweep` knows, not half of it."""
+    """Removes a file or folder atomically: after a kill, `sweep` removes the rest.
+
+    Example: `discard(folder / "checkpoint")`
+    """
     sweep(path.parent, path.name)
     gone = _beside(path, "gone")
     os.replace(path, gone)
@@ -109,29 +134,36 @@ def discard(path: Path) -> None:
 
 
 def sweep(folder: Path, name: str | None = None) -> None:
-    """Clears up what killed processes left beside `folder/name`, or in all of `folder`, where nobody else may be writing.
+    """Removes temporary files of killed processes, and restores a file or folder whose replacement failed.
 
-    What was renamed to be replaced, but was not yet replaced, is put back.
+    Args:
+        folder: where to look; no other process may be writing there.
+        name: only temporary files of this file or folder; by default all.
+
+    Example: `sweep(Path("runs"))`
     """
     for stray in sorted(folder.iterdir()) if folder.is_dir() else ():
-        found = LEFT.fullmatch(stray.name)
-        if not found or name not in (None, found["name"]):
+        match = LEFT.fullmatch(stray.name)
+        if not match or name not in (None, match["name"]):
             continue
-        if found["kind"] == "old" and not (folder / found["name"]).exists():
-            os.replace(stray, folder / found["name"])
+        if match["kind"] == "old" and not (folder / match["name"]).exists():
+            os.replace(stray, folder / match["name"])
         else:
             _delete(stray)
 
 
 def _beside(path: Path, kind: str) -> Path:
+    """Returns the temporary name of a path for this process."""
     return path.with_name(f".{path.name}.{os.getpid()}.{kind}")
 
 
 def _delete(path: Path) -> None:
+    """Deletes a file or a folder with its contents."""
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _flush(path: Path) -> None:
+    """Waits until a file or folder is on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,8 +1,7 @@
-"""Layers that take one weight for each of T episodes, keyed dropout, initialisers, and the tree that a PEFT method leaves.
+"""Layers with one weight for each of T episodes, keyed dropout, an initialiser, and the adapter base class.
 
-A module that reads its parameters through these functions takes weights with or without a leading T, and
-says so by `supports_one_pass = True`. Others are batched by `torch.func.vmap`, which takes any module and
-more time.
+A module that uses its parameters only through these functions works with and without a leading T and
+declares `supports_one_pass = True`. Other modules are batched by `torch.func.vmap`, which is slower.
 """
 
 from __future__ import annotations
@@ -19,11 +18,25 @@ from metaprime.types import Gradients, Params, Section
 
 
 class NotOnePass(RuntimeError):
-    """An input that is not one of each sentence, such as a table of positions, cannot meet weights of each episode."""
+    """An input that is not one row for each sentence, such as a position table, met per-episode weights."""
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """x (T * B, ..., in) by a weight (out, in), or each episode's sentences by its own of T: (T, out, in); bias likewise."""
+    """Returns the linear map of x by one weight, or of each episode's rows by that episode's weight.
+
+    Args:
+        x: `(T * B, ..., i)`, episodes one after another.
+        weight: `(o, i)`, or `(T, o, i)`.
+        bias: `(o,)` or `(T, o)`, with a leading T exactly if `weight` has one.
+
+    Returns:
+        `(T * B, ..., o)`.
+
+    Raises:
+        NotOnePass: the rows of x are not a multiple of T.
+
+    Example: `linear(x, weight_Toi)`
+    """
     if weight.dim() == 2:
         return torch.nn.functional.linear(x, weight, bias)
     if len(x) % len(weight):
@@ -34,14 +47,38 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
 
 
 def for_each(value: torch.Tensor, dims: int, sentences: int) -> torch.Tensor:
-    """A value of so many dimensions, or one for each of T episodes, repeated for each of T * B sentences: (T * B, ...)."""
+    """Repeats a value, or each episode's value, for every sentence.
+
+    Args:
+        value: a tensor of `dims` dimensions `(...,)`, or `(T, ...)` with one more.
+        dims: dimensions of the value of one episode.
+        sentences: T * B.
+
+    Returns:
+        `(T * B, ...)`.
+
+    Example: `for_each(keys_HPd, 3, sentences=8)` is `(8, H, P, d)`.
+    """
     if value.dim() == dims:
         return value.expand(sentences, *value.shape)
     return value.repeat_interleave(sentences // len(value), dim=0)
 
 
 def broadcast_like(value: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """A vector (D,), or one for each of T episodes, (T, D), in the shape that meets x (T * B, ..., D) element by element."""
+    """Returns a vector, or one vector for each episode, in a shape that broadcasts against x.
+
+    Args:
+        value: `(D,)`, or `(T, D)`.
+        x: `(T * B, ..., D)`, episodes one after another.
+
+    Returns:
+        `(D,)`, or `(T * B, 1, ..., D)` with as many dimensions as x.
+
+    Raises:
+        NotOnePass: the rows of x are not a multiple of T.
+
+    Example: `x * broadcast_like(factors_TD, x)`
+    """
     if value.dim() == 1:
         return value
     if len(x) % len(value):
@@ -51,7 +88,20 @@ def broadcast_like(value: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 
 def rows(table: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    """Rows of a table (V, D) by numbers ids (T * B, L), or each episode's sentences' of its own, (T, V, D): (T * B, L, D)."""
+    """Looks up rows of one table, or of each episode's table.
+
+    Args:
+        table: `(V, D)`, or `(T, V, D)`.
+        ids: `(T * B, L)` int64 in [0, V), episodes one after another.
+
+    Returns:
+        `(T * B, L, D)`.
+
+    Raises:
+        NotOnePass: the rows of `ids` are not a multiple of T.
+
+    Example: `rows(embedding_VD, batch["input_ids"])`
+    """
     if table.dim() == 2:
         return torch.nn.functional.embedding(ids, table)
     episodes, length, width = table.shape
@@ -62,23 +112,34 @@ def rows(table: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
 
 
 def kaiming_uniform(rows: int, columns: int, *, generator: torch.Generator) -> torch.Tensor:
-    """(rows, columns) uniform in +-1/sqrt(columns): `kaiming_uniform_(a=sqrt(5))`, the default of `nn.Linear`."""
+    """Draws a matrix (rows, columns), uniform in +-1/sqrt(columns), as `nn.Linear` does by default.
+
+    This is `torch.nn.init.kaiming_uniform_(a=sqrt(5))` (He et al. 2015).
+    """
     bound = 1 / math.sqrt(columns)
     return (torch.rand(rows, columns, generator=generator) * 2 - 1) * bound
 
 
 def dropped(x: torch.Tensor, share: float, noise: Noise | None) -> torch.Tensor:
-    """Dropout: each entry zero with probability `share`, the others grown by 1 / (1 - share). Without noise, x."""
+    """Applies inverted dropout with keyed noise.
+
+    Args:
+        x: `(B, ..., D)`, one row for each key of `noise`.
+        share: probability in [0, 1) that an entry becomes zero; the others are divided by 1 - share.
+        noise: source of the draws; None switches dropout off.
+
+    Example: `dropped(hidden_BLD, 0.1, Noise(batch[NOISE]))`
+    """
     if noise is None:
         return x
     return x * (noise.rand_like(x) >= share).to(x) / (1 - share)
 
 
 class Adapter(nn.ModuleDict):
-    """What a PEFT method puts beside an encoder: phi's modules by path, and whatever else the method does.
+    """The modules that a PEFT method adds to an encoder, and the method's special behaviour.
 
-    A method that is a function of its parameters and nothing else uses this class as it is: every
-    behaviour below defaults to nothing. Names of values are those inside the adapter, without `adapter.`.
+    The methods below default to no effect; a PEFT method with a selection, a constraint or a penalty
+    overrides them. Names of values are local: without `adapter.`.
 
     Attributes:
         config: the method's settings.
@@ -89,48 +150,62 @@ class Adapter(nn.ModuleDict):
         self.config: Any = config
 
     def select(self, backbone: Params, gradients: Gradients) -> Params:
-        """Chooses which weights may move, once, before the first step.
+        """Selects the weights that may move, once, before the first step.
 
         Args:
-            backbone: theta by full name.
-            gradients: the loss's gradients in named weights, batch after batch.
+            backbone: theta by full name, in the shapes of the encoder's parameters, such as `(D, D)`.
+            gradients: yields the loss's gradients at named weights, batch by batch.
 
         Returns:
-            The values (integer tensors) that hold the choice; none by default.
+            Integer tensors that hold the selection; none by default.
         """
         return {}
 
     def project(self, values: Params, done: float) -> Params:
-        """Brings values back to where they may be, after each step.
+        """Projects values onto the method's constraint after each step.
 
         Args:
-            values: phi, possibly with a leading T.
+            values: phi, each `(...,)` or `(T, ...)`.
             done: share of all steps that is done, in (0, 1].
 
         Returns:
-            The values that change; none by default.
+            The values that change, in the same shapes; none by default.
         """
         return {}
 
     def penalty(self, values: Params) -> torch.Tensor | None:
-        """Returns what training adds to the loss, () or (T,) in nats; None: nothing."""
+        """Returns the term that training adds to the loss.
+
+        Args:
+            values: phi, each `(...,)` or `(T, ...)`.
+
+        Returns:
+            `()` or `(T,)` in nats; None, the default, adds nothing.
+        """
         return None
 
     def collapse(self, values: Params) -> tuple[Any, Params]:
-        """Returns what needs to be stored after the last step: a method's config, and values that give the same function."""
+        """Returns a config and values, possibly fewer, that compute the same function after training.
+
+        Args:
+            values: phi after the last step, each `(...,)`.
+
+        Returns:
+            The config and values to store; by default those of the adapter, unchanged.
+        """
         return self.config, values
 
     @property
     def selects(self) -> bool:
-        """Whether the method selects weights."""
+        """Returns True if the method selects weights."""
         return type(self).select is not Adapter.select
 
     @property
     def projects(self) -> bool:
-        """Whether the method constrains values after each step."""
+        """Returns True if the method constrains values after each step."""
         return type(self).project is not Adapter.project
 
     @property
     def penalised(self) -> bool:
-        """Whether the method adds to the loss."""
+        """Returns True if the method adds a term to the loss."""
         return type(self).penalty is not Adapter.penalty

@@ -1,4 +1,4 @@
-"""The vocabulary every room shares: values without behaviour, and the one exception users see.
+"""The vocabulary of all rooms: types, shared constants, and the one exception that users see.
 
     backbone  theta   parameters of the pretrained encoder, under their plain Hugging Face names behind `backbone.`
     adapter   phi     PEFT parameters, behind `adapter.`
@@ -24,42 +24,44 @@ if TYPE_CHECKING:
     from torch import nn
 
 Params: TypeAlias = "dict[str, torch.Tensor]"
-"""Values by full name. Whole numbers among them are choices, such as which weights may change: nothing moves them."""
+"""Tensors by full parameter name. Integer tensors, such as selected indices, are never updated."""
 
 Batch: TypeAlias = "dict[str, torch.Tensor]"
-"""`input_ids` (B, L) and `attention_mask` (B, L) int64, `labels` (B, L) int64 with IGNORE off the first sub-words. In training,
-where something of the model is random, NOISE (B,) int64: the keys of its draws."""
+"""The tensors of B windows, all int64: `input_ids`, `attention_mask` and `labels` (B, L); `labels` is
+IGNORE everywhere but at first sub-words. Batches to train a model with dropout on also have NOISE
+(B,), the keys of its random draws."""
 
 NOISE = "noise"
-"""Name of the keys in a batch, and attribute of a module that draws while it trains: a `noise.Noise` then, None otherwise."""
+"""Key of the random keys (B,) in a batch; also the attribute of a module with dropout that holds an
+`rng.Noise` during a training pass and None otherwise."""
 
 Loss: TypeAlias = "Callable[[Params, Params, Batch], torch.Tensor]"
-"""`loss(backbone, fast, batch)`: scalar (), nats per labelled sub-word; reads parameters as values only."""
+"""`loss(backbone, fast, batch)` returns the loss () in nats per labelled sub-word and writes nothing."""
 
 Gradients: TypeAlias = "Callable[[Sequence[str]], Iterable[Params]]"
-"""From names in the backbone to the loss's gradients there, batch after batch."""
+"""`gradients(names)` yields, batch by batch, the loss's gradients at these backbone parameters."""
 
 Select: TypeAlias = "Callable[[Params, Gradients], Params]"
-"""From the backbone, and its gradients on some batches, to the choices that are made by them."""
+"""`select(backbone, gradients)` returns integer tensors that say which weights may move."""
 
 Project: TypeAlias = "Callable[[Params, float], Params]"
-"""From values, and the share of the steps done, to those of them that a constraint changes."""
+"""`project(values, done)` returns the values that a constraint changes after the share `done` of
+all steps, in (0, 1]."""
 
 IGNORE = -100
-"""Label of a sub-word that carries none; the value `torch.nn.functional.cross_entropy` skips by default."""
+"""Label of a sub-word without a label; `torch.nn.functional.cross_entropy` skips it by default."""
 
 PREFIX_SLOT = "metaprime_prefix"
-"""Attribute of an attention module through which `peft` hands `models.attention` its prefix: a function of no
-arguments giving (keys, values), each (H, P, D / H). Two rooms share the name, so it stands here."""
-
+"""Attribute of an attention module that holds its prefix, set by `peft` and read by `models.attention`:
+a function without arguments that returns (keys, values), each (H, P, D / H)."""
 
 BESIDE_SLOT = "metaprime_beside"
-"""Attribute of an attention module through which `peft` adds to what its heads give: a function of the queries
-(B, H, L, D / H) of the same shape."""
+"""Attribute of an attention module whose value `models.attention` adds to the output of the heads: a
+function from queries (B, H, L, D / H) to a term of the same shape."""
 
 
 class MetaprimeError(Exception):
-    """A mistake that the user can correct: the message names the file, line, key or value, and the remedy.
+    """A mistake that the user can correct; the message names file, line, key or value, and the remedy.
 
     Commands print it and end with exit code 2.
 
@@ -73,22 +75,32 @@ class MetaprimeError(Exception):
 
 
 class Section(BaseModel):
-    """Base of every config section: immutable; an unknown key is an error, never ignored."""
+    """Base class of all config sections: immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 HIDDEN = "hidden_BLD"
-"""Name of an encoder's output (B, L, D) in a batch: where it is there, the encoder is not run again."""
+"""Key of a precomputed encoder output (B, L, D) in a batch; with it the encoder is not run."""
 
 
 def trainable(values: Params) -> Params:
-    """Returns the values that training can move: integer tensors, such as selected indices, are never updated."""
+    """Returns the floating-point values; integer tensors, such as selected indices, are never updated.
+
+    Args:
+        values: tensors of any shape `(...,)` by name.
+
+    Example: `trainable({"weight": torch.ones(2), "index": torch.arange(2)})` has only `weight`.
+    """
     return {name: value for name, value in values.items() if value.is_floating_point()}
 
 
 def strip_prefix(path: str, values: Params) -> Params:
-    """Returns the values below a path by the rest of their names: the inverse of `add_prefix`.
+    """Returns the values whose names start with a path, without that path; inverse of `add_prefix`.
+
+    Args:
+        path: dotted path without a final dot.
+        values: tensors of any shape `(...,)` by full name.
 
     Example: `strip_prefix("head", {"head.bias": b, "adapter.x": x})` is `{"bias": b}`.
     """
@@ -96,26 +108,41 @@ def strip_prefix(path: str, values: Params) -> Params:
 
 
 def add_prefix(path: str, values: Params) -> Params:
-    """Returns the values by their names below a path."""
+    """Returns the values with a path in front of their names; inverse of `strip_prefix`.
+
+    Args:
+        path: dotted path without a final dot.
+        values: tensors of any shape `(...,)` by local name.
+
+    Example: `add_prefix("head", {"bias": b})` is `{"head.bias": b}`.
+    """
     return {f"{path}.{name}": value for name, value in values.items()}
 
 
 @runtime_checkable
 class Drawn(Protocol):
-    """A module that owns adapter or head parameters says how they start: a pure function of the generator."""
+    """A module that owns adapter or head parameters and draws their initial values."""
 
     def initial(self, generator: torch.Generator) -> Params:
-        """Values for all its own parameters, or its submodules' too, by local name, on the CPU in float32."""
+        """Returns initial values by local name, on the CPU in float32, as a pure function of `generator`.
+
+        They cover the module's own parameters, or those of its submodules too.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Episodes:
-    """T episodes of one meta-step, stacked: each tensor of `support[s]` and `query` is (T, B, L).
+    """T stacked episodes of one meta-step, or one process's slice of them.
 
-    `indices` are the episodes' numbers within the whole meta-batch of `total` episodes: a process that holds a slice
-    of it knows which, so that its sums divide by the whole. `lengths` are the sub-words of each episode's longest window,
-    (T,) for each inner step and for the query, as numbers, which no device need be asked for; empty: not known.
+    Attributes:
+        languages: language of each episode.
+        indices: each episode's number in the whole meta-batch.
+        total: episodes of the whole meta-batch, by which sums are divided.
+        support: one batch for each inner step, tensors (T, B, L).
+        query: tensors (T, B, L).
+        lengths: sub-words of each episode's longest window, T numbers for each inner step and then
+            for the query; kept on the CPU to avoid device synchronisation. Empty if unknown.
     """
 
     languages: tuple[str, ...]
@@ -128,7 +155,14 @@ class Episodes:
 
 @dataclass(frozen=True)
 class State:
-    """Everything priming moves: theta, phi, the head and, where they are learned, the inner rates, by full parameter name."""
+    """The values that priming trains, by full parameter name.
+
+    Attributes:
+        backbone: theta, in the shapes of the encoder's parameters, such as `(D, D)`.
+        adapter: phi, in the shapes that the method defines.
+        head: the task's output layer, such as `(C, D)` and `(C,)`.
+        rates: learned inner rates, each `()`; empty if they are not learned.
+    """
 
     backbone: Params
     adapter: Params
@@ -138,11 +172,17 @@ class State:
 
 @dataclass(frozen=True)
 class LayerSites:
-    """The modules of one transformer layer at which PEFT methods tap or add (see `models/sites.py`).
+    """The modules of one transformer layer that PEFT methods read or modify (see `models/sites.py`).
 
-    Query, key and value may be one and the same module: a fused projection whose output is the three, in this order and
-    of equal width. `ffn_norm` is the layer norm after the feed-forward residual of a post-LN encoder, None in a pre-LN
-    one; `layer` is the whole layer.
+    Attributes:
+        query, key, value: projections. A fused projection is the same module three times; its output
+            is query, key and value in this order, of equal width.
+        attention_out: projection of the heads' output.
+        ffn_in: first projection of the feed-forward block.
+        ffn_out: second projection of the feed-forward block.
+        attention: the self-attention module, which calls the attention function.
+        ffn_norm: layer norm after the feed-forward residual in a post-LN encoder; None in a pre-LN one.
+        layer: the whole layer.
     """
 
     query: nn.Linear
@@ -158,10 +198,16 @@ class LayerSites:
 
 @dataclass(frozen=True)
 class Sites:
-    """Where an encoder can be modified: its layers, D (`hidden`), H (`heads`) and D / H (`head_width`), all its modules that
-    own parameters which reach its output, by path, the table of its `words`' embeddings, and itself.
+    """The places of an encoder that PEFT methods can modify.
 
-    H counts the heads of keys and values, which in grouped-query attention are fewer than the queries'.
+    Attributes:
+        layers: the transformer layers, first to last.
+        hidden: D, the hidden size.
+        heads: H, the heads of keys and values; grouped-query attention has more query heads.
+        head_width: D / H, the width of one head.
+        owners: by path, the modules that own parameters on which the output depends.
+        words: the table of word embeddings.
+        encoder: the whole encoder.
     """
 
     layers: tuple[LayerSites, ...]

@@ -1,4 +1,4 @@
-"""Builds the task of a config over an encoder's tokenizer, and reads the rows that a run needs."""
+"""Builds the task of a config over an encoder's tokenizer, and reads the rows of a run."""
 
 from __future__ import annotations
 
@@ -19,29 +19,36 @@ from metaprime.types import MetaprimeError
 log = logging.getLogger(__name__)
 
 LEAST_ROOM = 8
-"""Sub-words of the shortest window that `data.max_length` may ask for."""
+"""Smallest number of sub-words that a method must leave for a window."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of one language: those that are trained on, and those that are scored."""
+    """The encoded rows of one language.
+
+    Attributes:
+        train: training rows.
+        scored: rows of the split on which scores are computed.
+    """
 
     train: list[Row]
     scored: list[Row]
 
 
 def build_task(task: TaskConfig, data: DataConfig, encoder: Encoder, method: MethodConfig, cache: bool = False) -> Task:
-    """Builds the task of a config over the encoder's tokenizer, in windows that leave room for a method.
+    """Builds the task of a config, with windows short enough for the positions that a method takes.
 
     Args:
         task: the section `task`.
-        data: says how long texts are read.
-        encoder: whose tokenizer cuts words.
-        method: takes some of the encoder's positions, or none.
-        cache: whether tokenised text is kept on disk.
+        data: the section `data`, for the length, overlap and truncation of windows.
+        encoder: the encoder whose tokenizer is used.
+        method: the PEFT method, which may take some of the encoder's positions.
+        cache: whether to cache tokenised text on disk.
 
     Raises:
-        MetaprimeError: the method leaves no room, or the section contradicts itself.
+        MetaprimeError: the method leaves fewer than LEAST_ROOM sub-words, or the section contradicts itself.
+
+    Example: `build_task(config.task, config.data, encoder, config.peft)`
     """
     longest = min(data.max_length, _room(encoder, method))
     lengths = Lengths(longest, data.overlap, cut=data.long == "truncate")
@@ -49,7 +56,18 @@ def build_task(task: TaskConfig, data: DataConfig, encoder: Encoder, method: Met
 
 
 def restored_task(task: TaskConfig, encoder: Encoder, method: MethodConfig) -> Task:
-    """Builds the task of a saved head, in the longest windows that encoder and method have room for."""
+    """Builds the task of a saved head, with the longest windows that encoder and method allow.
+
+    Args:
+        task: the section `task` of the artifact.
+        encoder: the encoder whose tokenizer is used.
+        method: the PEFT method, which may take some of the encoder's positions.
+
+    Raises:
+        MetaprimeError: the method leaves fewer than LEAST_ROOM sub-words, or the section contradicts itself.
+
+    Example: `restored_task(artifact.task, encoder, artifact.method)`
+    """
     lengths = Lengths(_room(encoder, method))
     return _task_over(task, Text(Subwords(encoder.tokenizer), lengths))
 
@@ -60,19 +78,33 @@ def _task_over(task: TaskConfig, text: Text) -> Task:
 
 
 def text_alone(task: Task, encoder: Encoder, trust_remote_code: bool = False) -> Task:
-    """Returns the masked-word task over the examples of a task, with the head that the encoder was pre-trained with.
+    """Returns the masked-word task over a task's texts, with the pre-trained head of the encoder.
+
+    Args:
+        task: the task whose examples are masked.
+        encoder: the encoder whose checkpoint holds the masked-word head.
+        trust_remote_code: whether Python files that come with the checkpoint may be run.
 
     Raises:
         MetaprimeError: the checkpoint has no such head, or the tokenizer no mask token.
+
+    Example: `text_alone(task, encoder)`
     """
     return masking(task, encoder.tokenizer, lambda sites: load_language_head(encoder, sites.words, trust_remote_code))
 
 
 def priming_rows(task: Task, data: DataConfig, seed: int) -> dict[str, list[Row]]:
-    """Reads the rows that episodes are drawn from, by language; labels are shuffled where the task says so.
+    """Reads the training rows for episodes, by language.
+
+    Args:
+        task: reads, audits and encodes examples; with `shuffle`, also shuffles their labels.
+        data: the section `data`.
+        seed: key of the shuffling.
 
     Raises:
-        MetaprimeError: a language cannot be read, or has no label at all.
+        MetaprimeError: a language cannot be read, or the task's audit finds a fatal problem in it.
+
+    Example: `priming_rows(task, config.data, config.run.seed)["de"]`
     """
     pools = {}
     for language in data.languages:
@@ -88,35 +120,60 @@ def priming_rows(task: Task, data: DataConfig, seed: int) -> dict[str, list[Row]
 
 
 def validation_rows(task: Task, data: DataConfig, language: str, most: int | None) -> Split:
-    """Reads a held-out language; at most the first `most` rows are scored."""
+    """Reads training rows and validation rows of a held-out language.
+
+    Args:
+        task: reads and encodes examples.
+        data: the section `data`.
+        language: one of `data.validation_languages`.
+        most: largest number of validation rows, the first ones; None reads all.
+
+    Raises:
+        MetaprimeError: a split cannot be read.
+
+    Example: `validation_rows(task, config.data, "de", 500).scored`
+    """
     source = data.validation_source or data.source
     return _split(task, data, source, (language, data.validation_split), most)
 
 
 def target_rows(task: Task, data: DataConfig, language: str, most: int | None) -> Split:
-    """Reads a target language; at most the first `most` rows of its test split are scored."""
+    """Reads training rows and test rows of a target language.
+
+    Args:
+        task: reads and encodes examples.
+        data: the section `data`.
+        language: one of `data.target_languages`.
+        most: largest number of test rows, the first ones; None reads all.
+
+    Raises:
+        MetaprimeError: a split cannot be read.
+
+    Example: `target_rows(task, config.data, "sw", None).scored`
+    """
     return _split(task, data, data.target_source or data.source, (language, data.test_split), most)
 
 
 def _split(task: Task, data: DataConfig, source: str, scored: tuple[str, str], most: int | None) -> Split:
+    """Reads training rows, and the rows of a (language, split) to score."""
     train = task.read(source, scored[0], data.train_split)
     examples = task.read(source, *scored)
     return Split(task.encode(train), task.encode(examples[:most]))
 
 
 def _room(encoder: Encoder, method: MethodConfig) -> int:
-    """Returns the sub-words that a method leaves room for."""
+    """Returns the largest number of sub-words that encoder and method allow in a window."""
     longest = _longest(encoder)
     if method.positions > longest - LEAST_ROOM:
         raise MetaprimeError(
             f"peft.length {method.positions}: this encoder has {longest} positions, which leaves {longest - method.positions} "
-            f"for a sentence: at most {longest - LEAST_ROOM}"
+            f"for a sentence: set it to at most {longest - LEAST_ROOM}"
         )
     return longest - method.positions
 
 
 def _longest(encoder: Encoder) -> int:
-    """Returns the sub-words the encoder can take; with relative or rotary positions, as many as it was made for."""
+    """Returns the largest number of sub-words that the encoder takes, by its tokenizer and its positions."""
     config, longest = encoder.module.config, encoder.tokenizer.model_max_length
-    spent = config.pad_token_id + 1 if encoder.layout.positions_after_padding else 0
-    return int(min(longest, getattr(config, "max_position_embeddings", longest) - spent))
+    reserved = config.pad_token_id + 1 if encoder.layout.positions_after_padding else 0
+    return int(min(longest, getattr(config, "max_position_embeddings", longest) - reserved))

@@ -1,4 +1,4 @@
-"""Opens the encoder of a config: from a folder, from the hub, or the embedded one, which is pre-trained first."""
+"""Opens the encoder of a config from a folder or the hub, or pre-trains the embedded one."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ from metaprime.runs.log import Display
 def open_encoder(
     wanted: EncoderConfig, output: Path, threads: int = 1, accelerator: Accelerator | None = None
 ) -> Encoder:
-    """Loads the encoder of a section.
+    """Loads the encoder that a config names; pre-trains the embedded one if it does not exist yet.
 
     Args:
-        wanted: the section `encoder`. A name `synthetic:` is pre-trained at `<output>/base` by the first
-            process, if it is not there.
+        wanted: the section `encoder`. The name `synthetic:` stands for the embedded encoder at
+            `<output>/base`, which only the main process pre-trains.
         output: folder of the run.
         threads: CPU threads of this process after pre-training.
-        accelerator: of processes that were launched together.
+        accelerator: the accelerator of processes that run together, or None.
 
     Raises:
-        MetaprimeError: the encoder cannot be read, or `<output>/base` holds something else.
+        MetaprimeError: the encoder cannot be read, or `<output>/base` holds other files.
+
+    Example: `open_encoder(config.encoder, Path("runs/demo"))`
     """
     name = wanted.name
     if name.partition(":")[0] == "synthetic":

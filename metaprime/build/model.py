@@ -1,4 +1,4 @@
-"""Builds a model: a copy of an encoder with a method's adapter in it and a task's head on it, self-checked."""
+"""Builds a model from a copy of an encoder, a method's adapter and a task's head, and checks it."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ from metaprime.peft import MethodConfig, method_of
 from metaprime.tasks.task import Task
 
 CHECKED = 4
-"""Rows that the self-check reads."""
+"""Rows in the batch of the self-check."""
 
 
 def build_model(encoder: Encoder, task: Task, method: MethodConfig, example: Sequence[Row]) -> TaskModel:
-    """Builds a model over a copy of the encoder and checks on a few rows that everything is connected.
+    """Builds a model over a copy of the encoder and checks on a few rows that the adapter has an effect.
 
     Args:
-        encoder: where theta comes from; it is not modified.
-        task: whose head and outputs the model has.
+        encoder: the encoder with theta; it is not modified.
+        task: gives the model its head and its outputs.
         method: the PEFT method, with its settings.
-        example: rows to check with; the first few are read.
+        example: rows for the self-check, at least one; the first CHECKED are used.
 
     Raises:
-        MetaprimeError: the method is not connected to this encoder as it should be.
+        MetaprimeError: an adapter module or parameter has no effect in this encoder.
+
+    Example: `build_model(encoder, task, config.peft, rows)`
     """
     module = copy.deepcopy(encoder.module)
     sites = resolve(module, encoder.layout)
@@ -41,5 +43,5 @@ def build_model(encoder: Encoder, task: Task, method: MethodConfig, example: Seq
     check_injection(model, batch, bare, method.identity)
     with torch.no_grad():
         one_pass = supports_one_pass(model, batch)
-    # Lower precision comes last: the checks are of exact equality.
+    # The checks compare for equality, so a lower precision must come after them.
     return model.variant(autocast=encoder.autocast, supports_one_pass=one_pass)

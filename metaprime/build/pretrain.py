@@ -1,6 +1,6 @@
-"""The embedded encoder: a small BERT and its WordPiece vocabulary, learned on synthetic text by masking words.
+"""Pre-trains the embedded encoder: a small BERT and its WordPiece vocabulary, on masked synthetic text.
 
-It stands where mBERT or XLM-R stand for real work: an encoder that has read every language and been told of no tag.
+It takes the place of mBERT or XLM-R: it has seen text of all synthetic languages and no tags.
 """
 
 from __future__ import annotations
@@ -30,16 +30,21 @@ PRETRAIN_RECORD = "pretrain.json"
 
 
 def pretrain(config: PretrainConfig, source: str, folder: Path, report: Callable[[int, int, float], None]) -> Path:
-    """Makes the encoder at `folder`, or finds it there whole and made by the same config.
+    """Pre-trains an encoder into `folder`, unless the same config has already done so.
 
     Args:
-        config: its size and training.
+        config: size and training of the encoder.
         source: `synthetic:` or `synthetic:SEED`.
-        folder: where the Hugging Face files go.
-        report: called with (steps done, steps, masked-word loss in nats).
+        folder: folder for the Hugging Face files.
+        report: called after each step with (steps done, all steps, masked-word loss in nats).
+
+    Returns:
+        `folder`.
 
     Raises:
-        MetaprimeError: the folder holds something else.
+        MetaprimeError: the folder holds another encoder or other files.
+
+    Example: `pretrain(PretrainConfig(), "synthetic:", Path("base"), lambda *progress: None)`
     """
     root = source.partition(":")[2]
     wanted = {"pretrain": config.model_dump(mode="json"), "source": source}
@@ -49,7 +54,7 @@ def pretrain(config: PretrainConfig, source: str, folder: Path, report: Callable
         return folder
     if folder.exists() and any(folder.iterdir()):
         raise MetaprimeError(
-            f"{folder} holds another encoder or other files: the embedded encoder of this config needs that place; choose "
+            f"{folder} holds another encoder or other files, and the embedded encoder of this config belongs there: choose "
             "another run.output, or remove the folder"
         )
     texts = [s for name in synthetic.LANGUAGES for s in synthetic.read(root, name, "train")]
@@ -64,7 +69,7 @@ def pretrain(config: PretrainConfig, source: str, folder: Path, report: Callable
 
 
 def _new_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> BertForMaskedLM:
-    """Returns a model of random weights, without dropout: no text is seen often enough to be learned by heart."""
+    """Returns a model with random weights without dropout: no text is seen often enough to be memorised."""
     shape = BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=config.hidden,
@@ -83,7 +88,7 @@ def _new_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> Be
 def _train(
     model: BertForMaskedLM, blocks_NL: torch.Tensor, config: PretrainConfig, report: Callable[[int, int, float], None]
 ) -> None:
-    """Trains a model to guess masked words, in place."""
+    """Trains a model on masked words, in place; `blocks_NL` holds token ids (N, L)."""
     special_S, words = torch.arange(len(SPECIAL)), (len(SPECIAL), model.config.vocab_size)
     group = {"params": model.parameters(), "peak": config.lr, "weight_decay": 0.01}
     optimizer = ScheduledAdamW(adamw([group], epsilon=1e-8, fused=False), config.steps, warmup=0.1, clip=1.0)
@@ -93,23 +98,30 @@ def _train(
         draw = torch_stream(config.seed, "mask", step)
         inputs_BL, labels_BL = masked(ids_BL, special_S, SPECIAL.index("[MASK]"), words, draw)
         hidden_BLD = model.bert(input_ids=inputs_BL, attention_mask=(ids_BL != 0).long()).last_hidden_state
-        # Logits over the vocabulary are the expensive part: they are computed only where they are asked for.
-        asked_BL = labels_BL != IGNORE
-        loss = torch.nn.functional.cross_entropy(model.cls(hidden_BLD[asked_BL]), labels_BL[asked_BL])
+        # Logits over the vocabulary are the expensive part, so they are computed only at masked words.
+        masked_BL = labels_BL != IGNORE
+        loss = torch.nn.functional.cross_entropy(model.cls(hidden_BLD[masked_BL]), labels_BL[masked_BL])
         loss.backward()
         optimizer.step(step)
         report(step + 1, config.steps, loss.item())
 
 
 def make_tokenizer(texts: list[Example], config: PretrainConfig) -> PreTrainedTokenizerFast:
-    """A WordPiece tokenizer learned on the texts, with BERT's special tokens first in the vocabulary."""
+    """Trains a WordPiece tokenizer (Wu et al. 2016) with BERT's special tokens first in the vocabulary.
+
+    Args:
+        texts: sentences; their labels are not read.
+        config: gives the size of the vocabulary.
+
+    Example: `make_tokenizer(synthetic.read("", "qaa", "train"), PretrainConfig(vocabulary=400))`
+    """
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     trainer = trainers.WordPieceTrainer(
         vocab_size=config.vocabulary, special_tokens=list(SPECIAL), continuing_subword_prefix="##", show_progress=False
     )
     tokenizer.train_from_iterator((" ".join(sentence.words) for sentence in texts), trainer)
-    # The trainer numbers the pieces differently in every process; numbered by name, equal texts give equal tokenizers.
+    # The trainer numbers pieces differently in every process. Sorted pieces make equal texts give equal tokenizers.
     pieces = [*SPECIAL, *sorted(set(tokenizer.get_vocab()) - set(SPECIAL))]
     tokenizer.model = models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]")
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -129,7 +141,7 @@ def make_tokenizer(texts: list[Example], config: PretrainConfig) -> PreTrainedTo
 
 
 def _blocks(texts: list[Example], tokenizer: PreTrainedTokenizerFast, config: PretrainConfig) -> torch.Tensor:
-    """Neighbouring sentences of one language packed to `length` sub-words, zero-padded: (N, L) int64."""
+    """Packs neighbouring sentences into blocks of at most `config.length` sub-words, zero-padded: (N, L) int64."""
     encoded = tokenizer([" ".join(sentence.words) for sentence in texts], add_special_tokens=False)["input_ids"]
     blocks: list[list[int]] = []
     block: list[int] = [2]

@@ -1,10 +1,10 @@
-"""Writes adapter and head as AdapterHub's `adapters` keeps them, in safetensors.
+"""Writes adapter and head in the format of AdapterHub's `adapters` package, as safetensors.
 
     model = adapters.AutoAdapterModel.from_pretrained(ENCODER)
     model.load_adapter(FOLDER, set_active=True, use_safetensors=True)
 
-`benchmarks/adapterhub.py` loads what is written here with that package, in an environment of its own (it needs transformers
-4), and compares logits.
+`benchmarks/adapterhub.py` loads such a folder with that package in a separate environment (the package
+needs transformers 4) and compares logits.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from metaprime.peft.prefix import PrefixConfig
 from metaprime.types import MetaprimeError, Params, strip_prefix
 
 ADAPTER_NAME = "metaprime"
-"""What the adapter and its head are called there."""
+"""Name of the adapter and of its head in AdapterHub's model."""
 VERSION = "adapters.1.3.0"
-"""Whose format this is."""
+"""Version of the package whose format is written."""
 ENCODERS = ("bert", "roberta", "xlm-roberta", "electra")
+"""Model types that AdapterHub supports with the same module paths."""
 BLOCKS = {"attention": "attention.output", "ffn": "output"}
 ACTIVATION_NAMES = {"silu": "swish", "identity": "linear"}
 PROJECTIONS = {
@@ -38,10 +39,10 @@ PROJECTIONS = {
     "ffn_in": ("intermediate_lora", True, "intermediate.dense"),
     "ffn_out": ("output_lora", True, "output.dense"),
 }
-"""How a LoRA at a site is asked for, and the module that has it."""
+"""LoRA site -> key and value in AdapterHub's config that select it, and the path of its module."""
 
 Written = tuple[dict[str, Any], Params]
-"""A method's config there, and its tensors by their names there."""
+"""A method's config and tensors, both with AdapterHub's names."""
 
 
 def save_for_adapterhub(
@@ -49,14 +50,23 @@ def save_for_adapterhub(
 ) -> None:
     """Writes `adapter_config.json`, `adapter.safetensors`, `head_config.json` and `model_head.safetensors`.
 
+    Args:
+        encoder: the encoder of adapter and head.
+        method: the PEFT method.
+        labels: names of the C labels.
+        values: adapter and head by full name, in the method's shapes; `head.weight` is `(C, D)`.
+        folder: an existing folder.
+
     Raises:
-        MetaprimeError: AdapterHub has no equal for this method on this encoder.
+        MetaprimeError: AdapterHub cannot represent this method, or not on this encoder.
+
+    Example: `save_for_adapterhub(encoder, config.peft, labels, values, Path("export"))`
     """
     module = encoder.module
     if module.config.model_type not in ENCODERS:
         raise MetaprimeError(
-            f"{type(module).__name__} is laid out otherwise in AdapterHub, or not known there: only {', '.join(ENCODERS)} can "
-            "be given to it"
+            f"AdapterHub does not support {type(module).__name__}, or names its modules differently: only "
+            f"{', '.join(ENCODERS)} can be exported"
         )
     config, tensors = _written(method, strip_prefix("adapter", values), module.config)
     about = {
@@ -68,7 +78,8 @@ def save_for_adapterhub(
         "version": VERSION,
     }
     tagging = {
-        "activation_function": "tanh",  # of the layers before the last, of which there are none
+        # Activation of the layers before the last one; this head has none.
+        "activation_function": "tanh",
         "dropout_prob": None,
         "head_type": "tagging",
         "label2id": {label: index for index, label in enumerate(labels)},
@@ -84,16 +95,18 @@ def save_for_adapterhub(
 
 
 def _written(method: MethodConfig, phi: Params, shape: Any) -> Written:
-    plan = next((plan for config, plan in WRITERS.items() if isinstance(method, config)), None)
-    if plan is None:
+    """Converts a method; `shape` is the encoder's own config."""
+    writer = next((writer for config, writer in WRITERS.items() if isinstance(method, config)), None)
+    if writer is None:
         raise MetaprimeError(
-            f"AdapterHub has no equal for {method.method!r} that is written here: it has bottleneck adapters, prefix, lora, "
-            "ffn_lora and mam"
+            f"peft.method {method.method!r} cannot be exported to AdapterHub: only bottleneck adapters, prefix, lora, ffn_lora "
+            "and mam can"
         )
-    return plan(method, phi, shape)
+    return writer(method, phi, shape)
 
 
 def _composed(method: Any, phi: Params, shape: Any) -> Written:
+    """Converts a composition of methods to a union of their configs."""
     configs: list[dict[str, Any]] = []
     tensors: Params = {}
     for name, part in method.parts.items():
@@ -104,12 +117,13 @@ def _composed(method: Any, phi: Params, shape: Any) -> Written:
 
 
 def _bottleneck(method: Any, phi: Params, shape: Any) -> Written:
+    """Converts bottleneck adapters."""
     if method.insertion == "parallel" and "attention" in method.at:
-        raise MetaprimeError("AdapterHub adds a parallel adapter after W_o, ours is before it: another function")
+        raise MetaprimeError("AdapterHub inserts a parallel adapter after W_o, ours is before it: another function")
     if method.composition == "gated":
-        raise MetaprimeError("AdapterHub's gate looks at the sentence, ours is one number: another function")
+        raise MetaprimeError("AdapterHub's gate depends on the sentence, ours is one number: another function")
     if method.layer_norm != "none" and method.insertion == "pfeiffer":
-        raise MetaprimeError("a second layer norm inside a Pfeiffer adapter is not written for AdapterHub")
+        raise MetaprimeError("a second layer norm inside a Pfeiffer adapter cannot be exported to AdapterHub")
     config = {
         "adapter_residual_before_ln": False,
         "architecture": None,
@@ -127,7 +141,8 @@ def _bottleneck(method: Any, phi: Params, shape: Any) -> Written:
         "scaling": "learned" if method.composition == "learned" else method.scale,
         "use_gating": False,
     }
-    down = 1 if method.layer_norm == "in" else 0  # the place in their sequence; the norm itself has two names
+    # AdapterHub stores the down projection in a sequence that a norm may precede; the norm has two names.
+    down = 1 if method.layer_norm == "in" else 0
     names = {
         "norm_weight": ("adapter_norm_before.weight", "adapter_down.0.weight"),
         "norm_bias": ("adapter_norm_before.bias", "adapter_down.0.bias"),
@@ -146,16 +161,17 @@ def _bottleneck(method: Any, phi: Params, shape: Any) -> Written:
 
 
 def _factor(hidden: int, width: int) -> float:
-    """A factor f for which the floor of hidden / f is the width."""
+    """Returns a reduction factor f such that the floor of hidden / f is the width."""
     exact = hidden / width
     return exact if int(hidden // exact) == width else hidden / (width + 0.5)
 
 
 def _lora(method: Any, phi: Params, shape: Any) -> Written:
-    if other := set(method.sites) - set(PROJECTIONS):
-        raise MetaprimeError(f"AdapterHub has no LoRA at {', '.join(sorted(other))}")
-    asked = [PROJECTIONS[site] for site in method.sites]
-    matrices = [value for key, value, _ in asked if key == "attn_matrices"]
+    """Converts LoRA."""
+    if unsupported := set(method.sites) - set(PROJECTIONS):
+        raise MetaprimeError(f"AdapterHub has no LoRA at {', '.join(sorted(unsupported))}")
+    projections = [PROJECTIONS[site] for site in method.sites]
+    matrices = [value for key, value, _ in projections if key == "attn_matrices"]
     config = {
         "alpha": method.alpha,
         "architecture": "lora",
@@ -177,13 +193,14 @@ def _lora(method: Any, phi: Params, shape: Any) -> Written:
 
 
 def _prefix(method: Any, phi: Params, shape: Any) -> Written:
+    """Converts a prefix; its keys and values, each (H, P, D / H) for a layer, become one vector."""
     if method.shift_positions:
         raise MetaprimeError(
-            "with AdapterHub the words' positions begin before the prefix, here they begin after it: use --format peft"
+            "AdapterHub numbers the words' positions without the prefix, here they begin after it: use --format peft"
         )
     if method.mlp:
         raise MetaprimeError(
-            "this prefix still comes out of its MLP: give the folder of a transfer, which holds what it gives"
+            "this prefix still comes out of its MLP: export the folder of a transfer, which holds the computed prefix"
         )
     config = {
         "architecture": "prefix_tuning",
@@ -205,3 +222,4 @@ WRITERS: dict[type[MethodConfig], Callable[[Any, Params, Any], Written]] = {
     PrefixConfig: _prefix,
     ComposedConfig: _composed,
 }
+"""A method's config class -> the function that converts it."""

@@ -1,7 +1,8 @@
-"""Writes adapter and head as Hugging Face peft saves them: `peft.PeftModel.from_pretrained` reads the folder without metaprime.
+"""Writes adapter and head in the format of Hugging Face peft, for `peft.PeftModel.from_pretrained`.
 
-peft itself builds the model and writes the files; here its tensors get our values. What is saved belongs to the
-`AutoModelForTokenClassification` of the same encoder, whose classifier must be the linear layer that our head is.
+peft itself builds the model and writes the files; this module only copies our values into its tensors.
+The files belong to the `AutoModelForTokenClassification` of the same encoder, whose classifier must be
+one linear layer, as our head is.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from metaprime.peft.prompt import PromptConfig
 from metaprime.types import MetaprimeError, Params
 
 ADAPTER = "default"
-"""What peft calls the one adapter there is."""
+"""peft's default name of an adapter."""
 
 Tensors = Iterator[tuple[torch.Tensor, torch.Tensor]]
 """Pairs: peft's tensor, and our value for it."""
@@ -50,10 +51,20 @@ def save_as_peft(
 ) -> None:
     """Writes `adapter_config.json` and `adapter_model.safetensors`.
 
-    With a prompt, peft's model gives logits at the prompt's positions too, before those of the words.
+    With a prompt, peft's model also returns logits at the prompt's positions, before those of the words.
+
+    Args:
+        encoder: the encoder of adapter and head.
+        method: the PEFT method.
+        labels: names of the C labels.
+        values: adapter and head by full name, in the method's shapes; `head.weight` is `(C, D)`.
+        folder: an existing folder.
+        trust_remote_code: whether Python files that come with the encoder may be run.
 
     Raises:
-        MetaprimeError: peft is not installed, or has no equal for this method on this encoder.
+        MetaprimeError: peft is not installed, or cannot represent this method on this encoder.
+
+    Example: `save_as_peft(encoder, config.peft, labels, values, Path("export"))`
     """
     peft = _package()
     plan = _plan_of(method, encoder)
@@ -72,34 +83,34 @@ def save_as_peft(
 
 
 def _plan_of(method: MethodConfig, encoder: Encoder) -> MakePlan:
-    """Finds how peft computes the function of a method, or says why it cannot."""
+    """Returns the function that makes the plan of a method; refuses methods that peft cannot represent."""
     plan = next((plan for config, plan in PLANS.items() if isinstance(method, config)), None)
     if plan is None:
         raise MetaprimeError(
-            f"Hugging Face's peft has nothing that is the function of {method.method!r}: it has lora, ffn_lora, ia3, prompt, and "
-            "prefix with shift_positions: try --format adapterhub"
+            f"peft.method {method.method!r} has no equivalent in Hugging Face's peft: only lora, ffn_lora, ia3, prompt, and "
+            "prefix with shift_positions can be exported; try --format adapterhub"
         )
     if isinstance(method, PrefixConfig) and not method.shift_positions:
         raise MetaprimeError(
-            "with Hugging Face's peft the words' positions begin after the prefix, here they did not: fine-tune with "
+            "in Hugging Face's peft the words' positions begin after the prefix, here they did not: fine-tune with "
             "peft.shift_positions: true, or use --format adapterhub"
         )
     if isinstance(method, PrefixConfig) and method.mlp:
         raise MetaprimeError(
-            "this prefix still comes out of its MLP: give the folder of a transfer, which holds what it gives"
+            "this prefix still comes out of its MLP: export the folder of a transfer, which holds the computed prefix"
         )
     sites = {*FUSED} & {*getattr(method, "sites", ())}
     fused = encoder.layout.query == encoder.layout.key and not isinstance(method, HfConfig)
     if fused and (isinstance(method, Ia3Config) or sites):
         raise MetaprimeError(
             f"the queries, keys and values of this {type(encoder.module).__name__} are one projection, which peft can only "
-            "change as a whole: keep this folder"
+            "modify as a whole: it cannot be exported, use the metaprime folder itself"
         )
     return plan
 
 
 def _classifier_of(encoder: Encoder, labels: Sequence[str], trust_remote_code: bool) -> PreTrainedModel:
-    """Loads the token classifier of an encoder; its head must be one linear layer, as ours is."""
+    """Loads the token classifier of an encoder; refuses one whose head is more than a linear layer."""
     names = {"id2label": dict(enumerate(labels)), "label2id": {label: index for index, label in enumerate(labels)}}
     try:
         with quiet():
@@ -108,20 +119,23 @@ def _classifier_of(encoder: Encoder, labels: Sequence[str], trust_remote_code: b
             )
     except ValueError as error:
         raise MetaprimeError(f"{encoder.name} cannot be read as a token classifier: {error}") from None
-    found = {name for name, part in model.named_children() if next(part.parameters(), None) is not None}
-    if heads := found - {model.base_model_prefix}:
+    children = {name for name, part in model.named_children() if next(part.parameters(), None) is not None}
+    if heads := children - {model.base_model_prefix}:
         _refuse_other_head(model, heads)
     return model
 
 
-def _refuse_other_head(model: PreTrainedModel, found: set[str]) -> None:
-    if found != {"classifier"} or not isinstance(model.classifier, nn.Linear):
+def _refuse_other_head(model: PreTrainedModel, heads: set[str]) -> None:
+    """Refuses a model whose head is not one linear layer called `classifier`."""
+    if heads != {"classifier"} or not isinstance(model.classifier, nn.Linear):
         raise MetaprimeError(
-            f"{type(model).__name__} puts more than a linear layer on the encoder ({', '.join(sorted(found))}): our head is none"
+            f"{type(model).__name__} puts more than a linear layer on the encoder ({', '.join(sorted(heads))}), which our head "
+            "does not fit: it cannot be exported, use the metaprime folder itself"
         )
 
 
 def _package() -> Any:
+    """Imports peft."""
     try:
         import peft
     except ImportError as error:
@@ -130,6 +144,7 @@ def _package() -> Any:
 
 
 def _lora(peft: Any, method: Any, layout: Layout, encoder: Encoder) -> Plan:
+    """Makes the plan of LoRA."""
     paths = {site: getattr(layout, site) for site in method.sites}
     config = peft.LoraConfig(
         task_type="TOKEN_CLS",
@@ -150,6 +165,7 @@ def _lora(peft: Any, method: Any, layout: Layout, encoder: Encoder) -> Plan:
 
 
 def _ia3(peft: Any, method: Any, layout: Layout, encoder: Encoder) -> Plan:
+    """Makes the plan of (IA)3."""
     paths = {"key": layout.key, "value": layout.value, "ffn": layout.ffn_out}
     config = peft.IA3Config(
         task_type="TOKEN_CLS",
@@ -167,7 +183,8 @@ def _ia3(peft: Any, method: Any, layout: Layout, encoder: Encoder) -> Plan:
 
 
 def _prompt(peft: Any, method: Any, layout: Layout, encoder: Encoder) -> Plan:
-    # In ELECTRA this is not the hidden size.
+    """Makes the plan of a prompt."""
+    # ELECTRA's embeddings are narrower than its hidden size.
     width = cast(nn.Embedding, encoder.module.get_input_embeddings()).embedding_dim
     config = peft.PromptTuningConfig(task_type="TOKEN_CLS", num_virtual_tokens=method.length, token_dim=width)
 
@@ -178,17 +195,20 @@ def _prompt(peft: Any, method: Any, layout: Layout, encoder: Encoder) -> Plan:
 
 
 def _prefix(peft: Any, method: Any, layout: Layout, encoder: Encoder) -> Plan:
+    """Makes the plan of a prefix."""
     config = peft.PrefixTuningConfig(task_type="TOKEN_CLS", num_virtual_tokens=method.length)
 
     def tensors(wrapped: Any, layers: Sequence[str], values: Params) -> Tensors:
-        both = [values[f"adapter.{index}.{part}"] for index in range(len(layers)) for part in ("keys", "values")]
-        stored_P2LHd = torch.stack(both).permute(2, 0, 1, 3)  # from (2 x layers, H, P, D / H)
+        states_HPd = [values[f"adapter.{index}.{part}"] for index in range(len(layers)) for part in ("keys", "values")]
+        # From (2 x layers, H, P, D / H).
+        stored_P2LHd = torch.stack(states_HPd).permute(2, 0, 1, 3)
         yield wrapped.prompt_encoder[ADAPTER].embedding.weight, stored_P2LHd
 
     return config, tensors
 
 
-def _own(peft: Any, method: Any, layout: Layout, encoder: Encoder) -> Plan:
+def _hf(peft: Any, method: Any, layout: Layout, encoder: Encoder) -> Plan:
+    """Makes the plan of a method that peft implements itself."""
     adapter = hf_peft.inject(resolve(copy.deepcopy(encoder.module), layout), method)
     config = hf_peft.peft_config(method, [path.replace(":", ".") for path in adapter], task_type="TOKEN_CLS")
 
@@ -203,7 +223,10 @@ def _own(peft: Any, method: Any, layout: Layout, encoder: Encoder) -> Plan:
 
 
 def _matching(layout: Layout, paths: Iterable[str]) -> str:
-    """A pattern for these modules of every layer and no others: `output.dense` alone is the attention's too."""
+    """Returns a pattern for the modules at these paths of every layer.
+
+    It is anchored at the layer, because `output.dense` alone also matches the attention's module.
+    """
     inside = "|".join(re.escape(path) for path in paths)
     return rf".*\.{re.escape(layout.layers)}\.\d+\.({inside})"
 
@@ -213,5 +236,6 @@ PLANS: dict[type[MethodConfig], MakePlan] = {
     Ia3Config: _ia3,
     PromptConfig: _prompt,
     PrefixConfig: _prefix,
-    HfConfig: _own,
+    HfConfig: _hf,
 }
+"""A method's config class -> the function that makes its plan."""

@@ -1,8 +1,9 @@
-"""The same meta-step computed by the real learn2learn 0.2.0: the reference, `learner.backend: learn2learn`.
+"""Reference backend `learner.backend: learn2learn`: computes the meta-step with learn2learn 0.2.0.
 
-`MAML.adapt` moves everything that requires a gradient, the backbone included, and so cannot express the method; its parts
-`clone_module` and `maml_update` can. `make learn2learn` installs the package without the 65 it would change; its
-`__init__` imports gym and torchvision, so it is stepped around here.
+`MAML.adapt` updates everything that requires a gradient, the backbone included, and so cannot express
+the method; its parts `clone_module` and `maml_update` can. `make learn2learn` installs the package
+without its dependencies, which would change 65 packages. Its `__init__` imports gym and torchvision, so
+this module imports its submodule directly.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ from metaprime.meta.learner import in_groups
 from metaprime.types import Batch, Episodes, Loss, MetaprimeError, Params, trainable
 
 LEARNERS_HERE = ("peft_maml", "inner_peft", "maml", "anil")
+"""Learners that this backend computes."""
 
 
 def step_of(learner: str) -> MetaStep:
-    """The meta-step of a learner that this backend knows.
+    """Returns the meta-step of a learner.
 
     Raises:
-        MetaprimeError: it does not know the learner, or learn2learn is not installed.
+        MetaprimeError: this backend does not compute the learner, or learn2learn is not installed.
+
+    Example: `step_of("peft_maml")`
     """
     if learner not in LEARNERS_HERE:
         raise MetaprimeError(f"learner.backend learn2learn computes {', '.join(LEARNERS_HERE)} only, not {learner!r}")
@@ -39,14 +43,14 @@ def step_of(learner: str) -> MetaStep:
 
 
 def installed() -> bool:
-    """Whether the package is there, without importing it."""
+    """Returns True if learn2learn can be imported, without importing it."""
     return importlib.util.find_spec("learn2learn") is not None
 
 
 class _Holder(nn.Module):
-    """Parameters as a flat module, which is what learn2learn clones; its forward pass is the loss on their values.
+    """A flat module of parameters for learn2learn to clone; its forward pass is the loss on their values.
 
-    Our hooks close over the model's own modules, so a clone of the model would still read the originals.
+    A clone of the model itself would not do: our hooks close over the original modules.
     """
 
     def __init__(self, loss: Loss, backbone: Params, fast: Params) -> None:
@@ -57,21 +61,34 @@ class _Holder(nn.Module):
 
     @property
     def names(self) -> list[str]:
-        """All of them, in the order in which the parameters were registered."""
+        """Lists all names in the order of registration."""
         return [*self.backbone_names, *self.fast_names]
 
     def values(self, names: list[str]) -> Params:
-        return {name: self._parameters[name.replace(".", "/")] for name in names}  # type: ignore[misc]  # none is None
+        """Returns the parameters of these names."""
+        # No registered parameter is None.
+        return {name: self._parameters[name.replace(".", "/")] for name in names}  # type: ignore[misc]
 
     def forward(self, batch: Batch) -> torch.Tensor:
+        """Returns the loss () of a batch with tensors (B, L)."""
         return self.loss(self.values(self.backbone_names), self.values(self.fast_names), batch)
 
 
 def step(loss: Loss, backbone: Params, start: Params, batch: Episodes, inner: InnerLoop) -> Outcome:
-    """`meta.maml.step` in learn2learn's words, one episode at a time.
+    """Computes `meta.maml.step` with learn2learn, one episode at a time; a `MetaStep`.
+
+    Args:
+        loss: the loss of one episode's batch.
+        backbone: theta by full name, in the shapes of the encoder's parameters, such as `(D, D)`.
+        start: initial adapter and head, each `(...,)`.
+        batch: the episodes, tensors `(T, B, L)`.
+        inner: the inner loop; only plain SGD without carried values.
+
+    Returns:
+        Gradients by name, the query losses `(T,)`, and the first and last support losses `(T, 2)`.
 
     Raises:
-        MetaprimeError: carried values, or another inner loop than plain SGD, are asked for, which this backend does not give.
+        MetaprimeError: the inner loop carries values, is not plain SGD, or selects or constrains weights.
     """
     if inner.carry:
         raise MetaprimeError(
@@ -83,9 +100,10 @@ def step(loss: Loss, backbone: Params, start: Params, batch: Episodes, inner: In
         )
     if inner.select or inner.project or trainable(start).keys() != start.keys():
         raise MetaprimeError(
-            "learner.backend learn2learn clones parameters and nothing else: a PEFT method that chooses which weights move needs "
-            "learner.backend: torch"
+            "learner.backend learn2learn clones parameters and nothing else: a PEFT method that selects or constrains weights "
+            "needs learner.backend: torch"
         )
+
     looped = inner.executed(way=Way.LOOP, micro=None)
     like = next(iter(backbone.values())).detach()
     gradients: Params = {}
@@ -97,37 +115,39 @@ def step(loss: Loss, backbone: Params, start: Params, batch: Episodes, inner: In
             holder = _Holder(loss, backbone, episode(start, place))
             clone, curve = _adapt(holder, support, inner)
             query = clone(episode(part.query, 0))
-            # First order: the gradient at the clone's own tensors is the one at phi'; for theta it is the one at theta.
+            # First order takes the gradient at the clone's tensors: at phi' for phi, at theta for theta.
             moved = (holder if inner.second_order else clone).values(in_groups(holder.names, inner.outer))
-            found = torch.autograd.grad(query / batch.total, list(moved.values()))
-            for name, gradient in zip(moved, found, strict=True):
+            grads = torch.autograd.grad(query / batch.total, list(moved.values()))
+            for name, gradient in zip(moved, grads, strict=True):
                 gradients[name] = gradients[name] + gradient if name in gradients else gradient
             query_T[index], support_T2[index] = query.detach(), torch.stack([curve[0], curve[-1]])
     return Outcome(gradients, {}, {}, query_T, support_T2)
 
 
 def _adapt(holder: _Holder, support: list[Batch], inner: InnerLoop) -> tuple[_Holder, list[torch.Tensor]]:
-    """The inner loop: a clone after one `maml_update` per batch, and the losses before each."""
+    """Runs the inner loop; returns the adapted clone, and the loss before each update."""
     clone_module, maml_update = _functions()
     clone, curve = clone_module(holder), []
     for batch in support:
         loss = clone(batch)
         fast = clone.values(in_groups(clone.names, inner.moves))
-        found = torch.autograd.grad(loss, list(fast.values()), create_graph=inner.second_order)
-        gradients = dict(zip(fast, found, strict=True))
+        grads = torch.autograd.grad(loss, list(fast.values()), create_graph=inner.second_order)
+        gradients = dict(zip(fast, grads, strict=True))
         clone = maml_update(clone, inner.lr, [gradients.get(name) for name in clone.names])
         curve.append(loss.detach())
     return clone, curve
 
 
 def _functions() -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """`clone_module` and `maml_update`, imported without running the package's `__init__`."""
+    """Imports `clone_module` and `maml_update` without running the package's `__init__`."""
     if "learn2learn" in sys.modules:
         maml = importlib.import_module("learn2learn.algorithms.maml")
         return maml.clone_module, maml.maml_update
     spec = importlib.util.find_spec("learn2learn")
     if spec is None or spec.submodule_search_locations is None:
         raise MetaprimeError("learner.backend learn2learn: the package is not installed; run `make learn2learn`")
+
+    # Empty stand-ins for the two packages let their submodule be imported; they are removed afterwards.
     package = types.ModuleType("learn2learn")
     package.__path__ = list(spec.submodule_search_locations)
     algorithms = types.ModuleType("learn2learn.algorithms")

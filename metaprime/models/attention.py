@@ -1,12 +1,12 @@
-"""Attention that can be prefixed and batched: our functions behind the encoder's public attention interface.
+"""Attention functions with prefixes and explicit masks, registered behind transformers' attention interface.
 
-Registered as `metaprime_sdpa` and `metaprime_eager`. Each does what the stock one does and three things more: it puts a
-prefix before keys and values where `peft` left one (PREFIX_SLOT), adds to what the heads give what `peft` wants beside them
-(BESIDE_SLOT), and its mask is always spelled out. The stock mask
-is left away where nothing is padded, which asks a tensor for its value and therefore breaks under `torch.func.vmap`;
-and a name registered without a mask function gets no mask at all, that is, padding is silently attended.
+`metaprime_sdpa` and `metaprime_eager` compute what the stock functions do, with three additions: they
+prepend a module's prefix to keys and values (PREFIX_SLOT), add a module's own term to the output of
+the heads (BESIDE_SLOT), and always get an explicit mask. transformers omits the mask if nothing is
+padded; that check reads a tensor's value and so fails under `torch.func.vmap`. A name that is
+registered without a mask function gets no mask at all, so padding would be attended to.
 
-H counts the queries' heads, K those of keys and values: K = H, or fewer in grouped-query attention.
+H counts the heads of queries, K those of keys and values: K = H, or fewer in grouped-query attention.
 """
 
 from __future__ import annotations
@@ -28,9 +28,16 @@ IMPLEMENTATIONS = {"sdpa": "metaprime_sdpa", "eager": "metaprime_eager"}
 
 
 class Attend(Protocol):
-    """What transformers calls for attention: the result (B, L, H, D / H), and the weights (B, H, L, P + L) or None.
+    """An attention function as transformers calls it.
 
-    `attention_mask` (B, 1 or H, L, L) is boolean (True: visible) or added to the scores. Never left away.
+    Args:
+        module: the attention module, whose slots may hold a prefix and a term.
+        query: `(B, H, L, D / H)`.
+        key, value: `(B, K, L, D / H)`.
+        attention_mask: `(B, H, L, L)`, H may be 1; boolean (True: visible) or added to the scores.
+
+    Returns:
+        The output `(B, L, H, D / H)`, and the weights `(B, H, L, P + L)` or None.
     """
 
     def __call__(
@@ -49,15 +56,26 @@ class Attend(Protocol):
 def with_prefix(
     module: nn.Module, key_BKLd: torch.Tensor, value_BKLd: torch.Tensor, mask_BHLL: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Keys, values and mask with the module's prefix in front; unchanged where it has none.
+    """Prepends the module's prefix, if it has one, to keys, values and mask.
 
-    The prefix is visible to every query, also under a sliding window; positions do not shift (He et al. 2022, prefix
-    `concat`).
+    The prefix is visible to every query, even under a sliding window, and positions do not shift
+    (He et al. 2022, prefix `concat`).
+
+    Args:
+        module: an attention module, whose PREFIX_SLOT may hold a prefix.
+        key_BKLd: `(B, K, L, D / H)`.
+        value_BKLd: `(B, K, L, D / H)`.
+        mask_BHLL: `(B, H, L, L)`, boolean or additive.
+
+    Returns:
+        Keys and values `(B, K, P + L, D / H)`, and the mask `(B, H, L, P + L)`.
+
+    Example: `key, value, mask = with_prefix(module, key, value, mask)`
     """
-    source = getattr(module, PREFIX_SLOT, None)
-    if source is None:
+    prefix = getattr(module, PREFIX_SLOT, None)
+    if prefix is None:
         return key_BKLd, value_BKLd, mask_BHLL
-    key_KPd, value_KPd = source()
+    key_KPd, value_KPd = prefix()
     batch = key_BKLd.shape[0]
     key = torch.cat([for_each(key_KPd.to(key_BKLd.dtype), 3, batch), key_BKLd], dim=2)
     value = torch.cat([for_each(value_KPd.to(value_BKLd.dtype), 3, batch), value_BKLd], dim=2)
@@ -66,13 +84,31 @@ def with_prefix(
 
 
 def with_beside(module: nn.Module, query_BHLd: torch.Tensor, out_BHLd: torch.Tensor) -> torch.Tensor:
-    """The heads' result, and what the module has beside them."""
+    """Adds the module's term in BESIDE_SLOT, if it has one, to the output of the heads.
+
+    Args:
+        module: an attention module.
+        query_BHLd: `(B, H, L, D / H)`, the argument of the term.
+        out_BHLd: `(B, H, L, D / H)`, also the shape of the result.
+
+    Example: `out = with_beside(module, query, weights @ value)`
+    """
     beside = getattr(module, BESIDE_SLOT, None)
     return out_BHLd if beside is None else out_BHLd + beside(query_BHLd)
 
 
 def per_query_head(states_BKLd: torch.Tensor, heads: int) -> torch.Tensor:
-    """(B, H, L, D / H): each key or value head as often as there are query heads that share it."""
+    """Repeats each key or value head for all query heads that share it.
+
+    Args:
+        states_BKLd: keys or values `(B, K, L, D / H)`.
+        heads: H, a multiple of K.
+
+    Returns:
+        `(B, H, L, D / H)`.
+
+    Example: `per_query_head(key, query.shape[1])`
+    """
     shared = heads // states_BKLd.shape[1]
     return states_BKLd if shared == 1 else states_BKLd.repeat_interleave(shared, dim=1)
 
@@ -87,12 +123,23 @@ def sdpa_attention(
     scaling: float | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """`scaled_dot_product_attention` over prefixed keys and values; result (B, L, H, D / H).
+    """Computes attention by torch's fused kernels; an `Attend`.
 
-    Most fused kernels have no gradient for the mask: one that is added may be learned, and takes the plain kernel.
+    Args:
+        module: the attention module.
+        query: `(B, H, L, D / H)`.
+        key: `(B, K, L, D / H)`.
+        value: `(B, K, L, D / H)`.
+        attention_mask: `(B, H, L, L)`, boolean or additive.
+        dropout: probability that a weight is dropped.
+        scaling: factor of the scores; by default one over the square root of D / H.
+
+    Returns:
+        The output `(B, L, H, D / H)`, and None for the weights.
     """
     key, value, mask = with_prefix(module, key, value, attention_mask)
     key, value = (per_query_head(states, query.shape[1]) for states in (key, value))
+    # Most fused kernels have no gradient for the mask. An additive mask may be learned, so it takes the plain kernel.
     learned = mask.is_floating_point() and torch.is_grad_enabled()
     with sdpa_kernel(SDPBackend.MATH) if learned else contextlib.nullcontext():
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling)
@@ -109,7 +156,20 @@ def eager_attention(
     scaling: float | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same by hand, differentiable any number of times; also gives the weights (B, H, L, P + L)."""
+    """Computes attention step by step, differentiable any number of times; an `Attend`.
+
+    Args:
+        module: the attention module.
+        query: `(B, H, L, D / H)`.
+        key: `(B, K, L, D / H)`.
+        value: `(B, K, L, D / H)`.
+        attention_mask: `(B, H, L, L)`, additive.
+        dropout: probability that a weight is dropped.
+        scaling: factor of the scores; by default one over the square root of D / H.
+
+    Returns:
+        The output `(B, L, H, D / H)`, and the weights `(B, H, L, P + L)`.
+    """
     key, value, mask = with_prefix(module, key, value, attention_mask)
     key, value = (per_query_head(states, query.shape[1]) for states in (key, value))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -121,17 +181,22 @@ def eager_attention(
 FUNCTIONS: dict[str, Attend] = {"sdpa": sdpa_attention, "eager": eager_attention}
 
 
-def _spelled_out(stock: str) -> Any:
-    def mask(*args: Any, **kwargs: Any) -> torch.Tensor:
-        made = ALL_MASK_ATTENTION_FUNCTIONS[stock](*args, **{**kwargs, "allow_is_bidirectional_skip": False})
-        assert isinstance(made, torch.Tensor)
-        return made
+def _explicit_mask(stock: str) -> Any:
+    """Returns the stock mask function with the option that omits masks switched off."""
 
-    return mask
+    def make_mask(*args: Any, **kwargs: Any) -> torch.Tensor:
+        mask = ALL_MASK_ATTENTION_FUNCTIONS[stock](*args, **{**kwargs, "allow_is_bidirectional_skip": False})
+        assert isinstance(mask, torch.Tensor)
+        return mask
+
+    return make_mask
 
 
 def register() -> None:
-    """Makes both names known to transformers; calling it again changes nothing."""
+    """Registers both functions with transformers; a second call has no effect.
+
+    Example: `register(); AutoModel.from_pretrained(name, attn_implementation=IMPLEMENTATIONS["sdpa"])`
+    """
     for stock, function in FUNCTIONS.items():
         AttentionInterface.register(IMPLEMENTATIONS[stock], function)
-        AttentionMaskInterface.register(IMPLEMENTATIONS[stock], _spelled_out(stock))
+        AttentionMaskInterface.register(IMPLEMENTATIONS[stock], _explicit_mask(stock))

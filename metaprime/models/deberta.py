@@ -1,9 +1,10 @@
-"""DeBERTa-v2's disentangled attention (He et al. 2021, 2006.03654), carried out by our attention functions.
+"""DeBERTa-v2's disentangled attention (He et al. 2021, 2006.03654) on top of our attention functions.
 
-The stock module spells its attention out and goes through no interface, so that it takes no prefix and no fused kernel.
-Here the two position terms become an additive mask, and the rest is attention like everyone's. A prefix has no position:
-its columns of the mask are zero. With `share_att_key`, query and key projections are used twice in a forward pass, on
-the words and on the relative positions; what modifies the projection modifies both uses.
+The stock module computes attention inline, so it supports no prefix and no fused kernel. Here the two
+position terms become an additive mask for an ordinary attention function. A prefix has no position:
+its columns of the mask are zero. With `share_att_key` a forward pass uses the query and key
+projections twice, on words and on relative positions; a method that modifies a projection modifies
+both uses.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ from metaprime.models.attention import Attend
 
 
 def bind(attention: nn.Module, attend: Attend) -> None:
-    """From now on this one module (and copies of it) attends through `attend`. Parameters and names stay as they were.
+    """Replaces the forward method of one attention module (and of its later copies) by one that calls `attend`.
+
+    Parameters and their names do not change.
 
     Args:
         attention: a `DisentangledSelfAttention`.
         attend: one of `attention.FUNCTIONS`.
+
+    Example: `bind(layer.attention.self, FUNCTIONS["sdpa"])`
     """
 
     def forward(
@@ -35,22 +40,27 @@ def bind(attention: nn.Module, attend: Attend) -> None:
         rel_embeddings: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         heads, (batch, length, _) = self.num_attention_heads, hidden_states.shape
-        asked = hidden_states if query_states is None else query_states
-        query, key, value = (  # each (B * H, L, D / H), as the stock position terms want them
+        queried = hidden_states if query_states is None else query_states
+        # Each is (B * H, L, D / H), the shape that the stock position terms take.
+        query, key, value = (
             self.transpose_for_scores(projection(states), heads)
             for projection, states in (
-                (self.query_proj, asked),
+                (self.query_proj, queried),
                 (self.key_proj, hidden_states),
                 (self.value_proj, hidden_states),
             )
         )
+
+        # The position terms become an additive mask.
         terms = 1 + ("c2p" in self.pos_att_type) + ("p2c" in self.pos_att_type)
-        scores_BHLL = query.new_zeros(batch, heads, asked.shape[1], length)
+        scores_BHLL = query.new_zeros(batch, heads, queried.shape[1], length)
         if self.relative_attention:
             positions = self.pos_dropout(rel_embeddings)
             bias = self.disentangled_attention_bias(query, key, relative_pos, positions, terms)
             scores_BHLL = scores_BHLL + bias.view(scores_BHLL.shape)
         mask_BHLL = scores_BHLL.masked_fill(~attention_mask.bool(), torch.finfo(query.dtype).min)
+
+        # Ordinary attention.
         query, key, value = (states.view(batch, heads, -1, states.shape[-1]) for states in (query, key, value))
         dropout = self.dropout.p if self.training else 0.0
         scaling = (query.shape[-1] * terms) ** -0.5

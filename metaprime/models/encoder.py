@@ -1,4 +1,4 @@
-"""Loading theta: a Hugging Face encoder and its tokenizer, from a folder or a hub id, safetensors only."""
+"""Loads a Hugging Face encoder (theta) and its tokenizer from a folder or a hub id, safetensors only."""
 
 from __future__ import annotations
 
@@ -30,11 +30,21 @@ from metaprime.models.sites import Layout, layout_of, resolve
 from metaprime.types import MetaprimeError, Params
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+"""Extensions of weight files that can run code when they are read."""
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A loaded backbone as it came, its row of the site table, and the hash of its weights. Never modified."""
+    """A loaded backbone with its tokenizer, never modified.
+
+    Attributes:
+        module: the backbone as loaded, in evaluation mode.
+        tokenizer: its fast tokenizer.
+        layout: its row of the site table.
+        name: folder or hub id.
+        weights: hash of the weights (`weights_hash`).
+        autocast: whether models over it multiply matrices in bfloat16.
+    """
 
     module: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -47,17 +57,20 @@ class Encoder:
 def load_encoder(
     name: str, implementation: str = "sdpa", layout: Layout | None = None, trust_remote_code: bool = False
 ) -> Encoder:
-    """Loads backbone and tokenizer in float32, whatever the checkpoint's own precision.
+    """Loads backbone and tokenizer; weights become float32 whatever the precision of the checkpoint.
 
     Args:
         name: a folder as `save_pretrained` writes it, or a hub id.
-        implementation: `sdpa` or `eager`.
+        implementation: `sdpa` or `eager` attention.
         layout: the sites; by default the architecture's row of the site table.
         trust_remote_code: whether Python files that come with the checkpoint may be run.
 
     Raises:
-        MetaprimeError: the folder or hub id cannot be read, holds pickled weights only or not all weights, has no
-            fast tokenizer or one of another model, is a decoder, or of an architecture without a row in the site table.
+        MetaprimeError: the folder or hub id cannot be read; weights are pickled or incomplete; the
+            tokenizer is missing, slow or another model's; the model is a decoder, or its
+            architecture has no row in the site table.
+
+    Example: `load_encoder("bert-base-multilingual-cased")`
     """
     attention.register()
     _refuse_bad_folder(name)
@@ -66,7 +79,7 @@ def load_encoder(
             config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
             _refuse_bad_config(name, config)
             layout = layout or layout_of(config.model_type)
-            # Stock DeBERTa refuses every implementation that is called sdpa; it is bound below.
+            # transformers' DeBERTa refuses every implementation whose name has sdpa; ours is bound below.
             config._attn_implementation = attention.IMPLEMENTATIONS["eager" if layout.disentangled else implementation]
             module = _load_weights(name, config, trust_remote_code)
     except (OSError, ValueError, HfHubHTTPError, SafetensorError) as error:
@@ -82,10 +95,16 @@ def load_encoder(
 
 
 def load_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """The tokenizer alone, for whoever needs no weights.
+    """Loads only the tokenizer of an encoder.
+
+    Args:
+        name: a folder or a hub id.
+        trust_remote_code: whether Python files that come with the checkpoint may be run.
 
     Raises:
-        MetaprimeError: there is none, or it is slow, empty or cannot pad.
+        MetaprimeError: the tokenizer is missing, slow or empty, or has no padding token.
+
+    Example: `load_tokenizer("runs/demo/base")`
     """
     try:
         with quiet():
@@ -106,7 +125,13 @@ def load_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedToke
 
 
 def weights_hash(weights: Params) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes, in the order of the names."""
+    """Returns the SHA-256 of names, dtypes, shapes and bytes, in the order of the names.
+
+    Args:
+        weights: tensors of any shape `(...,)` by name.
+
+    Example: `weights_hash(dict(module.state_dict()))`
+    """
     digest = hashlib.sha256()
     for key in sorted(weights):
         tensor = weights[key].detach().cpu().contiguous()
@@ -116,13 +141,17 @@ def weights_hash(weights: Params) -> str:
 
 
 def save_encoder(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Writes a plain Hugging Face folder that `AutoModel.from_pretrained` reads with no code of ours."""
+    """Writes a plain Hugging Face folder, which `AutoModel.from_pretrained` reads without metaprime.
+
+    Example: `save_encoder(encoder.module, encoder.tokenizer, Path("primed"))`
+    """
     with quiet():
         module.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
 
 def _refuse_bad_folder(name: str) -> None:
+    """Refuses a folder that is missing, or without a config or safetensors weights; hub ids pass."""
     folder = Path(name)
     if not folder.exists():
         if name.startswith((".", "/", "~")) or name.count("/") > 1:
@@ -145,7 +174,7 @@ def _refuse_bad_folder(name: str) -> None:
 
 
 def _refuse_bad_index(index: Path) -> None:
-    """The shards are files beside their index: nothing elsewhere is read, and nothing that is no safetensors file."""
+    """Refuses an index whose shards are not safetensors files in its own folder."""
     try:
         shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -161,10 +190,11 @@ def _refuse_bad_index(index: Path) -> None:
 
 
 def _refuse_bad_config(name: str, config: PretrainedConfig) -> None:
+    """Refuses decoders, and configs that name weights which are not safetensors."""
     if getattr(config, "is_decoder", False) or getattr(config, "is_encoder_decoder", False):
         raise MetaprimeError(
-            f"encoder.name {name!r}: its config.json says is_decoder or is_encoder_decoder, and an encoder is needed, whose "
-            "words see those after them: give an encoder, or set is_decoder to false if it was trained as one"
+            f"encoder.name {name!r}: its config.json says is_decoder or is_encoder_decoder, but metaprime needs an encoder with "
+            "bidirectional attention: give an encoder, or set is_decoder to false if it was trained as one"
         )
     weights = getattr(config, "transformers_weights", None)
     if weights and not str(weights).endswith((".safetensors", ".safetensors.index.json")):
@@ -175,6 +205,7 @@ def _refuse_bad_config(name: str, config: PretrainedConfig) -> None:
 
 
 def _refuse_larger_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase, module: PreTrainedModel) -> None:
+    """Refuses a tokenizer with a token id beyond the embedding table."""
     rows = cast(nn.Embedding, module.get_input_embeddings()).num_embeddings
     piece, highest = max(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
     if highest >= rows:
@@ -186,12 +217,12 @@ def _refuse_larger_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase, modu
 
 
 def _explained(name: str, error: str) -> MetaprimeError:
-    """An error of transformers as a sentence that names key and remedy."""
+    """Turns an error of transformers into one that names the key and a remedy."""
     reason = error.strip().split("\n")[0]
     if "trust_remote_code" in error:
         return MetaprimeError(
             f"encoder.name {name!r} brings its own Python code (auto_map in its config.json), which is not run: use an "
-            "architecture that transformers knows, or read that code and set encoder.trust_remote_code: true"
+            "architecture that transformers supports, or read that code and set encoder.trust_remote_code: true"
         )
     if "scaled_dot_product_attention" in error:
         return MetaprimeError(
@@ -205,9 +236,9 @@ def _explained(name: str, error: str) -> MetaprimeError:
 
 
 def _load_weights(name: str, config: PretrainedConfig, trust_remote_code: bool) -> PreTrainedModel:
-    """The backbone with every weight out of the checkpoint: transformers would draw what is not there at random.
+    """Loads the backbone; refuses missing weights, which transformers would initialise at random.
 
-    Only a pooler may be missing. It is left away: it would be random weights saved as if they were learned.
+    Only a pooler may be missing. It is then removed, so that random weights are not saved as trained ones.
     """
     module, info = AutoModel.from_pretrained(
         name,
@@ -215,16 +246,17 @@ def _load_weights(name: str, config: PretrainedConfig, trust_remote_code: bool) 
         dtype=torch.float32,
         use_safetensors=True,
         trust_remote_code=trust_remote_code,
-        ignore_mismatched_sizes=True,  # named below, never passed on
+        # Mismatched sizes are refused below.
+        ignore_mismatched_sizes=True,
         output_loading_info=True,
     )
-    wrong = {key: f"{tuple(found)}, not {tuple(own)}" for key, found, own in info["mismatched_keys"]}
+    wrong = {key: f"{tuple(stored)}, not {tuple(expected)}" for key, stored, expected in info["mismatched_keys"]}
     wrong |= {key: "missing" for key in info["missing_keys"] if not key.startswith("pooler.")}
     if wrong:
         key = min(wrong)
         raise MetaprimeError(
             f"encoder.name {name!r}: {len(wrong)} weights of its checkpoint do not fit its config.json, for example "
-            f"{key} ({wrong[key]}): the two belong to different models, or the file was damaged"
+            f"{key} ({wrong[key]}): the two belong to different models, or the file is damaged"
         )
     if info["missing_keys"]:
         module.pooler = None
@@ -233,7 +265,10 @@ def _load_weights(name: str, config: PretrainedConfig, trust_remote_code: bool) 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Loading a base model out of a model with another head reports the head's weights at length: expected here."""
+    """Silences transformers inside the block: it would report the unused head of every checkpoint at length.
+
+    Example: `with quiet(): module.save_pretrained(folder)`
+    """
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity(logging.ERROR)
     transformers_logging.disable_progress_bar()

@@ -1,7 +1,6 @@
-"""The site table: where each architecture keeps the modules that PEFT methods tap and add to.
+"""The site table: for each architecture the paths of the modules that PEFT methods read or modify.
 
-One row per `model_type`; a new architecture is a new row here, or `encoder.sites` in the config. The paths are relative
-to a layer.
+Each `model_type` has one row. A new architecture needs a new row here, or `encoder.sites` in the config.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from transformers import PreTrainedModel
 from metaprime.types import LayerSites, MetaprimeError, Section, Sites
 
 ModulePath = Annotated[str, Field(pattern=r"^\w+(\.\w+)*$")]
+"""A dotted path of a module, such as `attention.self.query`."""
 
 
 class Layout(Section):
@@ -22,11 +22,12 @@ class Layout(Section):
 
     Attributes:
         layers: path of the list of layers inside the encoder.
-        query .. ffn_norm: paths inside a layer (see `types.LayerSites`). One path for query, key and value: a fused
-            projection. No `ffn_norm`: a pre-LN encoder.
+        query .. ffn_norm: paths inside a layer (see `types.LayerSites`). A fused projection is named
+            three times, by query, key and value; a pre-LN encoder has no `ffn_norm`.
         unused: path prefixes inside the encoder whose parameters a token-level loss never reaches.
-        positions_after_padding: positions count from the padding id + 1, which takes that many off the longest input.
-        disentangled: the attention is DeBERTa-v2's, which has no interface and is run by `models/disentangled.py`.
+        positions_after_padding: True if positions count from the padding id + 1, which shortens the
+            longest input by as much.
+        disentangled: True if the attention is DeBERTa-v2's, which `models/deberta.py` replaces.
     """
 
     layers: ModulePath
@@ -108,10 +109,15 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def layout_of(model_type: str) -> Layout:
-    """The row of an architecture.
+    """Returns the row of an architecture.
+
+    Args:
+        model_type: transformers' name of the architecture, from config.json.
 
     Raises:
-        MetaprimeError: there is none; the message names the sites a row needs.
+        MetaprimeError: the table has no such row; the message lists the sites that `encoder.sites` needs.
+
+    Example: `layout_of("xlm-roberta").query` is `attention.self.query`.
     """
     if model_type not in LAYOUTS:
         needed = [name for name, field in Layout.model_fields.items() if field.is_required()]
@@ -123,10 +129,12 @@ def layout_of(model_type: str) -> Layout:
 
 
 def resolve(encoder: PreTrainedModel, layout: Layout) -> Sites:
-    """The modules behind a row's paths, layer by layer.
+    """Returns the modules at the paths of a row.
 
     Raises:
-        MetaprimeError: a path does not exist in this encoder, or a projection is no linear layer.
+        MetaprimeError: a path does not exist in this encoder, or a projection is not a linear layer.
+
+    Example: `resolve(encoder.module, encoder.layout).layers[0].query`
     """
     stack = _at(encoder, encoder, layout.layers)
     layers = tuple(_layer_sites(encoder, layer, layout) for layer in stack.children())
@@ -146,6 +154,8 @@ def resolve(encoder: PreTrainedModel, layout: Layout) -> Sites:
 
 
 def _layer_sites(encoder: PreTrainedModel, layer: nn.Module, layout: Layout) -> LayerSites:
+    """Returns the modules of one layer."""
+
     def linear(path: str) -> nn.Linear:
         module = _at(encoder, layer, path)
         if not isinstance(module, nn.Linear):
@@ -168,6 +178,7 @@ def _layer_sites(encoder: PreTrainedModel, layer: nn.Module, layout: Layout) -> 
 
 
 def _at(encoder: PreTrainedModel, parent: nn.Module, path: str) -> nn.Module:
+    """Returns the module at a path below `parent`; an error names the path and the encoder's class."""
     try:
         return parent.get_submodule(path)
     except AttributeError as error:

@@ -30,17 +30,27 @@ from metaprime.types import (
 )
 
 VALUE_GROUPS = ("backbone", "adapter", "head", "rates")
-"""The groups of a model's parameters: the first part of every name."""
+"""Groups of a model's parameters; a parameter's name starts with that of its group."""
 
 Outputs: TypeAlias = "Callable[[TaskModel, Batch], torch.Tensor]"
-"""A task's forward pass: the model and a batch of B windows to outputs, the first dimension of which is B."""
+"""A task's forward pass: `outputs(model, batch)` returns (B, ...) for a batch of B windows."""
 
 Measure: TypeAlias = Callable[[torch.Tensor, Batch], torch.Tensor]
-"""A task's loss: outputs and batch to a scalar () in nats."""
+"""A task's loss: `measure(outputs, batch)` returns () in nats."""
 
 
 def head_outputs(model: TaskModel, batch: Batch) -> torch.Tensor:
-    """Returns what the head makes of the encoder's output: for tagging, logits (B, L, C)."""
+    """Applies the head to the encoder's output; the forward pass of most tasks.
+
+    Args:
+        model: the model.
+        batch: tensors `(B, L)`.
+
+    Returns:
+        The head's output, for tagging logits `(B, L, C)`.
+
+    Example: `TaskModel(encoder, adapter, head, head_outputs)`
+    """
     outputs: torch.Tensor = model.head(model.encode(batch))
     return outputs
 
@@ -49,13 +59,15 @@ class TaskModel(nn.Module):
     """An encoder with a method's adapter in it and a task's head on it.
 
     Attributes:
-        backbone: the encoder, which the adapter's hooks modify.
-        adapter: phi, and what the method does besides.
+        backbone: the encoder, with the adapter's hooks on its modules.
+        adapter: phi, and the method's selection, constraint and penalty.
         head: the task's output layer.
-        rates: learned inner rates, which only travel along.
+        rates: learned inner rates; no forward pass uses them.
         autocast: whether matrices are multiplied in bfloat16; parameters and outputs stay float32.
         supports_one_pass: whether adapter and head are known to take values with a leading T
             (`injection_check.supports_one_pass`).
+
+    Example: `TaskModel(encoder.module, Adapter(), head).eval()(batch)`
     """
 
     def __init__(
@@ -79,7 +91,14 @@ class TaskModel(nn.Module):
         self.autocast, self.supports_one_pass, self._outputs = autocast, supports_one_pass, outputs
 
     def variant(self, *, autocast: bool | None = None, supports_one_pass: bool | None = None) -> TaskModel:
-        """Returns a model over the same modules, in evaluation mode, with another precision or another known ability."""
+        """Returns a model over the same modules, in evaluation mode, with other values of the two flags.
+
+        Args:
+            autocast: None keeps this model's.
+            supports_one_pass: None keeps this model's.
+
+        Example: `model.variant(autocast=True)`
+        """
         model = TaskModel(
             self.backbone,
             self.adapter,
@@ -93,17 +112,31 @@ class TaskModel(nn.Module):
 
     @property
     def noisy(self) -> list[nn.Module]:
-        """The adapter's modules that draw random numbers while they train, as dropout does."""
+        """Lists the adapter's modules that draw random numbers in training, such as dropout."""
         return [module for module in self.adapter.modules() if hasattr(module, NOISE)]
 
     def learn_rates(self, names: Sequence[str], steps: int) -> None:
-        """Adds one inner rate, a scalar () that is zero until assigned, for each inner step and each named parameter."""
+        """Adds one inner rate, a zero (), for each inner step and each named parameter.
+
+        Args:
+            names: full names of the parameters.
+            steps: number of inner steps.
+
+        Example: `model.learn_rates(["head.weight"], steps=5)`
+        """
         for step in range(steps):
             self.rates[str(step)] = nn.ParameterDict({name.replace(".", ":"): torch.zeros(()) for name in names})
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """Returns the task's outputs for a batch of B windows."""
-        # An output that was computed before is float32, and the head then works in float32 too.
+        """Returns the task's outputs.
+
+        Args:
+            batch: tensors `(B, L)`.
+
+        Returns:
+            `(B, ...)` in float32.
+        """
+        # A precomputed encoder output is float32, and the head then works in float32 too.
         if not self.autocast or HIDDEN in batch:
             return self._outputs(self, batch)
         # No cache of cast weights: it would outlive the values that `functional_call` puts in their place.
@@ -112,7 +145,14 @@ class TaskModel(nn.Module):
         return outputs.float()
 
     def encode(self, batch: Batch) -> torch.Tensor:
-        """Returns the encoder's output (B, L, D); that in the batch, where it was computed before."""
+        """Returns the encoder's output, or the precomputed one that the batch holds.
+
+        Args:
+            batch: tensors `(B, L)`; HIDDEN, if present, is `(B, L, D)`.
+
+        Returns:
+            `(B, L, D)`.
+        """
         if HIDDEN in batch:
             return batch[HIDDEN]
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
@@ -120,24 +160,49 @@ class TaskModel(nn.Module):
         return hidden_BLD
 
     def select(self, backbone: Params, gradients: Gradients) -> Params:
-        """Chooses which weights may move (`Adapter.select`), by full name."""
+        """Selects the weights that may move (`Adapter.select`).
+
+        Args:
+            backbone: theta by full name, in the shapes of the encoder's parameters, such as `(D, D)`.
+            gradients: yields the loss's gradients at named weights, batch by batch.
+
+        Returns:
+            Integer tensors by full name.
+        """
         return add_prefix("adapter", self.adapter.select(backbone, gradients))
 
     def project(self, values: Params, done: float) -> Params:
-        """Brings values back to where they may be (`Adapter.project`), by full name."""
+        """Projects values onto the method's constraint (`Adapter.project`).
+
+        Args:
+            values: adapter and head by full name, each `(...,)` or `(T, ...)`.
+            done: share of all steps that is done, in (0, 1].
+
+        Returns:
+            The values that change, by full name.
+        """
         return add_prefix("adapter", self.adapter.project(strip_prefix("adapter", values), done))
 
     def penalty(self, values: Params) -> torch.Tensor | None:
-        """Returns what training adds to the loss (`Adapter.penalty`), of values by full name."""
+        """Returns the term that training adds to the loss (`Adapter.penalty`).
+
+        Args:
+            values: adapter and head by full name, each `(...,)` or `(T, ...)`.
+
+        Returns:
+            `()` or `(T,)` in nats; None if the method adds nothing.
+        """
         return self.adapter.penalty(strip_prefix("adapter", values)) if self.adapter.penalised else None
 
 
 def partition(model: TaskModel, unused: tuple[str, ...] = ()) -> State:
-    """Returns the model's own parameters by group, with the adapter's integer tensors.
+    """Returns the model's parameters, and the adapter's integer tensors, by group.
 
     Args:
-        model: whose parameters these are; they are not copied.
-        unused: paths below the backbone whose parameters belong to no group.
+        model: the model; its parameters are not copied.
+        unused: path prefixes below the backbone whose parameters are left out.
+
+    Example: `partition(model, encoder.layout.unused).adapter`
     """
     groups: dict[str, Params] = {group: {} for group in VALUE_GROUPS}
     for name, parameter in (*model.named_parameters(), *model.adapter.named_buffers("adapter")):
@@ -148,15 +213,20 @@ def partition(model: TaskModel, unused: tuple[str, ...] = ()) -> State:
 
 
 def functional_loss(model: TaskModel, measure: Measure) -> Loss:
-    """Returns `loss(backbone, fast, batch)` of a model's forward pass: parameters go in as values, nothing is written.
+    """Returns the loss of a model as a function of its parameters' values; it writes nothing.
 
     Args:
-        model: whose modules are run.
-        measure: the task's loss, outputs and batch to a scalar () in nats.
+        model: the model whose modules are run.
+        measure: the task's loss, from outputs and batch to () in nats.
 
     Returns:
-        The loss of a batch with tensors (B, L), (); of one with tensors (T, B, L), and adapter and head
-        with a leading T, (T,), if the model `supports_one_pass`.
+        `loss(backbone, fast, batch)`: () for a batch with tensors (B, L). If the model
+        `supports_one_pass`, also (T,) for tensors (T, B, L) and `fast` with a leading T.
+
+    Raises:
+        MetaprimeError: the backbone has gradient checkpointing switched on.
+
+    Example: `functional_loss(model, task.loss)(state.backbone, {**phi, **head}, batch)`
     """
     _refuse_checkpointing(model.backbone)
     shared, noisy = _shares_parameters(model), model.noisy
@@ -167,21 +237,21 @@ def functional_loss(model: TaskModel, measure: Measure) -> Loss:
         with _drawing(noisy, batch.get(NOISE)):
             outputs = functional_call(model, {**backbone, **fast}, (flat,), tie_weights=shared)
         if episodes:
-            # Not vmapped: a compiler would take its lengths for constants, and T is small.
+            # A loop rather than vmap: under vmap a compiler treats lengths as constants, and T is small.
             each = outputs.unflatten(0, batch["input_ids"].shape[:2]).unbind()
             parts = [{name: tensor[place] for name, tensor in batch.items()} for place in range(len(each))]
-            found = torch.stack([measure(*pair) for pair in zip(each, parts, strict=True)])
+            losses = torch.stack([measure(*pair) for pair in zip(each, parts, strict=True)])
         else:
-            found = measure(outputs, batch)
+            losses = measure(outputs, batch)
         penalty = model.penalty(fast)
-        return found if penalty is None else found + penalty
+        return losses if penalty is None else losses + penalty
 
     return loss
 
 
 @contextlib.contextmanager
 def _drawing(noisy: Sequence[nn.Module], keys: torch.Tensor | None) -> Iterator[None]:
-    """Lets these modules draw by a batch's keys; without keys, as in scoring, they draw nothing."""
+    """Gives modules with dropout the keys of a batch; without keys, as in scoring, dropout is off."""
     noise = None if keys is None else Noise(keys)
     for module in noisy:
         setattr(module, NOISE, noise)
@@ -193,50 +263,69 @@ def _drawing(noisy: Sequence[nn.Module], keys: torch.Tensor | None) -> Iterator[
 
 
 def _shares_parameters(model: nn.Module) -> bool:
-    """Tells if one parameter has several names. `functional_call` would look at every call, for a tenth of a small step."""
+    """Returns True if one parameter has several names.
+
+    Left to `functional_call`, this search would take a tenth of every small step.
+    """
     names = (model.named_parameters(remove_duplicate=False), model.named_parameters())
     return len(list(names[0])) != len(list(names[1]))
 
 
 def _refuse_checkpointing(backbone: nn.Module) -> None:
-    """Refuses a backbone whose layers would run again in the backward pass, when their own weights are back in place."""
+    """Refuses gradient checkpointing: its second forward pass would use the module's weights, not the given values."""
     if any(getattr(module, "gradient_checkpointing", False) for module in backbone.modules()):
         raise MetaprimeError(
-            f"{type(backbone).__name__} has gradient checkpointing switched on, under which gradients at parameters given as "
-            "values are silently wrong: take `gradient_checkpointing` out of the encoder's config.json; inner.task_chunk and "
+            f"{type(backbone).__name__} has gradient checkpointing switched on, under which metaprime's gradients are "
+            "silently wrong: remove `gradient_checkpointing` from the encoder's config.json; inner.task_chunk and "
             "inner.micro_batch save memory instead"
         )
 
 
 def initial_values(model: TaskModel, group: str, generator: torch.Generator) -> Params:
-    """Draws values for every parameter of `adapter` or `head`, on the CPU, as a pure function of the generator.
+    """Draws initial values for every parameter of a group, as a pure function of the generator.
 
-    Every module that owns parameters there is `types.Drawn`, or within one that answers for it.
+    Every module that owns parameters must be `types.Drawn`, or inside a module whose `initial` covers it.
+
+    Args:
+        model: the model; nothing is written.
+        group: `adapter` or `head`.
+        generator: a CPU generator.
+
+    Returns:
+        Values by full name, on the CPU.
+
+    Example: `initial_values(model, "head", torch_stream(0, "head"))`
     """
     values: Params = {}
-    unanswered = {name for name, _ in model.named_parameters()}
+    missing = {name for name, _ in model.named_parameters()}
     for path, module in model.get_submodule(group).named_modules(prefix=group):
-        own = {f"{path}.{name}" for name, _ in module.named_parameters(recurse=False)}
-        if isinstance(module, Drawn) or own & unanswered:
+        direct = {f"{path}.{name}" for name, _ in module.named_parameters(recurse=False)}
+        if isinstance(module, Drawn) or direct & missing:
             drawn = cast(Drawn, module).initial(generator)
             values |= add_prefix(path, drawn)
-            unanswered -= values.keys()
+            missing -= values.keys()
     return values
 
 
 def assign(model: TaskModel, values: Params) -> None:
     """Copies values into the model's parameters and integer tensors of the same names.
 
+    Args:
+        model: changed in place.
+        values: by full name, in the shapes of the model's parameters, such as `(C, D)` for a head.
+
     Raises:
-        MetaprimeError: the model has no parameter of a name, or one of another shape.
+        MetaprimeError: the model has no parameter of that name, or its shape differs.
+
+    Example: `assign(model, artifact.values)`
     """
-    own = dict([*model.named_parameters(), *model.adapter.named_buffers("adapter")])
+    parameters = dict([*model.named_parameters(), *model.adapter.named_buffers("adapter")])
     with torch.no_grad():
         for name, value in values.items():
-            if name not in own or own[name].shape != value.shape:
-                found = tuple(own[name].shape) if name in own else "no such parameter"
+            if name not in parameters or parameters[name].shape != value.shape:
+                expected = tuple(parameters[name].shape) if name in parameters else "no such parameter"
                 raise MetaprimeError(
-                    f"parameter {name} of shape {tuple(value.shape)} does not fit this model ({found}): "
+                    f"parameter {name} of shape {tuple(value.shape)} does not fit this model ({expected}): "
                     "the peft section, the labels or the encoder differ from those it was saved with"
                 )
-            own[name].copy_(value)
+            parameters[name].copy_(value)

@@ -1,6 +1,6 @@
-"""Intervals over replicates, and their correction for the number of contrasts in a table.
+"""Student's intervals and tests over replicates, and their correction for several contrasts in a table.
 
-The unit of replication is the priming seed: each gives one number, a mean over the rest.
+The unit of replication is the priming seed: each seed gives one number, a mean over everything else.
 """
 
 from __future__ import annotations
@@ -16,7 +16,15 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over `count` replicates, their standard deviation, and its interval (nan with fewer than two)."""
+    """A mean over replicates with its confidence interval.
+
+    Attributes:
+        mean: mean of the replicates.
+        deviation: sample standard deviation of the replicates; nan with fewer than two.
+        low: lower end of the interval; nan with fewer than two replicates.
+        high: upper end of the interval; nan with fewer than two replicates.
+        count: number of replicates.
+    """
 
     mean: float
     deviation: float
@@ -26,18 +34,21 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Says whether zero lies outside; never where there is no interval."""
+        """Returns True if zero lies outside the interval; False if the ends are nan."""
         return self.low > 0 or self.high < 0
 
 
 def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     """Returns Student's interval for the mean of independent replicates.
 
+    Args:
+        values: one score for each replicate.
+        confidence: nominal coverage, in (0, 1).
+
     Raises:
         ValueError: no replicates.
 
-    Example:
-        t_interval([71.2, 73.9, 70.4]).low
+    Example: `t_interval([71.2, 73.9, 70.4]).low`
     """
     if not values:
         raise ValueError("no replicates")
@@ -50,36 +61,38 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
 
 
 def paired_contrast(one: dict[int, float], other: dict[int, float], confidence: float = 0.95) -> Interval:
-    """Returns the interval of the mean difference over the seeds both arms have.
+    """Returns the interval of the mean difference of two arms over their common seeds.
 
-    The same seed stands for the same K-shot samples and the same test set.
+    Arms with the same seed have the same K-shot samples and the same test set.
 
     Args:
         one: priming seed -> score.
-        other: likewise, of the arm subtracted.
+        other: priming seed -> score of the arm that is subtracted.
+        confidence: nominal coverage, in (0, 1).
 
     Raises:
-        ValueError: the arms share no seed.
+        ValueError: the arms have no common seed.
 
-    Example:
-        paired_contrast({0: 74.0, 1: 71.5}, {0: 72.0, 1: 71.0}).mean  # 1.25
+    Example: `paired_contrast({0: 74.0, 1: 71.5}, {0: 72.0, 1: 71.0}).mean` is 1.25.
     """
     return t_interval([one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())], confidence)
 
 
-def p_value(found: Interval) -> float:
-    """Returns the two-sided p of Student's test that the true mean is zero; of a paired contrast, that of the paired t-test.
+def p_value(interval: Interval) -> float:
+    """Returns the two-sided p-value of Student's test that the true mean is zero.
 
-    nan with one replicate. Replicates that do not differ at all leave no doubt: 1 where they are zero, else 0.
+    For a paired contrast this is the paired t-test. It is nan with one replicate; without any deviation
+    it is 1 if the mean is zero, else 0.
 
     Example:
         p_value(t_interval([1.0, 2.0, 1.5]))
     """
-    if found.count < 2:
+    if interval.count < 2:
         return math.nan
-    if found.deviation == 0:
-        return 1.0 if found.mean == 0 else 0.0
-    return float(2 * stats.t.sf(abs(found.mean) / found.deviation * math.sqrt(found.count), found.count - 1))
+    if interval.deviation == 0:
+        return 1.0 if interval.mean == 0 else 0.0
+    t = abs(interval.mean) / interval.deviation * math.sqrt(interval.count)
+    return float(2 * stats.t.sf(t, interval.count - 1))
 
 
 Name = TypeVar("Name")
@@ -87,10 +100,16 @@ Name = TypeVar("Name")
 
 @dataclass(frozen=True)
 class Contrast:
-    """One difference of a table, alone (`interval`, `p`) and among the table's others (`adjusted_p`, `corrected`).
+    """A difference of two arms, with and without correction for the other contrasts of its table.
 
-    `adjusted_p` is Holm's. `corrected` is Bonferroni's interval, since Holm has no two-sided intervals that say more of a
-    contrast it rejects than its sign. It asks for more than Holm: whatever is bold has a small adjusted p, not the reverse.
+    Holm has no two-sided intervals that say more about a rejected contrast than its sign, so the interval
+    is Bonferroni's. It is stricter: a bold contrast always has a small adjusted p, but not vice versa.
+
+    Attributes:
+        interval: uncorrected interval.
+        p: uncorrected p-value.
+        adjusted_p: p-value after Holm's correction.
+        corrected: interval after Bonferroni's correction.
     """
 
     interval: Interval
@@ -100,25 +119,27 @@ class Contrast:
 
     @property
     def difference(self) -> float:
-        """Returns the mean over the seeds both arms have, in the unit of the scores."""
+        """Returns the mean difference over the common seeds, in the unit of the scores."""
         return self.interval.mean
 
     @property
     def bold(self) -> bool:
-        """Says whether a table may print it bold: the corrected interval excludes zero."""
+        """Returns True if the corrected interval excludes zero, so that tables print the contrast bold."""
         return self.corrected.excludes_zero
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Returns adjusted p-values in the order given (Holm 1979): at most the level exactly where the step-down test rejects.
+    """Returns p-values after Holm's correction (1979), in the order of the input.
 
-    nan, a contrast that cannot be tested yet, stays nan but counts: a table that fills up must not lose what it claimed.
+    An adjusted p-value is at most the level exactly if Holm's step-down test rejects. nan, a contrast that
+    cannot be tested yet, stays nan but counts, so that a table loses no claim when it is completed.
 
     Example:
         holm([0.01, 0.04, 0.03])  # [0.03, 0.06, 0.06]
     """
     p = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p, kind="stable")  # nan last
+    # nan is sorted last.
+    order = np.argsort(p, kind="stable")
     adjusted = np.empty_like(p)
     adjusted[order] = np.maximum.accumulate(np.minimum(p[order] * np.arange(len(p), 0, -1), 1.0))
     return [float(value) for value in adjusted]
@@ -127,17 +148,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def correct(
     pairs: Mapping[Name, tuple[dict[int, float], dict[int, float]]], level: float = 0.05
 ) -> dict[Name, Contrast]:
-    """Returns all contrasts of one table; errors are counted over the whole table.
+    """Returns all contrasts of one table, corrected for their number.
 
-    With probability 1 - `level` or more no difference that is truly zero has an adjusted p of `level` or less, and with as
-    much all corrected intervals cover.
+    The family-wise error is at most `level`: with probability 1 - `level` or more no true difference of
+    zero has an adjusted p of `level` or less, and with the same probability all corrected intervals cover.
 
     Args:
-        pairs: by name, the scores of two arms, each priming seed -> score.
-        level: of the error, for the table.
+        pairs: name of a contrast -> scores of its two arms, each priming seed -> score.
+        level: error level of the whole table.
 
     Raises:
-        ValueError: two arms share no seed.
+        ValueError: two arms have no common seed.
 
     Example:
         table = correct({"meta - none": ({0: 74.0, 1: 71.5}, {0: 72.0, 1: 71.0})})

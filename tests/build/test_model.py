@@ -1,35 +1,110 @@
-"""What the rooms make together: how long a sentence each architecture can take."""
+"""A model is a checked copy of an encoder with an adapter in it and a head on it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from toy_config import Parts
 
-from metaprime.build.data import build_task
-from metaprime.config.loading import load_config
-from metaprime.data.rows import Example
-from metaprime.models.encoder import load_encoder
+from metaprime.build.model import CHECKED, build_model
+from metaprime.data.rows import Row
+from metaprime.models.encoder import Encoder, load_encoder, weights_hash
+from metaprime.models.task_model import partition
+from metaprime.nn import Adapter
+from metaprime.peft import METHODS, MethodConfig
+from metaprime.types import Batch, MetaprimeError, Sites
 
 
-@pytest.mark.parametrize(("architecture", "longest"), [("bert", 130), ("roberta", 128), ("xlm-roberta", 128)])
-def test_the_longest_sentence_is_what_the_positions_leave(
-    toy_encoder: Callable[[str], Path], architecture: str, longest: int
-) -> None:
-    """The toys have 130 positions; RoBERTa's and XLM-R's count from the padding id + 1."""
-    encoder = load_encoder(str(toy_encoder(architecture)))
-    config = load_config(None, ["data.max_length=512"])
-    task = build_task(config.task, config.data, encoder, config.peft)
-    rows = task.encode([Example(("a",) * 300, ("O",) * 300, "x:1"), Example(("a",), ("O",), "x:2")])
-    assert max(len(window.input_ids) for window in rows[0].windows) == longest
-    batch = task.collate(rows)
-    assert batch["input_ids"][-1, 3:].eq(encoder.module.config.pad_token_id).all()
-    assert encoder.module.config.pad_token_id == (0 if architecture == "bert" else 1)
+@pytest.fixture
+def encoder(toy_bert: Path) -> Encoder:
+    return load_encoder(str(toy_bert))
+
+
+def test_the_encoder_is_copied_and_not_modified(parts: Parts, encoder: Encoder) -> None:
+    model = build_model(encoder, parts.task, parts.config.peft, parts.rows)
+    assert weights_hash(dict(encoder.module.state_dict())) == encoder.weights
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in encoder.module.modules())
+    theta = partition(model).backbone
+    for name, value in encoder.module.named_parameters():
+        assert torch.equal(theta[f"backbone.{name}"], value)
+        assert theta[f"backbone.{name}"].data_ptr() != value.data_ptr()
     with torch.no_grad():
-        hidden = encoder.module(**{name: batch[name] for name in ("input_ids", "attention_mask")}).last_hidden_state
-        assert bool(torch.isfinite(hidden).all())
-        one_more = torch.full((1, longest + 1), 5)
-        with pytest.raises((IndexError, RuntimeError)):
-            encoder.module(input_ids=one_more, attention_mask=torch.ones_like(one_more))
+        for value in theta.values():
+            value.add_(1.0)
+    assert weights_hash(dict(encoder.module.state_dict())) == encoder.weights
+
+
+def test_it_has_the_adapter_of_the_method_and_the_head_of_the_task(parts: Parts, encoder: Encoder) -> None:
+    method = METHODS["ia3"].config()
+    model = build_model(encoder, parts.task, method, parts.rows)
+    assert model.adapter.config == method
+    state = partition(model)
+    assert {name.split(".")[2] for name in state.adapter} == {"key_factors", "value_factors", "ffn_factors"}
+    assert state.head["head.weight"].shape == (len(parts.task.labels), 32)
+    assert not model.training
+    batch = parts.task.collate(parts.rows[:3])
+    assert model(batch).shape == (*batch["input_ids"].shape, len(parts.task.labels))
+
+
+def test_outputs_are_those_of_the_task(parts: Parts, encoder: Encoder) -> None:
+    first = replace(parts.task, outputs=lambda model, batch: model.head(model.encode(batch))[:, 0])
+    model = build_model(encoder, first, parts.config.peft, parts.rows)
+    assert model(parts.task.collate(parts.rows[:3])).shape == (3, len(parts.task.labels))
+
+
+def test_only_the_first_few_rows_are_read(parts: Parts, encoder: Encoder) -> None:
+    read: list[Sequence[Row]] = []
+
+    def collate(rows: Sequence[Row]) -> Batch:
+        read.append(rows)
+        return parts.task.collate(rows)
+
+    build_model(encoder, replace(parts.task, collate=collate), parts.config.peft, parts.rows)
+    assert read == [parts.rows[:CHECKED]]
+
+
+@pytest.mark.parametrize(("architecture", "expected"), [("bert", True), ("deberta-v2", False)])
+def test_one_pass_is_for_encoders_that_pass_a_trial(
+    parts: Parts, toy_encoder: Callable[[str], Path], architecture: str, expected: bool
+) -> None:
+    """DeBERTa also applies projections to a table of positions, which belongs to no episode."""
+    encoder, config = load_encoder(str(toy_encoder(architecture))), METHODS["lora"].config()
+    assert build_model(encoder, parts.task, config, parts.rows).supports_one_pass is expected
+    # One row cannot be shared by two episodes.
+    assert not build_model(encoder, parts.task, config, parts.rows[:1]).supports_one_pass
+
+
+def test_precision_is_lowered_after_the_checks(parts: Parts, encoder: Encoder) -> None:
+    """The checks compare for equality, so their result must not depend on `autocast`."""
+    exact = build_model(encoder, parts.task, parts.config.peft, parts.rows)
+    lower = build_model(replace(encoder, autocast=True), parts.task, parts.config.peft, parts.rows)
+    assert (exact.autocast, lower.autocast) == (False, True)
+    assert lower.supports_one_pass == exact.supports_one_pass
+    batch = parts.task.collate(parts.rows[:3])
+    with torch.no_grad():
+        for one, other in zip(exact.head.parameters(), lower.head.parameters(), strict=True):
+            other.copy_(one.normal_(generator=torch.Generator().manual_seed(0)))
+        found, expected = lower(batch), exact(batch)
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, expected)
+    torch.testing.assert_close(found, expected, rtol=0.1, atol=0.1)
+
+
+def test_a_method_without_effect_is_refused(parts: Parts, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An adapter whose modules are hooked nowhere."""
+    honest = METHODS["ia3"]
+
+    def unhooked(sites: Sites, config: MethodConfig) -> Adapter:
+        adapter = honest.inject(sites, config)
+        for module in sites.encoder.modules():
+            module._forward_hooks.clear()
+            module._forward_pre_hooks.clear()
+        return adapter
+
+    monkeypatch.setattr("metaprime.build.model.method_of", lambda config: replace(honest, inject=unhooked))
+    with pytest.raises(MetaprimeError, match=r"self-check: .*0\.key_factors: never"):
+        build_model(encoder, parts.task, honest.config(), parts.rows)

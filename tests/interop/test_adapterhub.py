@@ -99,7 +99,7 @@ def test_the_factor_gives_the_width_back(toy_bert: Path, tmp_path: Path, width: 
     ("model_type", "method", "settings", "told"),
     [
         *((name, "lora", {}, "only bert, roberta") for name in ("modernbert", "distilbert", "deberta-v2", "camembert")),
-        ("bert", "ia3", {}, "no equal for 'ia3'"),
+        ("bert", "ia3", {}, "'ia3' cannot be exported to AdapterHub"),
         ("bert", "lora", {"sites": ("value", "attention_out")}, "no LoRA at attention_out"),
         ("bert", "prefix", {"mlp": 4}, "comes out of its MLP"),
         ("bert", "prefix", {"shift_positions": True}, "here they begin after it: use --format peft"),

@@ -185,8 +185,8 @@ save_file({{"logits": model(**load_file({str(tmp_path / "inputs.safetensors")!r}
 @pytest.mark.parametrize(
     ("model_type", "method", "told"),
     [
-        ("bert", "pfeiffer", "the function of 'pfeiffer'"),
-        ("bert", "head", "the function of 'head'"),
+        ("bert", "pfeiffer", "'pfeiffer' has no equivalent in Hugging Face's peft"),
+        ("bert", "head", "'head' has no equivalent in Hugging Face's peft"),
         ("modernbert", "lora", "are one projection"),
         ("bert", "prefix", "positions begin after the prefix, here they did not"),
     ],

@@ -156,7 +156,7 @@ def test_a_sound_injection_passes(toy_bert: Path) -> None:
 @pytest.mark.parametrize(
     ("inject", "message"),
     [
-        (never_called, "not called exactly once with their one site: spare: never[.]"),
+        (never_called, "not called exactly once in each call of one site: spare: never[.]"),
         (
             at_two_sites,
             r"one site: 0: 1 times in 1 calls of encoder\.layer\.0\.attention\.output\.dense, 1 times in 1 calls of "
