@@ -1,12 +1,13 @@
-"""python benchmarks/adapterhub.py ENV/bin/python
+"""Compares our logits with those of exported adapters in AdapterHub's own package.
 
-Do adapters written for AdapterHub give our logits in AdapterHub's own package? That needs transformers 4 and so an environment
-of its own:
+    python benchmarks/adapterhub.py ENV/bin/python
+
+The package needs transformers 4 and so an environment of its own:
 
     python3 -m venv ENV && ENV/bin/pip install torch adapters==1.3.0
 
-Each case: a small random encoder, random values for adapter and head, two sentences of unlike length. Writes
-benchmarks/results/adapterhub.md.
+Each case has a small random encoder, random values for adapter and head, and two sentences of
+different lengths. Writes benchmarks/results/adapterhub.md.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("mam", {"prefix": {"length": 4}, "scaled_parallel": {"bottleneck": 12}}),
 ]
 TOLERANCE = 1e-5
+"""Largest difference of equal logits, as a share of the largest logit."""
 
 LOAD = """
 import sys
@@ -79,7 +81,20 @@ print(f"adapters {adapters.__version__}, transformers {transformers.__version__}
 def difference(
     python: str, model_type: str, method: str, settings: dict[str, Any], folder: Path
 ) -> tuple[float, float, str]:
-    """Largest difference of a logit, largest change that the adapter makes to one (of the largest logit); the versions there."""
+    """Exports one adapter and compares the logits of both packages.
+
+    Args:
+        python: interpreter of AdapterHub's environment.
+        model_type: architecture of the encoder.
+        method: PEFT method.
+        settings: settings of the method.
+        folder: an empty folder.
+
+    Returns:
+        Largest difference between a logit there and ours, and largest change that the adapter makes
+        to a logit, both as shares of the largest logit; versions of AdapterHub's environment.
+    """
+    # A random encoder with a tokenizer, and our model over it.
     torch.manual_seed(0)
     sentences = synthetic.read("", "qaa", "train")
     tokenizer = make_tokenizer(sentences, PretrainConfig(vocabulary=400))
@@ -90,11 +105,15 @@ def difference(
     task = build(TaggingConfig(), Text(Subwords(encoder.tokenizer), Lengths(64)))
     chosen = METHODS[method].config(**settings)
     model = build_model(encoder, task, chosen, task.encode(sentences[:4]))
+
+    # Random values for adapter and head; two sentences, the second padded.
     draw, state = torch_stream(0, "adapterhub"), partition(model)
     values = {k: 0.3 * torch.randn(v.shape, generator=draw) for k, v in {**state.adapter, **state.head}.items()}
     ids = torch.randint(5, 60, (2, 12), generator=draw)
     mask = (torch.arange(12) < torch.tensor([[12], [7]])).long()
     inputs = {"input_ids": ids * mask, "attention_mask": mask}
+
+    # Logits of AdapterHub's package.
     (folder / "adapter").mkdir()
     save_for_adapterhub(encoder, chosen, task.labels, values, folder / "adapter")
     save_file(inputs, folder / "inputs")
@@ -103,6 +122,8 @@ def difference(
     if done.returncode:
         raise SystemExit(f"{model_type} {method} {settings}: {done.stderr[-2000:]}")
     theirs = load_file(folder / "out")["logits"][mask.bool()]
+
+    # Our logits, with the adapter and without it.
     bare = TaskModel(encoder.module, Adapter(), model.head).eval()
     heads = {name: value for name, value in values.items() if name.startswith("head.")}
     with torch.no_grad():

@@ -1,8 +1,11 @@
-"""python benchmarks/by_itself.py later|now|loss: changes of the engine that other changes hid, each measured by itself.
+"""Measures single changes of the engine, apart from other changes that hid their effect.
 
-`later` and `now`: episodes one by one at (4, 4, 16, 5), gradients kept until the end or added up as they come: the most resident
-memory, MiB above the start's, and seconds. `loss`: the losses of T episodes by T calls, as a ratio to
-`torch.func.vmap`. Prints; see notes.md.
+    python benchmarks/by_itself.py later|now|loss
+
+`later` and `now` run the episodes one by one at (T, B, L, n) = (4, 4, 16, 5) and either keep all
+gradients until the end or add them up one by one; the script prints the peak resident memory, in
+MiB above that at the start, and seconds. `loss` prints the time of the losses of T episodes by T
+calls, as a ratio to `torch.func.vmap`. The results are in notes.md.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ ROUNDS = 9
 def added_later(
     step: MetaStep, loss: Loss, backbone: Params, start: Params, episodes: Episodes, inner: InnerLoop
 ) -> Outcome:
-    """`in_chunks` that keeps every part's gradients."""
+    """Runs a meta-step as `maml.in_chunks`, but keeps every chunk's gradients until the end."""
     found = [step(loss, backbone, take(start, places), part, inner) for places, part in chunks(episodes, inner)]
     total = found[0]
     for one in found[1:]:
@@ -36,7 +39,7 @@ def added_later(
 
 
 def by_vmap(model: task_model.TaskModel, measure: Callable[[torch.Tensor, Batch], torch.Tensor]) -> Loss:
-    """`functional_loss` with the T losses of a pass vmapped."""
+    """Returns a loss as `functional_loss` does, with the T losses of a pass computed by vmap."""
     shared = task_model._shares_parameters(model)
 
     def loss(backbone: Params, fast: Params, batch: Batch) -> torch.Tensor:

@@ -1,7 +1,10 @@
-"""python benchmarks/estimate.py [--steps 8] [--shapes 0,1,2,3]: `metaprime estimate` against the runs it is about.
+"""Compares the estimates of `metaprime estimate` with the runs that they forecast.
 
-For each shape of meta_step.py a config with an encoder of 6 layers x 384 and sentences of about L sub-words: what the command
-says, then what `metaprime prime` takes, each in a process of its own. Results: benchmarks/results/estimate.json and .md.
+    python benchmarks/estimate.py [--steps 8] [--shapes 0,1,2,3]
+
+For each shape of meta_step.py, with an encoder of 6 layers x 384 and sentences of about L
+sub-words, the script runs the estimate and then `metaprime prime`, each in its own process. Writes
+benchmarks/results/estimate.json and .md.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ LANGUAGES, SENTENCES = ("qaa", "qab", "qaf", "qag"), 400
 
 
 def write_corpus(folder: Path, length: int) -> None:
-    """CoNLL files of synthetic sentences put one after another until they have about so many words."""
+    """Writes CoNLL files of texts of `length // 2` words, joined from synthetic sentences."""
     for language in LANGUAGES:
         words: list[str] = []
         lines: list[str] = []
@@ -43,6 +46,7 @@ def write_corpus(folder: Path, length: int) -> None:
 
 
 def overrides(shape: Shape, corpus: Path, encoder: Path, output: Path, steps: int) -> list[str]:
+    """Returns the overrides of the config for a shape."""
     return [
         f"run.output={output}",
         f"encoder.name={encoder}",
@@ -69,11 +73,11 @@ try:
 finally:
     print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")), file=sys.stderr)
 """
-"""The command, then the most memory its own process had: what `wait4` says begins at that of the process that started it."""
+"""Program that runs the command and prints its peak memory: `wait4` counts from the parent's."""
 
 
 def run(*arguments: str) -> tuple[str, float]:
-    """Standard output of the command, and the most memory it had (MiB)."""
+    """Runs the command; returns its standard output and its peak resident memory (MiB)."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", WATCHED, *arguments], capture_output=True, text=True, env=environment, check=True
@@ -82,6 +86,7 @@ def run(*arguments: str) -> tuple[str, float]:
 
 
 def compare(shape: Shape, encoder: Path, folder: Path, steps: int) -> dict[str, Any]:
+    """Returns estimated and measured seconds per meta-step and peak memory (MiB) of a shape."""
     corpus = folder / "corpus"
     write_corpus(corpus, shape.length)
     config = folder / "config.yaml"
@@ -90,7 +95,8 @@ def compare(shape: Shape, encoder: Path, folder: Path, steps: int) -> dict[str, 
     said = json.loads(run("estimate", *given, "--json")[0])
     _, resident = run("prime", *given)
     lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    seconds = [line["volatile"]["seconds"] for line in lines[1:]]  # FLOPs are counted in the first
+    # FLOPs are counted in the first step, which takes longer.
+    seconds = [line["volatile"]["seconds"] for line in lines[1:]]
     return {
         "shape": [shape.episodes, shape.sentences, shape.length, shape.steps],
         "seconds": {"said": said["seconds_per_step"], "took": statistics.fmean(seconds)},
@@ -100,6 +106,7 @@ def compare(shape: Shape, encoder: Path, folder: Path, steps: int) -> dict[str, 
 
 
 def main() -> None:
+    """Compares all shapes, writes the results and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--shapes", default="0,1,2,3")

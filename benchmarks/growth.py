@@ -1,8 +1,11 @@
-"""python benchmarks/growth.py [--rounds 5]: how a first-order meta-step's time grows, and what memory it takes.
+"""Measures how the time of a first-order meta-step grows, and its peak memory.
 
-Each of T, n, B and L is doubled three times from a base shape while the others stay; the exponent is the slope of log seconds
-over log size. Memory is what a process of its own comes to above what model and data take, of meta-steps and of ordinary
-fine-tuning of everything on as many sub-words as one of their passes has. Results: benchmarks/results/growth.json and .md.
+    python benchmarks/growth.py [--rounds 5]
+
+Each of T, n, B and L is doubled three times from a base shape while the others stay; the exponent
+is the slope of log seconds over log size. Memory is the peak of a separate process above that of
+model and data, for meta-steps and for full fine-tuning on as many sub-words as one of their passes
+has. Writes benchmarks/results/growth.json and .md.
 """
 
 from __future__ import annotations
@@ -27,10 +30,11 @@ AXES = {"T": "episodes", "n": "steps", "B": "sentences", "L": "length"}
 DOUBLINGS = (1, 2, 4, 8)
 MEMORY_SHAPE = Shape(4, 8, 32, 5)
 PASSES = 12
+"""Forward and backward passes before resident memory is read."""
 
 
 def exponents(rounds: int) -> dict[str, Any]:
-    """Seconds by size along each axis, and the slope fitted to their logarithms."""
+    """Measures seconds by size along each axis, and fits the slope of their logarithms."""
     found: dict[str, Any] = {}
     for name, field in AXES.items():
         sizes = [getattr(BASE, field) * factor for factor in DOUBLINGS]
@@ -43,7 +47,7 @@ def exponents(rounds: int) -> dict[str, Any]:
 
 
 def peak(what: str) -> dict[str, float]:
-    """MiB above the start's, of work in this process: what torch allocates at most, and what is resident after PASSES passes."""
+    """Measures memory in MiB above the start: torch's peak, and resident after PASSES passes."""
     torch.set_num_threads(1)
     problem = make_problem(MEMORY_SHAPE, Size())
     if what == "meta-step":
@@ -65,13 +69,13 @@ def peak(what: str) -> dict[str, float]:
 
 
 def _status(key: str) -> float:
-    """MiB, of this process alone."""
+    """Returns a field of /proc/self/status in MiB, such as VmRSS."""
     with open("/proc/self/status", encoding="utf-8") as lines:
         return int(next(line for line in lines if line.startswith(key)).split()[1]) / 1024
 
 
 def memory(rounds: int) -> dict[str, dict[str, float]]:
-    """Medians over processes of their own."""
+    """Measures the peak memory of both kinds of work, each the median over separate processes."""
     found: dict[str, list[dict[str, float]]] = {"meta-step": [], "fine-tuning": []}
     for _ in range(rounds):
         for what in found:
@@ -86,6 +90,7 @@ def memory(rounds: int) -> dict[str, dict[str, float]]:
 
 
 def as_markdown(result: Mapping[str, Any]) -> str:
+    """Returns the result as a page with two tables."""
     base = ", ".join(map(str, result["base"].values()))
     lines = [
         "# How a meta-step grows",
@@ -117,6 +122,7 @@ def as_markdown(result: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
+    """Measures, writes the results and prints the page; with --peak only measures memory."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peak", choices=("meta-step", "fine-tuning"))

@@ -1,8 +1,10 @@
-"""python benchmarks/many_transfers.py [--rounds 9]: several adapter runs over one frozen encoder, together and one by one.
+"""Times several adapter runs over one frozen encoder, stacked and one after another.
 
-Training steps (forward, backward, clipping, AdamW) of E runs of B sentences of L sub-words each, as `transfer` takes them. From
-the ratios, what a pass costs beside its sub-words: `meta.chunks.FROZEN_PASS`. Results: benchmarks/results/many_transfers.json
-and .md.
+    python benchmarks/many_transfers.py [--rounds 9]
+
+The work is training steps (forward, backward, clipping, AdamW) of E runs with B sentences of L
+sub-words each, as in `transfer`. The ratios give the fixed cost of a pass,
+`meta.chunks.FROZEN_PASS`. Writes benchmarks/results/many_transfers.json and .md.
 """
 
 from __future__ import annotations
@@ -33,13 +35,17 @@ from metaprime.transfers.stacked import train_stacked
 from metaprime.transfers.start import KShotRun, context_over
 
 SHAPES = ((4, 16), (4, 32), (8, 32), (16, 32), (16, 64))
-"""B sentences of L sub-words."""
+"""(B, L): sentences per batch and sub-words per sentence."""
+
 RUNS = (2, 8)
+"""Numbers E of runs."""
+
 STEPS = 4
+"""Training steps of each run."""
 
 
 def sentences(count: int, length: int, seed: int) -> list[Row]:
-    """Rows of random sub-words, all of one length: padding is another matter, and none here."""
+    """Returns rows of random sub-words, all of the same length, so that there is no padding."""
     draw = stream(seed, "sentences")
 
     def row() -> Row:
@@ -52,7 +58,7 @@ def sentences(count: int, length: int, seed: int) -> list[Row]:
 
 
 def make_task() -> Task:
-    """A task that is read and measured, and scores nothing."""
+    """Returns a task that can only collate rows and compute a loss."""
 
     def unused(*_: Any) -> Any:
         raise NotImplementedError
@@ -73,7 +79,15 @@ def make_task() -> Task:
 
 
 def compare(problem: Problem, runs: int, sentences_each: int, length: int, rounds: int) -> dict[str, Any]:
-    """Seconds per run in either way, and their ratio."""
+    """Measures seconds per run and step, alone and stacked, and their ratio.
+
+    Args:
+        problem: the encoder and the values to start from.
+        runs: E.
+        sentences_each: B.
+        length: L, sub-words.
+        rounds: rounds of timing.
+    """
     settings, task = TransferConfig(steps=STEPS, batch=sentences_each), make_task()
     start = {name: value[0] for name, value in problem.start.items()}
     tunings = [
@@ -99,12 +113,16 @@ def compare(problem: Problem, runs: int, sentences_each: int, length: int, round
 
 
 def pass_cost(one: Mapping[str, Any]) -> float:
-    """s0, if a pass over s sub-words takes c (s0 + s): what E passes over s and one over E s differ by."""
+    """Returns s0, in sub-words, if a pass over s sub-words takes c (s0 + s).
+
+    It follows from the ratio of E passes over s sub-words to one pass over E s.
+    """
     runs, size, faster = one["runs"], one["batch"][0] * one["batch"][1], one["faster"]["middle"]
     return float(runs * size * (faster - 1) / (runs - faster))
 
 
 def as_markdown(result: Mapping[str, Any]) -> str:
+    """Returns the result as a page with one table."""
     size = result["size"]
     lines = [
         "# Many transfers in one pass",
@@ -135,6 +153,7 @@ def as_markdown(result: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
+    """Measures all batches and numbers of runs, writes the results and prints the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--out", type=Path, default=RESULTS)

@@ -1,9 +1,12 @@
-"""python benchmarks/meta_step.py [--rounds 9] [--shapes 0,1,2,3] [--eager]: a first-order meta-step, ours beside every peer.
+"""Times a first-order meta-step of this package and of every peer.
 
-Times are ratios to the bare work, the "floor": n passes with gradients of one shared phi and head and one pass with the
-encoder's, over the same padded sub-words in one batch, which no way of adapting T episodes can do without. There is no optimizer
-step on either side. Before anything is timed, each contender's outer gradient is compared with ours. Compiling ours takes minutes
-for each shape; `--eager` leaves that out. Results: benchmarks/results/meta_step.json, .md and .png.
+    python benchmarks/meta_step.py [--rounds 9] [--shapes 0,1,2,3] [--eager]
+
+Times are ratios to the bare work, the "floor", which every way of adapting T episodes includes: n
+passes with gradients of one shared phi and head, and one pass with those of the encoder, over the
+same padded sub-words in one batch. No side takes an optimizer step. Before timing, each contender's
+outer gradient is compared with ours. Compiling ours takes minutes per shape; `--eager` skips it.
+Writes benchmarks/results/meta_step.json, .md and .png.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from metaprime.types import Params
 
 SHAPES = (Shape(4, 4, 16, 5), Shape(4, 8, 32, 5), Shape(8, 4, 32, 5), Shape(8, 16, 64, 1))
 RESULTS = Path(__file__).parent / "results"
+
 FLOOR, AUTO, BFLOAT16, COMPILED = (
     "floor",
     "ours, auto",
@@ -38,13 +42,14 @@ FLOOR, AUTO, BFLOAT16, COMPILED = (
     "ours, auto, compiled",
 )
 AS_PICKED: dict[str, Any] = {"way": Way.ONE_PASS, "subwords": None if torch.cuda.is_available() else CPU_SUBWORDS}
-"""What `inner.task_chunk: auto` comes to where memory is no matter."""
+"""Execution that `inner.task_chunk: auto` chooses if memory suffices."""
+
 CLASS = "learn2learn, MAML class"
-"""Its inner loop moves the encoder: another gradient, and more work."""
+"""Contender whose inner loop moves the encoder too: another gradient, and more work."""
 
 
 def ours(compile: bool = False, **execution: Any) -> Callable[[Problem], Step]:
-    """Our meta-step, carried out in some way."""
+    """Returns a maker of our meta-step with some `Execution`, compiled if asked for."""
     meta_step = compiled(LEARNERS["peft_maml"].step) if compile else LEARNERS["peft_maml"].step
 
     def make(problem: Problem) -> Step:
@@ -54,7 +59,7 @@ def ours(compile: bool = False, **execution: Any) -> Callable[[Problem], Step]:
 
 
 def step_of(problem: Problem, model: TaskModel, meta_step: MetaStep, inner: InnerLoop) -> Step:
-    """Our meta-step over a model, as contenders are called."""
+    """Returns our meta-step over a model as a function without arguments."""
     loss = functional_loss(model, measure)
 
     def step() -> tuple[torch.Tensor, Params]:
@@ -65,7 +70,7 @@ def step_of(problem: Problem, model: TaskModel, meta_step: MetaStep, inner: Inne
 
 
 def in_bfloat16(problem: Problem) -> Step:
-    """As picked, matrices multiplied in bfloat16."""
+    """Returns our meta-step as `AS_PICKED`, with matrix products in bfloat16."""
     inner = InnerLoop(lr=INNER_LR, execution=Execution(**AS_PICKED))
     return step_of(problem, problem.ours.variant(autocast=True), LEARNERS["peft_maml"].step, inner)
 
@@ -82,14 +87,14 @@ CONTENDERS: dict[str, Callable[[Problem], Step]] = {
 
 
 def distance(found: Params, expected: Params) -> float:
-    """|found - expected| / |expected| over all weights."""
+    """Returns |found - expected| / |expected| over all weights, which have equal shapes by name."""
     assert found.keys() == expected.keys()
     apart = sum((found[name] - expected[name]).double().square().sum() for name in expected)
     return float((apart / sum(value.double().square().sum() for value in expected.values())).sqrt())
 
 
 def compare(shape: Shape, size: Size, rounds: int, device: str) -> dict[str, Any]:
-    """One shape: seconds and ratios of each contender; an error in words where one does not run."""
+    """Measures one shape: seconds and ratios of each contender, or the error with which it fails."""
     problem = make_problem(shape, size, device)
     reference = ours(way=Way.LOOP)(problem)()[1]
     works, errors, apart, first = {}, {}, {}, {}
@@ -99,7 +104,8 @@ def compare(shape: Shape, size: Size, rounds: int, device: str) -> dict[str, Any
             began = time.perf_counter()
             gradient = step()[1]
             first[name] = time.perf_counter() - began
-        except Exception as error:  # whatever stops a peer is its result
+        # Any error of a peer is its result.
+        except Exception as error:
             errors[name] = f"{type(error).__name__}: {error}".splitlines()[0]
             continue
         works[name] = step
@@ -123,7 +129,7 @@ def compare(shape: Shape, size: Size, rounds: int, device: str) -> dict[str, Any
 
 
 def as_markdown(result: Mapping[str, Any]) -> str:
-    """The tables."""
+    """Returns the result as a page with three tables."""
     shapes = result["shapes"]
     header = ["", *(f"({', '.join(map(str, one['shape']))})" for one in shapes)]
     size = result["size"]
@@ -172,7 +178,7 @@ def as_markdown(result: Mapping[str, Any]) -> str:
 
 
 def _faster(shapes: list[Mapping[str, Any]]) -> str:
-    """Contenders and shapes."""
+    """Lists the contenders, with shapes, that are faster than what metaprime picks."""
     found = [
         f"{name} at ({', '.join(map(str, one['shape']))})"
         for one in shapes
@@ -183,6 +189,7 @@ def _faster(shapes: list[Mapping[str, Any]]) -> str:
 
 
 def _table(header: list[str], shapes: list[Mapping[str, Any]], key: str, without: set[str]) -> list[str]:
+    """Returns the lines of a table: a row per contender, a column per shape."""
     lines = [f"| {' | '.join(header)} |", f"|---|{'---:|' * len(shapes)}"]
     for name in CONTENDERS:
         if name not in without:
@@ -192,7 +199,7 @@ def _table(header: list[str], shapes: list[Mapping[str, Any]], key: str, without
 
 
 def plot(result: Mapping[str, Any], file: Path) -> None:
-    """Ratios to the bare work, a group of bars for each shape."""
+    """Draws the ratios to the bare work, with a group of bars per shape."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -216,6 +223,7 @@ def plot(result: Mapping[str, Any], file: Path) -> None:
 
 
 def main() -> None:
+    """Compares all contenders on all shapes and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)

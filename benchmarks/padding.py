@@ -1,9 +1,12 @@
-"""python benchmarks/padding.py SOURCE ENCODER LANGUAGE...: how much of what the encoder reads is padding, on real episodes.
+"""Measures the share of padding in the encoder's input, on real episodes.
 
-SOURCE as in a config, for example parquet:data/wikiann; ENCODER a folder, whose tokenizer cuts the words. The share of positions
-that are padding, of support batches and of all, for episodes of the default shape: support sentences as they were drawn, sorted
-within the episode before they are split into inner steps (what metaprime does), and drawn from length bands beside it; each with
-all T episodes stacked, and in the passes that are carried out on a CPU (`meta/parts.py`). Results:
+    python benchmarks/padding.py SOURCE ENCODER LANGUAGE...
+
+SOURCE is written as in a config, for example parquet:data/wikiann; ENCODER is a folder, whose
+tokenizer is used. For episodes of the default shape the script measures the share of positions that
+are padding, in support batches and in all: with support sentences as drawn, sorted within the
+episode before they are split into inner steps (the default of metaprime), and drawn from length
+bands as well; with all T episodes stacked, and in the passes of a CPU (`meta/chunks.py`). Writes
 benchmarks/results/padding.json and .md.
 """
 
@@ -31,18 +34,22 @@ from metaprime.types import Batch
 STEPS, BANDS = 300, (1, 4, 8)
 ON_A_CPU = InnerLoop(lr=0.1, execution=Execution(subwords=CPU_SUBWORDS))
 COLUMNS = {"alone": "alone", "support": "support", "all": "all", "passes_support": "support", "passes_all": "all"}
-"""What each share is relative to, in the order as drawn: there were no parts."""
+"""Share -> share of the order as drawn that it is divided by; that order had no chunks."""
 
 
 class Unsorted(EpisodeSampler):
-    """Support sentences in the order in which they were drawn."""
+    """A sampler that leaves support sentences in the order in which they were drawn."""
 
     def _by_length(self, support: list[Row], step: int) -> list[Row]:
         return support
 
 
 def padding(batches: list[Batch]) -> float:
-    """Share of positions without a sub-word."""
+    """Returns the share of positions that are padding.
+
+    Args:
+        batches: `attention_mask` of each is (B, L), or (T, B, L) with stacked episodes.
+    """
     positions = sum(batch["attention_mask"].numel() for batch in batches)
     return 1 - sum(int(batch["attention_mask"].sum()) for batch in batches) / positions
 
@@ -50,6 +57,14 @@ def padding(batches: list[Batch]) -> float:
 def measure(
     kind: type[EpisodeSampler], pools: dict[str, list[Row]], shape: EpisodeShape, collate: Any
 ) -> dict[str, float]:
+    """Draws episodes and measures their padding, and how many are drawn and padded per second.
+
+    Args:
+        kind: class of the sampler.
+        pools: language -> rows.
+        shape: shape of the episodes.
+        collate: the task's.
+    """
     episodes = kind(pools, shape, 0)
     began = time.perf_counter()
     drawn = [episodes.meta_batch(step, range(shape.episodes), collate) for step in range(STEPS)]
@@ -72,11 +87,13 @@ def measure(
 
 
 def _line(name: str, one: dict[str, float], plain: dict[str, float]) -> str:
+    """Returns a row of the table; `plain` holds the shares of the order as drawn."""
     shares = [f"{100 * one[key]:.1f} % ({one[key] / plain[of]:.2f})" for key, of in COLUMNS.items()]
     return f"| {name} | {' | '.join(shares)} | {one['episodes_per_second']:.0f} |"
 
 
 def main() -> None:
+    """Measures all orders, writes the results and prints the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source")
     parser.add_argument("encoder")

@@ -1,6 +1,7 @@
-"""One meta-step of each peer, as its own documentation would have a user write it, over the plain model.
+"""Defines a meta-step of each peer over the plain model, as the peer's documentation shows.
 
-Each gives the mean query loss and the gradient of it in the encoder's weights, first order: that of phi and head after adapting.
+Each returns the mean query loss, and its first-order gradient in the encoder's weights at the
+adapted phi and head.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ from metaprime.interop.learn2learn import _functions
 from metaprime.types import Batch, Params
 
 Step = Callable[[], tuple[torch.Tensor, Params]]
-"""Mean query loss, and the gradient by the plain model's names."""
+"""Returns the mean query loss (), and its gradient by the plain model's names."""
 
 
 def episode(tensors: Batch, place: int) -> Batch:
+    """Returns one episode (B, L) of stacked batches (T, B, L)."""
     return {name: value[place] for name, value in tensors.items()}
 
 
 class Sum:
-    """Gradients and losses of T episodes, added up."""
+    """Sums of gradients and losses over T episodes."""
 
     def __init__(self, problem: Problem) -> None:
         self.episodes = problem.shape.episodes
@@ -33,17 +35,19 @@ class Sum:
         self.losses: list[torch.Tensor] = []
 
     def add(self, loss: torch.Tensor, leaves: dict[str, Any]) -> None:
+        """Adds an episode's query loss (), and its gradient in the leaves, divided by T."""
         self.losses.append(loss.detach())
         found = torch.autograd.grad(loss / self.episodes, list(leaves.values()))
         for name, gradient in zip(leaves, found, strict=True):
             self.gradients[name] = self.gradients[name] + gradient if name in self.gradients else gradient
 
     def result(self) -> tuple[torch.Tensor, Params]:
+        """Returns the mean loss () and the summed gradients."""
         return torch.stack(self.losses).mean(), self.gradients
 
 
 def deepcopy_loop(problem: Problem) -> Step:
-    """A copy of the model for each episode, trained by torch's own SGD."""
+    """Adapts a copy of the model for each episode by torch's own SGD."""
 
     def step() -> tuple[torch.Tensor, Params]:
         total = Sum(problem)
@@ -65,7 +69,7 @@ def deepcopy_loop(problem: Problem) -> Step:
 
 
 def learn2learn_idiom(problem: Problem) -> Step:
-    """`clone_module` and `maml_update`, with gradients for phi and head alone."""
+    """Adapts phi and head by learn2learn's `clone_module` and `maml_update`."""
     clone_module, maml_update = _functions()
 
     def step() -> tuple[torch.Tensor, Params]:
@@ -86,7 +90,7 @@ def learn2learn_idiom(problem: Problem) -> Step:
 
 
 def learn2learn_class(problem: Problem) -> Step:
-    """`MAML(model, lr, first_order=True)`: it knows no other inner loop than one that moves everything, the encoder too."""
+    """Adapts everything by learn2learn's `MAML(model, lr, first_order=True)`, the encoder too."""
     maml = _functions()[1].__globals__["MAML"](problem.plain, lr=INNER_LR, first_order=True)
 
     def step() -> tuple[torch.Tensor, Params]:
@@ -102,7 +106,7 @@ def learn2learn_class(problem: Problem) -> Step:
 
 
 def torchopt_functional(problem: Problem) -> Step:
-    """`torchopt.FuncOptimizer` over phi and head given to `functional_call`."""
+    """Adapts phi and head by `torchopt.FuncOptimizer`, and passes them to `functional_call`."""
     import torchopt
 
     model, slow = problem.plain, problem.plain.slow
@@ -124,7 +128,7 @@ def torchopt_functional(problem: Problem) -> Step:
 
 
 def higher_loop(problem: Problem) -> Step:
-    """`higher.innerloop_ctx`, first order."""
+    """Adapts phi and head within `higher.innerloop_ctx`, first order."""
     import higher
 
     model = copy.deepcopy(problem.plain)
@@ -148,7 +152,10 @@ def higher_loop(problem: Problem) -> Step:
 
 
 def floor(problem: Problem) -> Step:
-    """The bare work: n passes with gradients of one shared phi and head, then one with the encoder's; T episodes in one batch."""
+    """Does the bare work, with T episodes in one batch and one shared phi and head.
+
+    That is n passes with gradients of phi and head, then one with those of the encoder.
+    """
     model = problem.plain
 
     def flat(tensors: Batch) -> Batch:
@@ -170,7 +177,7 @@ def floor(problem: Problem) -> Step:
 
 
 def _ask(model: Plain, fast: bool | None) -> None:
-    """Gradients for phi and head, for the encoder, or for all."""
+    """Requires gradients of phi and head if `fast`, of the encoder if not, of everything if None."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(fast is None or is_fast(name) == fast)
 

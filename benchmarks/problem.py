@@ -1,7 +1,8 @@
-"""What every contender is given: one encoder, phi and head to start from, and padded episodes of random sub-words.
+"""Builds the problem of every contender: encoder, initial phi and head, padded random episodes.
 
-A peer's user writes adapters into the encoder's own layers; `Plain` is that model, with no line of metaprime in it. It computes
-what our hooks compute, which `meta_step.py` checks before it times anything.
+Users of a peer write adapters into the encoder's own layers; `Plain` is such a model, without any
+code of metaprime. It computes the same function as our hooks, which `meta_step.py` checks before
+timing.
 """
 
 from __future__ import annotations
@@ -27,7 +28,14 @@ TAGS, BOTTLENECK, INNER_LR, VOCABULARY = 7, 48, 0.1, 30522
 
 @dataclass(frozen=True)
 class Shape:
-    """T episodes of n support batches and one query batch, each B sentences of at most L sub-words."""
+    """Shape (T, B, L, n) of a meta-batch.
+
+    Attributes:
+        episodes: T.
+        sentences: B, sentences of each batch.
+        length: L, sub-words of the longest sentence.
+        steps: n, support batches, besides one query batch.
+    """
 
     episodes: int
     sentences: int
@@ -40,7 +48,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Size:
-    """The encoder's."""
+    """Size of the encoder."""
 
     layers: int = 6
     hidden: int = 384
@@ -48,7 +56,7 @@ class Size:
 
 
 class Output(nn.Module):
-    """BERT's feed-forward output with a Pfeiffer adapter: LN(z + A(LN(z)))."""
+    """BERT's feed-forward output with a Pfeiffer adapter A: LN(z + A(LN(z)))."""
 
     def __init__(self, own: nn.Module, hidden: int) -> None:
         super().__init__()
@@ -61,7 +69,7 @@ class Output(nn.Module):
 
 
 class Plain(nn.Module):
-    """Encoder with adapters in its layers, and a linear head."""
+    """An encoder with adapters in its layers, and a linear head; its output is the loss of a batch."""
 
     def __init__(self, encoder: BertModel) -> None:
         super().__init__()
@@ -76,22 +84,32 @@ class Plain(nn.Module):
 
     @property
     def fast(self) -> dict[str, nn.Parameter]:
-        """Adapters and head, which the inner loop moves."""
+        """Parameters of adapters and head, which the inner loop moves."""
         return {name: p for name, p in self.named_parameters() if is_fast(name)}
 
     @property
     def slow(self) -> dict[str, nn.Parameter]:
-        """The encoder's own."""
+        """Parameters of the encoder."""
         return {name: p for name, p in self.named_parameters() if not is_fast(name)}
 
 
 def is_fast(name: str) -> bool:
+    """Returns True if a parameter of `Plain` belongs to an adapter or the head."""
     return name.startswith("head.") or ".output.down." in name or ".output.up." in name
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One shape's episodes, our model and the plain one of the same values."""
+    """Episodes of one shape, our model, and the plain model with the same values.
+
+    Attributes:
+        shape: (T, B, L, n).
+        ours: our model.
+        backbone: theta by name, such as (D, D).
+        start: phi and head by name, repeated for T episodes: (T, ...).
+        batch: the episodes.
+        plain: the plain model.
+    """
 
     shape: Shape
     ours: TaskModel
@@ -101,16 +119,17 @@ class Problem:
     plain: Plain
 
     def plain_names(self, ours: Params) -> Params:
-        """Our outer gradient by the plain model's names."""
+        """Returns our outer gradient by the plain model's names; shapes stay, such as (D, D)."""
         return {name.replace("backbone.", "encoder.", 1): value for name, value in ours.items()}
 
 
 def measure(logits_BLC: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Mean cross-entropy of the labelled sub-words."""
+    """Returns the mean cross-entropy () of labelled sub-words, in nats, for logits (B, L, C)."""
     return F.cross_entropy(logits_BLC.flatten(0, -2), batch["labels"].flatten(), ignore_index=IGNORE)
 
 
 def make_encoder(size: Size) -> BertModel:
+    """Returns a random BERT of a size, the same in every call."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         config = BertConfig(
@@ -125,14 +144,22 @@ def make_encoder(size: Size) -> BertModel:
 
 
 def make_problem(shape: Shape, size: Size, device: str = "cpu") -> Problem:
+    """Returns the problem of a shape, the same in every call.
+
+    Example: `make_problem(Shape(4, 4, 16, 5), Size())`
+    """
     encoder = make_encoder(size).to(device)
     plain = Plain(copy.deepcopy(encoder)).eval().to(device)
+
+    # Our model: the encoder with hooks.
     register()
     encoder.set_attn_implementation("metaprime_sdpa")
     layout = BERT.model_copy(update={"unused": ()})
     method = METHODS["pfeiffer"]
     adapter = method.inject(resolve(encoder, layout), method.config(bottleneck=BOTTLENECK))
     model = TaskModel(encoder, adapter, TagHead(size.hidden, TAGS), supports_one_pass=True).eval().to(device)
+
+    # Equal values for phi and head of both models.
     draw = torch_stream(0, "start")
     own = dict(model.named_parameters())
     values = {
@@ -148,7 +175,7 @@ def make_problem(shape: Shape, size: Size, device: str = "cpu") -> Problem:
 
 
 def make_batch(shape: Shape, device: str = "cpu") -> Episodes:
-    """Every batch has one sentence of full length; the others are at least half as long."""
+    """Returns random episodes; in each batch one sentence has full length, others at least half."""
     draw = torch_stream(0, "episodes", str(shape))
 
     def batch() -> Batch:
@@ -168,7 +195,7 @@ def make_batch(shape: Shape, device: str = "cpu") -> Episodes:
 
 @torch.no_grad()
 def _copy(values: Params, plain: Plain) -> None:
-    """Our phi and head into the plain model."""
+    """Copies our phi and head into the plain model."""
     for index, layer in enumerate(plain.encoder.encoder.layer):
         for part in ("down", "up"):
             for kind in ("weight", "bias"):

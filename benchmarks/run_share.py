@@ -1,8 +1,10 @@
-"""python benchmarks/run_share.py CONFIG.yaml [key=value ...]: where the time of a real priming run goes.
+"""Measures how the time of a real priming run is spent.
 
-Primes as `metaprime prime` does, with a clock around the meta-step (inner loop, query pass, gradients), the outer step, drawing
-and padding of episodes, and checkpoints. Also how many sentences per second are scored. Results:
-benchmarks/results/run_share.json and .md.
+    python benchmarks/run_share.py CONFIG.yaml [key=value ...]
+
+Primes as `metaprime prime` does, with timers around the meta-step (inner loop, query pass,
+gradients), the outer step, drawing and padding of episodes, and checkpoints. Measures also how many
+sentences per second are scored. Writes benchmarks/results/run_share.json and .md.
 """
 
 from __future__ import annotations
@@ -29,10 +31,11 @@ from metaprime.priming.outer import OuterLoop
 from metaprime.tasks import TASKS
 
 took: dict[str, float] = defaultdict(float)
+"""Part of the run -> seconds."""
 
 
 def timed(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
-    """The same, its seconds added to `took`."""
+    """Wraps a function so that its seconds are added to `took`."""
 
     def run(*given: Any, **named: Any) -> Any:
         began = time.perf_counter()
@@ -45,8 +48,10 @@ def timed(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def main() -> None:
+    """Primes with timers, writes the results and prints the page."""
     file, *overrides = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
+        # Put timers around the parts.
         config = override(load_config(file, overrides), f"run.output={folder}/run")
         name = config.learner.name
         LEARNERS[name] = replace(LEARNERS[name], step=timed("meta-step", LEARNERS[name].step))
@@ -61,11 +66,13 @@ def main() -> None:
         loop_itself = priming._loop
 
         def begun(*given: Any) -> None:
-            # Those of the checks before belong to the start.
+            # Meta-steps of the checks before the loop belong to the start.
             took["meta-step"] = 0.0
             loop_itself(*given)
 
         priming._loop = timed("loop", begun)
+
+        # Prime, then score sentences against themselves.
         began = time.perf_counter()
         priming.prime(config, quiet=True)
         whole = time.perf_counter() - began

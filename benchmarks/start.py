@@ -1,8 +1,11 @@
-"""python benchmarks/start.py SOURCE LANGUAGES ENCODER: what a start costs, with an empty cache of sub-words and with a full one.
+"""Measures the cost of starting a run, with an empty cache of sub-words and with a full one.
 
-Reads and encodes the training split of each language (sentences per second; quartiles over rounds, cold and cached turn by
-turn in one process), then starts real priming runs in fresh processes and takes the seconds to the first meta-step's line in
-`metrics.jsonl`. Results go to `benchmarks/results/start.json` and `start.md`.
+    python benchmarks/start.py SOURCE LANGUAGES ENCODER
+
+Reads and encodes the training split of each language (sentences per second; quartiles over rounds,
+cold and cached in turn in one process), then starts real priming runs in new processes and measures
+the seconds until the first meta-step is in `metrics.jsonl`. Writes `benchmarks/results/start.json`
+and `start.md`.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def main(source: str, names: str, encoder: str) -> None:
+    """Measures throughput and starts, writes the results and prints the page."""
     with tempfile.TemporaryDirectory() as folder:
         rows = throughput(source, names.split(","), encoder, Path(folder) / "encode")
         starts = first_steps(source, names.split(","), encoder, Path(folder))
@@ -52,7 +56,7 @@ def main(source: str, names: str, encoder: str) -> None:
 
 
 def throughput(source: str, names: list[str], encoder: str, cache: Path) -> dict[str, dict[str, float]]:
-    """Sentences per second of reading, of encoding with the tokenizer, and of encoding out of the cache."""
+    """Measures sentences per second: read, encoded by the tokenizer, encoded from the cache."""
     labels = LabelSet(("PER", "ORG", "LOC"), {"MISC": "O", "DATE": "O"})
     tokenizer = load_tokenizer(encoder)
     took: dict[str, list[float]] = {"read": [], "encode, cold": [], "encode, cached": []}
@@ -75,7 +79,7 @@ def throughput(source: str, names: list[str], encoder: str, cache: Path) -> dict
 
 
 def first_steps(source: str, names: list[str], encoder: str, folder: Path) -> dict[str, list[float]]:
-    """Seconds from the start of `metaprime prime` to its first meta-step, cold and cached, turn by turn."""
+    """Measures seconds from the start of `metaprime prime` to its first meta-step, cold and cached."""
     found: dict[str, list[float]] = {"cold": [], "cached": []}
     for turn in range(3):
         cache = folder / f"cache{turn}"
@@ -100,6 +104,7 @@ def first_steps(source: str, names: list[str], encoder: str, folder: Path) -> di
 
 
 def as_markdown(result: dict[str, object]) -> str:
+    """Returns the result as a page with two tables."""
     per_second, starts = result["per_second"], result["seconds_to_first_step"]
     assert isinstance(per_second, dict)
     assert isinstance(starts, dict)

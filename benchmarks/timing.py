@@ -1,4 +1,4 @@
-"""Contenders timed in turn, in one process: what a round has in common, as a slow spell of the machine, falls out of ratios."""
+"""Times contenders in turn, in one process, so that slow spells of the machine cancel in ratios."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Work = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Quartiles:
-    """Median and quartiles over rounds."""
+    """Median and quartiles over rounds, such as of seconds or ratios."""
 
     low: float
     middle: float
@@ -29,17 +29,26 @@ class Quartiles:
         return f"{self.middle:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
     def ties_with(self, value: float) -> bool:
-        """Whether a difference from it lies within the quartiles."""
+        """Returns True if the value lies within the quartiles."""
         return self.low <= value <= self.high
 
 
 def quartiles(values: Any) -> Quartiles:
+    """Returns median and quartiles of m values: `quartiles([1.0, 2.0, 4.0]).middle` is 2.0."""
     return Quartiles(*(float(value) for value in np.percentile(values, (25, 50, 75))))
 
 
 def in_turn(works: Mapping[str, Work], rounds: int, seconds: float = 0.2) -> dict[str, list[float]]:
-    """Seconds of each work in each round; a short one is done as often as fits into `seconds`, and the mean taken. Each is done
-    once before.
+    """Measures the seconds of each function in each round, after one call to warm up.
+
+    Args:
+        works: name -> function.
+        rounds: number of rounds.
+        seconds: a shorter function is repeated for about so many seconds per round, and the mean
+            taken.
+
+    Returns:
+        Name -> seconds of each round.
     """
     took: dict[str, list[float]] = {name: [] for name in works}
     often = {}
@@ -59,12 +68,13 @@ def in_turn(works: Mapping[str, Work], rounds: int, seconds: float = 0.2) -> dic
 
 
 def _wait() -> None:
+    """Waits until the GPU, if there is one, has finished."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What the figures are of."""
+    """Returns the device, processors, threads and versions that the measurements depend on."""
     return {
         "device": torch.cuda.get_device_name() if device == "cuda" else _processor(),
         "processors": os.cpu_count(),
@@ -74,6 +84,7 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def _processor() -> str:
+    """Returns the name of the processor."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

@@ -332,7 +332,7 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
     assert done.code == code, done.text
     reached = newest(output)
     assert reached == logged(output) >= 6  # what was finished is saved, no step is repeated
-    line = f"notice: stopped by {number.name} after step {reached} of {STEPS}, which is saved: go on with --resume"
+    line = f"notice: stopped by {number.name} after step {reached} of {STEPS}, which is saved: continue with --resume"
     assert line in done.text.splitlines()
     assert "Traceback" not in done.text
     assert list(output.rglob(".*")) == []
@@ -350,7 +350,7 @@ def test_a_transfer_that_is_stopped_gives_up_its_cell_and_keeps_the_others(
     os.kill(pid, signal.SIGTERM)
     done = warm.wait()
     assert done.code == 143, done.text
-    assert "notice: stopped by SIGTERM: finished cells are kept, the same command does the others" in done.text
+    assert "notice: stopped by SIGTERM: finished cells are kept; run the same command for the others" in done.text
     cells = content(output / "transfer")
     assert 1 <= len(list(output.glob("transfer/primed/*/record.json"))) < 4
     assert list(output.rglob(".*")) == []
@@ -454,9 +454,10 @@ def test_a_damaged_newest_checkpoint_is_noticed_and_the_one_before_is_used(
     assert done.code == 0, done.text
     if kind == "step":
         assert (
-            f"notice: checkpoint {victim.parent} is damaged: tensors.safetensors is not as it was written" in done.text
+            f"notice: checkpoint {victim.parent} is damaged: tensors.safetensors has changed since it was written"
+            in done.text
         )
-        assert "going on from step" in done.text
+        assert "resuming from step" in done.text
     same(output, unbroken, "primed", "metrics", "state")
 
 

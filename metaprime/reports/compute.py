@@ -1,4 +1,4 @@
-"""Writes FLOPs in readable form: a column in one unit, and how far two arms that count as equal in compute really are apart."""
+"""Writes FLOPs in readable units, and their ratio in arms that are compared at equal compute."""
 
 from __future__ import annotations
 
@@ -12,18 +12,22 @@ COUNTED = (
     "FLOPs are multiplications and additions of the matrix products of training (GFLOP: nine zeros, TFLOP: twelve, PFLOP: "
     "fifteen), counted for one step and estimated for the others from their sub-words"
 )
-"""What the columns hold, for captions."""
+"""Explanation of the columns, for captions."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """So many FLOPs, and what a column of them is headed."""
+    """A unit of FLOPs: `Unit("TFLOP", 1e12)`. `name` heads a column."""
 
     name: str
     flops: float
 
     def text(self, flops: float | None, unknown: str) -> str:
-        """Writes FLOPs in this unit: three digits, or all before the point where they are more."""
+        """Writes FLOPs in this unit with three digits, or as a whole number from 100 on.
+
+        Example:
+            Unit("TFLOP", 1e12).text(2.4e12, "?")  # "2.4"
+        """
         if flops is None or not math.isfinite(flops):
             return unknown
         value = flops / self.flops
@@ -34,7 +38,7 @@ FLOP_UNITS = (Unit("EFLOP", 1e18), Unit("PFLOP", 1e15), Unit("TFLOP", 1e12), Uni
 
 
 def unit_of(values: Iterable[float | None]) -> Unit:
-    """Returns the largest unit that the largest value holds at least one of; the smallest there is if none.
+    """Returns the largest unit that does not exceed the largest value, at least the smallest unit.
 
     Args:
         values: FLOPs; None and nan are unknown.
@@ -48,7 +52,13 @@ def unit_of(values: Iterable[float | None]) -> Unit:
 
 @dataclass(frozen=True)
 class PrimingCost:
-    """An arm's FLOPs of priming, of all steps allowed and of those up to the stopping point; None where unknown."""
+    """FLOPs of an arm's priming; None: unknown.
+
+    Attributes:
+        title: title of the arm.
+        flops: FLOPs of all steps.
+        chosen: FLOPs up to the stopping point.
+    """
 
     title: str
     flops: float | None
@@ -56,7 +66,7 @@ class PrimingCost:
 
 
 def priming_cost(arm: Arm) -> PrimingCost:
-    """Returns what the arm's priming took: nothing where it primes nothing, unknown where its runs do not say.
+    """Returns the FLOPs of an arm's priming: zero without priming, unknown if not counted.
 
     Example:
         priming_cost(results.arms["meta"]).flops
@@ -68,23 +78,26 @@ def priming_cost(arm: Arm) -> PrimingCost:
 
 
 def how_equal(matched: Mapping[str, str], costs: Mapping[str, PrimingCost]) -> str:
-    """Says what the column `at equal compute` holds, and how equal in compute each pair is.
+    """Returns the caption of the column `at equal compute`, with each pair's ratio of FLOPs.
 
     Args:
         matched: arm -> its baseline.
-        costs: by arm; a pair that is not in it is left out.
+        costs: arm -> its cost; a pair without both costs is left out.
 
     Example:
-        how_equal({"meta": "multitask"}, {name: priming_cost(arm) for name, arm in results.arms.items()})
+        how_equal({"meta": "multitask"}, {name: priming_cost(arms[name]) for name in arms})
     """
-    pairs = [(costs[one], costs[other]) for one, other in matched.items() if {one, other} <= costs.keys()]
-    told = [
-        f"FLOPs of “{other.title}” over those of “{one.title}”: {_ratio(other.flops, one.flops)} in all steps, "
-        f"{_ratio(other.chosen, one.chosen)} up to the stopping points."
-        for one, other in pairs
+    pairs = [(costs[arm], costs[baseline]) for arm, baseline in matched.items() if {arm, baseline} <= costs.keys()]
+    ratios = [
+        f"FLOPs of “{baseline.title}” over those of “{arm.title}”: {_ratio(baseline.flops, arm.flops)} in all steps, "
+        f"{_ratio(baseline.chosen, arm.chosen)} up to the stopping points."
+        for arm, baseline in pairs
     ]
-    return " ".join(["At equal compute: the scores of a baseline that has the arm's compute without its idea.", *told])
+    return " ".join(
+        ["At equal compute: the scores of a baseline that has the arm's compute without its idea.", *ratios]
+    )
 
 
-def _ratio(one: float | None, other: float | None) -> str:
-    return f"{one / other:.2f}" if other and one is not None else "unknown"
+def _ratio(flops: float | None, reference: float | None) -> str:
+    """Writes a ratio of FLOPs with two decimals."""
+    return f"{flops / reference:.2f}" if reference and flops is not None else "unknown"

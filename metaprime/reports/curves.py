@@ -1,4 +1,4 @@
-"""Makes the figures of a report out of a suite: lines, dots, bars and grids, which `figures` draws."""
+"""Builds the figures of a report from a suite, which `figures` draws: lines, dots, bars, grids."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ from metaprime.reports.read import Suite, mean_of_known, primed_for
 from metaprime.stats.intervals import Interval, t_interval
 
 POINTS = 60
-"""A curve of more meta-steps shows means over stretches of them."""
+"""Largest number of points in a curve; with more meta-steps, points are means over stretches."""
+
 BAND = "The band is the mean ± one standard deviation over priming seeds; a single seed has none."
+
 KIND_SERIES = (3, 1, 4, 0, 2)
-"""Colours of kinds of errors, that of right answers first."""
+"""Series of the kinds of errors; the first is that of right answers."""
 
 
 def series_of(suite: Suite) -> dict[str, int]:
-    """Returns each arm's colour, the same in every figure; the control's is neutral."""
+    """Returns arm -> series number, the same in all figures; the control has 0.
+
+    Example: `series_of(suite)["meta"]`
+    """
     others = [arm for arm in suite.results.arms if arm != suite.control]
     return {arm: place for place, arm in enumerate(others, 1)} | ({suite.control: 0} if suite.control else {})
 
@@ -27,13 +32,16 @@ def series_of(suite: Suite) -> dict[str, int]:
 def curve(
     metrics: Mapping[int, Sequence[Mapping[str, Any]]], key: str, series: int, marked: bool = False
 ) -> Line | None:
-    """Returns one value over meta-steps, mean and band over the seeds; only steps that all seeds have come to.
+    """Returns a metric, mean and band over seeds, at the meta-steps that all seeds have reached.
 
     Args:
         metrics: seed -> lines of its `metrics.jsonl`.
-        key: of the value in a line.
-        series: colour.
+        key: key of the metric in a line.
+        series: number of the colour.
         marked: whether each point has a marker.
+
+    Returns:
+        The curve; None if no line has the metric.
 
     Example:
         line = curve(suite.metrics["meta"], "query_loss", 1)
@@ -42,26 +50,29 @@ def curve(
     by_seed = [values for values in by_seed if values]
     if not by_seed:
         return None
+
+    # Means over stretches of steps within a seed first, then over seeds.
     steps = sorted(set.intersection(*(set(values) for values in by_seed)))
     size = max(1, math.ceil(len(steps) / POINTS))
     chunks = [steps[at : at + size] for at in range(0, len(steps), size)]
-    found = [t_interval([mean_of_known([values[step] for step in chunk]) for values in by_seed]) for chunk in chunks]
+    means = [t_interval([mean_of_known([values[step] for step in chunk]) for values in by_seed]) for chunk in chunks]
     return Line(
         series,
         tuple(sum(chunk) / len(chunk) for chunk in chunks),
-        tuple(one.mean for one in found),
-        tuple(one.mean - one.deviation for one in found),
-        tuple(one.mean + one.deviation for one in found),
+        tuple(mean.mean for mean in means),
+        tuple(mean.mean - mean.deviation for mean in means),
+        tuple(mean.mean + mean.deviation for mean in means),
         marked,
     )
 
 
 def _finite(value: Any) -> float:
+    """Returns a value of metrics.jsonl as a number; nan if it is not finite."""
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
 
 
 def _priming_runs(suite: Suite) -> dict[str, list[str]]:
-    """Returns arms with metrics by the first of those that share their priming run."""
+    """Returns first arm -> all arms of each priming run that has metrics."""
     runs: dict[str | None, list[str]] = {}
     for name, arm in suite.results.arms.items():
         if suite.metrics.get(name):
@@ -70,7 +81,11 @@ def _priming_runs(suite: Suite) -> dict[str, list[str]]:
 
 
 def learning_curves(suite: Suite) -> Figure | None:
-    """Returns query loss and held-out score over meta-steps, one line for each priming run; None without metrics."""
+    """Returns query loss and validation score by meta-step, a line per priming run; None without.
+
+    Example:
+        figure = learning_curves(suite)
+    """
     runs, series = _priming_runs(suite), series_of(suite)
     kind = suite.kind
     panels = []
@@ -78,16 +93,17 @@ def learning_curves(suite: Suite) -> Figure | None:
         ("query_loss", "Query loss", f"nats per {kind.unit}"),
         (kind.validation_key, "Held-out languages", kind.metric.with_unit),
     ):
-        found = [curve(suite.metrics[arm], key, series[arm], key == kind.validation_key) for arm in runs]
-        if lines := tuple(line for line in found if line):
+        curves = [curve(suite.metrics[arm], key, series[arm], key == kind.validation_key) for arm in runs]
+        if lines := tuple(line for line in curves if line):
             panels.append(LinePanel(title, "meta-step", label, lines))
     if not panels:
         return None
+
     caption = (
         f"Loss on the query sentences after the inner loop, and {kind.metric.label} on held-out languages, over meta-steps. "
         f"{BAND} Losses of "
         f"more than {POINTS} steps are means over stretches of steps. Losses of different learners, or after different "
-        "numbers of inner steps, are different quantities; held-out scores compare."
+        "numbers of inner steps, are different quantities; held-out scores are comparable."
     )
     shared = "; ".join(" = ".join(map(suite.title, arms)) for arms in runs.values() if len(arms) > 1)
     caption += f" Arms that share a priming run share its line: {shared}." if shared else ""
@@ -95,25 +111,37 @@ def learning_curves(suite: Suite) -> Figure | None:
 
 
 def inner_curves(suite: Suite) -> Figure | None:
-    """Returns support loss before and after the inner loop, a panel for each priming run that has one."""
+    """Returns support loss before and after the inner loop, a panel per priming run, or None.
+
+    Example:
+        figure = inner_curves(suite)
+    """
     panels = []
     for arm in _priming_runs(suite):
         keys = ("support_loss_before", "support_loss_after")
-        found = [curve(suite.metrics[arm], key, place) for place, key in enumerate(keys)]
-        if lines := tuple(line for line in found if line):
+        curves = [curve(suite.metrics[arm], key, place) for place, key in enumerate(keys)]
+        if lines := tuple(line for line in curves if line):
             panels.append(LinePanel(suite.title(arm), "meta-step", f"nats per {suite.kind.unit}", lines))
     if not panels:
         return None
     caption = (
-        "Loss on the support sentences as the first and the last inner step find it: the distance of the two lines is what "
-        f"adapting gains within an episode; with one inner step they are one. {BAND}"
+        "Loss on the support sentences before the first and before the last inner step: the gap between the lines is the gain "
+        f"of adaptation within an episode; with one inner step the lines coincide. {BAND}"
     )
     legend = ((0, "before (first inner step)"), (1, "after (last inner step)"))
     return Figure("inner", "Inner loop", caption, tuple(panels), legend)
 
 
 def shot_curves(suite: Suite, scores: Mapping[tuple[str, str, int], Interval]) -> Figure | None:
-    """Returns the score over K, a panel for each method; None with one K."""
+    """Returns the score over K, one panel per method; None with a single K.
+
+    Args:
+        suite: the suite.
+        scores: (arm, method, K) -> interval.
+
+    Example:
+        figure = shot_curves(suite, all_scores(suite)[0])
+    """
     metric = suite.kind.metric
     results, series = suite.results, series_of(suite)
     if len(results.shots) < 2:
@@ -124,8 +152,8 @@ def shot_curves(suite: Suite, scores: Mapping[tuple[str, str, int], Interval]) -
         for arm in results.arms:
             known = [(shots, scores[arm, method, shots]) for shots in results.shots if (arm, method, shots) in scores]
             if known:
-                x, found = zip(*sorted(known, key=lambda pair: pair[0]), strict=True)
-                means, lows, highs = zip(*((one.mean, one.low, one.high) for one in found), strict=True)
+                x, intervals = zip(*sorted(known, key=lambda pair: pair[0]), strict=True)
+                means, lows, highs = zip(*((y.mean, y.low, y.high) for y in intervals), strict=True)
                 lines.append(Line(series[arm], x, means, lows, highs, marked=True))
         if lines:
             panels.append(LinePanel(method, "K labelled sentences (log)", metric.with_unit, tuple(lines), log_x=True))
@@ -139,11 +167,25 @@ def shot_curves(suite: Suite, scores: Mapping[tuple[str, str, int], Interval]) -
 
 
 def destination(suite: Suite, scores: Mapping[tuple[str, str, int], Interval], shots: int) -> Figure | None:
-    """Returns primed for (rows) against tuned with (columns); None where all priming is for one method."""
+    """Returns gains by the method that was primed for (rows) and tuned with (columns).
+
+    Args:
+        suite: the suite.
+        scores: (arm, method, K) -> interval.
+        shots: K.
+
+    Returns:
+        The figure; None if all priming is for one method.
+
+    Example:
+        figure = destination(suite, scores, 50)
+    """
     results = suite.results
     primed = {name: primed_for(arm, results.config) for name, arm in results.arms.items() if arm.priming}
     if len({method for method in primed.values() if method}) < 2:
         return None
+
+    # Gains over the control: a positive value, which is drawn in blue, is the better one.
     values, texts = [], []
     for arm in primed:
         row = []
@@ -152,34 +194,43 @@ def destination(suite: Suite, scores: Mapping[tuple[str, str, int], Interval], s
             row.append(math.nan if score is None or base is None else score.mean - base.mean)
         values.append(tuple(map(suite.kind.metric.rank, row)))
         texts.append(tuple("–" if math.isnan(gain) else f"{gain:+.1f}".replace("-", "−") for gain in row))
+
+    # Cells tuned with the method, or a variant of it, that the arm was primed for.
     marked = frozenset(
         (row, column)
         for row, (arm, method) in enumerate(primed.items())
         for column, tuned in enumerate(results.arms[arm].methods or results.methods)
         if method and (tuned == method or tuned.startswith(f"{method}-"))
     )
+
     rows = tuple(suite.title(arm) for arm in primed)
     panel = HeatPanel("Gain over the control", "tuned with", rows, results.methods, tuple(values), tuple(texts), marked)
     caption = (
         f"Mean {suite.kind.metric.label} above the control, in points (K = {shots}): rows are primed for, "
-        f"columns tuned with. Blue: better, orange: "
-        "worse, the stronger the more. Framed: tuned with what it was primed for. No intervals here; see the contrasts."
+        f"columns tuned with. Blue is better, orange "
+        "worse; the stronger the colour, the larger the difference. Framed: tuned with the method that was primed for. "
+        "Intervals are in the table of contrasts."
     )
     return Figure("destination", "Destination", caption, (panel,))
 
 
 def gain_dots(suite: Suite, gains: Mapping[tuple[str, str, str], Interval], shots: int) -> Figure | None:
-    """Returns gains over the control by language, a panel for each method.
+    """Returns gains over the control by language, one panel per method; None without gains.
 
     Args:
-        gains: by (arm, method, language).
+        suite: the suite.
+        gains: (arm, method, language) -> interval.
+        shots: K.
+
+    Example:
+        figure = gain_dots(suite, gains_over(suite, "none", 50), 50)
     """
     series, languages = series_of(suite), suite.results.languages
     panels = []
     for method in suite.results.methods:
         dots = tuple(
-            Dot(languages.index(language), series[arm], one.mean, one.low, one.high)
-            for (arm, tuned, language), one in gains.items()
+            Dot(languages.index(language), series[arm], gain.mean, gain.low, gain.high)
+            for (arm, tuned, language), gain in gains.items()
             if tuned == method
         )
         if dots:
@@ -188,7 +239,7 @@ def gain_dots(suite: Suite, gains: Mapping[tuple[str, str, str], Interval], shot
         return None
     caption = (
         f"Gain over the control by target language (K = {shots}), paired by seed. Bars are 95 % t-intervals over priming "
-        "seeds, each by itself, not corrected for their number; a single seed has none."
+        "seeds, not corrected for their number; a single seed has none."
     )
     return Figure("gains", "Gains by language", caption, tuple(panels), _legend(suite, {arm for arm, _, _ in gains}))
 
@@ -196,25 +247,29 @@ def gain_dots(suite: Suite, gains: Mapping[tuple[str, str, str], Interval], shot
 def error_bars(
     suite: Suite, errors: Mapping[tuple[str, str], Mapping[str, float]], unit: str, shots: int
 ) -> Figure | None:
-    """Returns errors by kind and arm, a panel for each method.
+    """Returns errors by kind and arm, one panel per method; None without errors.
 
     Args:
-        suite: whose arms these are.
-        errors: by (arm, method) the number of each kind of error in 100 gold answers, right answers first.
-        unit: what is counted.
+        suite: the suite.
+        errors: (arm, method) -> kind -> number per 100 gold answers; the first kind, right answers,
+            is not drawn.
+        unit: the counted thing, in the plural.
         shots: K.
+
+    Example:
+        error_bars(suite, {("meta", "lora"): {"right": 60.0, "missed": 40.0}}, "gold entities", 50)
     """
     panels = []
     for method in suite.results.methods:
-        mine = {arm: one for (arm, tuned), one in errors.items() if tuned == method}
-        if mine:
-            kinds = list(next(iter(mine.values())))
+        rates = {arm: by_kind for (arm, tuned), by_kind in errors.items() if tuned == method}
+        if rates:
+            kinds = list(next(iter(rates.values())))
             parts = tuple(
-                (_kind_series(place), tuple(one[kind] for one in mine.values()))
+                (_kind_series(place), tuple(by_kind[kind] for by_kind in rates.values()))
                 for place, kind in enumerate(kinds)
                 if place
             )
-            panels.append(BarPanel(method, f"errors per 100 {unit}", tuple(map(suite.title, mine)), parts))
+            panels.append(BarPanel(method, f"errors per 100 {unit}", tuple(map(suite.title, rates)), parts))
     if not panels:
         return None
     caption = f"Errors by kind, all seeds and target languages together (K = {shots}). No band: these are plain counts."
@@ -223,27 +278,31 @@ def error_bars(
 
 
 def _kind_series(place: int) -> int:
+    """Returns the series number of a kind of error."""
     return KIND_SERIES[place % len(KIND_SERIES)]
 
 
 def _legend(suite: Suite, arms: Iterable[str]) -> tuple[tuple[int, str], ...]:
+    """Returns (series, title) of some arms, in the order of the suite."""
     shown, series = set(arms), series_of(suite)
     return tuple((series[arm], suite.title(arm)) for arm in suite.results.arms if arm in shown)
 
 
 TICKS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-"""Per cent."""
+"""Ticks of the axis of parameters, per cent."""
 
 
 @dataclass(frozen=True)
 class Moved:
-    """Of one arm and method, as its records have it.
+    """Number of parameters that an arm and method move, and their stability, from the records.
 
     Attributes:
-        count: parameters of the change that fine-tuning leaves, the head apart.
-        share: of the encoder's, per cent.
-        change: leave-one-out change of the loss (nats) over seeds, each a mean over languages; None where it was not measured.
-        gap: the loss on a sentence left out above that on the same trained on (nats), likewise.
+        count: parameters that fine-tuning changes, the head excluded.
+        share: their share of the encoder's parameters, per cent.
+        change: leave-one-out change of the loss (nats) over seeds, mean over languages; None: not
+            measured.
+        gap: loss (nats) on a training sentence after training without it, minus that after training
+            with it.
     """
 
     count: int
@@ -253,14 +312,18 @@ class Moved:
 
 
 def moved(suite: Suite, arm: str, method: str, shots: int) -> Moved | None:
-    """Returns how many parameters an arm and method move, and how stable they are; None where no record says."""
-    found = suite.select(arm=arm, method=method, shots=shots)
-    sizes = [transfer.record["parameters"] for transfer in found if "parameters" in transfer.record]
+    """Returns the parameters that an arm and method move, with their stability; None if unknown.
+
+    Example:
+        moved(suite, "meta", "lora", 50).share
+    """
+    transfers = suite.select(arm=arm, method=method, shots=shots)
+    sizes = [transfer.record["parameters"] for transfer in transfers if "parameters" in transfer.record]
     if not sizes:
         return None
     changes: dict[int, list[float]] = {}
     gaps: dict[int, list[float]] = {}
-    for transfer in found:
+    for transfer in transfers:
         if stability := transfer.record.get("stability"):
             changes.setdefault(transfer.entry.seed, []).append(stability["change"])
             gaps.setdefault(transfer.entry.seed, []).append(stability["without"] - stability["with"])
@@ -269,12 +332,22 @@ def moved(suite: Suite, arm: str, method: str, shots: int) -> Moved | None:
 
 
 def _over_seeds(values: Mapping[int, list[float]]) -> Interval | None:
-    means = [sum(own) / len(own) for own in values.values()]
+    """Returns the interval of the seeds' means."""
+    means = [sum(of_seed) / len(of_seed) for of_seed in values.values()]
     return t_interval(means) if means else None
 
 
 def over_parameters(suite: Suite, scores: Mapping[tuple[str, str, int], Interval], shots: int) -> Figure | None:
-    """Returns the score over the share of parameters, one line for each `line` of arms; None where no two arms share one."""
+    """Returns the score over the share of parameters, a curve per `Arm.line` that arms share, or None.
+
+    Args:
+        suite: the suite.
+        scores: (arm, method, K) -> interval.
+        shots: K.
+
+    Example:
+        figure = over_parameters(suite, all_scores(suite)[0], 50)
+    """
     metric = suite.kind.metric
     lines: dict[str, list[str]] = {}
     for name, arm in suite.results.arms.items():
@@ -282,6 +355,7 @@ def over_parameters(suite: Suite, scores: Mapping[tuple[str, str, int], Interval
             lines.setdefault(arm.line, []).append(name)
     if not any(len(arms) > 1 for arms in lines.values()):
         return None
+
     panels = []
     for method in suite.results.methods:
         drawn = []
@@ -292,14 +366,14 @@ def over_parameters(suite: Suite, scores: Mapping[tuple[str, str, int], Interval
                 if (size := moved(suite, arm, method, shots)) and size.count and (arm, method, shots) in scores
             ]
             if points:
-                x, found = zip(*sorted(points, key=lambda point: point[0]), strict=True)
+                x, intervals = zip(*sorted(points, key=lambda point: point[0]), strict=True)
                 drawn.append(
                     Line(
                         series,
                         x,
-                        tuple(one.mean for one in found),
-                        tuple(one.mean - _or_zero(one.deviation / math.sqrt(one.count)) for one in found),
-                        tuple(one.mean + _or_zero(one.deviation / math.sqrt(one.count)) for one in found),
+                        tuple(y.mean for y in intervals),
+                        tuple(y.mean - _or_zero(y.deviation / math.sqrt(y.count)) for y in intervals),
+                        tuple(y.mean + _or_zero(y.deviation / math.sqrt(y.count)) for y in intervals),
                         marked=True,
                     )
                 )
@@ -321,4 +395,5 @@ def over_parameters(suite: Suite, scores: Mapping[tuple[str, str, int], Interval
 
 
 def _or_zero(value: float) -> float:
+    """Returns a finite value; 0 for nan."""
     return value if math.isfinite(value) else 0.0

@@ -1,4 +1,4 @@
-"""The report's document model: cells, tables, sections."""
+"""Defines the report's document model: cells, tables, sections."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from metaprime.reports.sentences import Comparison
 
 @dataclass(frozen=True)
 class TableCell:
-    """One cell of a table, with a second, smaller line."""
+    """One cell of a table; `note` is a smaller line: `TableCell("70.1 ± 0.4", "[69.2, 71.0]")`."""
 
     text: str
     note: str = ""
@@ -21,7 +21,11 @@ class TableCell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a header; the caption says what the numbers are."""
+    """Rows of cells under a header, each row as long as it. The caption explains the numbers.
+
+    Example:
+        Table("Versions.", ("package", "version"), ((TableCell("torch"), TableCell("2.5")),))
+    """
 
     caption: str
     header: tuple[str, ...]
@@ -30,7 +34,17 @@ class Table:
 
 @dataclass(frozen=True)
 class ReportSection:
-    """A chapter. `note` opens it; where there is no data it is all there is."""
+    """A section of the report: `ReportSection("gains", "Gains by language", tables=(table,))`.
+
+    Attributes:
+        key: its anchor in the page.
+        title: its heading.
+        note: its opening text; without data, its only content.
+        tables: its tables.
+        figures: its figures.
+        examples: test examples as several arms answer them.
+        code: (label, text) of listings, such as the base config.
+    """
 
     key: str
     title: str
@@ -43,14 +57,14 @@ class ReportSection:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that a report shows.
+    """Content of a report, which `formats` and `write` render: `as_markdown(report)`.
 
     Attributes:
-        title: of the suite.
+        title: title of the suite.
         summary: the suite in a few lines.
-        sections: chapters.
-        runs: one row a transfer, for the CSV.
-        kinds: of errors, that of right answers first.
+        sections: its sections, in order.
+        runs: column -> value of each transfer, for the CSV.
+        kinds: kinds of errors; the first is that of right answers.
     """
 
     title: str
@@ -61,10 +75,16 @@ class Report:
 
 
 def figure_section(key: str, title: str, figure: Figure | None, otherwise: str | None) -> Iterable[ReportSection]:
-    """Yields the section of a figure, or of the line that says why there is none; without such a line nothing.
+    """Yields the section of a figure, or one with the reason for its absence, if there is a reason.
+
+    Args:
+        key: anchor of the section.
+        title: heading of the section.
+        figure: the figure; None: there is none.
+        otherwise: reason for the absence; None: leave out the section.
 
     Example:
-        sections = [*figure_section("inner", "Inner loop", inner_curves(suite), "No priming run with an inner loop.")]
+        sections = [*figure_section("inner", "Inner loop", inner_curves(suite), "No inner loop.")]
     """
     if figure:
         yield ReportSection(key, title, figures=(figure,))

@@ -1,8 +1,9 @@
-"""Draws figures as inline SVG: panels are plain values, and one function draws them.
+"""Draws figures as inline SVG: panels are plain values, and `svg` draws them.
 
-Colours are names of CSS variables, so that the page chooses them for light and dark; text stays text. A series is one
-arm everywhere: 0 is drawn in the neutral colour, 1 to 7 in seven hues that differ in lightness too and have a marker
-each, so that no reader depends on hue alone; from 8 on hues and markers come again, dashed.
+Colours are CSS variables, so that the page sets them for light and dark mode; text stays text. A
+series number stands for one arm in all figures. Series 0 has the neutral colour; 1 to 7 have hues
+that differ in lightness too, with a marker each, so that no reader depends on hue alone; from 8 on,
+hues and markers repeat with dashed lines.
 """
 
 from __future__ import annotations
@@ -22,21 +23,30 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 HUES = 7
+"""Number of hues besides the neutral colour."""
+
 MARKERS, SIGNS = "oos^DvPX", "○●■▲◆▼✚✖"
-"""By hue, in the figure and in the legend."""
+"""Marker of each hue, in the figure and in the legend."""
+
 WIDTH = 4.3
-"""Inches. Narrow, so that a panel is as wide as a phone and its text is not scaled down there."""
+"""Width of a panel in inches: as wide as a phone, so that its text is not scaled down there."""
+
 CROWD = 4
-"""Lines in one frame whose bands may be strong; of more they are paler."""
+"""Largest number of lines in a panel with strong bands; with more lines the bands are paler."""
+
 INK, FAINT, PAPER = "#0a0b00", "#0a0b01", "#0a0b02"
-"""Stand-ins that the SVG does not keep: each becomes a CSS variable."""
+"""Placeholders, each of which a CSS variable replaces in the SVG."""
+
 VARIABLES = {INK: "var(--ink)", FAINT: "var(--faint)", PAPER: "var(--paper)"} | {
     f"#0a0a{hue:02d}": f"var(--series-{hue})" for hue in range(HUES + 1)
 }
+"""Placeholder -> CSS variable."""
+
 STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "metaprime",
-    "text.parse_math": False,  # a dollar sign in a title is a dollar sign
+    # A dollar sign in a title is a dollar sign.
+    "text.parse_math": False,
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -49,11 +59,21 @@ STYLE: Any = {
     "grid.color": FAINT,
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
 }
+"""matplotlib's settings."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """y over x; `low` and `high` are the band around it, nan where there is none."""
+    """A curve: `Line(1, (0.0, 10.0), (0.7, 0.5))`.
+
+    Attributes:
+        series: number of its colour.
+        x: m positions.
+        y: m values.
+        low: lower end of the band at each position; nan: no band there; empty: no band.
+        high: upper end, likewise.
+        marked: whether every point has a marker.
+    """
 
     series: int
     x: tuple[float, ...]
@@ -65,7 +85,16 @@ class Line:
 
 @dataclass(frozen=True)
 class LinePanel:
-    """Lines in one frame. A logarithmic axis shows exactly the x there are, or the `ticks`."""
+    """Curves in one frame: `LinePanel("Query loss", "meta-step", "nats", (line,))`.
+
+    Attributes:
+        title: title of the panel.
+        x_label: label of the x axis.
+        y_label: label of the y axis.
+        lines: the curves.
+        log_x: whether the x axis is logarithmic.
+        ticks: ticks of a logarithmic axis; empty: every x of the curves.
+    """
 
     title: str
     x_label: str
@@ -77,7 +106,10 @@ class LinePanel:
 
 @dataclass(frozen=True)
 class Dot:
-    """One value in a row, with its interval; nan limits draw none."""
+    """A value in a row of a `DotPanel`, with its interval; limits of nan draw none.
+
+    Example: `Dot(0, 1, 2.5, 1.0, 4.0)`
+    """
 
     row: int
     series: int
@@ -88,7 +120,10 @@ class Dot:
 
 @dataclass(frozen=True)
 class DotPanel:
-    """Values with intervals in named rows, and zero as a line."""
+    """Values with intervals in named rows, with a line at zero.
+
+    Example: `DotPanel("lora", "points", ("qai",), (dot,))`
+    """
 
     title: str
     x_label: str
@@ -98,7 +133,10 @@ class DotPanel:
 
 @dataclass(frozen=True)
 class BarPanel:
-    """Stacked bars in named rows: each part is a series and its length in every row."""
+    """Stacked bars in named rows; `parts` are (series, length in each row).
+
+    Example: `BarPanel("lora", "errors", ("meta",), parts)`
+    """
 
     title: str
     x_label: str
@@ -108,7 +146,17 @@ class BarPanel:
 
 @dataclass(frozen=True)
 class HeatPanel:
-    """Values in a grid, coloured by sign and size; `marked` cells have a frame."""
+    """Values in a grid, coloured by sign and size.
+
+    Attributes:
+        title: title of the panel.
+        x_label: label of the x axis.
+        rows: labels of R rows.
+        columns: labels of C columns.
+        values: R rows of C values; nan: no colour.
+        texts: text of each value, likewise.
+        marked: (row, column) of the cells that are framed.
+    """
 
     title: str
     x_label: str
@@ -124,7 +172,15 @@ Panel: TypeAlias = LinePanel | DotPanel | BarPanel | HeatPanel
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels side by side with one legend (series and name) and a caption that says what a band is."""
+    """Panels side by side with one legend: `Figure("inner", "Inner loop", caption, (panel,))`.
+
+    Attributes:
+        key: its anchor in the page.
+        title: its title.
+        caption: explanation of what is drawn, bands and intervals included.
+        panels: its panels.
+        legend: (series, name) of each entry.
+    """
 
     key: str
     title: str
@@ -134,20 +190,27 @@ class Figure:
 
 
 def hue(series: int) -> int:
-    """Returns the number of a series' colour variable."""
+    """Returns the number of a series' colour variable: `hue(8)` is 1."""
     return series if series <= 0 else (series - 1) % HUES + 1
 
 
 def dashed(series: int) -> bool:
-    """Says whether the series' hue has been used before."""
+    """Returns True if a series repeats the hue of an earlier one and is dashed: `dashed(8)`."""
     return series > HUES
 
 
 def svg(panel: Panel, name: str) -> str:
-    """Draws one panel as an `<svg>` element whose ids all begin with `name`, so that several fit on a page.
+    """Draws a panel as an `<svg>` element.
+
+    Args:
+        panel: the panel.
+        name: prefix of all ids in the element, unique in the page.
 
     Raises:
         MetaprimeError: matplotlib is not installed.
+
+    Example:
+        svg(figure.panels[0], "inner-0")
     """
     try:
         import matplotlib
@@ -156,7 +219,8 @@ def svg(panel: Panel, name: str) -> str:
         raise MetaprimeError("the report needs matplotlib: pip install metaprime[report]") from None
     text = io.StringIO()
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # glyphs that matplotlib's font lacks: the reader's browser has its own
+        # matplotlib warns of glyphs that its font lacks; the browser has fonts of its own.
+        warnings.simplefilter("ignore")
         canvas = Canvas(figsize=(WIDTH, _height(panel)), layout="constrained")
         axes = canvas.subplots()
         match panel:
@@ -173,6 +237,7 @@ def svg(panel: Panel, name: str) -> str:
 
 
 def _height(panel: Panel) -> float:
+    """Returns the height of a panel in inches."""
     match panel:
         case LinePanel():
             return 2.9 if len(panel.lines) <= HUES else 4.6
@@ -186,31 +251,38 @@ def _height(panel: Panel) -> float:
 
 
 def _tallest(labels: Sequence[str]) -> int:
-    """Returns the lines of the longest label, and one more: rows are of equal height."""
+    """Returns one more than the lines of the longest label; all rows have the same height."""
     return max((1 + wrapped(label).count("\n") for label in labels), default=1)
 
 
 def wrapped(label: str) -> str:
-    """Breaks a label into lines that leave room beside them."""
+    """Breaks a label into at most three lines of 22 characters.
+
+    Example: `wrapped("meta-priming on shuffled tags")`
+    """
     return "\n".join(textwrap.wrap(label, 22, max_lines=3, placeholder=" ...")) or " "
 
 
 def _colour(series: int) -> str:
+    """Returns the placeholder of a series' colour."""
     return f"#0a0a{hue(series):02d}"
 
 
 def _look(series: int) -> dict[str, Any]:
+    """Returns matplotlib's arguments for a series' line and marker, hollow for the control."""
     colour = _colour(series)
-    inside = colour if series else PAPER
+    fill = colour if series else PAPER
     line = {"color": colour, "linewidth": 1.4, "linestyle": "--" if dashed(series) else "-"}
-    return line | {"marker": MARKERS[hue(series)], "markersize": 4.5, "markerfacecolor": inside}
+    return line | {"marker": MARKERS[hue(series)], "markersize": 4.5, "markerfacecolor": fill}
 
 
 def _lines(axes: Axes, panel: LinePanel) -> None:
+    """Draws curves with their bands."""
     strength = 0.16 if len(panel.lines) <= CROWD else 0.07
     for place, line in enumerate(panel.lines):
+        # Markers of the lines are staggered, so that none hides another.
         size = len(line.x)
-        every = 1 if line.marked else (place % 4 * size // 24, max(1, size // 6))  # staggered: none hides another
+        every = 1 if line.marked else (place % 4 * size // 24, max(1, size // 6))
         axes.plot(line.x, line.y, markevery=every, **_look(line.series))
         if line.low and any(map(math.isfinite, line.low)):
             axes.fill_between(line.x, line.low, line.high, color=_colour(line.series), alpha=strength, linewidth=0)
@@ -224,30 +296,34 @@ def _lines(axes: Axes, panel: LinePanel) -> None:
 
 
 def _dots(axes: Axes, panel: DotPanel) -> None:
+    """Draws values with intervals, those of one row below each other."""
     axes.axvline(0, color=INK, linewidth=0.8)
     for row in range(len(panel.rows)):
-        mine = [dot for dot in panel.dots if dot.row == row]
-        for place, dot in enumerate(mine):
-            y = row + (0.7 * ((place + 0.5) / len(mine) - 0.5))
+        dots = [dot for dot in panel.dots if dot.row == row]
+        for place, dot in enumerate(dots):
+            y = row + (0.7 * ((place + 0.5) / len(dots) - 0.5))
             ends = (dot.low, dot.high) if math.isfinite(dot.low) else (dot.value, dot.value)
             axes.plot([ends[0], dot.value, ends[1]], [y, y, y], markevery=[1], **_look(dot.series))
     _rows(axes, panel.rows, panel.x_label)
 
 
 def _bars(axes: Axes, panel: BarPanel) -> None:
-    begins = [0.0] * len(panel.rows)
+    """Draws stacked bars; an unknown length counts as zero."""
+    starts = [0.0] * len(panel.rows)
     for series, lengths in panel.parts:
         known = [length if math.isfinite(length) else 0.0 for length in lengths]
-        axes.barh(range(len(known)), known, 0.7, begins, color=_colour(series), edgecolor=PAPER, linewidth=0.8)
-        begins = [begin + length for begin, length in zip(begins, known, strict=True)]
+        axes.barh(range(len(known)), known, 0.7, starts, color=_colour(series), edgecolor=PAPER, linewidth=0.8)
+        starts = [start + length for start, length in zip(starts, known, strict=True)]
     _rows(axes, panel.rows, panel.x_label)
 
 
 def _rows(axes: Axes, rows: Sequence[str], x_label: str) -> None:
+    """Labels the rows from top to bottom, and the x axis."""
     axes.set_yticks(range(len(rows)), [""] * len(rows))
     for row, label in enumerate(map(wrapped, rows)):
         lines = label.split("\n")
-        for number, line in enumerate(lines):  # one text each: the browser aligns it, whatever its font's widths
+        # Each line is a text of its own: the browser aligns it, whatever the widths of its font.
+        for number, line in enumerate(lines):
             shift = (-6, 11 * ((len(lines) - 1) / 2 - number))
             axes.annotate(line, (0, row), shift, ("axes fraction", "data"), "offset points", ha="right", va="center")
     axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -257,8 +333,10 @@ def _rows(axes: Axes, rows: Sequence[str], x_label: str) -> None:
 
 
 def _heat(axes: Axes, panel: HeatPanel) -> None:
+    """Draws a grid of coloured cells with their texts."""
     from matplotlib.patches import Rectangle
 
+    # Cells: the colour shows the sign, its strength the size relative to the largest.
     largest = max((abs(v) for row in panel.values for v in row if math.isfinite(v)), default=0.0) or 1.0
     for row, values in enumerate(panel.values):
         for column, value in enumerate(values):
@@ -270,6 +348,8 @@ def _heat(axes: Axes, panel: HeatPanel) -> None:
                 inner = (column - 0.46, row - 0.44)
                 axes.add_patch(Rectangle(inner, 0.92, 0.88, fill=False, edgecolor=INK, linewidth=1.2))
             axes.text(column, row, panel.texts[row][column], ha="center", va="center")
+
+    # Axes without lines.
     axes.set_xlim(-0.5, len(panel.columns) - 0.5)
     axes.set_xticks(range(len(panel.columns)), panel.columns)
     _rows(axes, panel.rows, panel.x_label)
@@ -279,7 +359,7 @@ def _heat(axes: Axes, panel: HeatPanel) -> None:
 
 
 def _inlined(text: str, title: str, name: str) -> str:
-    """Returns the SVG without what only a file of its own needs; colours, fonts and ids as the page wants them."""
+    """Returns the SVG to be put into a page, with the page's colours and fonts and prefixed ids."""
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
     text = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{name}-", text)
@@ -291,4 +371,5 @@ def _inlined(text: str, title: str, name: str) -> str:
 
 
 def _attribute(text: str) -> str:
+    """Escapes a text for an XML attribute."""
     return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")

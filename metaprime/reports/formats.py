@@ -1,4 +1,4 @@
-"""Writes a report as Markdown, LaTeX and CSV. Whatever comes from titles, errors and corpora is escaped for its form."""
+"""Writes a report as Markdown, LaTeX and CSV. Titles, errors and corpus text are escaped."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from metaprime.tasks.task import Piece
 
 IN_LATEX = ("scores", "contrasts", "gains", "errors")
-"""Sections whose tables a paper may want."""
+"""Keys of the sections whose tables are written as LaTeX."""
 
 
 def as_markdown(report: Report) -> str:
-    """Returns all sections as Markdown; of figures the captions.
+    """Returns all sections as Markdown, with captions in place of figures.
 
     Example:
         text = as_markdown(gather(read_suite(folder)))
@@ -43,24 +43,30 @@ def as_markdown(report: Report) -> str:
 
 
 def markdown_table(table: Table) -> str:
-    """Returns the caption and, below it, the table, without a line break at the end."""
+    """Returns a table below its caption, without a final line break.
+
+    Example: `markdown_table(section.tables[0])`
+    """
     header = [markdown_text(name) for name in table.header]
     rows = [[_md_cell(cell) for cell in row] for row in table.rows]
     return f"{markdown_text(table.caption)}\n\n{markdown(header, rows)}".rstrip("\n")
 
 
 def _md_cell(cell: TableCell) -> str:
+    """Writes a cell with its note on the same line."""
     text = f"**{markdown_text(cell.text)}**" if cell.bold else markdown_text(cell.text)
     return f"{text} {markdown_text(cell.note)}" if cell.note else text
 
 
 def _md_version(version: Version) -> str:
+    """Writes one reading of an example as an item of a list."""
     words = " ".join(map(_md_piece, version.pieces))
     note = f" ({markdown_text(version.note)})" if version.note else ""
     return f"  - {markdown_text(version.label)}: {words}{note}"
 
 
 def _md_piece(piece: Piece) -> str:
+    """Writes a stretch of text, in bold with its label if it has one."""
     if not piece.type:
         return markdown_text(piece.text)
     kind = "" if piece.kind == "gold" else f", {piece.kind}"
@@ -69,17 +75,19 @@ def _md_piece(piece: Piece) -> str:
 
 INTERVAL = r"\[[+−]?[\d.]+, [+−]?[\d.]+\](?![(\[:])"
 MARKS = re.compile(rf"{INTERVAL}|([\\`*\[\]|#~$]|(?<![^\W_])_|_(?![^\W_]))")
-"""Marks of Markdown, in its group. An interval is no link, and an underscore between letters or digits no mark."""
+"""Special characters of Markdown, in the group. Intervals match without it: they are no links.
+
+An underscore inside a word has no effect and is not matched."""
 
 
 def markdown_text(text: str) -> str:
-    """Returns the text on one line, with nothing that Markdown or HTML would act on."""
+    """Escapes a text for Markdown and HTML and puts it on one line: `markdown_text("a | <b>")`."""
     text = MARKS.sub(lambda found: f"\\{found[0]}" if found[1] else found[0], " ".join(text.split()))
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def as_latex(report: Report) -> str:
-    r"""Returns the tables as LaTeX, to be read by `\input`; they need the package booktabs.
+    r"""Returns the tables as LaTeX for `\input`; they need the package booktabs.
 
     Example:
         text = as_latex(gather(read_suite(folder)))
@@ -92,6 +100,7 @@ def as_latex(report: Report) -> str:
 
 
 def _latex_table(table: Table, label: str) -> str:
+    """Writes a floating table with caption and label."""
     lines = [
         r"\begin{table}",
         r"\centering\small",
@@ -109,6 +118,7 @@ def _latex_table(table: Table, label: str) -> str:
 
 
 def _tex_cell(cell: TableCell) -> str:
+    """Writes a cell, with its note as a second, smaller line."""
     text = rf"\textbf{{{_tex(cell.text)}}}" if cell.bold else _tex(cell.text)
     if not cell.note:
         return text
@@ -122,21 +132,24 @@ TEX = {
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
-    "[": "{[}",  # after a line break it would be read as an argument
+    # In braces: after a line break a bracket would be read as an argument.
+    "[": "{[}",
     "]": "{]}",
     "±": r"$\pm$",
     "−": r"$-$",
     "–": "--",
     "°": r"$^\circ$",
 }
+"""Character -> LaTeX that prints it."""
 
 
 def _tex(text: str) -> str:
+    """Escapes a text for LaTeX and puts it on one line."""
     return "".join(TEX.get(mark, mark) for mark in " ".join(text.split()))
 
 
 def as_csv(report: Report) -> str:
-    """Returns one row for each transfer: what every table here is computed from.
+    """Returns one row per transfer, the data from which all tables are computed.
 
     Example:
         text = as_csv(gather(read_suite(folder)))

@@ -1,6 +1,7 @@
-"""Reads a suite of runs from the disk: `results.json` and the records, predictions and metrics that it names.
+"""Reads a suite from disk: `results.json` and the records, predictions and metrics that it names.
 
-A suite may be half done. What is missing or cannot be read is named in `problems`; the rest is read.
+A suite may be incomplete. Files that are missing or damaged are listed in `problems`; the rest is
+read.
 """
 
 from __future__ import annotations
@@ -27,15 +28,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Transfer:
-    """One cell that is done.
+    """A finished transfer.
 
     Attributes:
-        entry: which cell it is.
-        folder: its files.
-        record: its record.json.
-        score: the task's headline metric.
-        counts_Bk: the task's counts of each test example (`tasks.task.Statistics`); None: they cannot be read.
-        errors: matches of each kind (`tasks.task.Errors`); None likewise.
+        entry: its cell in the suite.
+        folder: folder of its files.
+        record: content of its record.json.
+        score: the task's headline metric, in the metric's unit.
+        counts_Bk: (B, k), the k counts of each of B test examples (`tasks.task.Statistics`); None:
+            the task has none, or the predictions cannot be read.
+        errors: number of matches of each kind (`tasks.task.Errors`); None likewise.
     """
 
     entry: Entry
@@ -48,16 +50,16 @@ class Transfer:
 
 @dataclass(frozen=True, eq=False)
 class Suite:
-    """A suite as it was read.
+    """A suite with its transfers and metrics.
 
     Attributes:
-        folder: its files.
-        results: its results.json.
-        kind: the kind of task that it is on.
+        folder: its output folder.
+        results: content of its results.json.
+        kind: kind of its task.
         transfers: every transfer that could be read.
-        metrics: lines of metrics.jsonl by arm and seed.
-        problems: one line for whatever could not be read.
-        control: the first arm without priming, against which gains are measured.
+        metrics: arm -> seed -> lines of metrics.jsonl.
+        problems: one message per file that could not be used.
+        control: the first arm without priming, the baseline of gains; None: every arm primes.
     """
 
     folder: Path
@@ -73,43 +75,63 @@ class Suite:
         object.__setattr__(self, "control", next(unprimed, None))
 
     def title(self, arm: str) -> str:
-        """Returns an arm's title; its name where the results do not describe it."""
+        """Returns the title of an arm; its name if the results do not describe it.
+
+        Example: `suite.title("meta")`
+        """
         return self.results.arms[arm].title if arm in self.results.arms else arm
 
     def select(self, **wanted: Any) -> list[Transfer]:
-        """Returns the transfers whose entry has all the wanted values."""
+        """Returns the transfers whose entry has all the wanted values.
+
+        Example: `suite.select(arm="meta", shots=50)`
+        """
         return [t for t in self.transfers if all(getattr(t.entry, key) == value for key, value in wanted.items())]
 
     def replicates(self, arm: str, method: str, shots: int) -> dict[int, list[Transfer]]:
-        """Returns the transfers of each seed that has every language: a mean over fewer is another quantity."""
-        found: dict[int, list[Transfer]] = {}
+        """Returns seed -> transfers of the seeds that have every language.
+
+        A mean over fewer languages would be another quantity.
+
+        Example: `suite.replicates("meta", "lora", 50)`
+        """
+        by_seed: dict[int, list[Transfer]] = {}
         for transfer in self.select(arm=arm, method=method, shots=shots):
-            found.setdefault(transfer.entry.seed, []).append(transfer)
-        whole = set(self.results.languages)
-        return {seed: found[seed] for seed in sorted(found) if {t.entry.language for t in found[seed]} == whole}
+            by_seed.setdefault(transfer.entry.seed, []).append(transfer)
+        languages = set(self.results.languages)
+        return {
+            seed: by_seed[seed] for seed in sorted(by_seed) if {t.entry.language for t in by_seed[seed]} == languages
+        }
 
     def by_seed(self, arm: str, method: str, shots: int) -> dict[int, float]:
-        """Returns the headline metric of each complete seed, mean over languages."""
+        """Returns seed -> headline metric, mean over languages, of complete seeds.
+
+        Example: `suite.by_seed("meta", "lora", 50)`
+        """
         replicates = self.replicates(arm, method, shots)
         return {seed: float(np.mean([t.score for t in done])) for seed, done in replicates.items()}
 
     def missing(self) -> list[tuple[str, int, int, int]]:
-        """Lists (arm, seed, cells there, cells wanted) wherever some are lacking."""
+        """Lists (arm, seed, transfers present, transfers wanted) where some are missing.
+
+        Example: `suite.missing()`
+        """
         lacking = []
         wanted = len(self.results.languages) * len(self.results.shots) * len(self.results.methods)
         for arm in self.results.arms:
             for seed in self.results.seeds:
-                if (there := len(self.select(arm=arm, seed=seed))) < wanted:
-                    lacking.append((arm, seed, there, wanted))
+                if (present := len(self.select(arm=arm, seed=seed))) < wanted:
+                    lacking.append((arm, seed, present, wanted))
         return lacking
 
 
 def primed_for(arm: Arm, config: Mapping[str, Any]) -> str | None:
-    """Returns the method that an arm's priming practises fine-tuning with; None for none.
+    """Returns the method that an arm's priming practises fine-tuning with; None: none.
 
     Args:
-        arm: one of the results'.
-        config: the suite's base config; read where the file is older than `Arm.simulates`.
+        arm: arm of the results.
+        config: the suite's base config, which is used if the file is too old to have
+            `Arm.simulates`.
 
     Example:
         rows = {name: primed_for(arm, results.config) for name, arm in results.arms.items()}
@@ -118,7 +140,7 @@ def primed_for(arm: Arm, config: Mapping[str, Any]) -> str | None:
         return None
     if "simulates" in arm.model_fields_set:
         return arm.simulates
-    # Imported here: it loads torch, which a report needs for old files alone.
+    # Imported here: it loads torch, which a report needs only for old files.
     from metaprime.meta import LEARNERS
 
     learner = LEARNERS.get(str(_setting(arm, config, "learner", "name")))
@@ -128,56 +150,58 @@ def primed_for(arm: Arm, config: Mapping[str, Any]) -> str | None:
 
 
 def _setting(arm: Arm, config: Mapping[str, Any], section: str, field: str) -> Any:
-    """Returns a value of the base config as the arm's overrides leave it."""
+    """Returns a value of the base config after the arm's overrides."""
     value = config.get(section, {}).get(field)
-    for key, given in _overrides(arm.set):
+    for key, override in _overrides(arm.set):
         if key == f"{section}.{field}":
-            value = given
-        elif key == section and isinstance(given, dict):
-            value = given.get(field, value)
+            value = override
+        elif key == section and isinstance(override, dict):
+            value = override.get(field, value)
     return value
 
 
-def _overrides(given: Any) -> Iterator[tuple[str, Any]]:
-    """Yields overrides as (dotted key, value), written as a mapping or as `key=value` strings."""
-    if isinstance(given, dict):
-        yield from given.items()
-    for line in given if isinstance(given, list | tuple) else ():
+def _overrides(overrides: Any) -> Iterator[tuple[str, Any]]:
+    """Yields (dotted key, value) of overrides, a mapping or a list of `key=value` strings."""
+    if isinstance(overrides, dict):
+        yield from overrides.items()
+    for line in overrides if isinstance(overrides, list | tuple) else ():
         key, _, value = str(line).partition("=")
         yield key, yaml.safe_load(value)
 
 
 def short_titles(results: Results) -> Mapping[str, str]:
-    """Returns short names of methods, for narrow columns; a method without one is not in it.
+    """Returns column -> short name for narrow tables; a method without a short name is left out.
 
     Example:
         head = short_titles(results).get("pfeiffer", "pfeiffer")  # "AT"
     """
     if results.titles is not None:
         return results.titles
-    # Imported here: it loads torch, which a report needs for old files alone.
+    # Imported here: it loads torch, which a report needs only for old files.
     from metaprime.peft import METHODS
 
     return {name: method.short for name, method in METHODS.items() if method.short}
 
 
 def read_suite(folder: Path, results: Results | None = None) -> Suite:
-    """Reads everything that tables and reports need.
+    """Reads a suite with everything that tables and reports need.
 
     Args:
-        folder: the suite's, which holds `results.json`.
-        results: its content, from whoever has just written it; None: it is read.
+        folder: the suite's output folder, which holds `results.json`.
+        results: content of `results.json`, if the caller has it; None: it is read.
 
     Raises:
-        MetaprimeError: `results.json` is missing or damaged.
+        MetaprimeError: `results.json` is missing or damaged, or its task is unknown.
 
     Example:
         suite = read_suite(Path("runs/order"))
     """
     results = results or read_results(folder)
     problems: list[str] = []
+
     kind = kind_of(results, folder)
     transfers = tuple(_read_transfers(folder, results, kind, problems))
+
     metrics: dict[str, dict[int, list[dict[str, Any]]]] = {}
     for arm, folders in results.primings.items():
         metrics[arm] = {}
@@ -186,14 +210,19 @@ def read_suite(folder: Path, results: Results | None = None) -> Suite:
                 metrics[arm][seed] = read_metrics(folder / path)
             except MetaprimeError as error:
                 problems.append(str(error))
+
     return Suite(folder, results, kind, transfers, metrics, tuple(dict.fromkeys(problems)))
 
 
 def kind_of(results: Results, folder: Path) -> TaskKind:
-    """Returns the kind of task that a suite is on.
+    """Returns the kind of a suite's task: `kind_of(results, folder).metric`.
+
+    Args:
+        results: content of `results.json`.
+        folder: the suite's output folder, for the message.
 
     Raises:
-        MetaprimeError: its name is not one that this version knows.
+        MetaprimeError: this version does not know the task.
     """
     # Imported here: it loads torch, which nothing else in a report needs.
     from metaprime.tasks import TASKS
@@ -207,7 +236,7 @@ def kind_of(results: Results, folder: Path) -> TaskKind:
 
 
 def _read_transfers(folder: Path, results: Results, kind: TaskKind, problems: list[str]) -> Iterator[Transfer]:
-    """Yields the transfers that can be read; records the problems of the others."""
+    """Yields the transfers that can be read; adds messages about the others to `problems`."""
     for entry in results.records:
         try:
             yield _read_transfer(folder, entry, kind, problems)
@@ -216,7 +245,11 @@ def _read_transfers(folder: Path, results: Results, kind: TaskKind, problems: li
 
 
 def _read_transfer(folder: Path, entry: Entry, kind: TaskKind, problems: list[str]) -> Transfer:
-    """Reads one transfer; without its predictions where these cannot be read or are of another run."""
+    """Reads one transfer, without its predictions if they are damaged or come from another run.
+
+    Raises:
+        MetaprimeError: the record is missing or damaged, or has no finite score.
+    """
     file, metric = folder / entry.path, kind.metric
     record = read_record(file)
     try:
@@ -225,24 +258,27 @@ def _read_transfer(folder: Path, entry: Entry, kind: TaskKind, problems: list[st
         raise MetaprimeError(f"record {file} has no score ({error!r}): remove it and run the command again") from None
     if not math.isfinite(score):
         raise MetaprimeError(f"record {file}: {metric.label} is {score}: remove it and run the command again")
+
     try:
         counts_Bk, errors = _counted(file.parent, kind)
     except MetaprimeError as error:
         problems.append(str(error))
         return Transfer(entry, file.parent, record, score, None, None)
+
+    # The predictions must give the score of the record.
     if counts_Bk is not None and kind.statistics:
-        again = float(kind.statistics.of_sums(counts_Bk.sum(axis=0, dtype=np.float64)))
-        if abs(again - score) > 0.01:
+        recomputed = float(kind.statistics.of_sums(counts_Bk.sum(axis=0, dtype=np.float64)))
+        if abs(recomputed - score) > 0.01:
             problems.append(
-                f"record {file}: {metric.label} is {score:.2f}, of {PREDICTIONS} beside it {again:.2f}: they are not of one "
-                "run; remove the folder and run the command again"
+                f"record {file}: {metric.label} is {score:.2f}, but {PREDICTIONS} beside it gives {recomputed:.2f}: they come "
+                f"from different runs; remove {file.parent} and run the command again"
             )
             return Transfer(entry, file.parent, record, score, None, None)
     return Transfer(entry, file.parent, record, score, counts_Bk, errors)
 
 
 def _counted(folder: Path, kind: TaskKind) -> tuple[Counts | None, tuple[int, ...] | None]:
-    """Counts the statistics (B, k) and the errors by kind of a cell's predictions, as far as the task has them.
+    """Computes the counts (B, k) of B test examples and the errors by kind, if the task has them.
 
     Raises:
         MetaprimeError: the predictions cannot be read.
@@ -264,7 +300,10 @@ def _counted(folder: Path, kind: TaskKind) -> tuple[Counts | None, tuple[int, ..
 
 
 def read_predictions(folder: Path) -> list[dict[str, Any]]:
-    """Reads the predictions of every test example: mappings with at least `gold` and `predicted`.
+    """Reads a transfer's predictions: `read_predictions(transfer.folder)[0]["gold"]`.
+
+    Returns:
+        One mapping per test example, with at least `gold` and `predicted`.
 
     Raises:
         MetaprimeError: the file is missing or damaged.
@@ -279,6 +318,11 @@ def read_predictions(folder: Path) -> list[dict[str, Any]]:
 
 
 def _prediction(text: str, number: int) -> dict[str, Any]:
+    """Reads one line of predictions.
+
+    Raises:
+        ValueError: the line is not a prediction; the message has its number.
+    """
     try:
         line: dict[str, Any] = json.loads(text)
         if not {"gold", "predicted"} <= line.keys():
@@ -289,7 +333,13 @@ def _prediction(text: str, number: int) -> dict[str, Any]:
 
 
 class TransferCost(NamedTuple):
-    """Cost of one transfer; nan where it is unknown."""
+    """Cost of one transfer, mean over several; nan: unknown.
+
+    Attributes:
+        passes: sentences through the encoder in training.
+        flops: FLOPs of training.
+        seconds: wall time.
+    """
 
     passes: float
     flops: float
@@ -297,7 +347,10 @@ class TransferCost(NamedTuple):
 
 
 def cost(transfers: Sequence[Transfer]) -> TransferCost:
-    """Returns sentence passes, FLOPs and seconds of one transfer, each a mean over the records that say."""
+    """Computes the mean cost of a transfer, each number over the records that have it.
+
+    Example: `cost(suite.transfers).flops`
+    """
     passes: list[float] = []
     flops: list[float] = []
     seconds: list[float] = []
@@ -314,6 +367,6 @@ def cost(transfers: Sequence[Transfer]) -> TransferCost:
 
 
 def mean_of_known(values: Sequence[float]) -> float:
-    """Returns the mean of what is finite; nan if nothing is."""
+    """Returns the mean of the finite values, else nan: `mean_of_known([1.0, math.nan])` is 1.0."""
     known = [value for value in values if math.isfinite(value)]
     return sum(known) / len(known) if known else math.nan

@@ -1,4 +1,4 @@
-"""Makes the report's tables of scores, contrasts, gains, errors and parameters."""
+"""Builds the report's tables of scores, contrasts, gains, errors and parameters."""
 
 from __future__ import annotations
 
@@ -29,23 +29,34 @@ from metaprime.stats.intervals import Contrast, Interval
 
 
 def scores_section(suite: Suite, scores: Means, over_examples: set[tuple[str, str, int]]) -> ReportSection:
-    """Returns one table of scores and compute for each K; `over_examples` as of `scores.all_scores`."""
+    """Returns the section with one table of scores and compute for each K.
+
+    Args:
+        suite: the suite.
+        scores: (arm, method, K) -> interval.
+        over_examples: keys of scores whose interval is over test examples too.
+
+    Example:
+        scores_section(suite, *all_scores(suite))
+    """
     if not scores:
         return ReportSection("scores", "Scores", "No arm has a seed with all target languages yet.")
     return ReportSection(
         "scores",
         "Scores",
-        "Compute stands beside every score: priming up to its chosen stopping point of what was allowed, then one transfer; "
-        "seconds are of the machine it ran on.",
+        "The last columns give the compute: priming up to the chosen stopping point (and of all steps), then one transfer. "
+        "Seconds depend on the machine.",
         tuple(_scores_table(suite, scores, over_examples, shots) for shots in suite.results.shots),
     )
 
 
 def _scores_table(suite: Suite, scores: Means, over_examples: set[tuple[str, str, int]], shots: int) -> Table:
+    """Returns one row per arm: scores by method, and the compute of priming and of one transfer."""
     results = suite.results
     priming_unit = unit_of(priming_cost(arm).flops for arm in results.arms.values())
     spent = {name: cost(suite.select(arm=name, shots=shots)) for name in results.arms}
-    transfer_unit = unit_of(one.flops for one in spent.values())
+    transfer_unit = unit_of(transfer.flops for transfer in spent.values())
+
     rows = []
     for name, arm in results.arms.items():
         keys = [(name, method, shots) for method in results.methods]
@@ -59,6 +70,7 @@ def _scores_table(suite: Suite, scores: Means, over_examples: set[tuple[str, str
         cells += priming_cells(arm, priming_unit)
         cells += [TableCell(whole(passes)), TableCell(transfer_unit.text(flops, UNKNOWN)), TableCell(whole(seconds))]
         rows.append(tuple(cells))
+
     caption = (
         f"{suite.kind.metric.described}, mean of {listed(results.languages)} after K = {shots} sentences each; mean ± standard "
         "deviation over priming seeds; in brackets the 95 % interval over priming seeds and test examples (°: over seeds "
@@ -67,26 +79,28 @@ def _scores_table(suite: Suite, scores: Means, over_examples: set[tuple[str, str
     )
     if results.matched:
         caption += f" {how_equal(results.matched, {name: priming_cost(arm) for name, arm in results.arms.items()})}"
+
     matched = ("at equal compute",) if results.matched else ()
     compute = tuple(
-        f"{stage} {what}"
+        f"{stage} {quantity}"
         for stage, unit in (("priming", priming_unit), ("transfer", transfer_unit))
-        for what in ("passes", unit.name, "s")
+        for quantity in ("passes", unit.name, "s")
     )
     return Table(caption, ("arm", *results.methods, *matched, *compute), tuple(rows))
 
 
-def _score_cell(found: Interval | None, over_examples: bool, seeds: int) -> TableCell:
-    if found is None:
+def _score_cell(score: Interval | None, over_examples: bool, seeds: int) -> TableCell:
+    """Returns mean and deviation, with a note of the interval and of missing seeds."""
+    if score is None:
         return TableCell(UNKNOWN)
-    note = limits(found) + ("" if over_examples or found.count < 2 else " °")
-    if found.count < seeds:
-        note = f"{note} {found.count} of {seeds} seeds".strip()
-    return TableCell(interval_text(found), note)
+    note = limits(score) + ("" if over_examples or score.count < 2 else " °")
+    if score.count < seeds:
+        note = f"{note} {score.count} of {seeds} seeds".strip()
+    return TableCell(interval_text(score), note)
 
 
 def _baseline_means(suite: Suite, scores: Means, arm: str | None, shots: int) -> TableCell:
-    """Returns the means of the arm's baseline at equal compute, by method."""
+    """Returns the means of a baseline at equal compute, by method; unknown for None."""
     if arm is None:
         return TableCell(UNKNOWN)
     methods = suite.results.methods
@@ -94,10 +108,11 @@ def _baseline_means(suite: Suite, scores: Means, arm: str | None, shots: int) ->
 
 
 def priming_cells(arm: Arm, unit: Unit) -> list[TableCell]:
-    """Returns passes, FLOPs and seconds of an arm's priming, up to the stopping point and in the notes of all steps.
+    """Returns passes, FLOPs and seconds of priming up to the stopping point; notes: all steps.
 
     Args:
-        unit: of the column of FLOPs.
+        arm: arm of the results.
+        unit: unit of the column of FLOPs.
 
     Example:
         passes, flops, seconds = priming_cells(arm, unit_of([priming_cost(arm).flops]))
@@ -115,48 +130,62 @@ def priming_cells(arm: Arm, unit: Unit) -> list[TableCell]:
 
 
 def parameters_sections(suite: Suite, scores: Means, shots: int) -> Iterable[ReportSection]:
-    """Yields the score over parameters where arms differ in them, and each arm's stability where that was measured."""
+    """Yields the figure over parameters, and the table of parameters and stability, if arms differ.
+
+    Args:
+        suite: the suite.
+        scores: (arm, method, K) -> interval.
+        shots: K.
+
+    Example:
+        sections = [*parameters_sections(suite, scores, 50)]
+    """
     metric = suite.kind.metric.label
     figure = over_parameters(suite, scores, shots)
     yield from figure_section("over-parameters", f"{metric} over parameters", figure, None)
     rows = []
     for arm, method in product(suite.results.arms, suite.results.methods):
-        size, found = moved(suite, arm, method, shots), scores.get((arm, method, shots))
-        if size and found:
-            stability = [f"{one.mean:.3f} ± {one.deviation:.3f}" if one else UNKNOWN for one in (size.change, size.gap)]
-            cells = (suite.title(arm), method, f"{size.count:,}", f"{size.share:.2f}", interval_text(found), *stability)
+        size, score = moved(suite, arm, method, shots), scores.get((arm, method, shots))
+        if size and score:
+            losses = (size.change, size.gap)
+            stability = [f"{loss.mean:.3f} ± {loss.deviation:.3f}" if loss else UNKNOWN for loss in losses]
+            cells = (suite.title(arm), method, f"{size.count:,}", f"{size.share:.2f}", interval_text(score), *stability)
             rows.append(tuple(TableCell(cell) for cell in cells))
     if len({row[2] for row in rows}) < 2 and not any(row[5].text != UNKNOWN for row in rows):
         return
+
     caption = (
         f"Parameters that fine-tuning moves, the head apart, and their share of the encoder's (K = {shots}). Left out: the mean "
-        "distance of the loss on a training sentence (nats) from its loss after training without it; gap: how much higher the "
-        "latter is. Means ± standard deviations over seeds, each a mean over languages."
+        "absolute difference (nats) between the losses on a training sentence after training with and without it; gap: the loss "
+        "without it minus the loss with it. Means ± standard deviations over seeds, each a mean over languages."
     )
     header = ("arm", "method", "parameters", "%", metric, "left out", "gap")
     yield ReportSection("parameters", "Parameters and stability", "", (Table(caption, header, tuple(rows)),))
 
 
 def contrasts_section(suite: Suite, contrasts: Mapping[ContrastKey, Contrast]) -> ReportSection:
-    """Returns the table of all contrasts asked for, in bold those that stand among the others."""
+    """Returns the table of contrasts: `contrasts_section(suite, contrasts_of(suite))`.
+
+    Bold: the corrected interval excludes zero.
+    """
     if not contrasts:
         return ReportSection("contrasts", "Contrasts", "No contrast has two arms with a common complete seed yet.")
     several = len(suite.results.shots) > 1
     rows = []
-    for (one, other, method, shots), found in contrasts.items():
-        known = math.isfinite(found.difference)
+    for (arm, subtracted, method, shots), contrast in contrasts.items():
+        known = math.isfinite(contrast.difference)
+        name = subtraction(suite.title(arm), suite.title(subtracted))
         rows.append(
             (
-                TableCell(
-                    subtraction(suite.title(one), suite.title(other)), f"{method}, K = {shots}" if several else method
-                ),
-                TableCell(signed(found.difference), limits(found.interval, sign=True), found.bold),
-                TableCell(p_text(found.p)),
-                TableCell(p_text(found.adjusted_p)),
-                TableCell(limits(found.corrected, sign=True) or UNKNOWN),
-                TableCell(str(found.interval.count if known else 0)),
+                TableCell(name, f"{method}, K = {shots}" if several else method),
+                TableCell(signed(contrast.difference), limits(contrast.interval, sign=True), contrast.bold),
+                TableCell(p_text(contrast.p)),
+                TableCell(p_text(contrast.adjusted_p)),
+                TableCell(limits(contrast.corrected, sign=True) or UNKNOWN),
+                TableCell(str(contrast.interval.count if known else 0)),
             )
         )
+
     caption = (
         f"Differences in {suite.kind.metric.label} (points), paired by priming seed, with 95 % t-interval; p of "
         f"the paired t-test, alone and adjusted "
@@ -168,7 +197,10 @@ def contrasts_section(suite: Suite, contrasts: Mapping[ContrastKey, Contrast]) -
 
 
 def gains_section(suite: Suite, shots: int) -> ReportSection:
-    """Returns the gains over the control by language, a table for each method, and their figure."""
+    """Returns the gains over the control by language, one table per method, and their figure.
+
+    Example: `gains_section(suite, 50)`
+    """
     if suite.control is None:
         return ReportSection("gains", "Gains by language", "No arm without priming to compare with.")
     gains = gains_over(suite, suite.control, shots)
@@ -178,17 +210,18 @@ def gains_section(suite: Suite, shots: int) -> ReportSection:
     for method in suite.results.methods:
         rows = []
         for arm in suite.results.arms:
-            found = [gains.get((arm, method, language)) for language in suite.results.languages]
-            if any(found):
+            row = [gains.get((arm, method, language)) for language in suite.results.languages]
+            if any(row):
                 cells = (
-                    TableCell(signed(one.mean), limits(one, sign=True)) if one else TableCell(UNKNOWN) for one in found
+                    TableCell(signed(gain.mean), limits(gain, sign=True)) if gain else TableCell(UNKNOWN)
+                    for gain in row
                 )
                 rows.append((TableCell(suite.title(arm)), *cells))
         if rows:
             caption = (
                 f"{method}, K = {shots}: {suite.kind.metric.label} above {suite.title(suite.control)}, in "
                 f"points, paired by seed, with 95 % t-interval "
-                "over priming seeds, each by itself: not corrected for their number, no claim rests on one."
+                "over priming seeds. The intervals are not corrected for their number: no claim rests on one of them."
             )
             tables.append(Table(caption, ("arm", *suite.results.languages), tuple(rows)))
     figure = curves.gain_dots(suite, gains, shots)
@@ -196,10 +229,14 @@ def gains_section(suite: Suite, shots: int) -> ReportSection:
 
 
 def errors_section(suite: Suite, shots: int) -> ReportSection:
-    """Returns the table of errors by kind, per 100 gold answers, and its figure."""
+    """Returns the table of errors by kind, per 100 gold answers, and its figure.
+
+    Example: `errors_section(suite, 50)`
+    """
     errors = suite.kind.errors
     if errors is None:
         return ReportSection("errors", "Errors", f"The task {suite.kind.name} does not sort its mistakes.")
+
     rates: dict[tuple[str, str], dict[str, float]] = {}
     rows = []
     for arm, method in product(suite.results.arms, suite.results.methods):
@@ -207,13 +244,14 @@ def errors_section(suite: Suite, shots: int) -> ReportSection:
         if known:
             sums = dict(zip(errors.kinds, map(sum, zip(*known, strict=True)), strict=True))
             gold = sum(sums[kind] for kind in errors.reference)
-            own = {kind: 100 * sums[kind] / gold if gold else math.nan for kind in errors.kinds}
-            cells = [TableCell(number(rate)) for rate in own.values()]
+            per_100 = {kind: 100 * sums[kind] / gold if gold else math.nan for kind in errors.kinds}
+            cells = [TableCell(number(rate)) for rate in per_100.values()]
             rows.append((TableCell(suite.title(arm)), TableCell(method), *cells, TableCell(whole(gold))))
             if gold:
-                rates[arm, method] = own
+                rates[arm, method] = per_100
     if not rows:
         return ReportSection("errors", "Errors", f"No predictions at K = {shots}.")
+
     caption = f"Per 100 {errors.unit}, all seeds and target languages together, K = {shots}. {errors.caption}"
     figure = curves.error_bars(suite, rates, errors.unit, shots)
     table = Table(caption, ("arm", "method", *errors.kinds, errors.unit), tuple(rows))

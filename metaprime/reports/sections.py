@@ -1,4 +1,4 @@
-"""Gathers the report of a suite as plain values: sections of tables, figures and sentences, which `write` writes."""
+"""Gathers the content of a report for `write` to render: sections of tables, figures, sentences."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def gather(suite: Suite) -> Report:
-    """Returns everything the suite has to say, whatever it lacks.
+    """Returns the content of the report; a section without data gives the reason.
 
     Example:
         report = gather(read_suite(Path("runs/order")))
@@ -37,6 +37,7 @@ def gather(suite: Suite) -> Report:
     scores, over_examples = all_scores(suite)
     shots = middle_shots(suite)
     contrasts = contrasts_of(suite)
+
     sections = [
         scores_section(suite, scores, over_examples),
         contrasts_section(suite, contrasts),
@@ -51,13 +52,14 @@ def gather(suite: Suite) -> Report:
         _missing_section(suite),
         _environment_section(suite),
     ]
-    stands = [contrast for contrast in contrasts.values() if contrast.bold]
+
+    bold = [contrast for contrast in contrasts.values() if contrast.bold]
     unprimed = [suite.title(suite.control)] if suite.control else []
     summary = [
         f"{len(results.arms)} arms, methods {listed(results.methods)}, target languages {listed(results.languages)}, K = "
         f"{listed(results.shots)}, priming seeds {listed(results.seeds)}.",
         f"{len(suite.transfers)} transfers read of {_wanted(suite)}; {len(results.failed)} failed.",
-        f"{len(stands)} of {len(contrasts)} contrasts have a corrected interval that excludes zero."
+        f"{len(bold)} of {len(contrasts)} contrasts have a corrected interval that excludes zero."
         if contrasts
         else "No contrast can be computed yet.",
         *(f"Control: {title}." for title in unprimed),
@@ -68,14 +70,16 @@ def gather(suite: Suite) -> Report:
 
 
 def _examples_section(suite: Suite, shots: int) -> ReportSection:
+    """Returns test examples that two arms answer differently."""
     arms = arms_compared(suite)
     if arms is None:
-        return ReportSection("sentences", "Sentences", "No two arms to put side by side.")
-    note, found = examples(suite, arms, shots)
-    return ReportSection("sentences", "Sentences", note, examples=found)
+        return ReportSection("sentences", "Sentences", "There are no two arms to compare.")
+    note, comparisons = examples(suite, arms, shots)
+    return ReportSection("sentences", "Sentences", note, examples=comparisons)
 
 
 def _missing_section(suite: Suite) -> ReportSection:
+    """Returns tables of failed cells, missing transfers and unusable files."""
     results, missing = suite.results, suite.missing()
     tables = []
     if results.failed:
@@ -86,10 +90,10 @@ def _missing_section(suite: Suite) -> ReportSection:
         tables.append(Table("Failed cells.", ("arm", "seed", "error"), tuple(rows)))
     if missing:
         rows = (
-            (TableCell(suite.title(arm)), TableCell(str(seed)), TableCell(f"{there} of {wanted}"))
-            for arm, seed, there, wanted in missing
+            (TableCell(suite.title(arm)), TableCell(str(seed)), TableCell(f"{present} of {wanted}"))
+            for arm, seed, present, wanted in missing
         )
-        caption = "Transfers that are not there. A seed without all languages is left out of scores and contrasts."
+        caption = "Missing transfers. A seed that lacks a language is left out of scores and contrasts."
         tables.append(Table(caption, ("arm", "seed", "transfers"), tuple(rows)))
     if suite.problems:
         problems = tuple((TableCell(problem),) for problem in suite.problems)
@@ -99,6 +103,7 @@ def _missing_section(suite: Suite) -> ReportSection:
 
 
 def _environment_section(suite: Suite) -> ReportSection:
+    """Returns tables of arms and versions, with the commands and the base config."""
     results = suite.results
     versions = tuple((TableCell(name), TableCell(version)) for name, version in results.versions.items())
     arms = tuple(
@@ -115,8 +120,9 @@ def _environment_section(suite: Suite) -> ReportSection:
         for name, arm in results.arms.items()
     )
     header = ("arm", "title", "overrides", "overrides of transfer", "priming run", "downstream rates")
-    tables = [Table("Arms: what each changes in the base config.", header, arms)] if arms else []
+    tables = [Table("Arms and their changes to the base config.", header, arms)] if arms else []
     tables += [Table("Versions.", ("package", "version"), versions)] if versions else []
+
     commands = "\n".join(line for line in (results.command, f"metaprime report {suite.folder}") if line)
     config = yaml.safe_dump(results.config, sort_keys=False, allow_unicode=True) if results.config else ""
     code = [("Commands", commands), *([("Base config", config)] if config else [])]
@@ -124,21 +130,23 @@ def _environment_section(suite: Suite) -> ReportSection:
     return ReportSection("environment", "Environment", note, tuple(tables), code=tuple(code))
 
 
-def _listed_overrides(given: Any) -> str:
-    if not given:
+def _listed_overrides(overrides: Any) -> str:
+    """Writes an arm's overrides, a mapping or a list of `key=value` strings, on one line."""
+    if not overrides:
         return UNKNOWN
-    if isinstance(given, dict):
-        return ", ".join(f"{key}={value}" for key, value in given.items())
-    return ", ".join(map(str, given)) if isinstance(given, list | tuple) else str(given)
+    if isinstance(overrides, dict):
+        return ", ".join(f"{key}={value}" for key, value in overrides.items())
+    return ", ".join(map(str, overrides)) if isinstance(overrides, list | tuple) else str(overrides)
 
 
 def _wanted(suite: Suite) -> int:
+    """Returns the number of transfers in a complete suite."""
     results = suite.results
     return math.prod(map(len, (results.arms, results.methods, results.languages, results.shots, results.seeds)))
 
 
 def _csv_rows(suite: Suite) -> Iterable[dict[str, Any]]:
-    """Yields what the CSV holds of each transfer; empty where unknown."""
+    """Yields the CSV's row of each transfer; None: unknown."""
     for transfer in suite.transfers:
         entry, record = transfer.entry, transfer.record
         arm = suite.results.arms.get(entry.arm)
@@ -171,7 +179,7 @@ def _csv_rows(suite: Suite) -> Iterable[dict[str, Any]]:
 
 
 def _number_of(record: Record, metric: Metric) -> float | None:
-    """Returns a record's number of a metric; None where it has none."""
+    """Returns a record's value of a metric; None if it has none."""
     try:
         return headline(record, metric)
     except (KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Sums a suite up in two tables, scores and contrasts, for table.md and the terminal."""
+"""Summarises a suite in two tables, scores and contrasts, for table.md and the terminal."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ from metaprime.reports.wording import (
 from metaprime.stats.intervals import Contrast
 
 TABLE = "table.md"
+"""File in a suite's output folder."""
 
 
 def tables_of(suite: Suite) -> tuple[Table, ...]:
-    """Returns the table of scores and, where any can be computed, that of contrasts: the report's numbers.
+    """Returns the table of scores and, if there are any, that of contrasts.
 
     Example:
         tables = tables_of(read_suite(Path("runs/order")))
@@ -42,30 +43,35 @@ def tables_of(suite: Suite) -> tuple[Table, ...]:
 
 
 def as_text(suite: Suite, tables: Sequence[Table]) -> str:
-    """Returns the content of table.md: the tables, what failed or could not be read, and the command.
+    """Returns the content of table.md: tables, failed cells, unreadable files, command, versions.
+
+    Args:
+        suite: the suite.
+        tables: those of `tables_of`.
 
     Example:
         write_text(folder / TABLE, as_text(suite, tables_of(suite)))
     """
     results = suite.results
     failed = (
-        f"Failed: arm {one.arm}, seed {UNKNOWN if one.seed is None else one.seed}: {next(iter(one.error.splitlines()), '')}"
-        for one in results.failed
+        f"Failed: arm {failure.arm}, seed {UNKNOWN if failure.seed is None else failure.seed}: "
+        f"{next(iter(failure.error.splitlines()), '')}"
+        for failure in results.failed
     )
     others = f" (and {len(suite.problems) - 1} more, see the report)" if len(suite.problems) > 1 else ""
     unread = (f"Could not be used: {problem}{others}" for problem in suite.problems[:1])
-    facts = ", ".join(f"{name} {version}" for name, version in results.versions.items())
+    packages = ", ".join(f"{name} {version}" for name, version in results.versions.items())
     return "\n\n".join(
         [
             *map(markdown_table, tables),
             *map(markdown_text, [*failed, *unread]),
-            f"Written by `{results.command}`, seeds {listed(results.seeds)}; {facts}.\n",
+            f"Written by `{results.command}`, seeds {listed(results.seeds)}; {packages}.\n",
         ]
     )
 
 
 def print_tables(suite: Suite, tables: Sequence[Table]) -> None:
-    """Prints the tables of `tables_of` on the terminal."""
+    """Prints tables on the terminal: `print_tables(suite, tables_of(suite))`."""
     console = Console()
     titles = (f"{suite.kind.metric.name}, mean ± deviation over priming seeds", "paired differences over priming seeds")
     for title, table in zip(titles[: len(tables)], tables, strict=True):
@@ -74,21 +80,24 @@ def print_tables(suite: Suite, tables: Sequence[Table]) -> None:
 
 
 def _terminal_text(cell: TableCell) -> Text:
+    """Returns a cell with its note on one line."""
     return Text(f"{cell.text} {cell.note}".strip(), style="bold" if cell.bold else "")
 
 
 def _score_table(suite: Suite, scores: Means) -> Table:
-    """Returns a row for each arm: a column for each method and K, and what priming took."""
+    """Returns one row per arm: its score for each method and K, and the cost of priming."""
     results, titles, metric = suite.results, short_titles(suite.results), suite.kind.metric
     columns = [(method, shots) for method in results.methods for shots in results.shots]
     unit = unit_of(priming_cost(arm).flops for arm in results.arms.values())
     rows = []
     for name, arm in results.arms.items():
-        found = [scores.get((name, *column)) for column in columns]
-        cells = [TableCell(arm.title), *(TableCell(interval_text(one) if one else UNKNOWN) for one in found)]
+        intervals = [scores.get((name, *column)) for column in columns]
+        texts = (interval_text(interval) if interval else UNKNOWN for interval in intervals)
+        cells = [TableCell(arm.title), *map(TableCell, texts)]
         if results.matched:
             cells.append(_baseline(suite, scores, results.matched.get(name)))
         rows.append((*cells, *priming_cells(arm, unit)))
+
     caption = (
         f"{metric.title}{f' ({metric.note})' if metric.note else ''}, mean of {listed(results.languages)} after "
         f"K = {listed(results.shots)} sentences each; "
@@ -97,54 +106,56 @@ def _score_table(suite: Suite, scores: Means) -> Table:
     )
     if results.matched:
         caption += f" {how_equal(results.matched, {name: priming_cost(arm) for name, arm in results.arms.items()})}"
+
     matched = ["at equal compute"] if results.matched else []
     tuned = [_tuned(suite, titles.get(method, method), shots) for method, shots in columns]
     return Table(caption, ("arm", *tuned, *matched, "sentence passes", unit.name, "seconds"), tuple(rows))
 
 
 def _tuned(suite: Suite, title: str, shots: int) -> str:
-    """Returns what an encoder was tuned with; K where the suite has several."""
+    """Returns the heading of a method's column, with K if the suite has several."""
     return f"{title}, K = {shots}" if len(suite.results.shots) > 1 else title
 
 
 def _baseline(suite: Suite, scores: Means, arm: str | None) -> TableCell:
-    """Returns the means of the arm's baseline at equal compute: by method, and for several K in their order."""
+    """Returns the means of a baseline at equal compute, by method and K; unknown for None."""
     if arm is None:
         return TableCell(UNKNOWN)
     results, titles = suite.results, short_titles(suite.results)
-    told = (
+    texts = (
         f"{titles.get(method, method)} {means(scores.get((arm, method, shots)) for shots in results.shots)}"
         for method in results.methods
     )
-    return TableCell(", ".join(told))
+    return TableCell(", ".join(texts))
 
 
 def _contrast_table(suite: Suite, contrasts: Mapping[ContrastKey, Contrast]) -> Table:
-    """Returns a row for each contrast asked for, pair by pair; without numbers where no common seed is complete yet."""
+    """Returns one row per contrast, pair by pair; without a complete common seed no numbers."""
     results, titles = suite.results, short_titles(suite.results)
-    asked = [
-        (one, other, method, shots)
-        for one, other in results.contrasts
+    keys = [
+        (arm, subtracted, method, shots)
+        for arm, subtracted in results.contrasts
         for shots in results.shots
         for method in results.methods
-        if (one, other, method, shots) in contrasts
+        if (arm, subtracted, method, shots) in contrasts
     ]
     rows = []
-    for key in asked:
-        (one, other, method, shots), found = key, contrasts[key]
+    for key in keys:
+        (arm, subtracted, method, shots), contrast = key, contrasts[key]
         cells = (
-            TableCell(subtraction(one, other)),
+            TableCell(subtraction(arm, subtracted)),
             TableCell(_tuned(suite, titles.get(method, method), shots)),
-            TableCell(signed(found.difference), bold=found.bold),
-            TableCell(limits(found.interval, sign=True) or UNKNOWN),
-            TableCell(limits(found.corrected, sign=True) or UNKNOWN),
-            TableCell(p_text(found.adjusted_p)),
+            TableCell(signed(contrast.difference), bold=contrast.bold),
+            TableCell(limits(contrast.interval, sign=True) or UNKNOWN),
+            TableCell(limits(contrast.corrected, sign=True) or UNKNOWN),
+            TableCell(p_text(contrast.adjusted_p)),
         )
         rows.append(cells)
+
     caption = (
         f"Differences, paired by seed, with 95 % t-intervals over priming seeds: alone, and corrected (Bonferroni) so that all "
-        f"{len(asked)} hold at once; p after Holm, over all {len(asked)} too. Bold: the corrected interval excludes zero."
+        f"{len(keys)} hold at once; p after Holm, over all {len(keys)} too. Bold: the corrected interval excludes zero."
     )
-    if pending := sum(math.isnan(found.difference) for found in contrasts.values()):
-        caption += f" {pending} of the {len(asked)} have no complete seed in common yet (–): they count all the same."
+    if pending := sum(math.isnan(contrast.difference) for contrast in contrasts.values()):
+        caption += f" {pending} of the {len(keys)} have no complete seed in common yet (–): they count all the same."
     return Table(caption, ("difference", "tuned", suite.kind.metric.label, "95 %", "corrected", "p"), tuple(rows))

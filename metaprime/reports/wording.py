@@ -1,4 +1,4 @@
-"""Writes numbers, intervals and tables as text, in every report and on the terminal alike."""
+"""Writes numbers, intervals and tables as text, for reports and the terminal."""
 
 from __future__ import annotations
 
@@ -16,61 +16,72 @@ if TYPE_CHECKING:
     from metaprime.tasks.task import Metric
 
 UNKNOWN = "–"
+"""Text of a value that is not known."""
 
 
 def listed(items: Iterable[Any]) -> str:
-    """Returns the items with commas between them."""
+    """Joins items by commas: `listed(("qai", "qao"))` is `qai, qao`, of no items `none`."""
     return ", ".join(map(str, items)) or "none"
 
 
 def number(value: float) -> str:
-    """Writes a value with one digit after the point."""
+    """Writes a value with one decimal: `number(70)` is `70.0`."""
     return f"{value:.1f}" if math.isfinite(value) else UNKNOWN
 
 
 def signed(value: float) -> str:
-    """Writes a difference with one digit after the point and its sign, a true minus."""
+    """Writes a difference with one decimal and its sign: `signed(-2)` is `−2.0`."""
     return f"{value:+.1f}".replace("-", "−") if math.isfinite(value) else UNKNOWN
 
 
 def whole(value: float | None) -> str:
-    """Writes a value without digits after the point, with commas between thousands."""
+    """Writes a value without decimals, with thousands separators: `whole(1234.5)` is `1,234`."""
     return UNKNOWN if value is None or not math.isfinite(value) else f"{value:,.0f}"
 
 
 def interval_text(interval: Interval) -> str:
-    """Writes `mean ± standard deviation`, or the mean alone where there is one replicate."""
+    """Writes `mean ± standard deviation`, or the mean alone with one replicate.
+
+    Example: `interval_text(t_interval([1, 3]))`
+    """
     both = math.isfinite(interval.deviation)
     return f"{number(interval.mean)} ± {number(interval.deviation)}" if both else number(interval.mean)
 
 
 def limits(interval: Interval, sign: bool = False) -> str:
-    """Writes `[low, high]`, or nothing where there is no interval."""
+    """Writes `[low, high]`, or nothing if there is no interval.
+
+    Example: `limits(t_interval([1, 3]), sign=True)`
+    """
     if not math.isfinite(interval.low):
         return ""
     low, high = (signed(end) if sign else number(end) for end in (interval.low, interval.high))
     return f"[{low}, {high}]"
 
 
-def means(found: Iterable[Interval | None]) -> str:
-    """Returns several means in one cell, in the order given."""
-    return " / ".join(number(one.mean) if one else UNKNOWN for one in found)
+def means(intervals: Iterable[Interval | None]) -> str:
+    """Writes several means in one cell: `means([t_interval([70.0]), None])` is `70.0 / –`."""
+    return " / ".join(number(interval.mean) if interval else UNKNOWN for interval in intervals)
 
 
-def subtraction(one: str, other: str) -> str:
-    """Returns the name of a contrast, with a true minus."""
-    return f"{one} − {other}"
+def subtraction(arm: str, subtracted: str) -> str:
+    """Returns the name of a contrast: `subtraction("meta", "none")` is `meta − none`."""
+    return f"{arm} − {subtracted}"
 
 
 def p_text(p: float) -> str:
-    """Writes a p-value with three digits after the point."""
+    """Writes a p-value with three decimals: `p_text(0.0123)` is `0.012`."""
     if not math.isfinite(p):
         return UNKNOWN
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a Markdown table, the first column left-aligned, the others right. Cells are written as they are.
+    """Returns a Markdown table, the first column left-aligned, the others right-aligned.
+
+    Args:
+        header: names of the columns.
+        rows: cells, which are not escaped.
 
     Example:
         markdown(["arm", "F1"], [["meta", "70.0"]])
@@ -80,7 +91,13 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def terminal(title: str, header: Sequence[str], rows: Sequence[Sequence[str | Text]], left: int = 1) -> Table:
-    """Returns a table for a terminal, with so many columns left-aligned. In a `Text` rich takes nothing for a mark.
+    """Returns a table for a terminal.
+
+    Args:
+        title: its title.
+        header: names of the columns.
+        rows: cells; rich reads markup in a `str` and none in a `Text`.
+        left: number of left-aligned columns; the others are right-aligned.
 
     Example:
         Console().print(terminal("F1", ["arm", "F1"], [["meta", "70.0"]]))
@@ -94,14 +111,14 @@ def terminal(title: str, header: Sequence[str], rows: Sequence[Sequence[str | Te
 
 
 def transfer_table(records: Sequence[Record], metrics: Sequence[Metric]) -> tuple[list[str], list[list[str]]]:
-    """Returns header and rows of a table of transfers: mean and deviation over seed pairs by language, method and K.
+    """Returns header and rows of a table of transfers: mean ± deviation by language, method and K.
 
     Args:
-        records: of one task.
-        metrics: those to show; the first is the task's headline.
+        records: records of one task.
+        metrics: metrics to show; the first is the task's headline.
 
     Example:
-        header, rows = transfer_table([result.record for result in transfer(config)], TAGGING.listed)
+        header, rows = transfer_table([read_record(file) for file in files], TAGGING.listed)
     """
     rows = []
     for language, method, shots in sorted({(c["language"], c["method"], c["shots"]) for c in _cells(records)}):
@@ -113,4 +130,5 @@ def transfer_table(records: Sequence[Record], metrics: Sequence[Metric]) -> tupl
 
 
 def _cells(records: Sequence[Record]) -> list[Record]:
+    """Returns the cell of each record."""
     return [record["cell"] for record in records]

@@ -1,4 +1,4 @@
-"""Writes a report: one HTML page that needs nothing else, and the same as Markdown, LaTeX and CSV."""
+"""Writes a report as one self-contained HTML page, and as Markdown, LaTeX and CSV."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ from metaprime.reports.sections import gather
 
 
 def report(folder: str | Path, out: str | Path | None = None) -> list[Path]:
-    """Reports on a suite that `ablate` or `demo` left, finished or not: writes `report.html`, `.md`, `.tex` and `.csv`.
+    """Writes `report.html`, `.md`, `.tex` and `.csv` for a suite, finished or not.
 
     Args:
-        folder: the suite's, which holds `results.json`.
-        out: where to write; None: in `folder`.
+        folder: output folder of `ablate` or `demo`, which holds `results.json`.
+        out: folder to write to; None: `folder`.
 
     Returns:
-        The files.
+        Paths of the files.
 
     Raises:
-        MetaprimeError: `folder` holds no suite, matplotlib is not installed, or `out` cannot be written.
+        MetaprimeError: `folder` holds no suite, matplotlib is not installed, or `out` cannot be
+            written.
 
     Example:
         >>> [file.name for file in metaprime.report(folder / "suite" / "one")]
         ['report.html', 'report.md', 'report.tex', 'report.csv']
     """
-    found = gather(read_suite(Path(folder)))
-    forms = {"html": as_html(found), "md": as_markdown(found), "tex": as_latex(found), "csv": as_csv(found)}
+    content = gather(read_suite(Path(folder)))
+    forms = {"html": as_html(content), "md": as_markdown(content), "tex": as_latex(content), "csv": as_csv(content)}
     out = Path(out or folder)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -44,10 +45,13 @@ def report(folder: str | Path, out: str | Path | None = None) -> list[Path]:
 
 
 def as_html(report: Report) -> str:
-    """Returns the page. Its only unescaped part is what matplotlib has drawn.
+    """Returns the report as an HTML page. Everything but matplotlib's drawings is escaped.
 
     Raises:
         MetaprimeError: matplotlib is not installed.
+
+    Example:
+        page = as_html(gather(read_suite(folder)))
     """
     environment = Environment(
         loader=PackageLoader("metaprime.reports"),
@@ -62,4 +66,5 @@ def as_html(report: Report) -> str:
 
 
 def _drawn(figure: Figure) -> list[tuple[str, Markup]]:
+    """Draws the panels of a figure: (title, SVG) of each."""
     return [(panel.title, Markup(svg(panel, f"{figure.key}-{place}"))) for place, panel in enumerate(figure.panels)]

@@ -1,7 +1,8 @@
-"""What a run leaves for others: adapter, head and provenance beside (or pointing to) a plain Hugging Face encoder.
+"""Writes and reads artifacts: adapter, head and provenance for a plain Hugging Face encoder.
 
-A folder holds `metaprime.json` and `metaprime.safetensors` (values of `adapter.*` and `head.*`). A primed folder is also
-the encoder itself; a fine-tuned one names the encoder it belongs to, with the hash of its weights.
+A folder holds `metaprime.json` (the card) and `metaprime.safetensors` (values of `adapter.*` and
+`head.*`). A primed folder is also the encoder itself; a fine-tuned one names its encoder, with the
+hash of its weights.
 """
 
 from __future__ import annotations
@@ -25,19 +26,22 @@ from metaprime.tasks import TASKS, TaskConfig
 from metaprime.types import MetaprimeError, Params
 
 CARD, VALUES = "metaprime.json", "metaprime.safetensors"
+"""Files of an artifact: settings, labels and provenance; values of adapter and head."""
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A folder's content.
+    """Adapter, head and provenance of a run.
 
     Attributes:
-        method: of its adapter.
-        task: of its head.
-        labels: what the head's outputs mean, in order.
-        values: of `adapter.*` and `head.*`.
-        encoder: folder or hub id of the encoder they belong to; `.`: the folder itself.
-        provenance: where it came from.
+        method: settings of the adapter's PEFT method.
+        task: settings of the head's task.
+        labels: meaning of the head's C outputs, in order.
+        values: `adapter.*` and `head.*` by full name, such as `head.weight` (C, D).
+        encoder: folder or hub id of the encoder they were trained on; `.` is the artifact's own
+            folder.
+        provenance: `kind` (`primed` or `tuned`), `encoder_weights` (hash), config, seed and
+            versions.
     """
 
     method: MethodConfig
@@ -49,7 +53,16 @@ class Artifact:
 
 
 def save_artifact(folder: Path, artifact: Artifact) -> None:
-    """Writes card and values into an existing folder. `artifact.encoder` may be `.`: the folder itself."""
+    """Writes the card and the values into a folder: `save_artifact(Path("run/primed"), artifact)`.
+
+    Args:
+        folder: an existing folder.
+        artifact: its content. An encoder that is a local folder is recorded relative to `folder`,
+            so that both can be moved together.
+
+    Raises:
+        MetaprimeError: the card cannot be written.
+    """
     encoder = artifact.encoder
     if encoder != "." and Path(encoder).exists():
         encoder = os.path.relpath(encoder, folder)
@@ -65,10 +78,13 @@ def save_artifact(folder: Path, artifact: Artifact) -> None:
 
 
 def load_artifact(folder: Path) -> Artifact:
-    """Reads card and values.
+    """Reads the card and the values of a folder: `load_artifact(Path("run/primed")).labels`.
+
+    Args:
+        folder: the artifact's; a relative path to its encoder is resolved against it.
 
     Raises:
-        MetaprimeError: the folder is not one of ours, or is damaged.
+        MetaprimeError: the folder holds no artifact, or a file of it is damaged.
     """
     if not (folder / CARD).is_file():
         raise MetaprimeError(f"{folder} holds no {CARD}: give a folder that `metaprime prime` or `transfer` wrote")
@@ -90,54 +106,65 @@ def load_artifact(folder: Path) -> Artifact:
 
 
 def _task_of(card: dict[str, Any]) -> TaskConfig:
-    """Returns the task of a card. Cards before there were several tasks are of tagging, and hold the tags alone."""
+    """Returns the task of a card; cards of older versions, which lack it, are of tagging."""
     if "task" not in card:
         return TASKS["tagging"].of_labels(card["labels"])
     return TASKS[card["task"]["name"]].config.model_validate(card["task"])
 
 
 def trained_groups(artifact: Artifact) -> set[str]:
-    """Which of `adapter` and `head` hold anything but a random draw: priming may have reset or kept them."""
+    """Returns the trained ones of `adapter` and `head`: `"head" in trained_groups(artifact)`.
+
+    A group that priming reset or kept fixed in the outer loop is a random draw.
+    """
     if artifact.provenance["kind"] == "tuned":
         return {"adapter", "head"}
-    used = artifact.provenance["config"]
-    learner = LEARNERS[used["learner"]["name"]]
+    config = artifact.provenance["config"]
+    learner = LEARNERS[config["learner"]["name"]]
     if not learner.adapts:
         return {"adapter", "head"} & set(learner.outer) if learner.reads_labels else set()
-    return {group for group in ("adapter", "head") if used["outer"][group] not in ("reset", "keep")}
+    return {group for group in ("adapter", "head") if config["outer"][group] not in ("reset", "keep")}
 
 
 def sites_of(artifact: Artifact) -> Layout | None:
-    """The sites that the config of its run gave, None where they are the architecture's own.
+    """Returns the sites in `encoder.sites` of the run's config; None: those of the architecture.
 
     Raises:
-        MetaprimeError: they are no sites.
+        MetaprimeError: `encoder.sites` in the card is not valid.
     """
-    given = _encoder_config(artifact).get("sites")
+    sites = _encoder_config(artifact).get("sites")
     try:
-        return None if given is None else Layout.model_validate(given)
+        return None if sites is None else Layout.model_validate(sites)
     except ValidationError as error:
-        raise MetaprimeError(f"{CARD} of {artifact.encoder}: the encoder.sites in it are damaged ({error})") from None
+        raise MetaprimeError(f"{CARD} of {artifact.encoder}: encoder.sites is damaged ({error})") from None
 
 
 def load_encoder_of(artifact: Artifact, trust_remote_code: bool = False) -> Encoder:
-    """The encoder the adapter and head were trained on, with the attention, precision and sites of that run.
+    """Loads the encoder of adapter and head, with the attention, precision and sites of their run.
 
-    Whether code that comes with it may be run is never taken from the folder itself.
+    Args:
+        artifact: adapter, head and provenance.
+        trust_remote_code: whether code that comes with the encoder may run; the card cannot allow
+            it.
+
+    Returns:
+        The encoder, as in `load_encoder_of(load_artifact(folder)).module`.
 
     Raises:
-        MetaprimeError: its weights are not the ones they were trained on.
+        MetaprimeError: the encoder cannot be loaded, or its weights have changed since the
+            training.
     """
     attention = _encoder_config(artifact).get("attention", "sdpa")
     encoder = load_encoder(artifact.encoder, attention, sites_of(artifact), trust_remote_code)
     wanted = artifact.provenance["encoder_weights"]
     if encoder.weights != wanted:
         raise MetaprimeError(
-            f"encoder {artifact.encoder} has weights {encoder.weights[:12]}, adapter and head were trained on "
+            f"encoder {artifact.encoder} has weights {encoder.weights[:12]}, but adapter and head were trained on "
             f"{wanted[:12]}: restore that encoder, or train again"
         )
     return replace(encoder, autocast=_encoder_config(artifact).get("precision") == "bfloat16")
 
 
 def _encoder_config(artifact: Artifact) -> dict[str, Any]:
+    """Returns the section `encoder` of the run's config; empty if the card has none."""
     return dict(artifact.provenance.get("config", {}).get("encoder", {}))

@@ -1,8 +1,8 @@
-"""Checkpoints: the newest few states of a run and the best weights so far, each whole or not there, each with its hashes.
+"""Writes and reads checkpoints: newest states and best weights, each written atomically and hashed.
 
-state/step-00000200/   tensors.safetensors, state.json, manifest.json: SHA-256 of the other two
-state/best-00000150/   the same, of the weights that scored best up to there: the best of every checkpoint from step
-                       150 on, up to the next best
+state/step-00000200/   tensors.safetensors, state.json, and manifest.json with the SHA-256 of both
+state/best-00000150/   the same files for the best weights so far, found at step 150: they
+                       belong to every checkpoint from step 150 to the next best
 """
 
 from __future__ import annotations
@@ -22,13 +22,21 @@ from metaprime.files import discard, save_tensors, write_json, written_aside
 from metaprime.types import MetaprimeError, Params
 
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
+"""Files of a checkpoint."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Meta-steps done, all tensors by name (weights and `optimizer/...`), and what else `state.json` says."""
+    """State of a run after a meta-step.
+
+    Attributes:
+        step: meta-steps done.
+        tensors: weights by full name, and `optimizer/SLOT/NAME`, which is () for a step count and
+            otherwise has the shape of its weight, such as (D, C).
+        state: other values of `state.json`, as JSON.
+    """
 
     step: int
     tensors: Params
@@ -36,41 +44,56 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
-    """Writes `folder/step-N`; removes all but the newest `keep`, and the best weights that none of these need."""
+    """Writes `folder/step-N` and removes old checkpoints.
+
+    Args:
+        folder: the run's `state`.
+        checkpoint: the state after step N.
+        keep: how many of the newest checkpoints stay, with the best weights that belong to them.
+
+    Raises:
+        MetaprimeError: the checkpoint cannot be written; older ones stay whole.
+
+    Example: `save_checkpoint(folder, checkpoint, keep=2)`
+    """
     _write(folder / f"step-{checkpoint.step:08d}", checkpoint)
-    for old in _found(folder, "step")[:-keep]:
+    for old in _saved(folder, "step")[:-keep]:
         discard(old)
-    bests = _found(folder, "best")
-    needed = [[best for best in bests if _step(best) <= _step(kept)][-1:] for kept in _found(folder, "step")]
+    # A checkpoint needs the last best weights up to its step.
+    bests = _saved(folder, "best")
+    needed = [[best for best in bests if _step(best) <= _step(kept)][-1:] for kept in _saved(folder, "step")]
     for best in bests:
         if [best] not in needed:
             discard(best)
 
 
 def save_best(folder: Path, checkpoint: Checkpoint) -> None:
-    """Writes `folder/best-N`. Older ones stay until no checkpoint needs them."""
+    """Writes `folder/best-N`; older best weights stay until no checkpoint needs them.
+
+    Example: `save_best(folder, checkpoint)`
+    """
     _write(folder / f"best-{checkpoint.step:08d}", checkpoint)
 
 
 def load_best(folder: Path, step: int) -> Checkpoint:
-    """The weights that were best at a step.
+    """Reads the best weights that were found at a step: `load_best(folder, 150).tensors`.
 
     Raises:
-        MetaprimeError: they are damaged.
+        MetaprimeError: the weights are missing or damaged.
     """
     return load_checkpoint(folder / f"best-{step:08d}")
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest whole checkpoint under `folder` whose best weights are whole too, or None where there is none at all.
+    """Returns the newest intact checkpoint with intact best weights; None if there is none at all.
 
-    A damaged one is passed over with a notice.
+    Damaged checkpoints are skipped with a warning: `newest_checkpoint(folder)`.
 
     Raises:
-        MetaprimeError: there are some, but none is whole.
+        MetaprimeError: every checkpoint is damaged.
     """
     damaged = []
-    for place in reversed(_found(folder, "step")):
+    for place in reversed(_saved(folder, "step")):
         try:
             checkpoint = load_checkpoint(place)
             if best := checkpoint.state.get("best"):
@@ -79,27 +102,30 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
             damaged.append(str(error))
         else:
             for text in damaged:
-                log.warning("%s; going on from step %d instead", text, checkpoint.step)
+                log.warning("%s; resuming from step %d instead", text, checkpoint.step)
             return checkpoint
     if damaged:
         raise MetaprimeError(
-            "\n".join([*damaged, f"no checkpoint under {folder} is whole: start anew with --overwrite"])
+            "\n".join([*damaged, f"every checkpoint under {folder} is damaged: start over with --overwrite"])
         )
     return None
 
 
 def forget_after(folder: Path, step: int) -> None:
-    """Removes checkpoints and best weights of later steps: a run that goes on from here will write them again."""
-    for place in _found(folder, "step") + _found(folder, "best"):
+    """Removes checkpoints and best weights of later steps, which a resumed run writes again.
+
+    Example: `forget_after(folder, 100)`
+    """
+    for place in _saved(folder, "step") + _saved(folder, "best"):
         if _step(place) > step:
             discard(place)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
-    """Reads one checkpoint.
+    """Reads one checkpoint: `load_checkpoint(folder / "step-00000200").step`.
 
     Raises:
-        MetaprimeError: it is damaged.
+        MetaprimeError: the checkpoint is incomplete or damaged.
     """
     check_whole(folder)
     try:
@@ -110,17 +136,19 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
 
 def check_whole(folder: Path) -> None:
-    """Compares the files with their hashes.
+    """Checks the files of a checkpoint against its manifest.
 
     Raises:
-        MetaprimeError: naming the file that is missing or not as it was written.
+        MetaprimeError: a file is missing or its SHA-256 differs; the message names the file.
+
+    Example: `check_whole(folder / "step-00000200")`
     """
     try:
         hashes = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         for name in (TENSORS, STATE):
             if _sha256(folder / name) != hashes[name]:
                 raise MetaprimeError(
-                    f"checkpoint {folder} is damaged: {name} is not as it was written (SHA-256 differs)"
+                    f"checkpoint {folder} is damaged: {name} has changed since it was written (SHA-256 differs)"
                 )
     except FileNotFoundError as error:
         raise MetaprimeError(f"checkpoint {folder} is damaged: {Path(error.filename).name} is missing") from None
@@ -129,7 +157,15 @@ def check_whole(folder: Path) -> None:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: dict[int, str]) -> Params:
-    """The optimizer's per-parameter state under `optimizer/<slot>/<parameter name>`; `names` by `id` of the parameter."""
+    """Returns the optimizer's state by `optimizer/SLOT/NAME`, to be kept in a checkpoint.
+
+    Args:
+        optimizer: the optimizer.
+        names: `id` of each parameter -> its name.
+
+    Example:
+        optimizer_tensors(optimizer, {id(value): name for name, value in model.named_parameters()})
+    """
     return {
         f"optimizer/{slot}/{names[id(parameter)]}": value
         for parameter, slots in optimizer.state.items()
@@ -138,7 +174,17 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, names: dict[int, str]) -
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, names: dict[int, str], tensors: Params) -> None:
-    """The inverse of `optimizer_tensors`: what the optimizer knew before is forgotten."""
+    """Replaces the optimizer's state by that of a checkpoint; the inverse of `optimizer_tensors`.
+
+    Args:
+        optimizer: the optimizer; its former state is dropped.
+        names: `id` of each parameter -> its name.
+        tensors: the checkpoint's. `optimizer/step/NAME` is () and stays on the CPU; other slots
+            have the shape of their parameter, such as (D, C), and are moved to its device.
+
+    Example:
+        restore_optimizer(optimizer, names, load_checkpoint(folder).tensors)
+    """
     parameters = {names[id(parameter)]: parameter for group in optimizer.param_groups for parameter in group["params"]}
     optimizer.state.clear()
     for key, value in tensors.items():
@@ -149,20 +195,24 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, names: dict[int, str], t
 
 
 def _write(place: Path, checkpoint: Checkpoint) -> None:
+    """Writes a checkpoint with its manifest, atomically."""
     with written_aside(place) as aside:
         save_tensors(checkpoint.tensors, aside / TENSORS)
         write_json(aside / STATE, {"step": checkpoint.step, **checkpoint.state})
         write_json(aside / MANIFEST, {name: _sha256(aside / name) for name in (TENSORS, STATE)})
 
 
-def _found(folder: Path, kind: str) -> list[Path]:
+def _saved(folder: Path, kind: str) -> list[Path]:
+    """Lists the folders `step-*` or `best-*`, in the order of steps."""
     return sorted(folder.glob(f"{kind}-*"))
 
 
 def _step(place: Path) -> int:
+    """Returns the step in a folder's name: 200 for `step-00000200`."""
     return int(place.name.partition("-")[2])
 
 
 def _sha256(file: Path) -> str:
+    """Returns the SHA-256 of a file, in hexadecimal."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

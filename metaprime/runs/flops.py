@@ -1,7 +1,8 @@
-"""What training costs: FLOPs, counted once in a run, and the sub-words of every step, by which the others are reckoned.
+"""Counts the FLOPs of one training step and estimates those of the others from their sub-words.
 
-A FLOP is a multiplication or an addition of a matrix product, as `torch.utils.flop_counter` counts them; what works on each
-number by itself (activations, norms, the optimizer) is left out, and so is whatever trains nothing: validation, scoring.
+A FLOP is a multiplication or an addition of a matrix product, as `torch.utils.flop_counter` counts
+them. Element-wise operations (activations, norms, the optimizer) are left out, and so are
+validation and scoring, which train nothing.
 """
 
 from __future__ import annotations
@@ -17,73 +18,97 @@ from torch.utils.module_tracker import ModuleTracker
 
 from metaprime.types import Batch
 
-Given = ParamSpec("Given")
-Found = TypeVar("Found")
+Arguments = ParamSpec("Arguments")
+Returned = TypeVar("Returned")
 
 
 class Spent(NamedTuple):
-    """One step's padded sub-words through the encoder, and its FLOPs if they were counted."""
+    """Cost of one training step.
+
+    Attributes:
+        subwords: positions that pass through the encoder, padding included.
+        flops: FLOPs; None: not counted.
+    """
 
     subwords: int
     flops: int | None
 
     def over_processes(self, accelerator: Accelerator) -> Spent:
-        """Returns the sum over processes, each of which has counted or none."""
+        """Returns the sum over processes, which count FLOPs all or not at all.
+
+        Example: `spent.over_processes(accelerator)`
+        """
         if accelerator.num_processes == 1:
             return self
-        mine = torch.tensor([self.subwords, self.flops or 0], device=accelerator.device)
-        positions, flops = (int(number) for number in accelerator.reduce(mine, reduction="sum").tolist())
-        return Spent(positions, None if self.flops is None else flops)
+        cost = torch.tensor([self.subwords, self.flops or 0], device=accelerator.device)
+        subwords, flops = (int(number) for number in accelerator.reduce(cost, reduction="sum").tolist())
+        return Spent(subwords, None if self.flops is None else flops)
 
 
 @dataclass
 class FlopMeter:
-    """Counts the FLOPs of the next call of a function, when asked to; a wrapper made in setup, which readers may skip.
+    """A switch that counts the FLOPs of a function's next call; a wrapper that readers may skip.
 
     Attributes:
         due: whether the next call is counted.
-        flops: of the last call, if it was counted.
+        flops: FLOPs of the last call; None: not counted.
     """
 
     due: bool = False
     flops: int | None = None
 
     def count_next(self) -> None:
-        """Counts the next call."""
+        """Marks the next call to be counted: `meter.count_next()`."""
         self.due = True
 
-    def watch(self, work: Callable[Given, Found], plain: Callable[Given, Found]) -> Callable[Given, Found]:
-        """Returns `work` with its FLOPs counted when due; `plain` is counted in its place if it is another function.
+    def watch(
+        self, work: Callable[Arguments, Returned], plain: Callable[Arguments, Returned]
+    ) -> Callable[Arguments, Returned]:
+        """Returns a function that calls `work` and counts its FLOPs when due.
 
-        A compiled function cannot be counted: what it was compiled from is run beside it.
+        Args:
+            work: the function; compiled, it cannot be counted.
+            plain: the same function uncompiled, which is then called as well and counted; or `work`
+                itself.
+
+        Example:
+            step = meter.watch(torch.compile(step), step)
         """
 
-        def watched(*args: Given.args, **kwargs: Given.kwargs) -> Found:
+        def watched(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Returned:
             if not self.due:
                 self.flops = None
                 return work(*args, **kwargs)
-            found, self.flops = counted(True, plain, *args, **kwargs)
+            returned, self.flops = counted(True, plain, *args, **kwargs)
             self.due = False
-            return found if plain is work else work(*args, **kwargs)
+            return returned if plain is work else work(*args, **kwargs)
 
         return watched
 
 
 def counted(
-    wanted: bool, work: Callable[Given, Found], *given: Given.args, **named: Given.kwargs
-) -> tuple[Found, int | None]:
-    """What `work(*given, **named)` returns and, if wanted, its FLOPs. Counting changes no bit of it, but takes time."""
+    wanted: bool, work: Callable[Arguments, Returned], *args: Arguments.args, **kwargs: Arguments.kwargs
+) -> tuple[Returned, int | None]:
+    """Calls a function and, if wanted, counts its FLOPs.
+
+    Counting takes time but changes no bit of the result.
+
+    Returns:
+        The result of `work(*args, **kwargs)`, and its FLOPs or None.
+
+    Example: `loss, flops = counted(True, step, batch)`
+    """
     if not wanted:
-        return work(*given, **named), None
+        return work(*args, **kwargs), None
     counter = FlopCounterMode(display=False, custom_mapping=FUSED_ON_CPU)
     counter.mod_tracker = _NoHooks()
     with counter:
-        found = work(*given, **named)
-    return found, counter.get_total_flops()
+        returned = work(*args, **kwargs)
+    return returned, counter.get_total_flops()
 
 
 class _NoHooks(ModuleTracker):
-    """In place of the counter's sums by module: `torch.autograd.grad` refuses its hooks where a module is given a leaf."""
+    """A tracker without hooks: they make `torch.autograd.grad` fail if a module's input is a leaf."""
 
     def __enter__(self) -> Self:
         return self
@@ -93,37 +118,49 @@ class _NoHooks(ModuleTracker):
 
 
 def subwords(*batches: Batch) -> int:
-    """Positions, padding included, of batches (..., B, L): what the encoder works on."""
+    """Returns the number of positions in some batches, padding included.
+
+    Args:
+        batches: `input_ids` of each is (B, L), or (T, B, L) with stacked episodes.
+
+    Example: `subwords(support, query)`
+    """
     return sum(batch["input_ids"].numel() for batch in batches)
 
 
 def estimated_flops(steps: Sequence[Spent], first: int | None = None) -> float | None:
     """Estimates the FLOPs of some steps from the one that was counted.
 
-    The first counted step says what a sub-word costs. Later counts, after a resume, are ignored, so that
-    a resumed run reports the same FLOPs as an unbroken one.
+    The first counted step gives the FLOPs per sub-word. Later counts, after a resume, are ignored,
+    so that a resumed run reports the same FLOPs as an unbroken one.
 
     Args:
-        steps: sub-words of every step, and FLOPs of at least one.
-        first: how many of the steps; None: all.
+        steps: cost of every step.
+        first: estimate the first so many steps; None: all.
 
     Returns:
-        FLOPs; None where none was counted.
+        FLOPs; None if no step was counted.
+
+    Example:
+        estimated_flops([Spent(10, 500), Spent(20, None)])  # 1500.0
     """
-    for step in steps:
-        if step.flops is not None and step.subwords:
-            return step.flops * (sum(each.subwords for each in steps[:first]) / step.subwords)
+    for counted_step in steps:
+        if counted_step.flops is not None and counted_step.subwords:
+            return counted_step.flops * (sum(step.subwords for step in steps[:first]) / counted_step.subwords)
     return None
 
 
 def _fused_forward(query: Sequence[int], key: Sequence[int], *rest: Any, **named: Any) -> int:
-    """Scores and their mean of the values: two products of B x H times (L, D) and (D, L')."""
+    """Returns the FLOPs of attention: scores and their product with the values.
+
+    Two products per head; the shapes are (B, H, L, D) of the query and (B, H, S, D) of the key.
+    """
     batch, heads, length, width = query
     return 2 * 2 * batch * heads * length * key[2] * width
 
 
 def _fused_backward(gradient: Sequence[int], query: Sequence[int], key: Sequence[int], *rest: Any, **named: Any) -> int:
-    """The scores once more, and the gradients of scores, values, queries and keys: five such products."""
+    """Returns the FLOPs of the backward pass: the scores again and four gradients, all products alike."""
     return 5 * _fused_forward(query, key) // 2
 
 
@@ -131,4 +168,4 @@ FUSED_ON_CPU = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _fused_forward,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _fused_backward,
 }
-"""Attention kernels that torch's counter has no formula for; each is given shapes in place of tensors."""
+"""Formulas that torch's counter lacks, of attention kernels; each takes shapes, not tensors."""

@@ -1,4 +1,4 @@
-"""Guards a run's output directory: who may write into it, and what is recorded of how the run started."""
+"""Guards a run's output directory: refuses to mix runs, and records the inputs of each run."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from metaprime.runs.provenance import Provenance, changes, versions
 from metaprime.types import MetaprimeError
 
 RUN_RECORD = "run.json"
-"""What the run started with."""
+"""File with the config, versions and inputs that the run started with."""
 
 CONFIG = "config.yaml"
-"""The resolved config."""
+"""File of the resolved config."""
 
 KEPT_BASE = "base"
-"""Folder of an embedded encoder: it may be in the output before the run is."""
+"""Folder of an embedded encoder, which may be trained before the run claims the directory."""
 
 TRANSFERS = "transfer"
-"""Folder of transfers: they may have started from another encoder before this one is primed."""
+"""Folder of transfers, which may be there before priming: they can start from another encoder."""
 
 PRIMED = "primed"
 """Folder of the primed encoder."""
@@ -36,11 +36,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Claim:
-    """A run that wants an output directory.
+    """A run's request for an output directory.
 
     Attributes:
         output: the directory.
-        config: the run's settings as JSON, without where things are kept.
+        config: the run's settings as JSON, without the paths of outputs and caches.
         text: the whole config as YAML.
     """
 
@@ -50,39 +50,44 @@ class Claim:
 
 
 def check_output(claim: Claim, resume: bool, overwrite: bool, force: bool | None = None) -> list[str]:
-    """Refuses an output directory that holds another run, or anything that is not a run. Changes nothing.
+    """Refuses an output directory that holds another run or other files. Changes nothing.
 
     Args:
         claim: the run.
-        resume: whether it continues the run that is there.
-        overwrite: whether it replaces that run.
-        force: whether it continues although the config differs; None: this command has no --force.
+        resume: whether to continue the existing run.
+        overwrite: whether to replace the existing run.
+        force: whether to resume although the config differs; None: the command has no --force.
 
     Returns:
-        The differences with which the run is resumed all the same.
+        The differences despite which the run is resumed, such as `inner.lr: 0.1 -> 0.3`.
 
     Raises:
         MetaprimeError: the directory is not free; the message names the flag or key to use.
+
+    Example:
+        check_output(claim, resume=True, overwrite=False, force=False)
     """
     if resume and overwrite:
-        raise MetaprimeError("--resume and --overwrite exclude each other: give one of them")
+        raise MetaprimeError("--resume and --overwrite exclude each other: use only one")
     output = check_writable(claim.output)
     if not (output / RUN_RECORD).is_file():
         _refuse_foreign(output)
         return []
     if overwrite:
         return []
+
+    # The directory holds a run: resume it if it is the same one, or if --force allows a difference.
     different = changes({"config": _read(output)["config"]}, Provenance(config=claim.config))
     if different and not (resume and force):
         remedy = "choose another run.output, or replace it with --overwrite"
         if resume and force is not None:
-            remedy = "choose another run.output, replace it with --overwrite, or go on all the same with --force"
+            remedy = "choose another run.output, replace it with --overwrite, or resume anyway with --force"
         raise MetaprimeError(
             "\n".join([f"run.output {output} holds another run (see its config.yaml): {remedy}", *different])
         )
     if not resume:
         raise MetaprimeError(
-            f"run.output {output} holds this run already: go on with --resume, or start anew with --overwrite"
+            f"run.output {output} already holds this run: continue it with --resume, or start over with --overwrite"
         )
     for line in different:
         log.warning("resuming with another config: %s", line)
@@ -90,10 +95,18 @@ def check_output(claim: Claim, resume: bool, overwrite: bool, force: bool | None
 
 
 def check_provenance(output: Path, provenance: Provenance, force: bool) -> None:
-    """Refuses to resume with other sentences, base weights or package versions than the run started with.
+    """Refuses to resume with sentences, base weights or package versions that have changed.
+
+    Args:
+        output: the run's directory; if it holds no run, nothing is checked.
+        provenance: the present inputs.
+        force: whether to log the differences instead.
 
     Raises:
-        MetaprimeError: something differs, and `force` is not set; each difference is named.
+        MetaprimeError: an input differs and `force` is not set; the message lists the differences.
+
+    Example:
+        check_provenance(output, Provenance(versions=versions()), force=False)
     """
     if not (output / RUN_RECORD).is_file():
         return
@@ -102,8 +115,8 @@ def check_provenance(output: Path, provenance: Provenance, force: bool) -> None:
         raise MetaprimeError(
             "\n".join(
                 [
-                    f"run.output {output} was started with different inputs: restore them, start anew with --overwrite, or "
-                    "resume all the same with --force (results will mix both)",
+                    f"run.output {output} was started with different inputs: restore them, start over with --overwrite, or "
+                    "resume anyway with --force (results will mix both)",
                     *different,
                 ]
             )
@@ -113,10 +126,12 @@ def check_provenance(output: Path, provenance: Provenance, force: bool) -> None:
 
 
 def check_writable(output: Path) -> Path:
-    """Refuses an output path that is a file, or goes through one.
+    """Returns the output path, unless it or one of its parents is a file.
 
     Raises:
-        MetaprimeError: it is; the file is named.
+        MetaprimeError: the path is a file or leads through one; the message names the file.
+
+    Example: `check_writable(Path("run"))`
     """
     for place in (output, *output.parents):
         if place.exists() and not place.is_dir():
@@ -125,20 +140,29 @@ def check_writable(output: Path) -> Path:
 
 
 def open_output(claim: Claim, overwrite: bool, provenance: Provenance | None = None) -> Path:
-    """Creates the directory, removes what killed runs were about to write, and records whose it is.
+    """Creates the directory, removes partial files of killed runs, and records its new owner.
 
     Args:
         claim: the run.
-        overwrite: whether what is there goes.
-        provenance: what the run starts with besides its config.
+        overwrite: whether to delete an existing run, except its embedded encoder.
+        provenance: the run's inputs besides its config.
+
+    Returns:
+        The directory.
+
+    Raises:
+        MetaprimeError: the directory cannot be written.
+
+    Example:
+        open_output(claim, overwrite=False, provenance=Provenance(weights={"encoder.name": digest}))
     """
     output = claim.output
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
         clear_up(output)
         if overwrite and (output / RUN_RECORD).is_file():
-            # The results go first, then what they are made from, and the record last, by being replaced:
-            # wherever this is killed, the directory is still ours and holds no result without its basis.
+            # Delete results first, then their inputs; the record is replaced last. A kill at any point
+            # leaves a directory that is still ours and in which every result has its inputs.
             rest = sorted(path.name for path in output.iterdir() if path.name not in (KEPT_BASE, RUN_RECORD, LOCK))
             for name in sorted(rest, key=lambda name: (PRIMED, TRANSFERS, STATES, name).index(name)):
                 discard(output / name)
@@ -149,26 +173,31 @@ def open_output(claim: Claim, overwrite: bool, provenance: Provenance | None = N
 
 
 def clear_up(output: Path) -> None:
-    """Removes what killed runs were about to write."""
+    """Removes partial files of killed runs from the directory and its checkpoints.
+
+    Example: `clear_up(output)`
+    """
     for folder in (output, output / STATES):
         sweep(folder)
 
 
 def _refuse_foreign(output: Path) -> None:
+    """Refuses a directory with files that no run may have left there."""
     ours = (KEPT_BASE, TRANSFERS, LOCK)
     foreign = [path.name for path in output.glob("*") if path.name not in ours and not LEFT.fullmatch(path.name)]
     if foreign:
         raise MetaprimeError(
-            f"run.output {output} holds files that are no metaprime run ({foreign[0]}); choose another"
+            f"run.output {output} holds files that belong to no metaprime run ({foreign[0]}); choose another"
         )
 
 
 def _read(output: Path) -> dict[str, Any]:
-    record = output / RUN_RECORD
+    """Reads the record of the run that owns a directory."""
+    file = output / RUN_RECORD
     try:
-        found: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
-        if not isinstance(found["config"], dict):
-            raise TypeError("its config is not written out")
-        return found
+        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(record["config"], dict):
+            raise TypeError("its config is not a mapping")
+        return record
     except (ValueError, KeyError, TypeError) as error:
-        raise MetaprimeError(f"{record} is damaged ({error}): choose another run.output, or use --overwrite") from None
+        raise MetaprimeError(f"{file} is damaged ({error}): choose another run.output, or use --overwrite") from None

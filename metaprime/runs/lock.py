@@ -1,4 +1,4 @@
-"""One run at a time in a directory: a lock of the operating system, which dies with its process, and a note of who holds it."""
+"""Locks a run directory by an OS file lock, released when its process exits; notes the holder."""
 
 from __future__ import annotations
 
@@ -20,33 +20,45 @@ from metaprime.files import writing
 from metaprime.types import MetaprimeError
 
 LOCK = ".lock"
-"""In the output directory while a run is at work there: JSON with host, pid and the time it began."""
+"""File in the output directory of an active run: JSON with host, pid and start time."""
 
 NOT_HERE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
-"""What a file system without locks answers."""
+"""Error numbers of a file system without locks."""
 
 
 @contextlib.contextmanager
 def locked(output: Path, accelerator: Accelerator | None = None) -> Iterator[None]:
-    """Holds `<output>/.lock`; of processes that were launched together the first holds it for all.
+    """Holds `<output>/.lock` within a `with` block: `with locked(output): ...`.
+
+    Folders that had to be created for the lock are removed at the end if nothing else is in them.
+
+    Args:
+        output: the run directory.
+        accelerator: the processes that were launched together: the first holds the lock for all.
 
     Raises:
-        MetaprimeError: another run holds it, or may: who, since when, and what to do about it.
+        MetaprimeError: another run holds the lock or may hold it (the message names host, process
+            and start time), or the directory cannot be written.
     """
     handle, refusal = -1, ""
-    made: list[Path] = []
+    created: list[Path] = []
+
+    # The first process takes the lock.
     if accelerator is None or accelerator.is_main_process:
         try:
             with writing(output):
-                made = [place for place in (output, *output.parents) if not place.exists()]
+                created = [place for place in (output, *output.parents) if not place.exists()]
                 output.mkdir(parents=True, exist_ok=True)
                 handle = _acquire(output / LOCK)
         except MetaprimeError as error:
             refusal = str(error)
+
+    # The others learn whether it got the lock.
     if accelerator and accelerator.num_processes > 1:
         refused = torch.tensor(float(bool(refusal)), device=accelerator.device)
         if accelerator.reduce(refused, reduction="sum").item() and not refusal:
             refusal = f"run.output {output} cannot be locked: see the message of the first process"
+
     try:
         if refusal:
             raise MetaprimeError(refusal)
@@ -55,17 +67,19 @@ def locked(output: Path, accelerator: Accelerator | None = None) -> Iterator[Non
         if handle >= 0:
             (output / LOCK).unlink(missing_ok=True)
             os.close(handle)
-        with contextlib.suppress(OSError):  # folders that were made for nothing but the lock go; others are not empty
-            for place in made:
+        # A folder that is not empty raises OSError and stays.
+        with contextlib.suppress(OSError):
+            for place in created:
                 place.rmdir()
 
 
 def _acquire(file: Path) -> int:
-    """An open file that holds the lock.
+    """Returns the descriptor of the lock file, locked, with this process noted in it.
 
     Raises:
-        MetaprimeError: another run holds it, or may.
+        MetaprimeError: another run holds the lock or may hold it.
     """
+    # The file may be removed by its holder between our opening and our locking it: then try again.
     while True:
         handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -84,14 +98,17 @@ def _acquire(file: Path) -> int:
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(handle), os.stat(file)):
                 break
-        os.close(handle)  # its holder ended, and removed it, between our opening it and our locking it
+        os.close(handle)
+
+    # Other hosts may not see a lock, and some file systems have none: there the note decides.
     note, here = _note(file), socket.gethostname()
     if note and (note.get("host") != here or (not sure and _alive(note.get("pid")))):
         os.close(handle)
         raise MetaprimeError(
-            f"run.output {file.parent} was locked by {_holder(note)}, and from {here} nobody can tell whether that run is "
-            f"still at work. If it is, wait for it or stop it; if it was killed, remove {file} and run the command again"
+            f"run.output {file.parent} was locked by {_holder(note)}, and {here} cannot check whether that run is "
+            f"still active. If it is, wait for it or stop it; if it was killed, remove {file} and run the command again"
         )
+
     mine = {"host": here, "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S %z")}
     os.ftruncate(handle, 0)
     os.write(handle, json.dumps(mine).encode())
@@ -99,7 +116,7 @@ def _acquire(file: Path) -> int:
 
 
 def _note(file: Path) -> dict[str, Any]:
-    """What the lock says of its holder: nothing, if that one is just about to write it."""
+    """Returns the content of the lock file; empty if its holder has not written it yet."""
     with contextlib.suppress(OSError, ValueError):
         note = json.loads(file.read_text(encoding="utf-8"))
         return note if isinstance(note, dict) else {}
@@ -107,12 +124,14 @@ def _note(file: Path) -> dict[str, Any]:
 
 
 def _holder(note: dict[str, Any]) -> str:
+    """Describes the holder of a lock."""
     if not note:
         return "another process"
     return f"process {note.get('pid')} on {note.get('host')}, since {note.get('since')}"
 
 
 def _alive(pid: Any) -> bool:
+    """Returns True if this host has a process with this id."""
     try:
         os.kill(int(pid), 0)
     except PermissionError:

@@ -1,4 +1,4 @@
-"""Writes and reads `metrics.jsonl`, one JSON object a line, and shows people one progress display."""
+"""Writes and reads `metrics.jsonl`, one JSON object per line, and shows progress on stderr."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ from metaprime.files import write_text, writing
 from metaprime.types import MetaprimeError
 
 METRICS_FILE = "metrics.jsonl"
+"""File of a priming run's metrics, one line per meta-step."""
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Reads a priming run's `metrics.jsonl`: one mapping for each line that is whole and names its step.
+    """Reads the metrics of a priming run.
 
-    The last line of a run at work, or of one that was killed, may be cut off: it is left out.
+    The last line of a run that is active or was killed may be truncated: it is skipped.
 
     Args:
-        folder: the priming run's, as `priming/KEY/seed0`.
+        folder: the priming run's, such as `priming/KEY/seed0`.
+
+    Returns:
+        One mapping for each complete line with a `step`, in the order of the file.
 
     Raises:
         MetaprimeError: the file is missing or cannot be read.
@@ -40,7 +44,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def _whole(text: str) -> dict[str, Any] | None:
-    """Returns the values of a line, or None where it was cut off."""
+    """Returns the values of a line; None if it is truncated or names no step."""
     try:
         line = json.loads(text)
     except ValueError:
@@ -49,27 +53,32 @@ def _whole(text: str) -> dict[str, Any] | None:
 
 
 class MetricsLog:
-    """Appends lines to a file, on the first process alone.
+    """An append-only writer of `metrics.jsonl`, active in the first process only.
 
-    Lines past the step that a run resumes from are dropped: they are about to be written again.
+    Lines after the step that a run resumes from are removed: the run writes them again.
+
+    Example:
+        MetricsLog(folder / METRICS_FILE, resumed_at=0).write({"step": 1, "query_loss": 0.7})
     """
 
     def __init__(self, file: Path, resumed_at: int, shown: bool = True) -> None:
+        """Removes lines after meta-step `resumed_at`; without `shown`, leaves the file alone."""
         self.file, self.shown = file, shown
         if shown:
             self._keep_until(resumed_at)
 
     def _keep_until(self, step: int) -> None:
-        file, kept = self.file, []
-        if file.is_file():
-            for text in file.read_text(encoding="utf-8").splitlines():
+        """Rewrites the file with the complete lines up to a step."""
+        kept = []
+        if self.file.is_file():
+            for text in self.file.read_text(encoding="utf-8").splitlines():
                 line = _whole(text)
                 if line is not None and line["step"] <= step:
                     kept.append(text + "\n")
-        write_text(file, "".join(kept))
+        write_text(self.file, "".join(kept))
 
     def write(self, values: dict[str, Any]) -> None:
-        """Appends one line."""
+        """Appends one line: `log.write({"step": 3, "query_loss": 0.5})`."""
         if not self.shown:
             return
         with writing(self.file), self.file.open("a", encoding="utf-8") as lines:
@@ -77,9 +86,15 @@ class MetricsLog:
 
 
 class Display:
-    """A bar on a terminal, a line every tenth elsewhere; nothing on processes that are not the first."""
+    """A progress display on stderr: a bar on a terminal, elsewhere a line per tenth of the work.
+
+    Example:
+        with Display("priming", 100, shown=True) as display:
+            display.show(1, "loss 0.70")
+    """
 
     def __init__(self, title: str, total: int, shown: bool) -> None:
+        """`total` is the number of units of work; only the first process is `shown`."""
         self.title, self.total = title, total
         self.console = Console(stderr=True)
         self.bar: Progress | None = None
@@ -101,7 +116,7 @@ class Display:
             self.bar.stop()
 
     def show(self, done: int, note: str) -> None:
-        """`done` of `total`, with a short note."""
+        """Shows that `done` units of `total` are done, with a short note."""
         if self.bar:
             self.bar.update(self.task, completed=done, note=note)
         elif self.plain and (done == self.total or done % max(1, self.total // 10) == 0):

@@ -1,4 +1,4 @@
-"""Records what a result depends on, and detects changes of config, versions, weights or data since a run started."""
+"""Records config, versions, weights and data of a run, and detects changes since its start."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     from metaprime.data.rows import Row
 
 PACKAGES = ("metaprime", "torch", "transformers", "tokenizers", "accelerate", "seqeval", "numpy")
-"""Packages that results depend on."""
+"""Packages whose versions results depend on."""
 
 PARTS = {"config": "", "versions": "version of ", "weights": "weights of ", "sentences": "sentences of ", "memory": ""}
-"""How a message introduces a change of each part."""
+"""Part -> words that introduce a change of it in a message."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a result depends on, as JSON. An empty part is not compared.
+    """Everything that a result depends on, as JSON values. An empty part is not compared.
 
     Attributes:
-        config: resolved settings, without where things are kept.
-        versions: of packages.
-        weights: hashes of the weights that training starts from.
-        sentences: fingerprints of the text, by language.
-        memory: choices that were made by the memory at hand.
+        config: resolved settings, without the paths of outputs and caches.
+        versions: package -> version.
+        weights: config key of an encoder -> hash of the weights that training starts from.
+        sentences: language -> fingerprint of its rows.
+        memory: settings that were chosen by the memory available.
     """
 
     config: dict[str, Any] = field(default_factory=dict)
@@ -42,17 +42,23 @@ class Provenance:
     memory: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """Returns the parts that hold anything."""
+        """Returns part -> values of the parts that are not empty."""
         return {part: values for part in PARTS if (values := getattr(self, part))}
 
 
 def changes(before: Mapping[str, Any], after: Provenance) -> list[str]:
-    """Lists every difference from what was recorded, such as `inner.lr: 0.1 -> 0.3`.
+    """Lists the differences between a record and the present, such as `inner.lr: 0.1 -> 0.3`.
 
     Args:
-        before: recorded parts as JSON; a part that was not recorded is not compared. A config in the
-            layout of an older version is translated first.
-        after: what is there now.
+        before: recorded parts as JSON; a part that was not recorded is not compared. A config in
+            the layout of an older version is translated first.
+        after: the present.
+
+    Returns:
+        One line for each key that was changed, added or removed; nested keys are joined by dots.
+
+    Example:
+        changes({"config": {"inner": {"lr": 0.1}}}, Provenance(config={"inner": {"lr": 0.3}}))
     """
     lines = []
     for part, introduction in PARTS.items():
@@ -70,7 +76,10 @@ def changes(before: Mapping[str, Any], after: Provenance) -> list[str]:
 
 
 def fingerprint(rows: Iterable[Row]) -> str:
-    """Returns twelve hexadecimal digits over words and gold answers of rows in their order."""
+    """Returns 12 hexadecimal digits of a hash over the rows' words and gold answers, in order.
+
+    Example: `fingerprint(rows)`
+    """
     digest = hashlib.sha256()
     for row in rows:
         digest.update(json.dumps([row.example.words, row.example.gold]).encode())
@@ -78,11 +87,12 @@ def fingerprint(rows: Iterable[Row]) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of Python, the platform and the packages that results depend on."""
+    """Returns the versions of Python and of `PACKAGES`, and the platform: `versions()["torch"]`."""
     return {"python": platform.python_version(), "platform": sys.platform, **{name: version(name) for name in PACKAGES}}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns the leaves of a nested mapping by dotted key; an empty mapping is a leaf."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
@@ -90,4 +100,5 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _shown(key: str, values: Mapping[str, Any]) -> str:
+    """Writes a value as JSON without outer quotes, or says that the key is absent."""
     return json.dumps(values[key], ensure_ascii=False).strip('"') if key in values else "(not there)"

@@ -1,4 +1,4 @@
-"""Reads the JSON records that transfers leave; everything that can be compared is outside the `volatile` block."""
+"""Reads and selects the JSON records of transfers. Their block `volatile` is never compared."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ PREDICTIONS = "predictions.jsonl"
 """File of a cell's predictions, one example in each line."""
 
 Record = dict[str, Any]
+"""Content of `record.json`."""
+
 KEYS = ("cell", "scores", "training", "frozen")
+"""Keys that every record has."""
 
 
 def read_record(file: Path) -> Record:
-    """Reads one record.
+    """Reads one record: `read_record(folder / RECORD)["scores"]`.
 
     Raises:
         MetaprimeError: the file is missing, damaged or not a record.
@@ -38,19 +41,24 @@ def read_record(file: Path) -> Record:
 
 
 def comparable(record: Record) -> Record:
-    """Returns the record without what differs between two equal runs."""
+    """Returns the record without its volatile block: `comparable(record) == comparable(other)`."""
     return {key: value for key, value in record.items() if key != "volatile"}
 
 
 def headline(record: Record, metric: Metric) -> float:
-    """Returns the record's number of a metric.
+    """Returns the record's value of a metric, in the metric's unit.
 
     Raises:
-        KeyError: the record's scores have no such number.
+        KeyError: the record's scores lack the metric.
+
+    Example: `headline(record, TAGGING.metric)`
     """
     return metric.of(record["scores"])
 
 
 def select(records: Sequence[Record], **wanted: Any) -> list[Record]:
-    """Returns the records whose cell has all the wanted values."""
+    """Returns the records whose cell has all the wanted values.
+
+    Example: `select(records, language="qai", shots=50)`
+    """
     return [r for r in records if all(r["cell"].get(key) == value for key, value in wanted.items())]

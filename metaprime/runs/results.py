@@ -1,4 +1,4 @@
-"""Writes and reads `results.json`, which names every file that a suite made."""
+"""Writes and reads `results.json`, which describes a suite and names every file that it wrote."""
 
 from __future__ import annotations
 
@@ -11,14 +11,26 @@ from metaprime.files import write_json
 from metaprime.types import MetaprimeError
 
 RESULTS = "results.json"
+"""File in a suite's output folder."""
 
 
 class _Read(BaseModel):
+    """Base of the parts: immutable; keys of a newer version are ignored."""
+
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Facts(_Read):
-    """Cost of a priming run, mean over its seeds: of all steps allowed and up to the stopping point chosen."""
+    """Cost of an arm's priming runs, mean over seeds, for all steps and up to the stopping point.
+
+    Attributes:
+        sentence_passes: sentences through the encoder, counted once per pass.
+        sentence_passes_chosen: the same up to the stopping point.
+        steps_chosen: meta-steps up to the stopping point, one number per seed.
+        flops: FLOPs of training.
+        flops_chosen: the same up to the stopping point.
+        seconds: wall time.
+    """
 
     sentence_passes: int | float | None = None
     sentence_passes_chosen: float | None = None
@@ -29,7 +41,21 @@ class Facts(_Read):
 
 
 class Arm(_Read):
-    """One way to prepare the encoder; `set` and `transfer` are its overrides of the base config, `line` joins it with others."""
+    """One way to prepare the encoder.
+
+    Attributes:
+        title: name for tables and figures.
+        line: arms with the same `line` are joined in figures over parameters; empty: not drawn
+            there.
+        set: overrides of the base config.
+        transfer: overrides of the base config for transfers.
+        priming: key of its priming run; None: the arm primes nothing.
+        rates: column -> learning rate of its transfers; None: unknown.
+        methods: labels of its own methods, in the order of the columns; empty in older files.
+        facts: cost of priming; None: unknown.
+        simulates: method that its priming practises fine-tuning with, None for none; not set in
+            older files.
+    """
 
     title: str
     line: str = ""
@@ -38,14 +64,12 @@ class Arm(_Read):
     priming: str | None = None
     rates: dict[str, float | None] = {}
     methods: tuple[str, ...] = ()
-    """Labels of its own methods, in the order of the columns; empty in a file from before they were kept."""
     facts: Facts | None = None
     simulates: str | None = None
-    """The method that its priming practises fine-tuning with; None: none. Not set in a file from before it was kept."""
 
 
 class Entry(_Read):
-    """Place of one transfer's record, and the cell of the suite that it fills."""
+    """One transfer of the suite: its cell, and the path of its record."""
 
     arm: str
     seed: int
@@ -56,7 +80,7 @@ class Entry(_Read):
 
 
 class Failure(_Read):
-    """A cell that ended in an error."""
+    """A cell that ended in an error; `seed` is None if none was recorded."""
 
     arm: str
     seed: int | None = None
@@ -64,7 +88,7 @@ class Failure(_Read):
 
 
 class Results(_Read):
-    """Content of `results.json`. Paths are relative to its folder; arms are in the suite's order."""
+    """Content of `results.json`; paths are relative to its folder, arms in the suite's order."""
 
     name: str
     setting: str | None = None
@@ -73,11 +97,11 @@ class Results(_Read):
     config: dict[str, Any] = {}
     versions: dict[str, str] = {}
     task: str = "tagging"
-    """Name of the task; a file from before there were several is of tagging."""
+    """Name of the task; older files, which lack it, are of tagging."""
     methods: tuple[str, ...]
-    """Headings of the columns: a method's label, or `own` where each arm has another."""
+    """Headings of the columns: labels of methods, or `own` if each arm has its own."""
     titles: dict[str, str] | None = None
-    """Short names of methods that have one, for narrow columns; None in a file from before they were kept."""
+    """Column -> short name of its method, if it has one; None in older files."""
     languages: tuple[str, ...]
     shots: tuple[int, ...]
     arms: dict[str, Arm]
@@ -90,23 +114,24 @@ class Results(_Read):
     @model_validator(mode="before")
     @classmethod
     def _arms_in_order(cls, values: Any) -> Any:
-        """Puts arms as the suite lists them under `order`; the file sorts its keys."""
+        """Restores the suite's order of arms, which `order` lists: the file sorts its keys."""
         if not isinstance(values, dict) or not isinstance(arms := values.get("arms"), dict):
             return values
-        first = [name for name in values.get("order", ()) if name in arms]
-        return values | {"arms": {name: arms[name] for name in dict.fromkeys([*first, *arms])}}
+        listed = [name for name in values.get("order", ()) if name in arms]
+        return values | {"arms": {name: arms[name] for name in dict.fromkeys([*listed, *arms])}}
 
 
 def as_json(results: Results) -> dict[str, Any]:
-    """Returns what `results.json` holds: plain values, and under `order` the arms' names, since the file sorts its keys."""
+    """Returns the content of `results.json`, with the order of arms: `as_json(results)["order"]`."""
     return results.model_dump(mode="json") | {"order": list(results.arms)}
 
 
 def write_results(folder: Path, results: Results) -> None:
-    """Writes `results.json` into the suite's folder, whole or not at all.
+    """Writes `results.json` into the suite's folder, atomically.
 
     Args:
-        folder: the suite's; what `results` names is relative to it.
+        folder: the suite's output folder, which must exist; paths in `results` are relative to it.
+        results: its content.
 
     Raises:
         MetaprimeError: the file cannot be written.
@@ -118,10 +143,14 @@ def write_results(folder: Path, results: Results) -> None:
 
 
 def read_results(folder: Path) -> Results:
-    """Reads `results.json`, an older version's too.
+    """Reads `results.json`, also that of an older version.
+
+    Args:
+        folder: the suite's output folder.
 
     Raises:
-        MetaprimeError: the file is missing, is not JSON, or lacks a key or has a value of another kind.
+        MetaprimeError: the file is missing, is not JSON, lacks a key, or has a value of the wrong
+            type.
 
     Example:
         results = read_results(Path("runs/order"))
@@ -137,5 +166,5 @@ def read_results(folder: Path) -> Results:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "the file"
         raise MetaprimeError(
-            f"{file}: {key}: {first['msg']} ({error.error_count()} in all): run `metaprime ablate` again to write it anew"
+            f"{file}: {key}: {first['msg']} ({error.error_count()} in all): run `metaprime ablate` again to rewrite it"
         ) from None

@@ -1,4 +1,4 @@
-"""Ending before the end, in order: on SIGTERM, on SIGINT, or when the time of `--max-time` is up."""
+"""Stops a run early and in order: on SIGTERM, on SIGINT, or at the time limit of `--max-time`."""
 
 from __future__ import annotations
 
@@ -19,19 +19,26 @@ from accelerate import Accelerator
 from metaprime.types import MetaprimeError
 
 CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGALRM: 75}
-"""Exit codes: 128 + the signal's number as shells have it; 75, `EX_TEMPFAIL` (try again), when time is up."""
+"""Signal -> exit code: 128 + its number, as in shells; 75, `EX_TEMPFAIL`, at the time limit."""
 
 CAUSES = {143: "SIGTERM", 130: "SIGINT", 75: "--max-time"}
+"""Exit code -> cause, for messages."""
 
 ECHO_S = 0.2
-"""A second signal within these seconds is the first one's echo: `timeout` sends it to the child and to its group, a
-launcher passes on what the terminal has sent to everybody. Later ones mean it."""
+"""Seconds within which a second signal counts as an echo and is ignored: `timeout` signals both the
+child and its group, and a launcher forwards what the terminal already sent to all. A later second
+signal ends the process at once."""
 
 log = logging.getLogger(__name__)
 
 
 class Stopped(SystemExit):
-    """A run that ended early and in order. `code` is the exit code, `reached` says how far it came."""
+    """The exit of a run that was stopped early and in order.
+
+    Attributes:
+        code: exit code, a key of `CAUSES`.
+        reached: how far the run came, for the message, such as ` after step 3 of 50`.
+    """
 
     code: int
 
@@ -41,13 +48,18 @@ class Stopped(SystemExit):
 
 
 class Stopping:
-    """Within its `with` block a signal, or the end of the time, raises `Stopped`; within `deferred` it waits to be asked.
+    """A context in which a signal or the time limit raises `Stopped`; in `deferred` it waits for `due`.
 
-    Signals are Python's to catch in the main thread only: elsewhere none is, and time is looked at when asked.
+    Python can handle signals in the main thread only: in other threads signals are left alone and
+    the time limit is checked by `due`.
+
+    Example:
+        with Stopping(3600, "resume with --resume") as stop, stop.deferred():
+            code = stop.due(accelerator)
     """
 
     def __init__(self, seconds: float | None, advice: str) -> None:
-        """`seconds` from now, or no limit; `advice` is what to do next, for the message."""
+        """`seconds` is the time limit from now, or None; `advice` ends the log message."""
         self.seconds, self.advice = seconds, advice
         self.began = self.last = time.monotonic()
         self.slowest = 0.0
@@ -75,7 +87,7 @@ class Stopping:
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """In here nothing is raised: `due` says when to stop."""
+        """Postpones `Stopped` within a `with` block, which asks `due` once per step."""
         self.last, self.waiting = time.monotonic(), True
         try:
             yield
@@ -83,9 +95,9 @@ class Stopping:
             self.waiting = False
 
     def due(self, accelerator: Accelerator) -> int:
-        """Asked once a step: the exit code to stop with now, the same in all processes; 0 to go on.
+        """Returns the exit code to stop with after this step, the same in all processes, or 0.
 
-        It is time when another step as slow as the slowest so far would not end within the limit.
+        The time limit counts as reached when a step as slow as the slowest so far would exceed it.
         """
         now = time.monotonic()
         self.slowest, self.last = max(self.slowest, now - self.last), now
@@ -93,16 +105,17 @@ class Stopping:
             self.code = CODES[signal.SIGALRM]
         if accelerator.num_processes == 1:
             return self.code
-        asked = torch.tensor([float(self.code == code) for code in CAUSES], device=accelerator.device)
-        counts = accelerator.reduce(asked, reduction="sum").tolist()
+        votes = torch.tensor([float(self.code == code) for code in CAUSES], device=accelerator.device)
+        counts = accelerator.reduce(votes, reduction="sum").tolist()
         return next((code for code, count in zip(CAUSES, counts, strict=True) if count), 0)
 
     def check(self) -> None:
-        """Raises what was asked for before, should the exception have been lost in a place that swallows them."""
+        """Raises `Stopped` if a stop was requested, in case other code swallowed the exception."""
         if self.code:
             raise Stopped(self.code)
 
     def _caught(self, number: int, frame: FrameType | None) -> None:
+        """Handles a signal: requests a stop, ignores an echo, exits at once on a second signal."""
         now = time.monotonic()
         if number != signal.SIGALRM:
             if self.signalled is not None:
@@ -117,18 +130,21 @@ class Stopping:
 
 
 def seconds_of(text: str | None) -> float | None:
-    """`90` and `90m` are minutes; `2h`, `1h30m`, `45s`.
+    """Returns the seconds of a duration: `90` and `90m` are minutes; `2h`, `1h30m`, `45s`; or None.
 
     Raises:
-        MetaprimeError: it is none of these.
+        MetaprimeError: the text is not a duration, or the duration is zero.
+
+    Example:
+        seconds_of("1h30m")  # 5400.0
     """
     if text is None:
         return None
-    found = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)(?:m|$))?(?:([\d.]+)s)?", text.strip())
+    match = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)(?:m|$))?(?:([\d.]+)s)?", text.strip())
     try:
-        hours, minutes, seconds = (float(part or 0) for part in found.groups()) if found else (0.0, 0.0, 0.0)
+        hours, minutes, seconds = (float(part or 0) for part in match.groups()) if match else (0.0, 0.0, 0.0)
     except ValueError:
         hours = minutes = seconds = 0.0
     if total := 3600 * hours + 60 * minutes + seconds:
         return total
-    raise MetaprimeError(f"--max-time {text!r} must be minutes above zero, or like 90m, 2h, 1h30m, 45s")
+    raise MetaprimeError(f"--max-time {text!r} must be minutes above zero, or a duration such as 90m, 2h, 1h30m, 45s")

@@ -96,7 +96,7 @@ def test_a_seed_that_lacks_a_language_is_left_out_and_named(small: Path) -> None
             r"predictions\.jsonl cannot be read \(line 1: KeyError",
         ),
         ("predictions.jsonl", '{"words": ["a"], "gold": ["O"], "predicted": []}\n', "differ in number"),
-        ("predictions.jsonl", '{"words": ["a"], "gold": ["O"], "predicted": ["O"]}\n', "they are not of one run"),
+        ("predictions.jsonl", '{"words": ["a"], "gold": ["O"], "predicted": ["O"]}\n', "they come from different runs"),
         ("predictions.jsonl", None, "cannot be read"),
     ],
 )

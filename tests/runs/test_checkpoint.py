@@ -107,13 +107,13 @@ def test_of_a_damaged_checkpoint_the_previous_is_used_with_a_notice(
     assert found.step == 1
     (record,) = caplog.records
     assert re.search(rf"checkpoint {victim} is damaged: .*{file}|{victim} is damaged: .*SHA-256", record.getMessage())
-    assert "going on from step 1 instead" in record.getMessage()
+    assert "resuming from step 1 instead" in record.getMessage()
     with pytest.raises(MetaprimeError, match=f"{kind}-00000002 is damaged"):
         load_checkpoint(victim)
     damage(tmp_path / f"{kind}-00000001" / file)
     with pytest.raises(
         MetaprimeError,
-        match=rf"(?s){kind}-00000002 is .*{kind}-00000001 is .*no checkpoint .*whole: start anew with --overwrite",
+        match=rf"(?s){kind}-00000002 is .*{kind}-00000001 is .*every checkpoint .*damaged: start over with --overwrite",
     ):
         newest_checkpoint(tmp_path)
 

@@ -1,0 +1,120 @@
+"""Provenance: every change of config, versions, weights, sentences or memory is found, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.metadata import version
+from typing import Any
+
+import pytest
+import torch
+
+from metaprime.data.rows import Example, Row, Window
+from metaprime.runs.provenance import PACKAGES, PARTS, Provenance, changes, fingerprint, versions
+
+CONFIG = {"inner": {"lr": 0.1, "steps": 5}, "data": {"languages": ["qaa", "qab"], "cut": None}, "seed": 0}
+
+
+def rows(*pairs: tuple[str, str]) -> list[Row]:
+    """One row per text and tags, both written with spaces."""
+    window = Window((1, 2), (0,), (0,), (0,))
+    return [Row((window,), Example(tuple(words.split()), tuple(tags.split()))) for words, tags in pairs]
+
+
+def test_empty_parts_are_not_recorded() -> None:
+    provenance = Provenance(weights={"encoder.name": "ab"}, memory={"task_chunk": 2})
+    assert provenance.as_json() == {"weights": {"encoder.name": "ab"}, "memory": {"task_chunk": 2}}
+    assert Provenance().as_json() == {}
+
+
+def test_the_same_inputs_have_no_changes() -> None:
+    provenance = Provenance(CONFIG, {"torch": "2"}, {"encoder.name": "ab"}, {"qaa": "11"}, {"task_chunk": 2})
+    assert set(provenance.as_json()) == set(PARTS)
+    assert changes(provenance.as_json(), provenance) == []
+
+
+@pytest.mark.parametrize(
+    ("now", "line"),
+    [
+        ({"inner": {"lr": 0.3, "steps": 5}}, "inner.lr: 0.1 -> 0.3"),
+        ({"data": {"languages": ["qaa"], "cut": None}}, 'data.languages: ["qaa", "qab"] -> ["qaa"]'),
+        ({"data": {"languages": ["qaa", "qab"], "cut": "é"}}, "data.cut: null -> é"),
+        ({"seed": 1}, "seed: 0 -> 1"),
+        ({"seed": 0}, None),
+        ({"inner": {"lr": 0.1, "steps": 5, "clip": 1.0}}, "inner.clip: (not there) -> 1.0"),
+        ({"inner": {"lr": 0.1}}, "inner.steps: 5 -> (not there)"),
+    ],
+)
+def test_a_changed_added_or_removed_key_is_one_line(now: dict[str, Any], line: str | None) -> None:
+    assert changes({"config": CONFIG}, Provenance(config={**CONFIG, **now})) == ([line] if line else [])
+
+
+def test_a_section_that_becomes_empty_is_named_with_its_keys() -> None:
+    after = Provenance(config={**CONFIG, "inner": {}})
+    assert changes({"config": CONFIG}, after) == [
+        "inner: (not there) -> {}",
+        "inner.lr: 0.1 -> (not there)",
+        "inner.steps: 5 -> (not there)",
+    ]
+
+
+def test_each_part_is_introduced_by_its_name_in_order() -> None:
+    before = Provenance({"a": 1}, {"torch": "1"}, {"encoder.name": "ab"}, {"qaa": "11"}, {"task_chunk": 1})
+    after = Provenance({"a": 2}, {"torch": "2"}, {"encoder.name": "cd"}, {"qaa": "22"}, {"task_chunk": 2})
+    assert changes(before.as_json(), after) == [
+        "a: 1 -> 2",
+        "version of torch: 1 -> 2",
+        "weights of encoder.name: ab -> cd",
+        "sentences of qaa: 11 -> 22",
+        "task_chunk: 1 -> 2",
+    ]
+
+
+@pytest.mark.parametrize("before", [{}, {"sentences": None}, {"sentences": "11"}, {"sentences": ["qaa"]}])
+def test_a_part_that_was_not_recorded_is_not_compared(before: dict[str, Any]) -> None:
+    assert changes(before, Provenance(sentences={"qaa": "11"})) == []
+
+
+def test_a_part_that_is_empty_now_is_not_compared() -> None:
+    assert changes({"memory": {"task_chunk": 2}, "weights": {"encoder.name": "ab"}}, Provenance()) == []
+
+
+def test_a_config_of_version_0_1_is_compared_in_the_present_layout() -> None:
+    old = {"data": {"source": "synthetic:", "labels": ["PER"], "invalid": "repair"}}
+    now = {"data": {"source": "synthetic:"}, "task": {"name": "tagging", "labels": ["PER"], "invalid": "drop"}}
+    assert changes({"config": old}, Provenance(config=now)) == ["task.invalid: repair -> drop"]
+
+
+def test_a_fingerprint_is_a_hash_of_words_and_answers() -> None:
+    expected = hashlib.sha256(b'[["Ada", "naps"], ["B-PER", "O"]]' + b'[["."], ["O"]]').hexdigest()[:12]
+    assert fingerprint(rows(("Ada naps", "B-PER O"), (".", "O"))) == expected
+    assert fingerprint([]) == hashlib.sha256().hexdigest()[:12]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        [("Ada nap", "B-PER O"), (".", "O")],
+        [("Ada naps", "B-LOC O"), (".", "O")],
+        [(".", "O"), ("Ada naps", "B-PER O")],
+        [("Ada naps", "B-PER O")],
+        [("Ada naps .", "B-PER O O")],
+    ],
+)
+def test_a_fingerprint_changes_with_words_answers_order_and_rows(other: list[tuple[str, str]]) -> None:
+    assert fingerprint(rows(*other)) != fingerprint(rows(("Ada naps", "B-PER O"), (".", "O")))
+
+
+def test_a_fingerprint_does_not_depend_on_windows_or_origin() -> None:
+    first = Row((), Example(("Ada",), ("B-PER",), "train.conll:1"))
+    second = Row((Window((7,), (0,), (0,), (1,)),), Example(("Ada",), ("B-PER",), "moved.conll:9"))
+    assert fingerprint([first]) == fingerprint(iter([second]))
+
+
+def test_versions_name_what_results_depend_on() -> None:
+    found = versions()
+    assert {"python", "platform", "metaprime", "torch", "transformers", "accelerate", "tokenizers"} <= set(found)
+    assert all(found.values())
+    assert set(found) == {"python", "platform", *PACKAGES}
+    assert found["torch"] == torch.__version__
+    assert found["numpy"] == version("numpy")
