@@ -1,4 +1,4 @@
-"""python recipes/prime.py recipes/configs/smoke.yaml [key=value ...]: prime an encoder; what `metaprime prime` does."""
+"""Primes an encoder as `metaprime prime` does: python recipes/prime.py recipes/configs/smoke.yaml [key=value ...]"""
 
 import sys
 

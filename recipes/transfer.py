@@ -1,4 +1,4 @@
-"""python recipes/transfer.py recipes/configs/smoke.yaml [key=value ...]: fine-tune, score, print the table."""
+"""Fine-tunes and scores as `metaprime transfer` does: python recipes/transfer.py recipes/configs/smoke.yaml [key=value ...]"""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""The command line. Heavy imports stand inside the commands, so that `--help` answers at once.
+"""Defines the command-line interface. Commands import heavy packages themselves, so that `--help` is fast.
 
-Exit codes: 0 done; 2 a mistake the user can mend (one message on stderr, no traceback); 143 and 130 stopped in order by
-SIGTERM and SIGINT; 75 stopped in order because the time of `--max-time` was up.
+Exit codes: 0 success; 1 failed checks or cells; 2 a mistake of the user (a message on stderr without
+a traceback); 75 stopped by `--max-time`; 130 and 143 stopped by SIGINT and SIGTERM.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def prime(
     resume: Resume = False,
     overwrite: Overwrite = False,
     force: Annotated[
-        bool, typer.Option("--force", help="With --resume: although config, data, encoder or versions changed.")
+        bool, typer.Option("--force", help="With --resume: resume even if config, data, encoder or versions changed.")
     ] = False,
     max_time: MaxTime = None,
 ) -> None:
-    """Move the backbone so that fine-tuning adapters on it works better; save it as a plain Hugging Face model."""
+    """Train the encoder so that adapters fine-tune better on it; save it as a plain Hugging Face model."""
     from metaprime.config.loading import load_config
     from metaprime.priming.prime import prime as run
     from metaprime.runs.stopping import seconds_of
@@ -53,7 +53,7 @@ def transfer(
     overrides: Overrides = None,
     overwrite: Overwrite = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Keep finished cells although settings, data, encoder or versions changed.")
+        bool, typer.Option("--force", help="Keep finished cells even if settings, data, encoder or versions changed.")
     ] = False,
     max_time: MaxTime = None,
 ) -> None:
@@ -77,15 +77,15 @@ def transfer(
 
 @app.command()
 def predict(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A transfer cell's folder, or a primed folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a transfer cell or of a primed encoder.")],
     text: Annotated[str, typer.Argument(metavar="TEXT", help="One sentence.")],
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Predict one sentence: when tagging, a line `word<TAB>tag` for each word; otherwise the answer."""
+    """Predict the answer for one sentence. The task tagging prints a line `word<TAB>tag` for each word."""
     from metaprime.transfers.predict import predict as run
 
-    found = run(folder, text, trust_remote_code)
-    for item in found if isinstance(found, list) else [found]:
+    prediction = run(folder, text, trust_remote_code)
+    for item in prediction if isinstance(prediction, list) else [prediction]:
         typer.echo("\t".join(map(str, item)) if isinstance(item, tuple) else str(item))
 
 
@@ -94,11 +94,11 @@ def demo(
     config: Annotated[Path | None, typer.Argument(metavar="[CONFIG.yaml]", show_default=False)] = None,
     overrides: Overrides = None,
     arms: Annotated[str, typer.Option(help="Arms, separated by commas, or `all`.")] = "none,multitask,shuffled,meta",
-    seeds: Annotated[str, typer.Option(help="Priming seeds, FIRST-LAST.")] = "0-4",
-    jobs: Annotated[int, typer.Option(help="Processes at once.", min=1)] = 2,
+    seeds: Annotated[str, typer.Option(help="Seeds of priming: FIRST-LAST or one number.")] = "0-4",
+    jobs: Annotated[int, typer.Option(help="Number of processes that run in parallel.", min=1)] = 2,
     overwrite: Overwrite = False,
 ) -> None:
-    """Synthetic languages, no priming against three ways of priming, transfer to languages never primed on, a table."""
+    """Compare no priming with three ways of priming on synthetic languages; transfer to unseen languages; print a table."""
     from metaprime.config.loading import load_config
     from metaprime.suite.demo import ARMS
     from metaprime.suite.demo import demo as run
@@ -112,17 +112,17 @@ def ablate(
     suite: Annotated[Path, typer.Argument(metavar="SUITE.yaml", show_default=False)],
     overrides: Overrides = None,
     setting: Annotated[
-        str | None, typer.Option(help="One of the suite's settings; the first, if not given.", show_default=False)
+        str | None, typer.Option(help="Name of one of the suite's settings; default: the first.", show_default=False)
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would run, and for how long; run nothing.")
+        bool, typer.Option("--dry-run", help="Show what would run and for how long; run nothing.")
     ] = False,
-    jobs: Annotated[int, typer.Option(help="Processes at once.", min=1)] = 2,
+    jobs: Annotated[int, typer.Option(help="Number of processes that run in parallel.", min=1)] = 2,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Although a suite of this name was begun otherwise. Cells are kept.")
+        bool, typer.Option("--overwrite", help="Replace the record of another suite of this name; keep finished cells.")
     ] = False,
 ) -> None:
-    """Run a suite of arms: prime each with each seed, transfer, compare. Exit code 1: cells failed, the others are done."""
+    """Run a suite: prime each arm with each seed, transfer, compare. Exit code 1: some cells failed, all others are done."""
     from metaprime.suite.ablate import ablate as run
     from metaprime.suite.forecast import forecast
 
@@ -140,10 +140,12 @@ def ablate(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What `metaprime ablate` left: holds results.json.")],
-    out: Annotated[Path | None, typer.Option(help="Where to write; DIR, if not given.", show_default=False)] = None,
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder that `metaprime ablate` wrote, with results.json.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; default: DIR.", show_default=False)] = None,
 ) -> None:
-    """Write a suite's report.html, .md, .tex and .csv: scores, contrasts, curves, errors, and what is missing."""
+    """Write a suite's report.html, .md, .tex and .csv: scores, contrasts, curves, errors and missing cells."""
     from metaprime.reports.write import report as run
 
     for file in run(folder, out):
@@ -157,8 +159,12 @@ app.add_typer(inspect.peft, name="peft")
 
 
 def main() -> None:
-    """Entry point: runs the command, turns a user's mistake into a message and exit code 2."""
-    level = logging.WARNING if first_process() else logging.ERROR  # of a launch the first process speaks for all
+    """Runs the command; a MetaprimeError becomes a message and exit code 2.
+
+    Example: the console script `metaprime` and `python -m metaprime` both call `main()`.
+    """
+    # The processes of a launch have the same warnings: only the first one logs them.
+    level = logging.WARNING if first_process() else logging.ERROR
     logging.basicConfig(format="notice: %(message)s", level=level, stream=sys.stderr)
     try:
         app(standalone_mode=True)
@@ -171,7 +177,7 @@ def main() -> None:
 
 
 def _end(code: int | str | None) -> None:
-    """Under `accelerate launch` the process group is closed first: left open, it aborts at interpreter exit."""
+    """Exits, after closing torch's process group, which would abort at the interpreter's exit."""
     if "torch.distributed" in sys.modules:
         import torch.distributed
 
@@ -181,6 +187,7 @@ def _end(code: int | str | None) -> None:
 
 
 def _seeds(text: str) -> tuple[int, ...]:
+    """Reads FIRST-LAST, or one number."""
     first, _, last = text.partition("-")
     try:
         seeds = tuple(range(int(first), int(last or first) + 1))

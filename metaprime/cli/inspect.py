@@ -1,4 +1,4 @@
-"""Commands that look at something before a run: doctor, estimate, data, peft."""
+"""Defines the commands that examine something before a run: doctor, estimate, data and peft."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ def doctor(
     config: ConfigFile,
     overrides: Overrides = None,
     gradients: Annotated[
-        bool, typer.Option("--gradients", help="Meta-gradients against differences, torch.optim, learn2learn.")
+        bool,
+        typer.Option("--gradients", help="Check meta-gradients by central differences, torch.optim and learn2learn."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else.")] = False,
 ) -> None:
-    """Prove the gradients of a config on its own encoder and a few of its sentences. Exit code 1: something is wrong."""
+    """Check the gradients of a config on its own encoder and a few of its sentences. Exit code 1: a check failed."""
     import json
 
     from metaprime.config.loading import load_config
 
     if not gradients:
-        raise MetaprimeError("metaprime doctor: say what to examine: --gradients")
+        raise MetaprimeError("metaprime doctor: nothing to examine: add --gradients")
     from metaprime.preflight.gradients import examine_gradients
 
     report = examine_gradients(load_config(config, overrides or []))
@@ -47,28 +48,28 @@ def estimate(
     overrides: Overrides = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else.")] = False,
 ) -> None:
-    """Say what priming would take of time and memory here, from a few of its meta-steps; only an embedded encoder is kept."""
+    """Estimate time and memory of priming from a few meta-steps; nothing is kept but an embedded encoder."""
     import json
 
     from metaprime.config.loading import load_config
     from metaprime.preflight.cost import estimate as run
 
-    found = run(load_config(config, overrides or []))
-    for line in [json.dumps(found.as_json(), indent=2)] if as_json else found.lines():
+    needs = run(load_config(config, overrides or []))
+    for line in [json.dumps(needs.as_json(), indent=2)] if as_json else needs.lines():
         say(line)
 
 
-data = typer.Typer(help="Look at corpora before they are used.", no_args_is_help=True)
+data = typer.Typer(help="Examine corpora before a run.", no_args_is_help=True)
 
 
 @data.command()
 def check(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="For example conll:DIR, or a CONFIG.yaml.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A URI such as conll:DIR, or a CONFIG.yaml.")],
     overrides: Overrides = None,
-    encoder: Annotated[str | None, typer.Option(help="Folder or hub id whose tokenizer cuts the words.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Folder or hub id of an encoder: count its sub-words.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else.")] = False,
 ) -> None:
-    """Count and compare every split of a source, or every split a config reads. Exit code 1: there are problems."""
+    """Count and compare all splits of a source, or those that a config reads. Exit code 1: there are problems."""
     import json
 
     from metaprime.preflight.corpus import check_data
@@ -87,16 +88,16 @@ def check(
     raise typer.Exit(0 if report.clean else 1)
 
 
-peft = typer.Typer(help="Look at the methods of parameter-efficient fine-tuning.", no_args_is_help=True)
+peft = typer.Typer(help="Examine the methods of parameter-efficient fine-tuning.", no_args_is_help=True)
 
 
 @peft.command("list")
 def list_methods(
-    encoder: Annotated[str | None, typer.Option(help="Folder or hub id: count parameters on it.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Folder or hub id of an encoder: count parameters on it.")] = None,
     trust_remote_code: TrustRemoteCode = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON array on stdout and nothing else.")] = False,
 ) -> None:
-    """Every method: name, formula, source; with an encoder, how many parameters it trains and stores, and the tag head's."""
+    """List all methods: name, formula, source; with an encoder, the parameters trained, stored and in the tag head."""
     import json
 
     from metaprime.preflight.methods import COUNTS, METHOD_HEADER, list_rows
@@ -115,12 +116,12 @@ def list_methods(
 
 @peft.command("show")
 def show_method(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A method of `metaprime peft list`.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a method in `metaprime peft list`.")],
     overrides: Overrides = None,
-    encoder: Annotated[str, typer.Option(help="Folder or hub id.", show_default=False)] = "",
+    encoder: Annotated[str, typer.Option(help="Folder or hub id of an encoder.", show_default=False)] = "",
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Where a method sits in an encoder: put in, self-checked, and each of its modules with the encoder's that calls it."""
+    """Show the places of a method's modules in an encoder, after a self-check that each is called and trained."""
     from rich.console import Console
 
     from metaprime.config.loading import load_config
@@ -128,10 +129,13 @@ def show_method(
     from metaprime.reports.wording import terminal
 
     if not encoder:
-        raise MetaprimeError("metaprime peft show: say in which encoder: --encoder DIR")
+        raise MetaprimeError("metaprime peft show: the encoder is missing: add --encoder DIR")
     keys = [f"encoder.name={encoder}", f"encoder.trust_remote_code={trust_remote_code}"]
     size, modules = show(load_config(None, [*keys, f"peft.method={name}", *(overrides or [])]))
-    rows = [[m.path, m.site, " ".join(f"{part} {tuple(shape)}" for part, shape in m.shapes.items())] for m in modules]
+    rows = [
+        [module.path, module.site, " ".join(f"{part} {tuple(shape)}" for part, shape in module.shapes.items())]
+        for module in modules
+    ]
     Console().print(terminal("", ("module", "called by", "parameters"), rows, left=3))
     typer.echo(f"{size.trained:,} parameters trained, {size.stored:,} stored, and {size.head:,} of the tag head")
     typer.echo("self-check passed: every module called once by its site, every parameter reached by a gradient")
@@ -139,13 +143,13 @@ def show_method(
 
 @peft.command("export")
 def export_method(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A transfer cell's folder.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that does not exist.")],
-    form: Annotated[str, typer.Option("--format", help="peft or adapterhub.")] = "peft",
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a transfer cell.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; it must not exist.")],
+    form: Annotated[str, typer.Option("--format", help="Format of the files: peft or adapterhub.")] = "peft",
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Write adapter and head as others keep them: lora, ffn_lora, ia3 or prompt for Hugging Face's peft; houlsby, pfeiffer,
-    parallel, scaled_parallel, prefix, lora, ffn_lora or mam for AdapterHub.
+    """Write adapter and head for other packages: Hugging Face's peft reads lora, ffn_lora, ia3 and prompt; AdapterHub reads
+    houlsby, pfeiffer, parallel, scaled_parallel, prefix, lora, ffn_lora and mam.
     """
     from metaprime.transfers.export import export as run
 

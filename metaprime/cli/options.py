@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share, and output of the first process."""
+"""Defines arguments and options that commands share, and prints output once per launch."""
 
 from __future__ import annotations
 
@@ -12,27 +12,31 @@ ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", show_default=
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[key=value ...]", help="For example inner.steps=1 outer.lr=5e-5")
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in run.output.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what run.output holds.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume from the newest checkpoint in run.output.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the contents of run.output.")]
 MaxTime = Annotated[
     str | None,
     typer.Option(
         "--max-time",
         metavar="MINUTES",
         show_default=False,
-        help="Stop in order within so many minutes (or 90m, 2h, 1h30m) and end with exit code 75, as SIGTERM (143) does.",
+        help="Save and stop within this time (minutes, or 90m, 2h, 1h30m) with exit code 75; SIGTERM does so with 143.",
     ),
 ]
 TrustRemoteCode = Annotated[
     bool,
-    typer.Option("--trust-remote-code", help="Run Python files that come with the encoder: only those you have read."),
+    typer.Option(
+        "--trust-remote-code", help="Run Python files that come with the encoder: allow only those that you have read."
+    ),
 ]
 
 
 def first_process() -> bool:
+    """Returns True in the first process of a launch, and without one."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def say(text: str) -> None:
+    """Prints a line in the first process only: `say("results: runs/demo")`."""
     if first_process():
         typer.echo(text)

@@ -1,4 +1,4 @@
-"""Loads a config: a YAML file and `key=value` overrides become one frozen value, or one error that names every mistake."""
+"""Loads a config from a YAML file and `key=value` overrides; one error lists every mistake."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from metaprime.types import MetaprimeError
 
 
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
-    """Reads a YAML file, applies overrides, and validates the whole.
+    """Reads a YAML file, applies overrides, and validates the result.
 
     Args:
-        path: the file; None: the defaults, which are the embedded demonstration.
+        path: the file; None: the defaults, which run the embedded demonstration.
         overrides: changes such as `inner.steps=3`; values are YAML.
 
     Returns:
-        The config.
+        The validated config.
 
     Raises:
-        MetaprimeError: the file is missing or not YAML; a key is unknown (the nearest is named) or a value is not
-            what it should be. All mistakes are listed at once.
+        MetaprimeError: the file is missing or not YAML, a key is unknown, or a value is invalid. The
+            message has one line for each mistake, with the file, the key and the remedy.
 
     Example:
         >>> metaprime.load_config(None, ["inner.steps=3"]).inner.steps
@@ -45,17 +45,17 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
 
 
 def override(config: Config, *overrides: str) -> Config:
-    """Returns a changed copy of a config, validated anew.
+    """Returns a changed and validated copy of a config.
 
     Args:
-        config: the config; it is not changed.
+        config: the config, which stays as it is.
         overrides: changes such as `inner.steps=1`; values are YAML.
 
     Returns:
-        The copy.
+        The changed copy.
 
     Raises:
-        MetaprimeError: a key is unknown, or a value is not what it should be.
+        MetaprimeError: a key is unknown, or a value is invalid.
 
     Example:
         >>> metaprime.override(config, "inner.steps=1", "outer.lr=1e-4").outer.lr
@@ -71,12 +71,14 @@ def override(config: Config, *overrides: str) -> Config:
 
 
 def explain(item: Any, values: dict[str, Any], known: Callable[[Sequence[str], dict[str, Any]], list[str]]) -> str:
-    """Turns one pydantic error into a sentence that names key, value and remedy.
+    """Returns a sentence about one validation error: its key, value and remedy.
 
     Args:
-        item: the error.
-        values: what was validated.
-        known: the place of an unknown key, and `values`, to the keys that are known there.
+        item: one of pydantic's `error.errors()`.
+        values: the mapping that was validated.
+        known: function of an unknown key's section, as a path, and of `values`; returns the section's keys.
+
+    Example: for the override `inner.step=3`, `unknown key inner.step; did you mean steps?`.
     """
     place = [str(part) for part in item["loc"]]
     key = ".".join(place)
@@ -93,6 +95,7 @@ def explain(item: Any, values: dict[str, Any], known: Callable[[Sequence[str], d
 
 
 def _explained(item: Any, values: dict[str, Any]) -> str:
+    """Returns a sentence about one error of a config; a key that moved is named with its new section."""
     place = tuple(map(str, item["loc"]))
     if item["type"] == "extra_forbidden" and place[0] == "data" and place[-1] in MOVED:
         return f"data.{place[-1]} has moved: write task.{place[-1]}"
@@ -100,7 +103,8 @@ def _explained(item: Any, values: dict[str, Any]) -> str:
 
 
 def _known_keys(place: Sequence[str], values: dict[str, Any]) -> list[str]:
-    """Returns the keys of a section; those of the method or task that is named, whose own name is known to be right."""
+    """Returns the keys that a section knows; in `peft`, `task` and methods, those of the chosen name."""
+    # Methods and tasks have config classes of their own, which their names select.
     if place and place[0] == "peft":
         return list(METHODS[values["peft"].get("method", "pfeiffer")].config.model_fields)
     if place and place[0] == "task":
@@ -109,8 +113,10 @@ def _known_keys(place: Sequence[str], values: dict[str, Any]) -> list[str]:
         methods = values["transfer"]["methods"]
         chosen = methods[int(place[2])] if isinstance(methods, list) else methods
         return list(METHODS[chosen.get("method", "pfeiffer")].config.model_fields)
+    # The annotations of all other sections lead there.
     model: type[BaseModel] = Config
     for name in place:
-        candidates = [model.model_fields[name].annotation, *get_args(model.model_fields[name].annotation)]
-        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+        annotation = model.model_fields[name].annotation
+        candidates = [annotation, *get_args(annotation)]
+        model = next(kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel))
     return list(model.model_fields)

@@ -1,7 +1,7 @@
-"""Translates the layout of configs before the section `task` existed: in records on disk, and in addresses of cells.
+"""Translates configs to and from the layout of version 0.1, which had no section `task`.
 
-Version 0.1 kept the keys of tagging under `data`. Files that it wrote are read by `upgraded`; digests that name
-cells are computed over its layout (`addressed`), so that finished cells are found again.
+Version 0.1 kept the keys of tagging in the section `data`. `upgraded` reads the configs it recorded;
+`addressed` returns its layout, over which digests are computed, so that finished cells are found.
 """
 
 from __future__ import annotations
@@ -9,11 +9,18 @@ from __future__ import annotations
 from typing import Any
 
 MOVED = ("labels", "label_map", "tag_names", "invalid", "shuffle_tags")
-"""Keys that moved from `data` to `task`."""
+"""Keys that moved from the section `data` to `task`."""
+
+NEW = {f"data.{key}": f"task.{key}" for key in MOVED}
+OLD = {new: old for old, new in NEW.items()}
+"""Their whole names, each way."""
 
 
 def upgraded(values: dict[str, Any]) -> dict[str, Any]:
-    """Returns a recorded config, as JSON, in the present layout.
+    """Returns a recorded config in the present layout.
+
+    Args:
+        values: the config as JSON, in the present layout or that of version 0.1.
 
     Example: `upgraded({"data": {"labels": ["PER"]}})["task"]` is `{"name": "tagging", "labels": ["PER"]}`.
     """
@@ -22,15 +29,44 @@ def upgraded(values: dict[str, Any]) -> dict[str, Any]:
         return values
     moved = {key: data[key] for key in MOVED if key in data}
     kept = {key: value for key, value in data.items() if key not in MOVED}
-    return {**values, "data": kept, "task": {"name": "tagging", **moved}}
+    whole = {**values, "data": kept, "task": {"name": "tagging", **moved}}
+    if "provenance" in values:
+        whole["provenance"] = {NEW.get(key, key): source for key, source in values["provenance"].items()}
+    if "suite" in values:
+        whole["suite"] = _upgraded_suite(values["suite"])
+    return whole
+
+
+def _upgraded_suite(suite: dict[str, Any]) -> dict[str, Any]:
+    """Renames the moved keys in the overrides of a recorded suite's arms."""
+    arms = {
+        name: arm | {part: _renamed(arm[part]) for part in ("set", "transfer")} for name, arm in suite["arms"].items()
+    }
+    return {**suite, "arms": arms}
+
+
+def _renamed(overrides: list[str]) -> list[str]:
+    """Renames the moved keys in overrides such as `data.labels=[PER]`."""
+    split = [override.partition("=") for override in overrides]
+    return [f"{NEW.get(key, key)}{equals}{value}" for key, equals, value in split]
 
 
 def addressed(values: dict[str, Any]) -> dict[str, Any]:
-    """Returns a config, as JSON, in the layout over which digests are computed: without a section `task`."""
+    """Returns a config in the layout over which digests are computed, without a section `task`.
+
+    Args:
+        values: the config as JSON, in the present layout.
+
+    Example: `addressed({"data": {}, "task": {"name": "tagging", "labels": ["PER"]}})` is
+    `{"data": {"labels": ["PER"]}}`.
+    """
     task = dict(values["task"])
     if task["name"] == "tagging":
         del task["name"]
         data = values["data"] | task
     else:
         data = values["data"] | {"task": task}
-    return {key: value for key, value in values.items() if key != "task"} | {"data": data}
+    whole = {key: value for key, value in values.items() if key != "task"} | {"data": data}
+    if "provenance" in values:
+        whole["provenance"] = {OLD.get(key, key): source for key, source in values["provenance"].items()}
+    return whole

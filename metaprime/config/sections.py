@@ -1,4 +1,4 @@
-"""Defines the config: one YAML file becomes one frozen value; every key is known, every default is here and nowhere else.
+"""Defines the config: its sections, keys, types, ranges and defaults, all of them here and nowhere else.
 
 config = load_config("recipes/configs/demo.yaml", ["inner.lr=0.1"])
 """
@@ -37,57 +37,57 @@ Names = tuple[str, ...]
 Rule = Literal["reset", "keep", "carry_one", "carry_mean", "meta"]
 
 OUTPUT_KEYS = ("run.output", "run.cache")
-"""Keys that say where things are kept; no result depends on them."""
+"""Keys that choose where files are kept; no result depends on them."""
 
 
 class RunConfig(Section):
-    """Where results go, and which seed draws everything."""
+    """Output folder, seed, CPU threads and cache of a run."""
 
     output: str = "runs/demo"
-    """Folder of the run."""
+    """Folder that the run is written to."""
 
     seed: NonNegativeInt = 0
-    """Seed of every random draw."""
+    """Seed of every random draw, at least 0."""
 
     threads: PositiveInt = 1
-    """CPU threads of a process."""
+    """CPU threads of each process, at least 1."""
 
     cache: bool = True
-    """Whether tokenised text is kept in `~/.cache/metaprime`."""
+    """True keeps tokenised text in `~/.cache/metaprime` for later runs."""
 
 
 class PretrainConfig(Section):
-    """The small BERT that `encoder.name: "synthetic:"` pre-trains on the text of all synthetic languages."""
+    """The small BERT that `encoder.name: "synthetic:"` pre-trains on all synthetic languages."""
 
     layers: PositiveInt = 2
-    """Transformer layers."""
+    """Number of transformer layers, at least 1."""
 
     hidden: PositiveInt = 128
-    """Width D."""
+    """Hidden width D, at least 1."""
 
     heads: PositiveInt = 4
-    """Attention heads H; D is a multiple of H."""
+    """Number of attention heads H, at least 1; D is a multiple of H."""
 
     vocabulary: PositiveInt = 3000
-    """Sub-words of the vocabulary."""
+    """Number of sub-words in the vocabulary, at least 1."""
 
     steps: PositiveInt = 800
-    """Training steps."""
+    """Number of training steps, at least 1."""
 
     batch: PositiveInt = 24
-    """Blocks of text in a batch."""
+    """Blocks of text in a batch, at least 1."""
 
     length: PositiveInt = 64
-    """Sub-words of a block."""
+    """Length of a block in sub-words, at least 1."""
 
     lr: PositiveFloat = 2e-3
-    """Peak learning rate."""
+    """Peak learning rate, above 0."""
 
     seed: NonNegativeInt = 0
-    """Seed of weights, batches and masks."""
+    """Seed of weights, batches and masks, at least 0."""
 
     threads: PositiveInt = 2
-    """CPU threads."""
+    """CPU threads of pre-training, at least 1."""
 
     @model_validator(mode="after")
     def _divisible(self) -> PretrainConfig:
@@ -97,65 +97,66 @@ class PretrainConfig(Section):
 
 
 class EncoderConfig(Section):
-    """theta: the encoder that is primed."""
+    """The encoder theta that is primed."""
 
     name: str = "synthetic:"
-    """A hub id, a folder, or `synthetic:` for the embedded encoder."""
+    """Hub id, folder, or `synthetic:` for the embedded encoder."""
 
     attention: Literal["sdpa", "eager"] = "sdpa"
-    """Attention implementation."""
+    """Attention implementation of transformers: `sdpa` or `eager`."""
 
     precision: Literal["float32", "bfloat16"] = "float32"
-    """`bfloat16` multiplies matrices in it (autocast); weights, gradients and losses stay float32."""
+    """Precision of matrix products: `float32`, or `bfloat16` by autocast; weights, gradients and losses
+    stay float32."""
 
     sites: Layout | None = None
-    """Module paths of an architecture that `models/sites.py` has no row for."""
+    """Module paths for an architecture that `models/sites.py` has no row for; null: its row."""
 
     trust_remote_code: bool = False
-    """Whether Python files that come with the checkpoint may be run: only those that you have read."""
+    """True runs Python files that come with the checkpoint: allow only those that you have read."""
 
     pretrain: PretrainConfig = PretrainConfig()
-    """The embedded encoder."""
+    """Size and pre-training of the embedded encoder."""
 
 
 class DataConfig(Section):
-    """Which sentences. Languages are folders of a source."""
+    """Corpora, languages, splits and the length of inputs."""
 
     source: str = "synthetic:"
     """URI of the corpus: `conll:DIR`, `jsonl:DIR`, `parquet:DIR`, `hub:NAME` or `synthetic:`."""
 
     validation_source: str | None = None
-    """Source of the held-out languages; null: `source`."""
+    """URI of the corpus of the held-out languages; null: `source`."""
 
     target_source: str | None = None
-    """Source of the target languages; null: `source`."""
+    """URI of the corpus of the target languages; null: `source`."""
 
     languages: Names = ("qaa", "qab", "qac", "qaf", "qag", "qah", "qak", "qal", "qam", "qap", "qaq", "qar")
-    """Languages that are primed on."""
+    """Languages of priming, each the name of a folder of the source."""
 
     validation_languages: Names = ("qad", "qan")
-    """Held-out languages, by which stopping points and rates are chosen."""
+    """Held-out languages, which choose stopping points and learning rates."""
 
     target_languages: Names = ("qai", "qao", "qat")
-    """Languages that are transferred to."""
+    """Languages of transfer, on which fine-tuned encoders are scored."""
 
     max_length: Annotated[int, Field(ge=8)] = 128
-    """Sub-words of a window; longer sentences are read in several."""
+    """Length of a window in sub-words, at least 8."""
 
     long: Literal["windows", "truncate"] = "windows"
-    """What becomes of long sentences: several windows, or the first alone."""
+    """Long sentences: `windows` reads all of them in several windows, `truncate` keeps the first window."""
 
     overlap: Annotated[float, Field(ge=0, le=0.5)] = 0.25
-    """Share of a window that the next one repeats at least."""
+    """Smallest share of a window that the next window repeats, 0 to 0.5."""
 
     train_split: str = "train"
     """Name of the training split."""
 
     validation_split: str = "validation"
-    """Name of the split on which held-out languages are scored."""
+    """Name of the split that scores held-out languages."""
 
     test_split: str = "test"
-    """Name of the split on which target languages are scored."""
+    """Name of the split that scores target languages."""
 
     @model_validator(mode="after")
     def _held_out(self) -> DataConfig:
@@ -168,136 +169,138 @@ class DataConfig(Section):
 
 
 class EpisodesConfig(Section):
-    """What an episode and a meta-step are made of."""
+    """Sizes and sampling of episodes and meta-steps."""
 
     per_step: PositiveInt = 4
-    """T, episodes of a meta-step over all processes."""
+    """Episodes T of a meta-step, over all processes, at least 1."""
 
     support: PositiveInt = 4
-    """Sentences of an inner step."""
+    """Sentences of an inner step, at least 1."""
 
     query: PositiveInt = 8
-    """Sentences of the query batch."""
+    """Sentences of the query batch, at least 1."""
 
     tau: NonNegativeFloat = 0.0
-    """A language is drawn with probability proportional to size^tau: 0 is uniform, 1 is by size."""
+    """Exponent of language sampling, at least 0: a language's probability is proportional to size^tau."""
 
     length_bands: PositiveInt = 1
-    """N > 1: a meta-step draws all its sentences from one N-th of each language, cut by length. There is less padding, and
-    every sentence still comes as often, but those of one meta-step are alike."""
+    """Number of bands that each language is cut into by sentence length, at least 1. A meta-step draws
+    from one band: less padding, each sentence as often, but sentences of one meta-step are alike."""
 
 
 def _chunk(value: Any) -> Any:
-    """Refuses a wrong `task_chunk` in one message; a union would give one for each of its members."""
+    """Validates `task_chunk` with one message; a union would give one for each of its members."""
     if value in (None, "auto") or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
         return value
     raise ValueError(f"input should be a number above 0, auto or null, but is {value!r}")
 
 
 class InnerConfig(Section):
-    """The inner loop."""
+    """The inner loop: its steps, optimizer, support sentences and execution."""
 
     steps: NonNegativeInt = 5
-    """n, inner steps."""
+    """Number of inner steps n, at least 0."""
 
     lr: PositiveFloat = 0.1
-    """alpha, their size."""
+    """Inner learning rate alpha, above 0."""
 
     optimizer: Literal["sgd", "adam"] = "sgd"
-    """Plain SGD, or Adam."""
+    """Inner optimizer: plain `sgd`, or `adam`."""
 
     clip: PositiveFloat | None = None
-    """Largest norm of an episode's gradient."""
+    """Largest norm of an episode's gradient, above 0; null: no clipping."""
 
     support: Literal["fresh", "same"] = "fresh"
-    """Whether each step has its own support sentences, or every step the same."""
+    """Support sentences: `fresh` draws new ones for each inner step, `same` reuses those of the first."""
 
     micro_batch: PositiveInt | None = None
-    """Windows of a support batch that go through the encoder at a time; null: all."""
+    """Windows of a support batch that the encoder reads at a time, at least 1; null: all."""
 
     learn_rates: bool = False
-    """Whether every tensor has a rate of its own at every step, which begins as `lr` and is learned at `outer.rates_lr`."""
+    """True learns a rate for each tensor and inner step, which starts at `lr` and moves at
+    `outer.rates_lr`."""
 
     order: Literal["first", "second"] = "first"
-    """Whether the outer gradient goes through the inner loop (second order) or not."""
+    """Order of the outer gradient: `second` differentiates through the inner loop, `first` does not."""
 
     batched: bool = True
-    """Whether episodes are adapted together."""
+    """True adapts episodes together, False one by one."""
 
     task_chunk: Annotated[int | Literal["auto"] | None, BeforeValidator(_chunk)] = "auto"
-    """Episodes adapted at a time: a number, all (null), or as many as memory has room for and, on a CPU, as save time."""
+    """Episodes adapted at a time, at least 1; null: all; `auto`: as many as fit into memory and, on a CPU,
+    save time."""
 
     compile: bool = False
-    """Whether the whole meta-step becomes one program, which takes minutes before the first step."""
+    """True compiles the whole meta-step, which takes minutes before the first step."""
 
 
 class OuterConfig(Section):
-    """The outer loop: AdamW on theta, with warm-up and linear decay to zero."""
+    """The outer loop: AdamW on theta, with warm-up and linear decay to zero, and checkpoints."""
 
     lr: PositiveFloat = 2e-3
-    """beta, the peak rate."""
+    """Peak outer learning rate beta, above 0."""
 
     adapter_lr: PositiveFloat | None = None
-    """Rate of the adapter, if it is learned; null: `lr`."""
+    """Peak rate of a learned adapter, above 0; null: `lr`."""
 
     head_lr: PositiveFloat | None = None
-    """Rate of the head, if it is learned; null: `lr`."""
+    """Peak rate of a learned head, above 0; null: `lr`."""
 
     rates_lr: PositiveFloat | None = None
-    """Rate of the learned inner rates; null: `lr`."""
+    """Peak rate of learned inner rates, above 0; null: `lr`."""
 
     steps: PositiveInt = 300
-    """Meta-steps."""
+    """Number of meta-steps, at least 1."""
 
     warmup: Share = 0.1
-    """Share of the steps over which the rate rises."""
+    """Share of the meta-steps over which the rate rises, 0 to 1."""
 
     weight_decay: NonNegativeFloat = 0.0
-    """Weight decay of matrices; biases and norms are spared."""
+    """Weight decay of matrices, at least 0; biases and norms have none."""
 
     epsilon: PositiveFloat = 1e-6
-    """AdamW's epsilon."""
+    """AdamW's epsilon, above 0."""
 
     clip: PositiveFloat | None = 1.0
-    """Largest norm of the outer gradient."""
+    """Largest norm of the outer gradient, above 0; null: no clipping."""
 
     adapter: Rule = "meta"
-    """What becomes of the adapter after a meta-step: `reset` draws it anew for every episode, `keep` starts every episode
-    from one draw, `carry_one` and `carry_mean` continue from the last or the mean adapted values, `meta` learns it by the
-    outer gradient."""
+    """Start of the adapter in an episode: `reset` draws it anew, `keep` repeats one draw, `carry_one` and
+    `carry_mean` take the last or the mean adapted values, `meta` learns it by the outer gradient."""
 
     head: Rule = "meta"
-    """The same for the head. A learner without an inner loop always trains the head."""
+    """Start of the head in an episode, by the rules of `adapter`; a learner without an inner loop always
+    trains the head."""
 
     validate_every: NonNegativeInt = 100
-    """N > 0: held-out languages are scored before the first step, at N / 2 and at every Nth, and the best weights are
-    kept; 0: never, and the last weights are."""
+    """Meta-steps N between scores of the held-out languages, which are also scored before the first step
+    and at N / 2; the best weights are kept. 0: never scored, and the last weights are kept."""
 
     checkpoint_every: PositiveInt = 100
-    """Meta-steps between checkpoints."""
+    """Meta-steps between checkpoints, at least 1."""
 
     keep_checkpoints: PositiveInt = 2
-    """Checkpoints that are kept."""
+    """Number of checkpoints that are kept, at least 1."""
 
     divergence: Annotated[float, Field(gt=1)] | None = 10.0
-    """A query loss this many times the running median is reported; null: none is."""
+    """Factor above 1: a query loss this many times the running median is reported; null: never."""
 
     rollback: bool = False
-    """Whether a diverging run returns to its last checkpoint and halves its rates, three times at most."""
+    """True returns a diverging run to its last checkpoint with half the rates, three times at most."""
 
 
 class LearnerConfig(Section):
-    """Which learner, computed by what."""
+    """The meta-learner and its backend."""
 
     name: str = "peft_maml"
-    """Name in `meta/learners.py`."""
+    """Name of the learner, one of `meta/learners.py`."""
 
     backend: Literal["torch", "learn2learn"] = "torch"
-    """`torch` is this package's, `learn2learn` the slow reference."""
+    """Backend: `torch` is this package's own, `learn2learn` the slow reference."""
 
     @property
     def value(self) -> Learner:
-        """The learner that the name is for."""
+        """The learner of this name."""
         return LEARNERS[self.name]
 
     @model_validator(mode="after")
@@ -320,7 +323,7 @@ def _method_config(value: Any) -> Any:
 
 
 def _method_choice(value: Any) -> Any:
-    """Validates one of `transfer.methods`: a name, or a mapping as the section `peft` has it."""
+    """Validates one of `transfer.methods`: a name, or a mapping with the keys of the section `peft`."""
     if not isinstance(value, str):
         return _method_config(value)
     if value == "peft":
@@ -351,7 +354,13 @@ MethodChoice = Annotated[str | SerializeAsAny[MethodConfig], BeforeValidator(_me
 
 
 def method_label(choice: str | MethodConfig) -> str:
-    """Returns the label of one of `transfer.methods`: its name, or name and settings."""
+    """Returns the label of one of `transfer.methods`: its name, or name and settings.
+
+    Args:
+        choice: a method's name, or its settings.
+
+    Example: `method_label("lora")` is `lora`; with the rank set to 4 the label is `lora-rank4`.
+    """
     return choice if isinstance(choice, str) else label(choice)
 
 
@@ -359,62 +368,64 @@ class TransferConfig(Section):
     """Fine-tuning of the frozen encoder on K sentences of each target language."""
 
     encoder: str = "primed"
-    """`primed` (under run.output), `base` (encoder.name), or a folder or hub id."""
+    """Encoder to fine-tune: `primed` (in run.output), `base` (encoder.name), a folder or a hub id."""
 
     methods: tuple[MethodChoice, ...] = ("pfeiffer", "head")
-    """Methods to fine-tune with: names, or mappings such as `{method: lora, rank: 4}`. A name has the settings of the
-    section `peft` where that is its method, its defaults otherwise."""
+    """Methods to fine-tune with: names, or mappings such as `{method: lora, rank: 4}`. A name takes the
+    settings of the section `peft` if they are for this method, its defaults otherwise."""
 
     shots: tuple[PositiveInt, ...] = (50,)
-    """K, labelled sentences of each target language."""
+    """Labelled sentences K of each target language, each at least 1."""
 
     seeds: tuple[NonNegativeInt, ...] = (0,)
-    """Seeds that draw sentences, their order, and fresh adapters and heads."""
+    """Seeds of sentences, their order, and fresh adapters and heads, each at least 0."""
 
     steps: PositiveInt = 100
-    """Training steps."""
+    """Number of training steps, at least 1."""
 
     batch: PositiveInt = 16
-    """Sentences of a step."""
+    """Sentences of a training step, at least 1."""
 
     lr: tuple[PositiveFloat, ...] = (1e-2, 3e-3, 3e-2)
-    """Learning rates. Several are tried on the held-out languages, and the best is taken for each method and K; priming's
-    own validation uses the first."""
+    """Peak learning rates, each above 0. Of several, the held-out languages choose the best for each
+    method and K; validation during priming uses the first."""
 
     warmup: Share = 0.1
-    """Share of the steps over which the rate rises."""
+    """Share of the training steps over which the rate rises, 0 to 1."""
 
     weight_decay: NonNegativeFloat = 0.0
-    """Weight decay."""
+    """Weight decay, at least 0."""
 
     clip: PositiveFloat | None = 1.0
-    """Largest norm of the gradient."""
+    """Largest norm of the gradient, above 0; null: no clipping."""
 
     stop: Literal["fixed", "development"] = "fixed"
-    """`fixed` runs `steps` steps; `development` takes a share of the K out, by which the number of steps is chosen."""
+    """Stopping rule: `fixed` runs `steps` steps; `development` chooses their number on a share of the K
+    sentences that training leaves out."""
 
     development_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """That share."""
+    """Share of the K sentences that `stop: development` leaves out, between 0 and 1."""
 
     evaluate_every: PositiveInt = 20
-    """Steps between two looks at the development sentences."""
+    """Training steps between two evaluations on the development sentences, at least 1."""
 
     test_sentences: PositiveInt | None = None
-    """Sentences of a test or validation split that are scored; null: all."""
+    """Sentences of a test or validation split that are scored, at least 1; null: all."""
 
     start_adapter: Literal["fresh", "primed"] = "fresh"
-    """Whether fine-tuning starts from a new adapter, or from the one that priming left."""
+    """Start of the adapter: `fresh` draws a new one, `primed` takes the one that priming saved."""
 
     start_head: Literal["fresh", "primed"] = "fresh"
-    """The same for the head."""
+    """Start of the head: `fresh` draws a new one, `primed` takes the one that priming saved."""
 
     leave_out: NonNegativeInt = 0
-    """N > 0: trains N times more, each time without one of the K, and records how far the loss on that one moved."""
+    """Number of trainings that are repeated without one of the K sentences, at least 0; each records how
+    far the loss on that sentence moved."""
 
     @model_validator(mode="before")
     @classmethod
     def _one_or_many(cls, values: Any) -> Any:
-        """Accepts `shots: 50` for `shots: [50]`, and so for the other lists."""
+        """Wraps a single value of a list key, such as `shots: 50`, in a list."""
         if isinstance(values, dict):
             many = ("methods", "shots", "seeds", "lr")
             return {k: [v] if k in many and not isinstance(v, list | tuple) else v for k, v in values.items()}
@@ -432,19 +443,20 @@ class TransferConfig(Section):
 
 
 class Config(Section):
-    """Everything that a run is made of, one attribute for each section of the YAML file.
+    """The complete config of a run, one attribute for each section of the YAML file.
 
     Attributes:
-        run: where results go, and the seed.
-        encoder: theta, the encoder that is primed.
-        data: sources and languages.
+        run: output folder, seed, CPU threads and cache.
+        encoder: the encoder theta that is primed.
+        data: corpora, languages and splits.
         task: the kind of problem and its labels.
-        episodes: what an episode and a meta-step are made of.
+        episodes: sizes and sampling of episodes and meta-steps.
         peft: the method that priming simulates.
         inner: the inner loop.
         outer: the outer loop.
-        learner: what is learned how.
+        learner: the meta-learner and its backend.
         transfer: fine-tuning on target languages.
+        provenance: origin of each hyper-parameter, by key.
 
     Example:
         >>> metaprime.Config().task.labels
@@ -462,7 +474,8 @@ class Config(Section):
     learner: LearnerConfig = LearnerConfig()
     transfer: TransferConfig = TransferConfig()
     provenance: dict[str, Literal["paper", "recalled", "chosen"]] = Field(default_factory=dict)
-    """Of a hyper-parameter, by key: whether it is the paper's, recalled, or ours."""
+    """Origin of each hyper-parameter, by key: stated in the `paper`, `recalled` without a source, or
+    `chosen` here."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
@@ -474,20 +487,29 @@ class Config(Section):
         return self
 
     def methods(self) -> dict[str, MethodConfig]:
-        """Returns the methods to fine-tune with, each with its settings, by the label that cells and tables have.
+        """Returns the settings of each method to fine-tune with, by its label in cells and tables.
 
         Example: with `transfer: {methods: [head, {method: lora, rank: 4}]}` the labels are `head` and `lora-rank4`.
         """
         return {method_label(choice): self.method(choice) for choice in self.transfer.methods}
 
     def method(self, choice: str | MethodConfig) -> MethodConfig:
-        """Returns the settings that one of `transfer.methods` stands for."""
+        """Returns the settings of one of `transfer.methods`.
+
+        Args:
+            choice: a method's name, or its settings.
+
+        Example: `config.method("lora")`.
+        """
         if isinstance(choice, MethodConfig):
             return choice
         return self.peft if choice == self.peft.method else METHODS[choice].config()
 
     def by_method(self) -> dict[str, dict[str, Any]]:
-        """Returns the config as JSON that a method's records hold, by label: a mapping replaces the section `peft`."""
+        """Returns the config as JSON for the records of each method, by label.
+
+        A method that is a mapping replaces the section `peft`.
+        """
         values = self.model_dump(mode="json")
         return {
             method_label(choice): values
@@ -497,7 +519,7 @@ class Config(Section):
         }
 
     def facts(self) -> dict[str, Any]:
-        """Returns the config as JSON, without where things are kept."""
+        """Returns the config as JSON, without the keys in OUTPUT_KEYS."""
         values: dict[str, Any] = self.model_dump(mode="json")
         for place in OUTPUT_KEYS:
             section, key = place.split(".")
@@ -505,17 +527,22 @@ class Config(Section):
         return values
 
     def as_yaml(self) -> str:
-        """Returns the whole config as YAML that `load_config` reads back to an equal value."""
+        """Returns the config as YAML, which `load_config` reads back to an equal value."""
         return str(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
     def recorded(self) -> tuple[Path, dict[str, Any], str]:
-        """Returns what a run records of it: the output directory, `facts` and `as_yaml`."""
+        """Returns the output folder, `facts()` and `as_yaml()`, which a run records."""
         return Path(self.run.output), self.facts(), self.as_yaml()
 
     def digest(self, *sections: str) -> str:
-        """Returns twelve hexadecimal digits that name the content of some sections (all, if none is named).
+        """Returns twelve hexadecimal digits that identify the content of some sections.
 
-        The section `task` belongs to `data`. Digests are the same as before that section existed.
+        The section `task` belongs to `data`, so that digests from before it existed stay valid.
+
+        Args:
+            sections: names of sections; none: all of them.
+
+        Example: `config.digest("data", "peft")`.
         """
         values = addressed(self.model_dump(mode="json"))
         chosen = {name: values[name] for name in sections or values}
@@ -523,12 +550,21 @@ class Config(Section):
 
 
 def unknown(what: str, word: str, known: Iterable[str]) -> str:
-    """Returns a message about an unknown word: the nearest known one, and all of them."""
+    """Returns a message about an unknown word: the nearest known word, and all of them.
+
+    Args:
+        what: beginning of the message, such as `name 'lra'`.
+        word: the unknown word.
+        known: all known words.
+
+    Example: `unknown("name 'lra'", "lra", ["lora", "ia3"])`.
+    """
     names = list(known)
     return f"{what} is unknown{nearest(word, names)} (known: {', '.join(names)})"
 
 
 def _look_up(value: Any, key: str) -> None:
+    """Validates that a key of `provenance` is a key of the config."""
     for part in key.split("."):
         if part not in getattr(type(value), "model_fields", {}):
             raise ValueError(f"provenance names an unknown key {key}")

@@ -1,4 +1,4 @@
-"""YAML as people write it: a file of keys, `key=value` changes to it, and the nearest of the words that are known."""
+"""Reads YAML files of keys, applies `key=value` overrides, and suggests the nearest known key."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import yaml
 from metaprime.types import MetaprimeError
 
 _NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
-"""What PyYAML raises: also for bytes that are no UTF-8, dates and numbers that are none, and endless nesting."""
+"""Errors of PyYAML: syntax, bytes that are not UTF-8, invalid dates or numbers, deep nesting."""
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """`yaml.safe_load`, but a duplicate key is an error: the first of the two would be dropped silently."""
+    """A safe loader that refuses duplicate keys, of which YAML silently drops the first."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Builds a mapping, after a check that its keys are unique."""
         keys = [self.construct_object(key) for key, _ in node.value]
         if repeated := [key for key in keys if keys.count(key) > 1]:
             raise yaml.YAMLError(f"line {node.start_mark.line + 1}: duplicate key {repeated[0]!r}")
@@ -26,10 +27,17 @@ class _UniqueKeys(yaml.SafeLoader):
 
 
 def read_keys(path: Path, what: str, keys: Iterable[str]) -> dict[str, Any]:
-    """A file's top-level mapping; `what` it is and which `keys` it may have are for messages.
+    """Reads a YAML file and returns its top-level mapping.
+
+    Args:
+        path: the file.
+        what: kind of the file, for messages.
+        keys: the file's known keys, for messages.
 
     Raises:
-        MetaprimeError: it is missing, is not YAML, has a key twice, or holds no mapping.
+        MetaprimeError: the file is missing or not YAML, a key is duplicated, or the top level is no mapping.
+
+    Example: `read_keys(Path("recipes/configs/demo.yaml"), "config", Config.model_fields)`.
     """
     if not path.is_file():
         raise MetaprimeError(f"{what} {path} does not exist")
@@ -43,10 +51,16 @@ def read_keys(path: Path, what: str, keys: Iterable[str]) -> dict[str, Any]:
 
 
 def change_key(values: dict[str, Any], text: str) -> None:
-    """Carries out one change, `key=value` or `section.key=value`, in place.
+    """Applies one override to a mapping, in place.
+
+    Args:
+        values: the mapping; missing sections are added.
+        text: `key=value` or `section.key=value`; the value is YAML.
 
     Raises:
-        MetaprimeError: it does not read so, the value is not YAML, or what should be a section is a value.
+        MetaprimeError: the text has another form, the value is not YAML, or a section holds a value.
+
+    Example: `change_key(values, "inner.steps=5")`.
     """
     key, equals, value = text.partition("=")
     if not equals or not key:
@@ -58,14 +72,21 @@ def change_key(values: dict[str, Any], text: str) -> None:
             raise MetaprimeError(f"override {text!r}: {name} is a value, not a section")
     try:
         parsed = yaml.safe_load(value)
-        # `data.source=synthetic:` names a source; YAML would make a mapping of it.
+        # `data.source=synthetic:` names a source, but YAML reads its value as a mapping.
         values[last] = value if value.endswith(":") and isinstance(parsed, dict) else parsed
     except _NOT_YAML as error:
         raise MetaprimeError(f"override {text!r}: the value is not YAML: {error}") from None
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown word: what may have been meant, or all that is known."""
+    """Returns the end of a message about an unknown word: the nearest known word, or all of them.
+
+    Args:
+        word: the unknown word.
+        known: all known words.
+
+    Example: `nearest("stepz", ["steps", "lr"])` is `; did you mean steps?`.
+    """
     words = list(known)
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else f"; known here: {', '.join(words)}"

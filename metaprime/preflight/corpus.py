@@ -1,7 +1,4 @@
-"""Checks corpora before a run: reads, counts and compares everything that a source has or a config would read.
-
-This is `metaprime data check`.
-"""
+"""Checks corpora before a run (`metaprime data check`): reads, counts and compares their splits."""
 
 from __future__ import annotations
 
@@ -29,12 +26,12 @@ class Part:
     """One split to check.
 
     Attributes:
-        role: what it is used for.
+        role: use of the split: `source`, `priming`, `held out` or `target`.
         source: URI of its corpus.
         language: name of its language.
         split: name of the split.
-        needed: different sentences that are drawn of it at once.
-        key: what draws them.
+        needed: number of different sentences that a run draws from it at once.
+        key: config key or event that draws them, for messages.
     """
 
     role: str
@@ -46,18 +43,18 @@ class Part:
 
     @property
     def name(self) -> str:
-        """Language and split, as findings name it."""
+        """The name `<language>/<split>` in findings."""
         return f"{self.language}/{self.split}"
 
 
 @dataclass(frozen=True)
 class CorpusReport:
-    """What was read and what was found.
+    """The facts about all splits, and the problems in them.
 
     Attributes:
         splits: facts about each split, by `<language>/<split>`.
-        cells: cells of a terminal table that depend on the task, by split and header.
-        findings: the gravest first.
+        cells: table cells that depend on the task, by split and header.
+        findings: findings, the most severe first.
     """
 
     splits: dict[str, dict[str, Any]]
@@ -66,7 +63,7 @@ class CorpusReport:
 
     @property
     def clean(self) -> bool:
-        """Whether there are no findings but notes."""
+        """True if all findings are notes."""
         return all(finding.severity == "note" for finding in self.findings)
 
     def as_json(self) -> dict[str, Any]:
@@ -75,44 +72,44 @@ class CorpusReport:
 
     @property
     def header(self) -> tuple[str, ...]:
-        """Columns of a terminal table."""
-        own = next(iter(self.cells.values()), {})
-        return ("split", "sentences", *own, "scripts", "sub-words / word")
+        """The columns of a terminal table."""
+        cells = next(iter(self.cells.values()), {})
+        return ("split", "sentences", *cells, "scripts", "sub-words / word")
 
     def rows(self) -> list[list[str]]:
         """Returns one row of a terminal table for each split."""
         rows = []
         for name, facts in self.splits.items():
-            letters = ", ".join(f"{script} {share:.0%}" for script, share in list(facts["scripts"].items())[:2])
+            scripts = ", ".join(f"{script} {share:.0%}" for script, share in list(facts["scripts"].items())[:2])
             ratio = f"{facts['subwords_per_word']:.2f}" if "subwords_per_word" in facts else "-"
-            rows.append([name, f"{facts['sentences']:,}", *self.cells[name].values(), letters, ratio])
+            rows.append([name, f"{facts['sentences']:,}", *self.cells[name].values(), scripts, ratio])
         return rows
 
     def lines(self) -> list[str]:
-        """Returns one line for each finding, the gravest first, and one with their numbers."""
+        """Returns a line for each finding, the most severe first, and a summary of their numbers."""
         lines = []
-        for found in self.findings:
-            places = f" ({'; '.join(found.examples)})" if found.examples else ""
-            lines.append(f"{found.severity}: {found.where}: {found.text}{places}")
-        numbers = Counter(found.severity for found in self.findings)
+        for finding in self.findings:
+            places = f" ({'; '.join(finding.examples)})" if finding.examples else ""
+            lines.append(f"{finding.severity}: {finding.where}: {finding.text}{places}")
+        numbers = Counter(finding.severity for finding in self.findings)
         summary = ", ".join(f"{numbers[severity]} {severity}" for severity in SEVERITIES)
         return [*lines, f"{len(self.splits)} splits read: {summary}"]
 
 
 def check_data(what: str, overrides: Sequence[str] = (), *, encoder: str | None = None) -> CorpusReport:
-    """Checks a source, in each of its languages and splits, or a config, in each split that a run reads.
+    """Checks all languages and splits of a source, or the splits that a config's run reads.
 
     Args:
-        what: a source URI such as `conll:DIR`, or the path of a `.yaml`.
-        overrides: `section.key=value`, as for every command.
-        encoder: folder or hub id whose tokenizer cuts words; None: the config's own, or none, and then nothing
-            is said of sub-words.
+        what: a source URI such as `conll:DIR`, or the path of a config that ends in `.yaml`.
+        overrides: changes such as `task.labels=[PER]`; values are YAML.
+        encoder: folder or hub id of an encoder whose sub-words are counted; None: the config's, and for a
+            source none.
 
     Returns:
-        Facts and findings.
+        Facts about the splits, and findings, errors of single splits among them.
 
     Raises:
-        MetaprimeError: the source or the config itself does not exist or makes no sense.
+        MetaprimeError: the source or the config is missing or invalid.
 
     Example:
         >>> report = metaprime.check_data(f"conll:{corpus}")
@@ -124,14 +121,14 @@ def check_data(what: str, overrides: Sequence[str] = (), *, encoder: str | None 
         check = _Check(config, known, _text(encoder or config.encoder.name, config.data, config.run.cache))
         return check.report(check.parts_of_config())
     config = load_config(None, overrides)
-    # Every label of a bare source is taken as it is, unless the command names labels.
+    # All labels of a source are accepted, unless the command names some.
     known = any(text.startswith("task.label") for text in overrides)
     check = _Check(config, known, _text(encoder or "", config.data, config.run.cache))
     return check.report(check.parts_of_source(what))
 
 
 def _text(encoder: str, data: DataConfig, cache: bool) -> Text | None:
-    """Returns an encoder's tokenizer and how long texts are read; None without one, or for the embedded one."""
+    """Returns tokenizer and lengths of inputs; None without an encoder or for the embedded one."""
     if not encoder or encoder.partition(":")[0] == "synthetic":
         return None
     subwords = Subwords(load_tokenizer(encoder), cache_folder() if cache else None)
@@ -143,9 +140,9 @@ class _Check:
     """A check under one config.
 
     Attributes:
-        config: says what is read, and how.
-        known: whether labels are restricted to those of the section `task`.
-        text: the tokenizer; None: sub-words are not counted.
+        config: config of the run.
+        known: True restricts labels to those of the section `task`.
+        text: tokenizer and lengths of inputs; None: sub-words are not counted.
     """
 
     config: Config
@@ -154,20 +151,20 @@ class _Check:
 
     @property
     def audit(self) -> Audit:
-        """The task's own checks."""
+        """The task's own checks of corpora."""
         name = self.config.task.name
-        found = TASKS[name].audit
-        if found is None:
+        checks = TASKS[name].audit
+        if checks is None:
             raise MetaprimeError(f"metaprime data check: task.name {name!r} has no checks of its corpora")
-        return found
+        return checks
 
     @property
     def of_an_episode(self) -> int:
-        """Different sentences of one episode."""
+        """The number of different sentences in one episode."""
         return self.config.episodes.support * self.config.inner.steps + self.config.episodes.query
 
     def parts_of_source(self, source: str) -> list[Part]:
-        """Lists every split of every language of a source."""
+        """Returns the splits of all languages of a source."""
         data = self.config.data
         drawn = {data.train_split: (self.of_an_episode, "one episode")}
         splits = dict.fromkeys((data.train_split, data.validation_split, data.test_split))
@@ -178,21 +175,22 @@ class _Check:
         ]
 
     def parts_of_config(self) -> list[Part]:
-        """Lists every split that a run reads."""
+        """Returns the splits that a run reads."""
         data, needed, shots = self.config.data, self.of_an_episode, max(self.config.transfer.shots)
         parts = [Part("priming", data.source, name, data.train_split, needed, "one episode") for name in data.languages]
+        # Held-out and target languages have K sentences to train on, and a split to score.
         for role, names, source, scored in (
             ("held out", data.validation_languages, data.validation_source, data.validation_split),
             ("target", data.target_languages, data.target_source, data.test_split),
         ):
             for name in names:
-                place = source or data.source
-                parts.append(Part(role, place, name, data.train_split, shots, "transfer.shots"))
-                parts.append(Part(role, place, name, scored, 1, "scoring"))
+                corpus = source or data.source
+                parts.append(Part(role, corpus, name, data.train_split, shots, "transfer.shots"))
+                parts.append(Part(role, corpus, name, scored, 1, "scoring"))
         return parts
 
     def report(self, parts: Sequence[Part]) -> CorpusReport:
-        """Reads every part and compares them."""
+        """Reads all parts, then compares their sentences."""
         read: dict[str, list[Example]] = {}
         splits: dict[str, dict[str, Any]] = {}
         findings: list[Finding] = []
@@ -209,6 +207,8 @@ class _Check:
             if self.text and reading.sentences:
                 splits[part.name] |= _subword_facts(reading.sentences, self.text.subwords)
                 findings += self.audit.lengths(part.name, reading.sentences, self.text)
+
+        # Splits against each other.
         findings += audit.overlaps(read, _apart(parts))
         findings.sort(key=lambda finding: (SEVERITIES.index(finding.severity), finding.where, finding.kind))
         return CorpusReport(splits, {name: self.audit.columns(facts) for name, facts in splits.items()}, findings)
@@ -233,25 +233,27 @@ class _Check:
 
 
 def _subword_facts(examples: Sequence[Example], subwords: Subwords) -> dict[str, Any]:
-    """Returns what the tokenizer makes of one split."""
+    """Returns the sub-words per word, longest sentence and share of unknown sub-words of one split."""
     pieces = subwords.of(examples)
-    total, words = sum(len(one.ids) for one in pieces), sum(len(one.lengths) for one in pieces)
-    unknown = sum(int((one.ids == subwords.tokenizer.unk_token_id).sum()) for one in pieces)
+    total, words = sum(len(sentence.ids) for sentence in pieces), sum(len(sentence.lengths) for sentence in pieces)
+    unknown = sum(int((sentence.ids == subwords.tokenizer.unk_token_id).sum()) for sentence in pieces)
+    longest = max(len(sentence.ids) for sentence in pieces)
     return {
         "subwords_per_word": total / words,
-        "longest_subwords": max(len(one.ids) for one in pieces) + len(subwords.before) + len(subwords.after),
+        "longest_subwords": longest + len(subwords.before) + len(subwords.after),
         "unknown_subwords": unknown / total if total else 0.0,
     }
 
 
 def _apart(parts: Sequence[Part]) -> list[tuple[str, str]]:
-    """Returns pairs of splits that must share no text: what is primed on must not be scored."""
+    """Returns pairs of splits that must share no text: one of priming, and one that is scored."""
     primed = [part.name for part in parts if part.role == "priming"]
     scored = [part.name for part in parts if part.role in ("held out", "target") and part.key == "scoring"]
-    return [(one, other) for one in primed for other in scored]
+    return [(training, test) for training in primed for test in scored]
 
 
 def _by_kind(reading: Reading) -> Mapping[str, list[Problem]]:
+    """Returns kind -> problems of a split, in the order of its sentences."""
     kinds: dict[str, list[Problem]] = {}
     for problem in reading.problems:
         kinds.setdefault(problem.kind, []).append(problem)

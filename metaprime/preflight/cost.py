@@ -1,4 +1,7 @@
-"""Estimates what a priming run will take of time and memory, from some of its own meta-steps; keeps only an embedded encoder."""
+"""Estimates time and memory of a priming run from some of its meta-steps.
+
+Nothing is saved but an embedded encoder.
+"""
 
 from __future__ import annotations
 
@@ -20,27 +23,30 @@ from metaprime.priming.setup import Run, set_up
 from metaprime.priming.step import draw, draw_some, subwords_processed, sum_over_processes
 
 LOOKED_AT = 100
-"""Meta-steps whose episodes are drawn, evenly over the run."""
+"""Number of meta-steps whose size is measured, evenly spaced over the run."""
 
 TIMED, LEAST_TIMED, ENOUGH_S = 9, 3, 10.0
 """Up to 9 median-size meta-steps are timed; timing stops after 10 s once 3 are."""
 
 MIB = 2**20
+"""Bytes of a MiB."""
+
 STATUS = Path("/proc/self/status")
+"""Linux's file about this process, with its peak memory."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A run's needs.
+    """Estimated time and memory of a priming run.
 
     Attributes:
-        device: it was measured on.
-        steps: meta-steps of the run.
-        seconds_per_step: mean over the run, without validation.
-        subwords_per_step: mean over the run, padding included.
+        device: device of the measurements.
+        steps: number of meta-steps.
+        seconds_per_step: mean seconds of a meta-step, validation excluded.
+        subwords_per_step: mean sub-words of a meta-step, padding included.
         largest: sub-words of the largest meta-step.
-        peak_mib: peak memory of the process: on a CPU all that is resident, on a GPU torch's tensors.
-        limit_mib: memory that it may take on this machine now.
+        peak_mib: peak memory in MiB: of the process on a CPU, of torch's tensors on a GPU.
+        limit_mib: memory in MiB that the run may use on this machine now.
     """
 
     device: str
@@ -62,22 +68,22 @@ class Estimate:
             f"device: {self.device}",
             f"a meta-step: {self.seconds_per_step:.3f} seconds, {self.subwords_per_step:.0f} sub-words "
             f"(the largest: {self.largest})",
-            f"all {self.steps}: {minutes:.1f} minutes, validation apart",
-            f"peak memory: {self.peak_mib:.0f} MiB of {self.limit_mib:.0f} that it may take",
+            f"all {self.steps}: {minutes:.1f} minutes, validation excluded",
+            f"peak memory: {self.peak_mib:.0f} MiB of {self.limit_mib:.0f} MiB available",
         ]
 
 
 def estimate(config: Config) -> Estimate:
-    """Estimates time and memory of `prime`: draws the episodes of many meta-steps, runs the largest and some of median size.
+    """Estimates time and memory of a priming run; measures many meta-steps and runs few of them.
 
     Args:
-        config: the run's.
+        config: config of the run.
 
     Returns:
-        The run's needs on this machine.
+        Time and memory on this machine.
 
     Raises:
-        MetaprimeError: as `prime`, for config, data and encoder.
+        MetaprimeError: config, data or encoder cannot be used for priming.
 
     Example:
         >>> metaprime.estimate(config).steps
@@ -87,23 +93,28 @@ def estimate(config: Config) -> Estimate:
     accelerator = Accelerator()
     run = set_up(config, accelerator)
     limit = (available(accelerator) / MIB) + _taken(accelerator)
-    steps = sorted({place * config.outer.steps // LOOKED_AT for place in range(LOOKED_AT)})
+
+    # Sub-words of meta-steps that are spread over the run.
+    steps = sorted({part * config.outer.steps // LOOKED_AT for part in range(LOOKED_AT)})
     sizes = {step: _subwords(run, step) for step in steps}
     by_size = sorted(steps, key=lambda step: sizes[step])
     middle = len(by_size) // 2
-    middling = by_size[max(0, middle - TIMED // 2) :][:TIMED]
-    # The most memory, and whatever is done once.
+    median_steps = by_size[max(0, middle - TIMED // 2) :][:TIMED]
+
+    # The largest one reaches the peak memory, and does the work of a first step.
     _take(run, by_size[-1])
-    each: list[float] = []
+
+    # Seconds per sub-word of those near the median.
+    rates: list[float] = []
     began = time.perf_counter()
-    for step in middling:
-        if len(each) < LEAST_TIMED or time.perf_counter() - began < ENOUGH_S:
-            each.append(_take(run, step) / sizes[step])
+    for step in median_steps:
+        if len(rates) < LEAST_TIMED or time.perf_counter() - began < ENOUGH_S:
+            rates.append(_take(run, step) / sizes[step])
     mean = statistics.fmean(sizes.values())
     return Estimate(
         device=torch.cuda.get_device_name() if accelerator.device.type == "cuda" else accelerator.device.type,
         steps=config.outer.steps,
-        seconds_per_step=statistics.median(each) * mean,
+        seconds_per_step=statistics.median(rates) * mean,
         subwords_per_step=mean,
         largest=sizes[by_size[-1]],
         peak_mib=_peak(accelerator),
@@ -112,12 +123,12 @@ def estimate(config: Config) -> Estimate:
 
 
 def _subwords(run: Run, step: int) -> int:
-    """Returns the sub-words of all episodes of one meta-step, as one process would carry them out."""
+    """Returns the sub-words of all episodes of one meta-step, as one process runs them."""
     return subwords_processed(run, draw_some(run, step, range(run.sampler.shape.episodes)))
 
 
 def _take(run: Run, step: int) -> float:
-    """Takes one whole meta-step of a model that is thrown away, outer step included; returns its seconds."""
+    """Runs one meta-step with its outer step, on a model that is discarded, and returns its seconds."""
     began = time.perf_counter()
     episodes = draw(run, step)
     start = run.starts.values(step, episodes.indices)
@@ -134,7 +145,7 @@ def _peak(accelerator: Accelerator) -> float:
     """Returns the peak memory so far in MiB."""
     if accelerator.device.type == "cuda":
         return torch.cuda.max_memory_allocated(accelerator.device) / MIB
-    # The process's own: the kernel's other count includes that of the process that started it.
+    # `ru_maxrss` includes the peak of the process that started this one; VmHWM does not.
     if STATUS.is_file():
         return _status("VmHWM")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (MIB if sys.platform == "darwin" else 1024)
@@ -148,6 +159,6 @@ def _taken(accelerator: Accelerator) -> float:
 
 
 def _status(key: str) -> float:
-    """Returns an amount of memory in MiB from Linux' account of this process."""
+    """Returns an amount of memory in MiB from STATUS."""
     lines = STATUS.read_text(encoding="utf-8").splitlines()
     return int(next(line for line in lines if line.startswith(f"{key}:")).split()[1]) / 1024

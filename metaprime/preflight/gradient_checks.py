@@ -1,6 +1,6 @@
-"""A meta-gradient against what shares no code with it: differences of the loss, torch's optimizer on copies, learn2learn.
+"""Checks meta-gradients against references: central differences, torch.optim on copies, learn2learn.
 
-And two ways of carrying it out against each other: episodes together and one by one. All errors are relative.
+Episodes adapted together are checked against episodes one by one. All errors are relative.
 """
 
 from __future__ import annotations
@@ -20,14 +20,22 @@ from metaprime.rng import torch_stream
 from metaprime.types import Batch, Episodes, Loss, MetaprimeError, Params, trainable
 
 SIZES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
-"""Step sizes of the differences, along directions of norm 1. Large ones cross kinks of ReLU, small ones drown in rounding:
-the best counts.
+"""Step sizes of central differences, along directions of norm 1; the best one counts.
+
+Large steps cross kinks of ReLU, small ones are lost in rounding.
 """
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line. `value` None: not computed, `remark` says why. `tolerance` None: information without a verdict."""
+    """The outcome of one check.
+
+    Attributes:
+        what: name of the check.
+        value: relative error, or a measure; None: not computed.
+        tolerance: largest passing value; None: no verdict, for information only.
+        remark: details, such as the reason that nothing was computed.
+    """
 
     what: str
     value: float | None = None
@@ -36,23 +44,29 @@ class Check:
 
     @property
     def verdict(self) -> str:
+        """One of `passed`, `failed` (NaN, too), `not checked` and `information`."""
         if self.value is None:
             return "not checked"
         if self.tolerance is None:
             return "information"
-        return "passed" if self.value <= self.tolerance else "failed"  # not a number: failed
+        # This comparison is false for a value that is not a number.
+        return "passed" if self.value <= self.tolerance else "failed"
 
 
 @dataclass(frozen=True)
 class Bench:
-    """A meta-step's ingredients in float64.
+    """The inputs of one meta-step in float64.
 
     Attributes:
-        learner: whose step it is; `name` is its own.
-        start: phi and head of T episodes; with learned rates, these.
-        inner: `outer` holds every group there is a gradient for; `execution.way` is how episodes share a pass.
-        differences: largest error of a slope against its central difference.
-        equality: largest distance of a gradient from its like.
+        name: name of the learner.
+        learner: learner of the meta-step.
+        loss: returns an episode's loss () in nats per unit.
+        backbone: theta, by parameter name, with the shapes of the parameters.
+        start: (T, ...) phi, head and learned rates of T episodes, by parameter name.
+        batch: support and query batches (T, B, L).
+        inner: the inner loop; `outer` lists all groups with a gradient.
+        differences: largest relative error of a slope against central differences.
+        equality: largest relative distance between two gradients that should be equal.
     """
 
     name: str
@@ -67,37 +81,54 @@ class Bench:
 
     @property
     def orders(self) -> dict[bool, str]:
-        """The values of `InnerLoop.second_order` that make a difference, and what the gradient is called."""
+        """The learner's values of `InnerLoop.second_order`, each with a name for the gradient."""
         if not self.learner.adapts:
             return {False: "gradient"}
         return {False: "first order", True: "second order"} if self.learner.second_order else {False: "displacement"}
 
     def outcome(self, **changes: Any) -> Outcome:
-        """The meta-step under changed settings; `way` is one of them."""
+        """Returns the outcome with changed fields of `inner` or another `way`: `bench.outcome(clip=None)`."""
         way = changes.pop("way", self.inner.execution.way)
         inner = replace(self.inner.executed(way=way), **changes)
         return self.learner.step(self.loss, self.backbone, self.start, self.batch, inner)
 
     def gradients(self, **changes: Any) -> Params:
-        """Its gradients."""
+        """Returns the gradients of `outcome`: `bench.gradients(second_order=True)`."""
         return self.outcome(**changes).gradients
 
     def moved(self, direction: Params, size: float) -> Bench:
-        """The same from `size` further along a direction."""
+        """Returns a copy whose backbone and start are moved along a direction.
 
-        def moved(values: Params) -> Params:
+        Args:
+            direction: tensors by parameter name, with the shapes of the parameters; the T episodes of a
+                start (T, ...) are moved alike.
+            size: multiple of the direction.
+
+        Example: `bench.moved(direction, 1e-4).outcome().query_loss`.
+        """
+
+        def shifted(values: Params) -> Params:
+            """Returns values with those in `direction` moved."""
             return {
                 name: value + size * direction[name] if name in direction else value for name, value in values.items()
             }
 
-        return replace(self, backbone=moved(self.backbone), start=moved(self.start))
+        return replace(self, backbone=shifted(self.backbone), start=shifted(self.start))
 
 
 def against_differences(bench: Bench) -> Iterator[Check]:
-    """The gradient's slope along one direction in each group, against the loss itself a little to both sides.
+    """Compares the gradient's slope along one direction in each group with central differences of the loss.
 
-    Of an inner loop that is differentiated through, this is the second order. A displacement is no slope of the adapted
-    loss; that of one plain step is the slope of the loss before it.
+    For a learner of second order, the gradient is that of second order. A displacement is no slope of the
+    loss after adaptation; the displacement of one plain SGD step is the slope of the loss before it.
+
+    Args:
+        bench: inputs of the meta-step.
+
+    Yields:
+        One check for each group with a gradient.
+
+    Example: `all(check.verdict == "passed" for check in against_differences(bench))`.
     """
     second_order = True in bench.orders
     what = bench.orders[second_order]
@@ -107,9 +138,9 @@ def against_differences(bench: Bench) -> Iterator[Check]:
     gradients = bench.gradients(second_order=second_order)
     groups = _groups(gradients)
     for group in bench.inner.outer:
-        own = groups[group]
-        direction = _direction(own)
-        slope = _dot(own, direction)
+        gradient = groups[group]
+        direction = _direction(gradient)
+        slope = _dot(gradient, direction)
         errors = {size: _error(bench, direction, slope, size) for size in SIZES}
         best = min(errors, key=lambda size: _or_infinite(errors[size]))
         remark = f"step size {best:g}, the best of {len(SIZES)}" if slope else "this gradient is zero"
@@ -117,17 +148,30 @@ def against_differences(bench: Bench) -> Iterator[Check]:
 
 
 def against_optimizer(bench: Bench) -> Check:
-    """The first-order gradient, or the displacement, against copies that `torch.optim.SGD` trains."""
+    """Compares the first-order gradient, or the displacement, with copies that `torch.optim.SGD` trains.
+
+    Args:
+        bench: inputs of the meta-step.
+
+    Example: `against_optimizer(bench).verdict`.
+    """
     what = f"{bench.orders[False]} = torch.optim.SGD on copies"
     if bench.inner.optimizer != "sgd":
         return Check(what, remark=f"inner.optimizer {bench.inner.optimizer}: torch's has epsilon outside the root")
-    parts = [_by_optimizer(bench, place) for place in range(bench.batch.total)]
+    parts = [_by_optimizer(bench, index) for index in range(bench.batch.total)]
     expected = {name: torch.stack([part[name] for part in parts]).sum(0) for name in parts[0]}
     return Check(what, _distance(bench.gradients(outer=GROUPS), expected), bench.equality)
 
 
 def against_learn2learn(bench: Bench, second_order: bool) -> Check:
-    """The same meta-step by the reference backend, if it is there and knows it."""
+    """Compares the gradient with that of the reference backend, if it is installed and has this meta-step.
+
+    Args:
+        bench: inputs of the meta-step.
+        second_order: True compares the gradient of second order.
+
+    Example: `against_learn2learn(bench, second_order=True).remark`.
+    """
     what = f"{bench.orders[second_order]} = learn2learn"
     if not learn2learn.installed():
         return Check(what, remark="not installed (`make learn2learn` does it)")
@@ -137,12 +181,20 @@ def against_learn2learn(bench: Bench, second_order: bool) -> Check:
         expected = step(bench.loss, bench.backbone, _without_rates(bench.start), bench.batch, inner).gradients
     except MetaprimeError as error:
         return Check(what, remark=str(error))
-    found = bench.gradients(second_order=second_order, outer=GROUPS)
-    return Check(what, _distance(found, expected), bench.equality)
+    gradients = bench.gradients(second_order=second_order, outer=GROUPS)
+    return Check(what, _distance(gradients, expected), bench.equality)
 
 
 def batched_against_looped(bench: Bench, second_order: bool, reason: str) -> Check:
-    """Episodes adapted together against one by one; `reason`: why they cannot be together."""
+    """Compares the gradients of episodes adapted together with those of episodes one by one.
+
+    Args:
+        bench: inputs of the meta-step.
+        second_order: True compares gradients of second order.
+        reason: reason that episodes cannot be adapted together; empty: they can.
+
+    Example: `batched_against_looped(bench, False, "").value`.
+    """
     what = f"{bench.orders[second_order]}: batched = looped"
     if reason:
         return Check(what, remark=f"cannot be batched: {reason}")
@@ -152,7 +204,16 @@ def batched_against_looped(bench: Bench, second_order: bool, reason: str) -> Che
 
 
 def between_orders(bench: Bench) -> Iterator[Check]:
-    """What first order leaves out, by group."""
+    """Compares the gradients of first and second order by cosine and distance, for information.
+
+    Args:
+        bench: inputs of the meta-step.
+
+    Yields:
+        Two checks without verdict for each group with a gradient.
+
+    Example: `[check.value for check in between_orders(bench)]`.
+    """
     first, second = (_groups(bench.gradients(second_order=order)) for order in (False, True))
     for group in bench.inner.outer:
         norms = _norm(first[group]) * _norm(second[group])
@@ -162,83 +223,97 @@ def between_orders(bench: Bench) -> Iterator[Check]:
 
 
 def _error(bench: Bench, direction: Params, slope: float, size: float) -> float:
-    """Of the slope, against the difference of the mean query losses after adaptation (nats) from both sides."""
-    up, down = (  # outer: the loss alone is wanted, and the head's gradient costs nothing
+    """Returns the relative error of a slope against central differences of the query loss (nats)."""
+    # Only the loss is needed, so the group with the cheapest gradient is asked for.
+    up, down = (
         bench.moved(direction, step).outcome(outer=("head",)).query_loss.mean().item() for step in (size, -size)
     )
     return abs((up - down) / (2 * size) - slope) / abs(slope) if slope else math.nan
 
 
 def _direction(gradients: Params) -> Params:
-    """Norm 1: half along the gradient, so that there is a slope, half at random, so that nothing can hide beside it."""
+    """Returns a direction of norm 1, half along the gradient and half random.
+
+    Along the gradient there is a slope; along a random direction, an error in any parameter shows.
+    """
     random = {
         name: torch.randn(value.shape, generator=torch_stream(0, "direction", name), dtype=value.dtype).to(value.device)
         for name, value in gradients.items()
     }
-    steep, odd = _norm(gradients) or 1.0, _norm(random)
-    mixed = {name: gradients[name] / steep + random[name] / odd for name in gradients}
+    gradient_norm, random_norm = _norm(gradients) or 1.0, _norm(random)
+    mixed = {name: gradients[name] / gradient_norm + random[name] / random_norm for name in gradients}
     length = _norm(mixed)
     return {name: value / length for name, value in mixed.items()}
 
 
-def _by_optimizer(bench: Bench, place: int) -> Params:
-    """One episode's part, by ordinary training of a copy: the query loss's gradient where the copy ends.
+def _by_optimizer(bench: Bench, index: int) -> Params:
+    """Returns one episode's part of the gradient, by ordinary training of a copy of its values.
 
-    Of a displacement: how far it went per unit of inner step, the query being its last step.
+    The part is the gradient of the query loss after training; for a displacement, the way that the values
+    moved per inner learning rate, with the query as the last step.
     """
     inner, batch = bench.inner, bench.batch
-    before = {**bench.backbone, **_without_rates(episode(bench.start, place))}
-    own = {name: value.detach().clone().requires_grad_(value.is_floating_point()) for name, value in before.items()}
-    moving = [own[name] for name in in_groups(list(trainable(own)), inner.moves)]
+    before = {**bench.backbone, **_without_rates(episode(bench.start, index))}
+    trained = {name: value.detach().clone().requires_grad_(value.is_floating_point()) for name, value in before.items()}
+    moving = [trained[name] for name in in_groups(list(trainable(trained)), inner.moves)]
     optimizer = torch.optim.SGD(moving, lr=inner.lr)
 
     def backward(tensors: Batch) -> None:
-        for value in own.values():
+        """Computes fresh gradients of the loss on one batch."""
+        for value in trained.values():
             value.grad = None
-        backbone = {name: own[name] for name in bench.backbone}
-        fast = {name: own[name] for name in own if name not in bench.backbone}
-        torch.autograd.backward(bench.loss(backbone, fast, episode(tensors, place)))
+        backbone = {name: trained[name] for name in bench.backbone}
+        fast = {name: trained[name] for name in trained if name not in bench.backbone}
+        torch.autograd.backward(bench.loss(backbone, fast, episode(tensors, index)))
 
+    # The inner loop.
     steps = (*batch.support, batch.query) if bench.learner.adapts_on_query else batch.support
     for tensors in steps:
         backward(tensors)
         if inner.clip:
             torch.nn.utils.clip_grad_norm_(moving, inner.clip)
         optimizer.step()
+
+    # The parts of all episodes add up to the mean over T.
     if not bench.learner.adapts_on_query:
         backward(batch.query)
-        return {name: value.grad / batch.total for name, value in own.items() if value.grad is not None}
-    travelled = inner.lr * len(steps) * batch.total
-    return {name: (before[name] - value.detach()) / travelled for name, value in trainable(own).items()}
+        return {name: value.grad / batch.total for name, value in trained.items() if value.grad is not None}
+    scale = inner.lr * len(steps) * batch.total
+    return {name: (before[name] - value.detach()) / scale for name, value in trainable(trained).items()}
 
 
 def _distance(found: Params, expected: Params) -> float:
-    """|found - expected| / |expected| of the group where it is largest; not a number where what is expected is zero."""
+    """Returns |found - expected| / |expected| of the worst group; NaN if a group of `expected` is zero."""
     assert found.keys() == expected.keys()
     worst = 0.0
-    for own in _groups(expected).values():
-        apart, size = _norm({name: found[name] - own[name] for name in own}), _norm(own)
-        worst = max(worst, apart / size if size else math.nan, key=_or_infinite)
+    for reference in _groups(expected).values():
+        difference = _norm({name: found[name] - reference[name] for name in reference})
+        size = _norm(reference)
+        worst = max(worst, difference / size if size else math.nan, key=_or_infinite)
     return worst
 
 
 def _groups(values: Params) -> dict[str, Params]:
+    """Returns group -> its values."""
     names = dict.fromkeys(name.split(".", 1)[0] for name in values)
     return {group: {name: values[name] for name in in_groups(list(values), (group,))} for group in names}
 
 
 def _or_infinite(value: float) -> float:
+    """Returns a value, or infinity if it is not finite, for comparisons."""
     return value if math.isfinite(value) else math.inf
 
 
-def _dot(one: Params, other: Params) -> float:
-    return float(sum((one[name] * other[name]).sum().item() for name in one))
+def _dot(left: Params, right: Params) -> float:
+    """Returns the dot product over all parameters."""
+    return float(sum((left[name] * right[name]).sum().item() for name in left))
 
 
 def _norm(values: Params) -> float:
+    """Returns the Euclidean norm over all parameters."""
     return math.sqrt(_dot(values, values))
 
 
 def _without_rates(values: Params) -> Params:
-    """Learned rates start at `inner.lr`, which is what whoever knows no rates takes."""
+    """Returns values without learned rates; references use `inner.lr`, at which these start."""
     return {name: value for name, value in values.items() if not name.startswith("rates.")}

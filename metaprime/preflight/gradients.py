@@ -1,4 +1,4 @@
-"""`metaprime doctor --gradients`: are this config's meta-gradients right, on its encoder and a few of its sentences?"""
+"""Checks a config's meta-gradients on its encoder and sentences (`metaprime doctor --gradients`)."""
 
 from __future__ import annotations
 
@@ -36,20 +36,29 @@ from metaprime.rng import torch_stream
 from metaprime.types import Params
 
 EPISODES, MOST_SENTENCES, MOST_STEPS = 2, 2, 3
+"""Number of episodes, and largest numbers of sentences in a batch and of inner steps, in a check."""
 
 DEVIATION = 0.02
-"""Deviation of what is added to phi and head: at a start of zero half of the paths carry no gradient."""
+"""Standard deviation of the noise that is added to phi and head: at zeros, many gradients would be zero."""
 
 TOLERANCES = (1e-6, 1e-10)
-"""Largest relative errors: of a slope against its central difference, of a gradient against its like."""
+"""Largest relative errors of a slope against central differences, and between two gradients."""
 
 NARROW_TOLERANCES = (1e-3, 1e-5)
-"""The same where the encoder rounds to float32 inside, by 6e-8 of a value, which differences over small steps magnify."""
+"""Tolerances for an encoder that rounds to float32 inside: small differences magnify its errors."""
 
 
 @dataclass(frozen=True)
 class GradientReport:
-    """All checks, what they were computed on, and in which precision."""
+    """The outcomes of all checks.
+
+    Attributes:
+        learner: name of the learner.
+        encoder: name, class and attention implementation of the encoder.
+        setting: episodes, steps, windows and noise of the checks.
+        precision: precision of the computation.
+        checks: the outcomes.
+    """
 
     learner: str
     encoder: str
@@ -59,10 +68,11 @@ class GradientReport:
 
     @property
     def passed(self) -> bool:
+        """True if no check failed."""
         return all(check.verdict != "failed" for check in self.checks)
 
     def as_json(self) -> dict[str, Any]:
-        """JSON has no word for a number that is not finite: null, and the verdict remains."""
+        """Returns the report as `--json` prints it; values that are not finite become null."""
         lines = [{**vars(check), "verdict": check.verdict} for check in self.checks]
         for line in lines:
             if line["value"] is not None and not math.isfinite(line["value"]):
@@ -71,7 +81,7 @@ class GradientReport:
 
     @property
     def header(self) -> tuple[str, ...]:
-        """Columns of a terminal table."""
+        """The columns of a terminal table."""
         return ("check", "value", "tolerance", "verdict", "remark")
 
     def rows(self) -> list[list[str]]:
@@ -86,14 +96,20 @@ class GradientReport:
 
 
 def examine_gradients(config: Config) -> GradientReport:
-    """Checks what can be checked of the config's learner, first and second order whichever it asks for.
+    """Checks the gradients of the config's learner, of first and second order whatever the config asks for.
+
+    Args:
+        config: config of a priming run; few of its sentences and inner steps are used.
 
     Raises:
-        MetaprimeError: bad data, encoder or combination of settings, as in priming.
+        MetaprimeError: data, encoder or combination of settings cannot be used for priming.
+
+    Example: `examine_gradients(config).passed`.
     """
     torch.set_num_threads(config.run.threads)
     shape = config.episodes
-    # Few sentences and steps, in float32; whether episodes go together is tried out below.
+
+    # Few sentences and steps; the model is converted to float64 later.
     small = (
         f"data.languages={json.dumps(config.data.languages[:EPISODES])}",
         f"episodes.per_step={EPISODES}",
@@ -108,15 +124,20 @@ def examine_gradients(config: Config) -> GradientReport:
     )
     run = set_up(override(config, *small), Accelerator())
     bench = _bench(run)
+
+    # Episodes are adapted together if this encoder allows it in all orders.
     rows = [same[0] for same in next(iter(run.sampler.pools.values()))]
     trial = Trial(run.learner.step, run.loss, run.state.backbone, bench.start)
     two = two_episodes(run.task, rows, run.model)
     reasons = {order: why_not_together(trial, two, replace(bench.inner, second_order=order)) for order in bench.orders}
     bench = replace(bench, inner=bench.inner.executed(way=Way.LOOP)) if any(reasons.values()) else bench
+
+    # An encoder that rounds inside gets wider tolerances.
     narrow = _rounds_inside(bench)
     if narrow:
         differences, equality = NARROW_TOLERANCES
         bench = replace(bench, differences=differences, equality=equality)
+
     name = type(run.encoder.module).__name__
     windows = bench.batch.query["labels"].shape[1]
     return GradientReport(
@@ -130,6 +151,7 @@ def examine_gradients(config: Config) -> GradientReport:
 
 
 def _checks(bench: Bench, reasons: dict[bool, str]) -> Iterator[Check]:
+    """Yields all checks; `reasons` says by order why episodes cannot be adapted together."""
     yield from against_differences(bench)
     if bench.learner.adapts:
         yield against_optimizer(bench)
@@ -142,7 +164,7 @@ def _checks(bench: Bench, reasons: dict[bool, str]) -> Iterator[Check]:
 
 
 def _bench(run: Run) -> Bench:
-    """Returns the first meta-batch of a run in float64, to be adapted together, with a gradient for every group."""
+    """Returns the inputs of a run's first meta-step in float64, with a gradient for every group."""
     run.model.double()
     start = run.starts.values(0, range(EPISODES))
     start = {name: _with_noise(name, value.detach(), run.asked.inner.lr) for name, value in start.items()}
@@ -161,7 +183,7 @@ def _bench(run: Run) -> Bench:
             support=tuple(to_device(tensors, device) for tensors in batch.support),
             query=to_device(batch.query, device),
         ),
-        # Selection and projection are left out: a slope is that of the loss for entries once selected.
+        # Central differences need a smooth function, so weights are neither selected nor projected.
         inner=replace(inner, outer=outer, carry=False, select=None, project=None),
         differences=TOLERANCES[0],
         equality=TOLERANCES[1],
@@ -169,7 +191,7 @@ def _bench(run: Run) -> Bench:
 
 
 def _with_noise(name: str, value: torch.Tensor, inner_lr: float) -> torch.Tensor:
-    """Phi or head with noise, in float64; a learned rate as the config has it, which the model holds in float32."""
+    """Returns phi or head in float64 with noise; a learned rate is the config's, unrounded."""
     if not value.is_floating_point():
         return value
     if name.startswith("rates."):
@@ -179,26 +201,30 @@ def _with_noise(name: str, value: torch.Tensor, inner_lr: float) -> torch.Tensor
 
 
 def _rounds_inside(bench: Bench) -> bool:
-    """Whether any operator of a forward pass makes a narrower number out of a float64."""
-    first: list[Params] = [
-        {name: value[0] for name, value in part.items()} for part in (bench.start, bench.batch.query)
+    """Returns True if an operator of a forward pass makes a narrower float out of float64."""
+    first_episode: list[Params] = [
+        {name: value[0] for name, value in values.items()} for values in (bench.start, bench.batch.query)
     ]
     watch = _Narrowing()
     with watch:
-        bench.loss(bench.backbone, *first)
+        bench.loss(bench.backbone, *first_episode)
     return watch.seen
 
 
 class _Narrowing(TorchDispatchMode):
-    """Sees every operator."""
+    """A mode that watches all operators; `seen` becomes True once one of them narrows a float64."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.seen = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        read, made = ({leaf.dtype for leaf in tree_leaves(x) if isinstance(leaf, torch.Tensor)} for x in (args, out))
-        narrow = any(dtype.is_floating_point and dtype != torch.float64 for dtype in made)
-        self.seen = self.seen or (narrow and torch.float64 in read)
-        return out
+        """Runs an operator and compares the types of its inputs and outputs."""
+        returned = func(*args, **(kwargs or {}))
+        inputs, outputs = (
+            {leaf.dtype for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)}
+            for values in (args, returned)
+        )
+        narrow = any(dtype.is_floating_point and dtype != torch.float64 for dtype in outputs)
+        self.seen = self.seen or (narrow and torch.float64 in inputs)
+        return returned

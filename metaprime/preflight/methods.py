@@ -1,4 +1,4 @@
-"""Lists PEFT methods, their size on an encoder and their places in it: `metaprime peft list` and `show`."""
+"""Lists PEFT methods with their sizes and places in an encoder (`metaprime peft list` and `show`)."""
 
 from __future__ import annotations
 
@@ -22,14 +22,24 @@ from metaprime.tasks import Task
 from metaprime.types import MetaprimeError
 
 METHOD_HEADER = ("method", "formula", "source")
+"""Columns of the list of methods."""
+
 COUNTS = ("trained", "stored", "head")
+"""Further columns on an encoder: parameters trained, stored, and in the tag head."""
+
 SENTENCES = 4
-"""As many as the self-check reads."""
+"""Number of sentences that the self-check reads."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """Parameters that fine-tuning moves, those in a transfer's files, and the task head's, which come on top of both."""
+    """The size of a method on an encoder.
+
+    Attributes:
+        trained: number of parameters that fine-tuning moves, without the head's.
+        stored: number of values in a transfer's files, without the head's.
+        head: number of parameters of the task's head.
+    """
 
     trained: int
     stored: int
@@ -38,7 +48,13 @@ class Size:
 
 @dataclass(frozen=True)
 class Module:
-    """One PEFT module: its path below `adapter`, its parameters' shapes, and the encoder's module that calls it."""
+    """One PEFT module and its place in the encoder.
+
+    Attributes:
+        path: path of the module below `adapter`.
+        shapes: parameter -> shape.
+        site: path of the encoder's module that calls it.
+    """
 
     path: str
     shapes: dict[str, tuple[int, ...]]
@@ -46,14 +62,16 @@ class Module:
 
 
 def list_rows(name: str | None, trust_remote_code: bool = False) -> list[list[str]]:
-    """Returns a row of METHOD_HEADER for each method, with COUNTS behind it if an encoder is given.
+    """Returns a row for each method: METHOD_HEADER, and COUNTS on an encoder.
 
     Args:
-        name: hub id or folder of an encoder; None: nothing is counted.
-        trust_remote_code: whether Python files that come with the encoder may be run.
+        name: hub id or folder of an encoder; None: no counts.
+        trust_remote_code: True runs Python files that come with the encoder.
 
     Raises:
         MetaprimeError: the encoder cannot be used.
+
+    Example: `list_rows("bert-base-multilingual-cased")`.
     """
     rows = [[method.name, method.formula, method.source] for method in METHODS.values()]
     if name is None:
@@ -66,32 +84,39 @@ def list_rows(name: str | None, trust_remote_code: bool = False) -> list[list[st
 
 
 def show(config: Config) -> tuple[Size, list[Module]]:
-    """Returns the size of the config's method on its encoder and the place of each of its modules, self-checked.
+    """Returns the size of the config's method on its encoder, and its modules, after a self-check.
+
+    Args:
+        config: its sections encoder, peft, task and data are used.
 
     Raises:
-        MetaprimeError: the encoder cannot be used, or the method is not connected to it as it should be.
+        MetaprimeError: the encoder cannot be used, or a module of the method is not called or trained.
+
+    Example: `size, modules = show(load_config(None, ["peft.method=lora"]))`.
     """
-    wanted = config.encoder
-    encoder = load_encoder(wanted.name, wanted.attention, wanted.sites, wanted.trust_remote_code)
+    settings = config.encoder
+    encoder = load_encoder(settings.name, settings.attention, settings.sites, settings.trust_remote_code)
     task = build_task(config.task, config.data, encoder, config.peft)
-    rows = task.encode([task.example(one.words) for one in synthetic.read("", "qaa", "train")[:SENTENCES]])
+
+    # Building the model checks the method on a few sentences.
+    rows = task.encode([task.example(sentence.words) for sentence in synthetic.read("", "qaa", "train")[:SENTENCES]])
     model = build_model(encoder, task, config.peft, rows)
-    places = called_at(model, task.collate(rows))
+    sites = called_at(model, task.collate(rows))
     modules = dict(model.adapter.named_modules())
-    found = [
+    placed = [
         Module(
             path,
             {name: tuple(value.shape) for name, value in modules[path].named_parameters(recurse=False)},
             site or ROOT,
         )
-        for path, site in places.items()
+        for path, site in sites.items()
     ]
     head = sum(value.numel() for value in model.head.parameters())
-    return _size(encoder, model.adapter, method_of(config.peft), head), found
+    return _size(encoder, model.adapter, method_of(config.peft), head), placed
 
 
 def _counts_of(encoder: Encoder, task: Task, method: Method) -> list[str]:
-    """Returns COUNTS of a method with its defaults in an encoder without weights; dashes where it does not fit."""
+    """Returns COUNTS of a method with its defaults; dashes if it does not fit the encoder."""
     sites = resolve(copy.deepcopy(encoder.module), encoder.layout)
     try:
         with torch.device("meta"):
@@ -103,11 +128,14 @@ def _counts_of(encoder: Encoder, task: Task, method: Method) -> list[str]:
 
 
 def _size(encoder: Encoder, adapter: Adapter, method: Method, head: int) -> Size:
+    """Returns the size of a method; `head` is the number of the head's parameters."""
     if method.moves_backbone:
         counts = {name: value.numel() for name, value in encoder.module.named_parameters()}
-        moved = [count for name, count in counts.items() if not name.startswith(encoder.layout.unused or ("\0",))]
+        # Without unused parts, no name starts with a null character.
+        unused = encoder.layout.unused or ("\0",)
+        moved = [count for name, count in counts.items() if not name.startswith(unused)]
         return Size(sum(moved), sum(counts.values()), head)
     trained, choices = dict(adapter.named_parameters()), dict(adapter.named_buffers())
     with torch.no_grad():
         _, stored = adapter.collapse({name: value.detach() for name, value in trained.items()} | choices)
-    return Size(sum(p.numel() for p in trained.values()), sum(v.numel() for v in stored.values()), head)
+    return Size(sum(value.numel() for value in trained.values()), sum(value.numel() for value in stored.values()), head)

@@ -1,7 +1,8 @@
-"""Runs an ablation suite: primes each arm with each seed, chooses downstream rates, transfers, writes results and table.
+"""Runs an ablation suite: primes each arm with each seed, selects rates, transfers, writes results.
 
-Finished cells are never repeated, in this suite or another one with the same `run.output`; a cell that fails is
-recorded and the others run. The replicate is the priming seed, and one priming run serves all transfers that start from it.
+Finished cells are never repeated, in this suite or another with the same `run.output`. A cell that
+fails is recorded and the others run. The replicate is the priming seed; one priming run serves all
+transfers that start from it.
 """
 
 from __future__ import annotations
@@ -53,18 +54,18 @@ def ablate(
 
     Args:
         path: the suite's YAML file.
-        overrides: of the base config, or of the suite itself.
-        setting: one of the suite's; None: the first.
-        jobs: processes at a time.
-        overwrite: whether the suite's name may stand for other arms or another base than before; cells are kept.
-        quiet: whether to show neither progress nor tables.
+        overrides: changes of the base config or of the suite itself, such as `seeds=0-2`.
+        setting: name of one of the suite's settings; None: the first.
+        jobs: number of processes that run in parallel.
+        overwrite: True replaces the record of another suite of this name; finished cells are kept.
+        quiet: True shows neither progress nor tables.
 
     Returns:
         The content of `results.json`.
 
     Raises:
-        MetaprimeError: a bad suite; one that differs from what it was when it was started.
-        Stopped: a signal came; the same command resumes.
+        MetaprimeError: the suite is invalid, or differs from the suite that was started in its folder.
+        Stopped: a signal arrived; the same command resumes the suite.
 
     Example:
         >>> results = metaprime.ablate(suite, jobs=1, quiet=True)
@@ -75,8 +76,8 @@ def ablate(
     output = check_writable(Path(plan.base.run.output))
     folder = output / plan.name
     check_suite(plan, folder, overwrite)
-    with Stopping(None, "the same command goes on with the suite"), locked(output):
-        # The embedded one is pre-trained here, once.
+    with Stopping(None, "the same command resumes the suite"), locked(output):
+        # An embedded encoder is pre-trained here, once.
         encoder = open_encoder(plan.base.encoder, output, plan.base.run.threads)
         open_suite(plan, folder, encoder, overwrite)
         with workers(jobs) as pool:
@@ -85,7 +86,13 @@ def ablate(
 
 @dataclass(frozen=True)
 class Ran:
-    """Seconds that a cell took for so many units of work; and the rate, if it was to choose one."""
+    """The outcome of a cell.
+
+    Attributes:
+        seconds: duration of the cell.
+        units: units of work that were done, as WORK_UNITS counts them.
+        rate: the selected learning rate; None for cells that select none.
+    """
 
     seconds: float
     units: int
@@ -93,26 +100,42 @@ class Ran:
 
 
 def carry_out(plan: SuitePlan, folder: Path, encoder: Encoder, pool: Pool, quiet: bool = False) -> dict[str, Any]:
-    """Runs what is not done of a plan; `results.json` is written after each priming run, `table.md` at the end."""
+    """Runs the remaining cells of a plan and writes its results.
+
+    `results.json` is written after each priming run, `table.md` at the end.
+
+    Args:
+        plan: the suite.
+        folder: the suite's folder.
+        encoder: the base encoder.
+        pool: processes that run the cells.
+        quiet: True shows neither progress nor tables.
+
+    Returns:
+        The content of `results.json`.
+    """
     order = CellOrder(plan, encoder)
-    left = sum(kind.cells - kind.done for kind in count_cells(plan).values())
+    remaining = sum(kind.cells - kind.done for kind in count_cells(plan).values())
     ended = 0
-    with Display("cells", left, bool(left) and not quiet) as display:
+    with Display("cells", remaining, bool(remaining) and not quiet) as display:
 
         def follow(job: Job, outcome: Ran | Exception) -> list[Job]:
+            """Records how a job ended and returns the jobs that can run now."""
             nonlocal ended
             if isinstance(outcome, Exception):
                 return order.ended(job, outcome)
             add_timing(Path(plan.base.run.output), job.kind, outcome.seconds, outcome.units)
             ended += outcome.units if job.kind == TRANSFER else 1
             display.show(ended, job.kind)
-            after = order.ended(job, None, outcome.rate)
+            ready = order.ended(job, None, outcome.rate)
             if job.kind == PRIMING:
                 write_results(folder, results_of(plan, order.done, folder))
-            return after
+            return ready
 
         work: dict[str, Callable[[Any], Any]] = {PRIMING: prime_one, RATE: choose_one, TRANSFER: transfer_one}
         in_parallel(pool, work, order.first(), follow)
+
+    # Some cells could not run: `finished` names the reason for each.
     results = results_of(plan, order.finished(), folder)
     write_results(folder, results)
     suite = read_suite(folder, results)
@@ -124,26 +147,38 @@ def carry_out(plan: SuitePlan, folder: Path, encoder: Encoder, pool: Pool, quiet
 
 
 def prime_one(cell: Priming) -> Ran:
-    """Runs the priming of one seed."""
+    """Runs or resumes the priming of one seed: `prime_one(primer.cell(0, "runs/base"))`."""
     began, steps = time.perf_counter(), cell.steps_done
     prime(cell.config, resume=True, quiet=True)
     return Ran(time.perf_counter() - began, cell.config.outer.steps - steps)
 
 
 def choose_one(cell: Rate) -> Ran:
-    """Chooses the rate that serves the held-out languages best, in the mean over K, and writes it down."""
+    """Selects the rate with the best held-out score, averaged over K, and writes it to the cell's file.
+
+    Args:
+        cell: arm, seed and method, with the rates to try.
+
+    Raises:
+        MetaprimeError: the held-out languages or the encoder cannot be used.
+    """
     began = time.perf_counter()
     torch.set_num_threads(1)
+
+    # The source, its task and one method.
     config, device = cell.config, Accelerator().device
     output, settings = Path(config.run.output), config.transfer
     source = open_source(config.encoder, settings, output, config.run.threads)
     (method,) = config.methods().values()
     task = build_task(config.task, config.data, source.encoder, method, config.run.cache)
+
+    # One score for each rate and K, in the unit of the task's metric.
     splits = held_out_splits(task, config.data, settings)
     context = make_context(source, task, method, settings, next(iter(splits.values())).train, device)
     validation = Validation(context, splits, config.run.seed)
     tried = try_rates(settings.lr, settings.shots, validation)
     scores = {lr: sum(by_rate[lr] for by_rate in tried.values()) / len(tried) for lr in settings.lr}
+
     rate = best_rate(scores, validation)
     cell.file.parent.mkdir(parents=True, exist_ok=True)
     write_json(cell.file, {"rate": rate, task.kind.validation_key: {str(lr): score for lr, score in scores.items()}})
@@ -151,7 +186,11 @@ def choose_one(cell: Rate) -> Ran:
 
 
 def transfer_one(cell: Transfers) -> Ran:
-    """Runs the transfers to all languages and K of one arm, seed and method."""
+    """Runs the missing transfers of one arm, seed and method, to all languages and with all K.
+
+    Args:
+        cell: arm, seed and method.
+    """
     began, missing = time.perf_counter(), cell.missing()
     transfer(cell.config, quiet=True)
     return Ran(time.perf_counter() - began, missing)

@@ -1,8 +1,8 @@
-"""Addresses the cells of a suite by what their results depend on, so that suites share them.
+"""Defines a suite's cells, with folders named by a hash of their settings so that suites share them.
 
 <run.output>/priming/KEY/seedN/                 a priming run
-<run.output>/rates/KEY-METHOD-seedN.json        the downstream rate chosen with that seed's encoder
-<run.output>/transfer/KEY/seedN/                transfers with one method at one rate, every language and K
+<run.output>/rates/KEY-METHOD-seedN.json        the downstream rate selected with that seed's encoder
+<run.output>/transfer/KEY/seedN/                transfers with one method and rate, for all languages and K
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ PRIMINGS = "priming"
 """Folder of priming runs."""
 
 RATES = "rates"
-"""Folder of chosen rates."""
+"""Folder of selected rates."""
 
 SCORED = ("data.target_languages=[]", "data.target_source=null", "data.test_split=test")
-"""What priming does not depend on, at a value that is the same in all suites."""
+"""Keys that no priming depends on, each at one value for all suites."""
 
 UNSEEN = ("data.validation_languages=[]", "data.validation_source=null", "data.validation_split=validation")
-"""What it does not depend on where `outer.validate_every` is 0."""
+"""Keys that priming does not depend on if `outer.validate_every` is 0."""
 
 BASE = "base"
 """`transfer.encoder` of an arm that primes nothing."""
 
 OLDER = "peft"
-"""Label by which version 0.1 addressed cells whose method's settings are the arm's own."""
+"""Label in version 0.1's addresses of a method with the settings of the section `peft`."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class Priming:
     """One priming run.
 
     Attributes:
-        key: names its content, without its seed.
-        seed: of the run.
-        config: ready to run.
+        key: hash of its settings, without the seed.
+        seed: seed of the run.
+        config: complete config of the run.
     """
 
     key: str
@@ -62,12 +62,12 @@ class Priming:
 
     @property
     def done(self) -> bool:
-        """Whether it has a primed encoder."""
+        """True once the run has a primed encoder."""
         return (self.folder / PRIMED).is_dir()
 
     @property
     def steps_done(self) -> int:
-        """Counts the meta-steps in its metrics.jsonl."""
+        """The number of meta-steps in its metrics.jsonl."""
         if not (self.folder / METRICS_FILE).is_file():
             return 0
         return sum("query_loss" in line for line in read_metrics(self.folder))
@@ -75,47 +75,64 @@ class Priming:
 
 @dataclass(frozen=True)
 class Primer:
-    """How an arm primes, over all seeds. `arm` is its config as it is written."""
+    """The priming of an arm, for all seeds.
+
+    Attributes:
+        arm: the arm's config, as the suite defines it.
+    """
 
     arm: Config
 
     @cached_property
     def config(self) -> Config:
-        """The config with everything that priming does not depend on (but its seed and place) at one value."""
-        arm, used = self.arm, TransferConfig()
-        seen = bool(arm.outer.validate_every and arm.data.validation_languages)
-        if seen:
+        """The arm's config with one value for each key that no priming depends on.
+
+        Seed and folders stay as they are.
+        """
+        arm, settings = self.arm, TransferConfig()
+        validates = bool(arm.outer.validate_every and arm.data.validation_languages)
+        if validates:
             # Held-out languages are fine-tuned as the targets will be, with the first rate and the first K.
-            asked = {"leave_out": 0, "encoder": used.encoder, "methods": used.methods, "seeds": used.seeds}
+            fixed = {
+                "leave_out": 0,
+                "encoder": settings.encoder,
+                "methods": settings.methods,
+                "seeds": settings.seeds,
+            }
             first = {"lr": arm.transfer.lr[:1], "shots": arm.transfer.shots[:1]}
-            used = arm.transfer.model_copy(update=asked | first)
-        return override(arm.model_copy(update={"transfer": used}), *SCORED, *(() if seen else UNSEEN))
+            settings = arm.transfer.model_copy(update=fixed | first)
+        return override(arm.model_copy(update={"transfer": settings}), *SCORED, *(() if validates else UNSEEN))
 
     @property
     def key(self) -> str:
-        """Names the content of its priming runs, without their seed."""
+        """The hash of its settings, without the seed."""
         return _Addressed(self.config).key()
 
     @property
     def simulates(self) -> str | None:
-        """The method that priming practises fine-tuning with, by its name; None: none."""
-        found = self.config.learner.value.simulates
-        return self.config.peft.method if found == "peft" else found
+        """The name of the method whose fine-tuning priming simulates; None: no method."""
+        simulated = self.config.learner.value.simulates
+        return self.config.peft.method if simulated == "peft" else simulated
 
     def cell(self, seed: int, encoder: str) -> Priming:
-        """Returns the priming run of one seed from the base encoder at `encoder`."""
+        """Returns the priming run of one seed: `primer.cell(0, "runs/base")`.
+
+        Args:
+            seed: seed of the run.
+            encoder: folder or hub id of the base encoder.
+        """
         folder = Path(self.config.run.output) / PRIMINGS / self.key / f"seed{seed}"
         return Priming(self.key, seed, _Addressed(self.config).at(folder, encoder, f"run.seed={seed}"))
 
 
 @dataclass(frozen=True)
 class Rate:
-    """The choice of one method's downstream rate.
+    """The selection of one method's downstream learning rate.
 
     Attributes:
-        config: ready to run.
-        file: keeps the rate.
-        older: where version 0.1 may have kept it; None: it cannot have.
+        config: complete config of the fine-tunings.
+        file: file of the rate.
+        older: the file's place in version 0.1; None: version 0.1 had no such cell.
     """
 
     config: Config
@@ -124,12 +141,12 @@ class Rate:
 
     @property
     def known(self) -> float | None:
-        """The rate, once it is chosen.
+        """The selected rate; None: not selected yet.
 
         Raises:
             MetaprimeError: the file is damaged.
         """
-        file = next((one for one in (self.file, self.older) if one and one.is_file()), None)
+        file = next((place for place in (self.file, self.older) if place and place.is_file()), None)
         if file is None:
             return None
         try:
@@ -139,20 +156,20 @@ class Rate:
 
     @property
     def fine_tunings(self) -> int:
-        """Counts the fine-tunings that it takes."""
+        """The number of fine-tunings that the selection takes."""
         settings = self.config.transfer
         return len(settings.lr) * len(settings.shots) * len(self.config.data.validation_languages)
 
 
 @dataclass(frozen=True)
 class Transfers:
-    """All languages and K of one arm, seed and method.
+    """The transfers of one arm, seed and method to all languages, with all K.
 
     Attributes:
-        seed: draws the K sentences, and is that of the primed encoder.
-        column: the method's place among those of its arm.
-        config: ready to run.
-        older: where version 0.1 may have put them; None: it cannot have.
+        seed: seed of the K sentences and of the primed encoder.
+        column: index of the method among those of its arm.
+        config: complete config of the transfers.
+        older: the folder's place in version 0.1; None: version 0.1 had no such cell.
     """
 
     seed: int
@@ -167,7 +184,7 @@ class Transfers:
 
     @property
     def files(self) -> dict[tuple[str, int], Path]:
-        """The record of each (language, K), there or not yet."""
+        """The path of each (language, K)'s record, which may not exist yet."""
         label = method_label(self.config.transfer.methods[0])
         return {
             (language, shots): self._file(language, label, shots)
@@ -176,7 +193,7 @@ class Transfers:
         }
 
     def _file(self, language: str, label: str, shots: int) -> Path:
-        """Returns the place of a record; that of version 0.1, if it is there alone."""
+        """Returns the path of a record; that of version 0.1 if only that one exists."""
         encoder = PRIMED if self.config.transfer.encoder != BASE else BASE
         file = self.folder / TRANSFERS / encoder / Cell(language, label, shots, self.seed).folder / RECORD
         if self.older and not file.parent.exists():
@@ -185,80 +202,108 @@ class Transfers:
         return file
 
     def missing(self) -> int:
-        """Counts the records that are not there.
+        """Returns the number of records that do not exist yet.
 
         Raises:
-            MetaprimeError: one that is there is damaged.
+            MetaprimeError: an existing record is damaged.
         """
-        there = [file for file in self.files.values() if file.parent.exists()]
-        for file in there:
+        written = [file for file in self.files.values() if file.parent.exists()]
+        for file in written:
             try:
                 read_record(file)
             except MetaprimeError as error:
                 raise MetaprimeError(f"{error} (all of {file.parent})") from None
-        return len(self.files) - len(there)
+        return len(self.files) - len(written)
 
 
 @dataclass(frozen=True)
 class Target:
-    """How an arm's transfers are made, over all seeds. `config` is the arm's, with all its methods."""
+    """The transfers of an arm, for all seeds.
+
+    Attributes:
+        config: the arm's config, with all its methods.
+    """
 
     config: Config
 
     @property
     def key(self) -> str:
-        """Names what its transfers are made with, encoder and methods apart."""
+        """The hash of its settings, without encoder and methods."""
         return self._key()
 
     def _key(self, *changes: str) -> str:
-        asked = ("transfer.methods=[head]", "transfer.shots=[1]", "transfer.seeds=[0]", "transfer.encoder=base")
-        changed = override(self.config, *SCORED[:1], "data.languages=[]", *asked, *changes)
+        """Returns the hash of its settings after some overrides."""
+        fixed = ("transfer.methods=[head]", "transfer.shots=[1]", "transfer.seeds=[0]", "transfer.encoder=base")
+        changed = override(self.config, *SCORED[:1], "data.languages=[]", *fixed, *changes)
         return _Addressed(changed).key("encoder", "data", "peft", "transfer")
 
     def rate(self, source: Priming | None, column: int, seed: int, encoder: str) -> Rate:
-        """Returns the choice of a method's rate, with the encoder that `source` primed."""
-        method, own = self._with_method(column)
-        shots, lr = list(own.config.transfer.shots), list(own.config.transfer.lr)
-        tried = own._key(f"transfer.shots={shots}", f"transfer.lr={lr}", "transfer.leave_out=0")
-        key = _joined(source and source.key, tried, own.config.run.seed)
-        folder = Path(own.config.run.output) / RATES
-        file, older = (folder / f"{key}-{name}-seed{seed}.json" for name in (method, OLDER))
-        return Rate(_Addressed(own._from(source, seed)).at(folder, encoder), file, older if own._had_word else None)
+        """Returns the selection of one method's rate.
+
+        Args:
+            source: priming run of the encoder to fine-tune; None: the base encoder.
+            column: index of the method among the arm's.
+            seed: seed of the fine-tunings.
+            encoder: folder or hub id of the base encoder.
+
+        Example: `target.rate(None, 0, 0, "runs/base").known`.
+        """
+        label, target = self._with_method(column)
+        shots, lr = list(target.config.transfer.shots), list(target.config.transfer.lr)
+        settings = target._key(f"transfer.shots={shots}", f"transfer.lr={lr}", "transfer.leave_out=0")
+        key = _joined(source and source.key, settings, target.config.run.seed)
+        folder = Path(target.config.run.output) / RATES
+        file, older = (folder / f"{key}-{name}-seed{seed}.json" for name in (label, OLDER))
+        config = _Addressed(target._from(source, seed)).at(folder, encoder)
+        return Rate(config, file, older if target._in_section_peft else None)
 
     def transfers(self, source: Priming | None, column: int, rate: float, seed: int, encoder: str) -> Transfers:
-        """Returns the transfers of one seed with one method at one rate."""
-        method, own = self._with_method(column)
-        used, root = own._key(f"transfer.lr=[{rate}]"), Path(own.config.run.output) / TRANSFERS
-        folder, older = (root / _joined(source and source.key, used, name) / f"seed{seed}" for name in (method, OLDER))
-        config = _Addressed(own._from(source, seed)).at(folder, encoder, f"transfer.lr=[{rate}]")
-        return Transfers(seed, column, config, older if own._had_word else None)
+        """Returns the transfers of one seed with one method at one rate.
+
+        Args:
+            source: priming run of the encoder to fine-tune; None: the base encoder.
+            column: index of the method among the arm's.
+            rate: learning rate.
+            seed: seed of the fine-tunings.
+            encoder: folder or hub id of the base encoder.
+
+        Example: `target.transfers(None, 0, 0.01, 0, "runs/base").missing()`.
+        """
+        label, target = self._with_method(column)
+        settings, root = target._key(f"transfer.lr=[{rate}]"), Path(target.config.run.output) / TRANSFERS
+        keys = (_joined(source and source.key, settings, name) for name in (label, OLDER))
+        folder, older = (root / key / f"seed{seed}" for key in keys)
+        config = _Addressed(target._from(source, seed)).at(folder, encoder, f"transfer.lr=[{rate}]")
+        return Transfers(seed, column, config, older if target._in_section_peft else None)
 
     @property
-    def _had_word(self) -> bool:
-        """Whether version 0.1 had a word for the one method: it is the section `peft`'s, with these settings."""
+    def _in_section_peft(self) -> bool:
+        """True if the only method is that of the section `peft`, as version 0.1 could name it."""
         (method,) = self.config.methods().values()
         return method == self.config.peft
 
     def _with_method(self, column: int) -> tuple[str, Target]:
-        """Returns a method's label, and the target with that method alone; a mapping replaces the section `peft`."""
+        """Returns a method's label, and the target with only this method and its settings."""
         choice = self.config.transfer.methods[column]
-        changes = {"transfer": self.config.transfer.model_copy(update={"methods": (choice,)})}
-        own: dict[str, object] = {**changes, "peft": choice} if isinstance(choice, MethodConfig) else {**changes}
-        return method_label(choice), Target(self.config.model_copy(update=own))
+        changes: dict[str, object] = {"transfer": self.config.transfer.model_copy(update={"methods": (choice,)})}
+        if isinstance(choice, MethodConfig):
+            changes["peft"] = choice
+        return method_label(choice), Target(self.config.model_copy(update=changes))
 
     def _from(self, source: Priming | None, seed: int) -> Config:
+        """Returns the config of transfers from a priming run, or from the base encoder."""
         start = json.dumps(str(source.folder / PRIMED)) if source else BASE
         return override(self.config, f"transfer.encoder={start}", f"transfer.seeds=[{seed}]")
 
 
 @dataclass(frozen=True)
 class _Addressed:
-    """A config as cells are addressed and placed by it."""
+    """A config with its address and, for a run, its folder."""
 
     config: Config
 
     def key(self, *sections: str) -> str:
-        """Names the content of some sections; `encoder.pretrain` only where there is an embedded encoder."""
+        """Returns the hash of some sections; `encoder.pretrain` counts only for an embedded encoder."""
         config = self.config
         if not config.encoder.name.startswith("synthetic:"):
             config = override(config, "encoder.pretrain={}")
@@ -266,11 +311,12 @@ class _Addressed:
         return config.digest(*(sections or every))
 
     def at(self, folder: Path, encoder: str, *changes: str) -> Config:
-        """Returns the config of a run in a folder, from the base encoder at `encoder`, on one thread."""
+        """Returns the config of a run in a folder from a base encoder, on one thread."""
         where = f"run.output={json.dumps(str(folder))}"
         name = f"encoder.name={json.dumps(encoder)}"
         return override(self.config, where, name, "run.threads=1", *changes)
 
 
 def _joined(*parts: object) -> str:
+    """Returns a hash of all parts."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]

@@ -1,7 +1,7 @@
-"""Runs the embedded demonstration on synthetic languages: does priming help, and is it the meta-learning that helps?
+"""Runs the embedded demonstration: the gain of priming and meta-learning on synthetic languages.
 
-It is a suite that is written here instead of in a file. Downstream learning rates are chosen per arm and method on
-held-out languages; target languages are scored once, at the end. The replicate is the priming seed.
+The demonstration is a suite that this file defines. Held-out languages select the downstream rate of
+each arm and method; target languages are scored once, at the end. The replicate is the priming seed.
 """
 
 from __future__ import annotations
@@ -34,16 +34,17 @@ _ARMS = (
     ArmSection(name="meta_start", title="meta-priming, its adapter and head kept", transfer=PRIMED_START),
 )
 ARMS = {arm.name: arm for arm in _ARMS}
-"""Same episodes, same number of sentence passes at most, each stopped where the held-out languages are served best.
-Ordinary training wants a smaller outer rate than meta-training: half did best, for both on the synthetic languages qae, qaj
-and qas, which appear in no table.
+"""Arms with the same episodes and at most as many sentence passes, each stopped at its best held-out score.
+
+Multi-task training takes half the outer rate of meta-training: the best rates of the two on the
+synthetic languages qae, qaj and qas, which appear in no table.
 """
 
 DEFAULT = ("none", "multitask", "shuffled", "meta")
-"""The arms of a demonstration that keeps to minutes. The others start transfer from what priming left of adapter and head."""
+"""Default arms, which take minutes; the others start transfer from the primed adapter or head."""
 
 PUT_FIRST = "meta"
-"""The arm whose encoder, that of the first seed, is put at `primed/`."""
+"""The arm whose first seed's encoder is copied to `primed/`."""
 
 CONTRASTS = (
     ("meta", "none"),
@@ -64,24 +65,26 @@ def demo(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Runs each of the arms for every priming seed; what is finished already is not repeated.
+    """Runs the demonstration's arms with each priming seed; finished cells are not repeated.
 
-    Leaves in `run.output`: `base/`, `primed/` (the first seed's meta-primed encoder), `metrics.jsonl` of its priming,
-    `results.json` and `table.md`.
+    Writes to `run.output`: `base/`, `primed/` (the first seed's meta-primed encoder), `metrics.jsonl` of
+    its priming, `results.json` and `table.md`.
 
     Args:
-        config: what the arms are overrides of.
+        config: base config, which the arms override.
         arms: names in ARMS.
-        seeds: of priming.
-        jobs: processes at a time.
-        overwrite: whether what is in `run.output` is replaced.
-        quiet: whether to show neither progress nor tables.
+        seeds: seeds of priming.
+        jobs: number of processes that run in parallel.
+        overwrite: True replaces the contents of `run.output`.
+        quiet: True shows neither progress nor tables.
 
     Returns:
         The content of `results.json`.
 
     Raises:
-        MetaprimeError: bad config; an output directory that holds another run; a cell that failed, after all others.
+        MetaprimeError: the config is invalid, the output folder holds another run, or a cell failed, which
+            is raised after all others have run.
+        Stopped: a signal arrived; the same command resumes the demonstration.
 
     Example:
         >>> config = metaprime.override(config, f"run.output={folder / 'demo'}")
@@ -89,8 +92,11 @@ def demo(
         >>> len(results["records"]), results["failed"]
         (1, [])
     """
+    # Config, arms and output folder are checked before anything is written.
     if len(config.transfer.shots) != 1:
-        raise MetaprimeError(f"transfer.shots {list(config.transfer.shots)}: the demonstration is for one K")
+        raise MetaprimeError(
+            f"transfer.shots {list(config.transfer.shots)}: the demonstration is for one K: give one number"
+        )
     if unknown := [name for name in arms if name not in ARMS]:
         raise MetaprimeError(f"--arms: {unknown[0]!r} is unknown (known: {', '.join(ARMS)})")
     chosen = tuple(ARMS[name] for name in arms)
@@ -99,16 +105,18 @@ def demo(
     claim = Claim(*config.recorded())
     check_output(claim, resume=not overwrite, overwrite=overwrite)
     output = claim.output
-    with Stopping(None, "the same command goes on with the demonstration"), locked(output):
-        # The embedded one is pre-trained here, once; a bad one is refused here.
+
+    with Stopping(None, "the same command resumes the demonstration"), locked(output):
+        # An embedded encoder is pre-trained here, once; an unusable one is refused.
         encoder = open_encoder(config.encoder, output, config.run.threads)
         open_output(claim, overwrite)
         with workers(jobs) as pool:
             results = carry_out(plan, output, encoder, pool, quiet)
+        # The folder shows one priming run: encoder and metrics.
         if folder := results["primings"].get(PUT_FIRST, {}).get(str(seeds[0])):
             shutil.rmtree(output / PRIMED, ignore_errors=True)
             shutil.copytree(output / folder / PRIMED, output / PRIMED)
             shutil.copy(output / folder / METRICS_FILE, output / METRICS_FILE)
     if failed := results["failed"]:
-        raise MetaprimeError("\n".join(f"arm {one['arm']}, seed {one['seed']}: {one['error']}" for one in failed))
+        raise MetaprimeError("\n".join(f"arm {cell['arm']}, seed {cell['seed']}: {cell['error']}" for cell in failed))
     return results

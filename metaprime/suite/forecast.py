@@ -1,4 +1,4 @@
-"""Forecasts what a suite would run and how long that would take, from cells that were timed. Runs nothing."""
+"""Forecasts a suite's cells and their duration from cells that were timed; runs nothing."""
 
 from __future__ import annotations
 
@@ -17,18 +17,27 @@ from metaprime.types import MetaprimeError
 
 @dataclass(frozen=True)
 class Forecast:
-    """Cells by kind, and the seconds to come; None where a kind that is left was never timed."""
+    """The cells of a suite and the duration of those that remain.
+
+    Attributes:
+        counts: numbers of cells, by kind.
+        seconds: duration of the remaining cells; None: a kind among them was never timed.
+    """
 
     counts: dict[str, Count]
     seconds: float | None
 
     def lines(self, jobs: int) -> list[str]:
-        """Returns the forecast as human-readable lines."""
+        """Returns the forecast as text: a line for each kind of cell, and one with the duration.
+
+        Args:
+            jobs: number of processes that run in parallel.
+        """
         counted = [
             f"{kind}: {count.cells - count.done} to run, {count.done} of {count.cells} done"
             for kind, count in self.counts.items()
         ]
-        time = "unknown: nothing like what is left has been timed here"
+        time = "unknown: some kind of the cells to run has never been timed in this run.output"
         if self.seconds is not None:
             time = f"about {self.seconds / 60:.0f} minutes with {jobs} at a time"
         return [*counted, f"time: {time}"]
@@ -42,41 +51,62 @@ def forecast(
     jobs: int = 2,
     overwrite: bool = False,
 ) -> Forecast:
-    """Forecasts what `ablate` would do with the same arguments.
+    """Forecasts what `ablate` would run with the same arguments.
 
     Raises:
-        MetaprimeError: as `ablate`, for what can be seen without opening the encoder.
+        MetaprimeError: the suite is invalid, or differs from the suite that was started in its folder.
+
+    Example: `forecast("recipes/ablations/order.yaml", ["seeds=0-2"], jobs=1).lines(1)`.
     """
     plan = read_plan(path, overrides, setting)
     output = check_writable(Path(plan.base.run.output))
     check_suite(plan, output / plan.name, overwrite)
     counts = count_cells(plan)
-    known = seconds_per_unit(output)
-    left = {kind: found.units for kind, found in counts.items() if found.units}
-    seconds = sum(known[kind] * units for kind, units in left.items()) / jobs if left.keys() <= known.keys() else None
+    timed = seconds_per_unit(output)
+    remaining = {kind: count.units for kind, count in counts.items() if count.units}
+    seconds = None
+    if remaining.keys() <= timed.keys():
+        seconds = sum(timed[kind] * units for kind, units in remaining.items()) / jobs
     return Forecast(counts, seconds)
 
 
 TIMINGS = "timings.jsonl"
-"""File in a suite's `run.output`: what each cell took."""
+"""File in a suite's `run.output` with the duration of each cell."""
 
 
 def add_timing(output: Path, kind: str, seconds: float, units: int) -> None:
-    """Adds what one cell took for so many units of work."""
+    """Appends the duration of one cell to the timings.
+
+    Args:
+        output: the suite's `run.output`.
+        kind: kind of the cell, a key of WORK_UNITS.
+        seconds: duration of the cell.
+        units: units of work that the cell did.
+
+    Raises:
+        MetaprimeError: the file cannot be written.
+
+    Example: `add_timing(output, PRIMING, 20.0, 300)`.
+    """
     file = output / TIMINGS
     line = {"kind": kind, "seconds": round(seconds, 3), "units": units}
     with writing(file), file.open("ab+") as lines:
         lines.seek(0)
-        # A line that a kill has cut off is none.
+        # A kill may have cut the last line off: it is removed.
         lines.truncate(lines.read().rfind(b"\n") + 1)
         lines.write(json.dumps(line).encode() + b"\n")
 
 
 def seconds_per_unit(output: Path) -> dict[str, float]:
-    """Returns the mean of each kind that has been timed, over all suites with this `run.output`.
+    """Returns kind -> mean seconds per unit of work, over all timed cells in a `run.output`.
+
+    A last line that a kill has cut off is skipped.
+
+    Args:
+        output: the `run.output` that suites share.
 
     Raises:
-        MetaprimeError: a line of the file is no timing; a last line that a kill has cut off is left out.
+        MetaprimeError: a line of the file is damaged.
     """
     file = output / TIMINGS
     seconds, units = dict.fromkeys(WORK_UNITS, 0.0), dict.fromkeys(WORK_UNITS, 0)

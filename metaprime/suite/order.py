@@ -1,4 +1,4 @@
-"""Orders the cells of a suite: priming at once, rates once the first seed is primed, transfers once both are there."""
+"""Orders a suite's cells: priming, then rates after the first seed's priming, then transfers."""
 
 from __future__ import annotations
 
@@ -23,28 +23,33 @@ log = logging.getLogger(__name__)
 
 
 class CellOrder:
-    """Hands out every cell that a plan asks for and that is not there, once, however many arms use it.
+    """The queue of a plan's missing cells: each runs once, however many arms use it.
+
+    Args:
+        plan: the suite.
+        encoder: the base encoder.
 
     Attributes:
-        done: what became of all of them.
+        done: cells, rates and errors so far.
     """
 
     def __init__(self, plan: SuitePlan, encoder: Encoder) -> None:
         self.plan, self.encoder, self.done = plan, encoder, Done()
         self.columns = range(len(plan.columns))
-        # Users of a cell: each (arm, seed), or each (arm, column).
+        # Users of each cell by its folder or file: (arm, seed), or (arm, column) of a rate.
         self.primed: dict[Path, list[tuple[str, int]]] = defaultdict(list)
         self.chosen: dict[Path, list[tuple[str, int]]] = defaultdict(list)
         self.transferred: dict[Path, list[tuple[str, int]]] = defaultdict(list)
         self.errors: dict[Path, Exception] = {}
         self.ready: list[tuple[str, int]] = []
+        # A single rate needs no selection.
         for name, arm in plan.arms.items():
             rates = arm.target.config.transfer.lr
             if len(rates) == 1:
                 self.done.rates |= {(name, column): rates[0] for column in self.columns}
 
     def first(self) -> list[Job]:
-        """Returns what can run first: priming runs, and what follows from those that are done."""
+        """Returns the jobs that can run first: priming, and jobs without unfinished priming."""
         cells: dict[Path, Priming] = {}
         for seed in self.plan.seeds:
             for name, arm in self.plan.arms.items():
@@ -60,7 +65,13 @@ class CellOrder:
         return jobs + [job for user in unprimed for job in self._after(user)]
 
     def ended(self, job: Job, error: Exception | None, rate: float | None = None) -> list[Job]:
-        """Returns what can run now that a job has ended, in an error or not; `rate` is what a job of that kind has chosen."""
+        """Returns the jobs that can run after a job has ended.
+
+        Args:
+            job: the job.
+            error: the exception that it ended in; None: it succeeded.
+            rate: the rate that a job of the kind RATE selected.
+        """
         cell: Priming | Rate | Transfers = job.cell
         if isinstance(cell, Rate):
             if rate is not None:
@@ -70,13 +81,15 @@ class CellOrder:
             users = self.primed[cell.folder]
         else:
             users = self.transferred[cell.folder]
+
+        # An error fails all arms and seeds that use the cell.
         if error:
             self.errors[cell.file if isinstance(cell, Rate) else cell.folder] = error
             self._fail(users, error)
         return self._after_priming(cell) if isinstance(cell, Priming) and not error else []
 
     def finished(self) -> Done:
-        """Returns what became of the plan, once there is no job left."""
+        """Returns cells, rates and errors of the whole plan; for use after the last job."""
         first = self.plan.seeds[0]
         for name, seed in self.done.primings:
             if not any((name, column) in self.done.rates for column in self.columns):
@@ -84,17 +97,17 @@ class CellOrder:
         return self.done
 
     def _after_priming(self, cell: Priming) -> list[Job]:
-        """Returns what can run after a priming run; one that started from other weights is refused."""
-        used = load_artifact(cell.folder / "primed").provenance["base_weights"]
-        if used == self.encoder.weights:
+        """Returns the jobs that can run after a priming run; a run from other base weights is refused."""
+        primed_from = load_artifact(cell.folder / "primed").provenance["base_weights"]
+        if primed_from == self.encoder.weights:
             return [job for user in self.primed[cell.folder] for job in self._after(user)]
-        theirs, ours = used[:12], f"{self.encoder.name} has {self.encoder.weights[:12]}"
-        error = MetaprimeError(f"{cell.folder} was primed from weights {theirs}, {ours}: choose another run.output")
+        weights = f"{primed_from[:12]}, {self.encoder.name} has {self.encoder.weights[:12]}"
+        error = MetaprimeError(f"{cell.folder} was primed from weights {weights}: choose another run.output")
         self._fail(self.primed[cell.folder], error)
         return []
 
     def _after(self, user: tuple[str, int]) -> list[Job]:
-        """Returns what an arm and seed are ready for: transfers at known rates, and with the first seed the choice of rates."""
+        """Returns the jobs of a primed arm and seed: transfers, or selections of unknown rates."""
         self.ready.append(user)
         name, seed = user
         jobs = []
@@ -106,29 +119,30 @@ class CellOrder:
         return jobs
 
     def _choice(self, name: str, column: int) -> list[Job]:
-        """Returns the choice of a rate as a job; if it is made already, the transfers that it allows."""
+        """Returns the selection of a rate as a job; if the rate is known, the transfers that use it."""
         target, first = self.plan.arms[name].target, self.plan.seeds[0]
         cell = target.rate(self.done.primings[name, first], column, first, self.encoder.name)
-        error, known = self.errors.get(cell.file), None
+        error, rate = self.errors.get(cell.file), None
         try:
-            known = cell.known
+            rate = cell.known
         except MetaprimeError as damage:
             error = damage
         if error:
             self._fail([(name, first)], error)
             return []
-        if known is not None:
-            return self._after_rate(name, column, known)
+        if rate is not None:
+            return self._after_rate(name, column, rate)
         self.chosen[cell.file].append((name, column))
         return [Job(RATE, cell)] if len(self.chosen[cell.file]) == 1 else []
 
     def _after_rate(self, name: str, column: int, rate: float) -> list[Job]:
-        """Returns the transfers of all seeds that are ready, at the rate."""
+        """Records a rate and returns the transfers of all primed seeds that use it."""
         self.done.rates[name, column] = rate
-        return [job for of, seed in self.ready if of == name for job in self._transfers(name, seed, column)]
+        seeds = [seed for arm, seed in self.ready if arm == name]
+        return [job for seed in seeds for job in self._transfers(name, seed, column)]
 
     def _transfers(self, name: str, seed: int, column: int) -> list[Job]:
-        """Returns the transfers of one seed and method as a job, unless they are done or another arm's job too."""
+        """Returns the transfers of one seed and method as a job, unless done or shared with a job."""
         arm, source = self.plan.arms[name], self.done.primings[name, seed]
         cell = arm.target.transfers(source, column, self.done.rates[name, column], seed, self.encoder.name)
         self.transferred[cell.folder].append((name, seed))
@@ -137,7 +151,7 @@ class CellOrder:
             missing = cell.missing()
         except MetaprimeError as damage:
             error = damage
-        # What cannot be read is in no table.
+        # A record that cannot be read is left out of results and tables.
         if error:
             self._fail([(name, seed)], error)
             return []
@@ -145,7 +159,7 @@ class CellOrder:
         return [Job(TRANSFER, cell)] if missing and len(self.transferred[cell.folder]) == 1 else []
 
     def _fail(self, users: Sequence[tuple[str, int]], error: Exception) -> None:
-        """Records the error of a cell for every arm and seed that needs it; the first of several is kept."""
+        """Records and logs a cell's error for each arm and seed that uses it and has no error yet."""
         text = str(error) if isinstance(error, MetaprimeError) else f"{type(error).__name__}: {error}"
         for user in users:
             if user not in self.done.failed:
@@ -154,12 +168,18 @@ class CellOrder:
 
 
 WORK_UNITS = {PRIMING: "meta-step", RATE: "fine-tuning", TRANSFER: "fine-tuning"}
-"""What the work of a cell of each kind is counted in."""
+"""The unit of work of each kind of cell."""
 
 
 @dataclass(frozen=True)
 class Count:
-    """Cells of one kind, those that are done, and the units of work in the others."""
+    """The number of cells of one kind.
+
+    Attributes:
+        cells: all cells.
+        done: finished cells.
+        units: units of work in the unfinished cells, as WORK_UNITS counts them.
+    """
 
     cells: int
     done: int
@@ -167,34 +187,48 @@ class Count:
 
 
 def count_cells(plan: SuitePlan) -> dict[str, Count]:
-    """Counts the cells of a plan by kind, each once, however many arms use it."""
+    """Counts the cells of a plan by kind, each once, however many arms use it.
+
+    Args:
+        plan: the suite.
+
+    Raises:
+        MetaprimeError: a file of a selected rate is damaged.
+
+    Example: `count_cells(read_plan("suite.yaml"))[PRIMING].cells`.
+    """
     name, first = plan.base.encoder.name, plan.seeds[0]
     primings: dict[tuple[str, int], Priming | None] = {
-        (arm, seed): of.primer.cell(seed, name) if of.primer else None
-        for arm, of in plan.arms.items()
+        (arm, seed): section.primer.cell(seed, name) if section.primer else None
+        for arm, section in plan.arms.items()
         for seed in plan.seeds
     }
     runs = {cell.folder: cell for cell in primings.values() if cell}
     choices: dict[Path, Rate] = {}
     records: dict[object, bool] = {}
-    for arm, of in plan.arms.items():
+
+    # The places of transfers depend on rates.
+    for arm, section in plan.arms.items():
         for column in range(len(plan.columns)):
-            rates = of.target.config.transfer.lr
+            rates = section.target.config.transfer.lr
             rate: float | None = rates[0]
             if len(rates) > 1:
-                choice = of.target.rate(primings[arm, first], column, first, name)
+                choice = section.target.rate(primings[arm, first], column, first, name)
                 choices[choice.file], rate = choice, choice.known
             for seed in plan.seeds:
-                cell = of.target.transfers(primings[arm, seed], column, rate or 1.0, seed, name)
-                for asked, file in cell.files.items():
-                    # Without a rate the file's place is not known yet.
-                    address = (arm, column, seed, asked) if rate is None else file
+                cell = section.target.transfers(primings[arm, seed], column, rate or 1.0, seed, name)
+                for language_and_shots, file in cell.files.items():
+                    # Until the rate is known, the file's place is not.
+                    address = (arm, column, seed, language_and_shots) if rate is None else file
                     records[address] = rate is not None and file.is_file()
-    left = [cell for cell in runs.values() if not cell.done]
+
+    unprimed = [cell for cell in runs.values() if not cell.done]
     open_choices = [choice for choice in choices.values() if choice.known is None]
     transfers_left = sum(not done for done in records.values())
     return {
-        PRIMING: Count(len(runs), len(runs) - len(left), sum(c.config.outer.steps - c.steps_done for c in left)),
+        PRIMING: Count(
+            len(runs), len(runs) - len(unprimed), sum(c.config.outer.steps - c.steps_done for c in unprimed)
+        ),
         RATE: Count(len(choices), len(choices) - len(open_choices), sum(c.fine_tunings for c in open_choices)),
         TRANSFER: Count(len(records), len(records) - transfers_left, transfers_left),
     }

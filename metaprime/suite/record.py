@@ -15,30 +15,34 @@ from metaprime.suite.spec import SuitePlan
 from metaprime.types import MetaprimeError
 
 SUITE_RECORD = "suite.json"
+"""File in a suite's folder with the definition that it was started with."""
 
 
 def check_suite(plan: SuitePlan, folder: Path, overwrite: bool, weights: str | None = None) -> None:
-    """Refuses a folder that holds another suite, or that is no suite's. Seeds, contrasts and matches may change.
+    """Validates that a folder is new or holds this suite; seeds, contrasts and matches may differ.
 
     Args:
         plan: the suite.
-        folder: its folder.
-        overwrite: whether its record may be replaced.
-        weights: hash of the base encoder; None: not known yet.
+        folder: the suite's folder.
+        overwrite: True skips the comparison with the suite that was started there.
+        weights: hash of the base encoder's weights; None: not known yet.
 
     Raises:
-        MetaprimeError: the suite differs; each difference is named, with what it was and is.
+        MetaprimeError: the folder holds files of something else, its record is damaged, or another suite was
+            started there; each difference is listed as old -> new.
+
+    Example: `check_suite(plan, Path("runs/ablations/order"), overwrite=False)`.
     """
     record = folder / SUITE_RECORD
     if not record.is_file():
         if folder.exists() and any(folder.iterdir()):
-            raise MetaprimeError(f"{folder} holds files that are no suite's; choose another name or run.output")
+            raise MetaprimeError(f"{folder} holds files but no suite: choose another name or run.output")
         return
     if overwrite:
         return
     try:
-        before: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
-        different = changes(before, _provenance(plan, weights or before["weights"]["encoder.name"]))
+        recorded: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+        different = changes(recorded, _provenance(plan, weights or recorded["weights"]["encoder.name"]))
     except (ValueError, KeyError, TypeError) as error:
         raise MetaprimeError(f"{record} is damaged ({error}): use --overwrite, which keeps all cells") from None
     if different:
@@ -54,7 +58,17 @@ def check_suite(plan: SuitePlan, folder: Path, overwrite: bool, weights: str | N
 
 
 def open_suite(plan: SuitePlan, folder: Path, encoder: Encoder, overwrite: bool) -> None:
-    """Records what the suite is, once its encoder is known."""
+    """Writes the record of a suite; with `overwrite`, removes results and table of another one.
+
+    Args:
+        plan: the suite.
+        folder: the suite's folder.
+        encoder: the base encoder.
+        overwrite: True replaces the record of another suite.
+
+    Raises:
+        MetaprimeError: as `check_suite`, or the folder cannot be written.
+    """
     check_suite(plan, folder, overwrite, encoder.weights)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +80,7 @@ def open_suite(plan: SuitePlan, folder: Path, encoder: Encoder, overwrite: bool)
 
 
 def _provenance(plan: SuitePlan, weights: str) -> Provenance:
-    """Returns what the suite's results depend on."""
+    """Returns all that a suite's results depend on."""
     arms = {
         name: {"set": list(arm.set), "transfer": list(arm.transfer), "primed": arm.primer is not None}
         for name, arm in plan.arms.items()

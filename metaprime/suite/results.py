@@ -1,4 +1,4 @@
-"""Collects what became of a suite: where everything it made lies, what priming cost, and what failed."""
+"""Collects the results of a suite: paths of records and priming runs, costs, and errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,14 @@ from metaprime.suite.spec import ArmPlan, SuitePlan
 
 @dataclass
 class Done:
-    """What became of a plan: cells by (arm, seed), rates by (arm, column), and the error of each (arm, seed) that failed."""
+    """Cells, rates and errors of a plan so far.
+
+    Attributes:
+        primings: priming run of each (arm, seed); None: the arm has no priming.
+        rates: learning rate of each (arm, column), once it is known.
+        transfers: transfers of each (arm, seed).
+        failed: error of each (arm, seed) that failed.
+    """
 
     primings: dict[tuple[str, int], Priming | None] = field(default_factory=dict)
     rates: dict[tuple[str, int], float] = field(default_factory=dict)
@@ -33,7 +40,16 @@ class Done:
 
 
 def results_of(plan: SuitePlan, done: Done, folder: Path) -> Results:
-    """Returns what became of a plan so far; paths in it are relative to `folder`, the suite's."""
+    """Returns the results of a plan so far.
+
+    Args:
+        plan: the suite.
+        done: cells, rates and errors so far.
+        folder: the suite's folder, to which paths in the results are relative.
+
+    Raises:
+        MetaprimeError: the metrics of a priming run are damaged.
+    """
     columns = plan.columns
     primings: dict[str, dict[int, str]] = defaultdict(dict)
     for (name, seed), cell in done.primings.items():
@@ -61,7 +77,7 @@ def results_of(plan: SuitePlan, done: Done, folder: Path) -> Results:
 
 
 def _entries(plan: SuitePlan, done: Done, folder: Path) -> Iterator[Entry]:
-    """Yields the records that are there: arm by arm, then by seed, method, K and language."""
+    """Yields the existing records, sorted by arm, seed, method, K and language."""
     columns = plan.columns
     for name, seed in itertools.product(plan.arms, plan.seeds):
         for cell in sorted(done.transfers.get((name, seed), []), key=lambda cell: cell.column):
@@ -72,17 +88,17 @@ def _entries(plan: SuitePlan, done: Done, folder: Path) -> Iterator[Entry]:
 
 
 def _titles(plan: SuitePlan) -> dict[str, str]:
-    """Returns short names of columns whose method has one and is the same in all arms."""
+    """Returns the short names of columns with one method in all arms, if the method has a short name."""
     first = next(iter(plan.arms.values()))
-    short = {}
+    titles = {}
     for label, config in first.target.config.methods().items():
         if label in plan.columns and method_of(config).short:
-            short[label] = method_of(config).short
-    return short
+            titles[label] = method_of(config).short
+    return titles
 
 
 def _arm(plan: SuitePlan, done: Done, name: str, arm: ArmPlan) -> Arm:
-    """Returns one arm as the results have it."""
+    """Returns one arm's entry of the results."""
     cells = [cell for seed in plan.seeds if (cell := done.primings[name, seed]) and cell.done]
     keys = [cell.key for seed in plan.seeds if (cell := done.primings[name, seed])]
     return Arm(
@@ -101,7 +117,7 @@ def _arm(plan: SuitePlan, done: Done, name: str, arm: ArmPlan) -> Arm:
 
 
 def _priming_facts(cells: Sequence[Priming]) -> Facts:
-    """Returns what priming cost; means over seeds, None where a seed does not say."""
+    """Returns the cost of priming, as means over seeds; FLOPs are None if a seed has no count of them."""
     config = cells[0].config
     shape = config.episodes
     per_step = shape.per_step * (shape.support * config.inner.steps + shape.query)
@@ -109,10 +125,10 @@ def _priming_facts(cells: Sequence[Priming]) -> Facts:
     for cell in cells:
         card = json.loads((cell.folder / PRIMED / "metaprime.json").read_text(encoding="utf-8"))
         chosen.append(card["provenance"]["steps"])
-        # The look before the first step has a line too, without what a step took.
+        # The validation before the first step has a line without seconds.
         steps = [line for line in read_metrics(cell.folder) if "volatile" in line]
         seconds.append(sum(step["volatile"]["seconds"] for step in steps))
-        # Runs of the first versions kept no sub-words, from which FLOPs are estimated.
+        # Runs of the first versions have no counts of sub-words, from which FLOPs are estimated.
         spent = [Spent(step.get("subwords", 0), step["volatile"].get("flops")) for step in steps]
         known = all(step.subwords for step in spent)
         flops.append(estimated_flops(spent) if known else None)
@@ -128,5 +144,6 @@ def _priming_facts(cells: Sequence[Priming]) -> Facts:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
+    """Returns the mean; None if a value is missing."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if len(known) == len(values) else None

@@ -1,4 +1,4 @@
-"""Reads SUITE.yaml: arms that differ by overrides of one base config, their seeds, and what is compared.
+"""Reads SUITE.yaml: arms as overrides of a base config, their seeds, and the contrasts between them.
 
 plan = read_plan("recipes/ablations/order.yaml", ["outer.steps=100", "seeds=0-2"], setting="synthetic")
 """
@@ -24,18 +24,29 @@ from metaprime.types import MetaprimeError, Section
 Changes = tuple[str, ...]
 Axes = dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]]
 OWN = "own"
-"""`priming` of an arm that primes; heading of a column in which each arm has a method of its own."""
+"""Value of `priming` for an arm that primes; heading of a column whose method differs between arms."""
 
 WHOLE = ("run.", "encoder.", "task.name", "transfer.encoder", "transfer.shots", "transfer.seeds")
 WHOLE_DATA = ("data.target_languages", "data.target_source", "data.test_split")
-"""Keys that are alike in all arms, or the arms' scores could not be compared."""
+"""Keys that must be the same in all arms, whose scores could not be compared otherwise."""
 
 FOLDERS = ("base", "primed", "priming", "rates", "state", "transfer")
-"""Names that a suite cannot have: they stand beside its folder in run.output."""
+"""Names that a suite cannot have, because other folders in run.output have them."""
 
 
 def seed_numbers(text: Any) -> Any:
-    """Reads `0-4` as five numbers and one number as itself; anything else is left as it is."""
+    """Returns the numbers of a range such as `0-4`, or a single number, as a list.
+
+    Other values are returned unchanged, for validation.
+
+    Args:
+        text: value of the key `seeds`.
+
+    Raises:
+        ValueError: the text is no range of whole numbers.
+
+    Example: `seed_numbers("0-4")` is `[0, 1, 2, 3, 4]`.
+    """
     if isinstance(text, int) and not isinstance(text, bool):
         return [text]
     if not isinstance(text, str):
@@ -51,102 +62,103 @@ Seeds = Annotated[tuple[NonNegativeInt, ...], BeforeValidator(seed_numbers), Fie
 
 
 class ArmSection(Section):
-    """One way to prepare the encoder and to start from it."""
+    """An arm: a way to prime the encoder and to start transfers from it."""
 
     name: str = Field(min_length=1)
-    """Its name in the file."""
+    """Name of the arm in the file."""
 
     title: str = ""
-    """Its name in tables; empty: `name`."""
+    """Title of the arm in tables; empty: its name."""
 
     set: Changes = ()
     """Overrides of the base config for priming."""
 
     rate: PositiveFloat = 1.0
-    """Outer rate, as a multiple of the base's."""
+    """Factor on the base's `outer.lr`, above 0."""
 
     steps: PositiveFloat = 1.0
-    """Number of meta-steps, as a multiple of the base's."""
+    """Factor on the base's `outer.steps`, above 0."""
 
     priming: str | None = OWN
-    """null primes nothing, `own` primes, the name of another arm takes what that arm primed."""
+    """Encoder of the arm: null is the base encoder, `own` a priming run of its own, an arm's name the
+    encoder that this arm primed."""
 
     transfer: Changes = ()
     """Overrides of the base config for transfers."""
 
     line: str = ""
-    """Arms of the same line are joined in the figure of scores over parameters."""
+    """Name of a line that joins arms in the figure of scores over parameters; empty: none."""
 
 
 class SettingSection(Section):
-    """One place to run a suite."""
+    """A setting: the base config, overrides and arms for one place to run a suite."""
 
     base: str | None = None
-    """Its base config; null: the suite's."""
+    """Path of its base config, relative to the suite's file; null: the suite's."""
 
     set: Changes = ()
     """Overrides of the base config."""
 
     axes: Axes | None = None
-    """Its own axes, where values depend on it."""
+    """Axes that replace the suite's; null: the suite's."""
 
     arms: tuple[ArmSection, ...] | None = None
-    """Its own arms, likewise."""
+    """Arms that replace the suite's; null: the suite's."""
 
 
 def setting_of(value: Any) -> Any:
-    """Accepts a list for a setting that has overrides and nothing else."""
+    """Returns a setting that is a list of overrides as a mapping: `setting_of(["outer.steps=3"])`."""
     return {"set": value} if isinstance(value, list) else value
 
 
 class SuiteSection(Section):
-    """The file."""
+    """The content of SUITE.yaml."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
     """Name of the suite and of its folder."""
 
     base: str | None = None
-    """The config that the arms are overrides of, relative to the file."""
+    """Path of the config that the arms override, relative to the suite's file."""
 
     settings: dict[str, Annotated[SettingSection, BeforeValidator(setting_of)]] = Field(default_factory=dict)
-    """Alternatives; the first is the default."""
+    """Settings by name; the first is the default."""
 
     seeds: Seeds = (0, 1, 2, 3, 4)
-    """Seeds of priming, each with a transfer seed of the same number."""
+    """Seeds of priming, each at least 0; a transfer has the seed of its priming."""
 
     axes: Axes = Field(default_factory=dict)
-    """Keys with values: one arm for each combination, beside `arms`. A key of the section `transfer` is one of the
-    transfers, any other one of priming."""
+    """Keys with lists of values; each combination is an arm beside `arms`. Keys of the section `transfer`
+    override the transfers, all others priming."""
 
     arms: tuple[ArmSection, ...] = ()
-    """Named arms."""
+    """Arms with names, in the order of tables."""
 
     contrasts: tuple[tuple[str, str], ...] = ()
-    """Pairs of arms that are compared: the first minus the second."""
+    """Pairs of arms to compare: the first minus the second."""
 
     matched: dict[str, str] = Field(default_factory=dict)
-    """For an arm, the baseline with its compute but without its idea: tables put the two side by side."""
+    """Arm -> its baseline at equal compute, which tables show beside it."""
 
     tune: bool = True
-    """Whether the rate of each arm and method is chosen among `transfer.lr`, on the held-out languages with the first
-    seed."""
+    """True selects the rate of each arm and method from `transfer.lr` by the held-out languages, with the
+    first seed; False: `transfer.lr` gives the only rate."""
 
 
 NESTED_SECTIONS: dict[str, type[BaseModel]] = {"arms": ArmSection, "settings": SettingSection}
-"""Keys of the file below which a section of its own stands."""
+"""Keys of the file whose values have sections of their own."""
 
 
 @dataclass(frozen=True)
 class ArmPlan:
-    """An arm over its base config.
+    """An arm with its configs resolved.
 
     Attributes:
-        title: in tables.
-        set: overrides of the base config for priming; empty where nothing is primed.
-        transfer: overrides for the transfers.
-        primer: how it primes; None: it does not.
-        target: how its transfers are made.
-        line: joins it with other arms in the figure of F1 over parameters.
+        title: title in tables.
+        set: overrides of the base config for priming; empty without priming.
+        transfer: overrides of the base config for transfers.
+        primer: the arm's priming; None: it has none.
+        target: the arm's transfers.
+        line: name of the line that joins it with other arms in the figure of scores over parameters.
     """
 
     title: str
@@ -158,13 +170,24 @@ class ArmPlan:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Labels of its methods, in the order of the columns."""
+        """The labels of its methods, in the order of the columns."""
         return tuple(method_label(choice) for choice in self.target.config.transfer.methods)
 
 
 @dataclass(frozen=True)
 class SuitePlan:
-    """A suite with every arm resolved, and nothing run."""
+    """A suite with all arms resolved.
+
+    Attributes:
+        name: name of the suite and of its folder.
+        setting: name of the selected setting; None: the suite has none.
+        base: config that the arms override.
+        arms: arms by name.
+        contrasts: pairs of arms to compare: the first minus the second.
+        matched: arm -> its baseline at equal compute.
+        seeds: seeds of priming and transfers.
+        tune: True selects rates on the held-out languages.
+    """
 
     name: str
     setting: str | None
@@ -177,25 +200,28 @@ class SuitePlan:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Headings of the methods: a method's label where it is the same in all arms, else `own`, `own 2`, ..."""
-        each = list(zip(*(arm.methods for arm in self.arms.values()), strict=True))
-        mixed = [place for place, labels in enumerate(each) if len(set(labels)) > 1]
-        names = {place: OWN if number == 1 else f"{OWN} {number}" for number, place in enumerate(mixed, 1)}
-        return tuple(names.get(place, labels[0]) for place, labels in enumerate(each))
+        """The headings of the methods: the label that all arms share, otherwise `own`, `own 2`, ..."""
+        columns = list(zip(*(arm.methods for arm in self.arms.values()), strict=True))
+        mixed = [index for index, labels in enumerate(columns) if len(set(labels)) > 1]
+        headings = {index: OWN if number == 1 else f"{OWN} {number}" for number, index in enumerate(mixed, 1)}
+        return tuple(headings.get(index, labels[0]) for index, labels in enumerate(columns))
 
 
 def read_plan(path: str | Path, overrides: Sequence[str] = (), setting: str | None = None) -> SuitePlan:
-    """Reads a suite.
+    """Reads a suite's file and resolves its arms.
 
     Args:
         path: the file.
-        overrides: of the base config (`outer.steps=100`) or of the suite itself (`seeds=0-1`).
-        setting: one of the suite's; None: the first.
+        overrides: changes of the base config (`outer.steps=100`) or of the suite itself (`seeds=0-1`).
+        setting: name of one of the suite's settings; None: the first.
 
     Raises:
-        MetaprimeError: the file or its base is missing or not YAML; a key, arm or setting is unknown; a name is
-            duplicated; two arms are equal; or an arm's config is refused.
+        MetaprimeError: the file or its base is missing or not YAML, a key, arm or setting is unknown, a name
+            is duplicated, two arms are equal, or an arm's config is invalid.
+
+    Example: `read_plan("recipes/ablations/order.yaml", ["seeds=0-2"], setting="synthetic").arms`.
     """
+    # The suite's own keys are changed before it is validated, those of the base config after.
     values = read_keys(Path(path), "suite", SuiteSection.model_fields)
     ours = [text for text in overrides if text.partition("=")[0] in SuiteSection.model_fields]
     for text in ours:
@@ -206,36 +232,44 @@ def read_plan(path: str | Path, overrides: Sequence[str] = (), setting: str | No
     except ValidationError as error:
         lines = [f"{where}: {explain(item, values, _known_keys)}" for item in error.errors()]
         raise MetaprimeError("\n".join(lines)) from None
+
+    # A setting's base, overrides, axes and arms go before the suite's, and the command's before both.
     chosen = next(iter(suite.settings), None) if setting is None else setting
     if chosen is not None and chosen not in suite.settings:
         raise MetaprimeError(f"--setting: {_unknown_name(chosen, suite.settings)}")
-    place = suite.settings[chosen] if chosen else SettingSection()
-    file = place.base or suite.base
+    settings = suite.settings[chosen] if chosen else SettingSection()
+    file = settings.base or suite.base
     if file is None:
         raise MetaprimeError(f"{where}: base is missing: name the config that the arms are overrides of")
     changed = {text.partition("=")[0] for text in ours}
-    kept = {key: value for key in ("axes", "arms") if key not in changed and (value := getattr(place, key)) is not None}
+    replaced = {key: getattr(settings, key) for key in ("axes", "arms") if key not in changed}
+    replaced = {key: value for key, value in replaced.items() if value is not None}
     rest = [text for text in overrides if text not in ours]
-    base = load_config(Path(path).parent / file, [*place.set, *rest])
-    return make_plan(suite.model_copy(update=kept), base, where, chosen)
+    base = load_config(Path(path).parent / file, [*settings.set, *rest])
+    return make_plan(suite.model_copy(update=replaced), base, where, chosen)
 
 
 def make_plan(suite: SuiteSection, base: Config, where: str, setting: str | None = None) -> SuitePlan:
-    """Returns the suite over its base config.
+    """Resolves the arms of a suite over its base config.
 
     Args:
-        suite: the file's content.
-        base: what its arms are overrides of.
-        where: begins messages.
-        setting: the one that was chosen.
+        suite: content of the file.
+        base: config that the arms override.
+        where: beginning of messages.
+        setting: name of the selected setting; None: the suite has none.
 
     Raises:
-        MetaprimeError: as `read_plan`.
+        MetaprimeError: an arm is unknown or missing, a name is duplicated, two arms are equal, or an arm's
+            config is invalid.
+
+    Example: `make_plan(SuiteSection(name="mine", arms=[ArmSection(name="meta")]), config, "suite mine")`.
     """
     sections = [*suite.arms, *_combinations(suite.axes)]
     _check_names(suite, [arm.name for arm in sections], where)
     if not suite.tune and len(base.transfer.lr) > 1:
         raise MetaprimeError(f"{where}: tune is false, but transfer.lr lists {len(base.transfer.lr)} rates: give one")
+
+    # All arms have the same columns.
     by_name = {arm.name: arm for arm in sections}
     arms = {name: _resolved(by_name, name, base, f"{where}: arm {name!r}") for name in by_name}
     first = next(iter(arms))
@@ -250,14 +284,14 @@ def make_plan(suite: SuiteSection, base: Config, where: str, setting: str | None
 
 
 def _check_names(suite: SuiteSection, names: Sequence[str], where: str) -> None:
-    """Refuses a suite without arms, duplicates, and arms that do not exist."""
+    """Validates the suite's name, and that arms exist and nothing is duplicated."""
     if suite.name in FOLDERS:
-        raise MetaprimeError(f"{where}: name {suite.name!r} is that of a folder beside the suite's: choose another")
+        raise MetaprimeError(f"{where}: name {suite.name!r} is taken by another folder in run.output: choose another")
     if not names:
         raise MetaprimeError(f"{where}: there is no arm: give arms, axes or both")
-    for what, given in (("arm", names), ("contrast", suite.contrasts), ("seed", suite.seeds)):
-        if twice := [one for one in given if list(given).count(one) > 1]:
-            raise MetaprimeError(f"{where}: duplicate {what} {twice[0]!r}")
+    for kind, items in (("arm", names), ("contrast", suite.contrasts), ("seed", suite.seeds)):
+        if duplicates := [item for item in items if list(items).count(item) > 1]:
+            raise MetaprimeError(f"{where}: duplicate {kind} {duplicates[0]!r}")
     for key, pairs in (("contrasts", suite.contrasts), ("matched", suite.matched.items())):
         for name in itertools.chain(*pairs):
             if name not in names:
@@ -271,45 +305,47 @@ def _combinations(axes: Axes) -> list[ArmSection]:
     arms = []
     for values in itertools.product(*axes.values()):
         changes = [f"{key}={_as_override(value)}" for key, value in zip(axes, values, strict=True)]
-        later = tuple(change for change in changes if change.startswith("transfer."))
-        first = tuple(change for change in changes if change not in later)
-        arms.append(ArmSection(name=", ".join(changes), set=first, transfer=later))
+        transfer = tuple(change for change in changes if change.startswith("transfer."))
+        priming = tuple(change for change in changes if change not in transfer)
+        arms.append(ArmSection(name=", ".join(changes), set=priming, transfer=transfer))
     return arms
 
 
 def _as_override(value: Any) -> str:
+    """Returns a value as an override spells it."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def _resolved(arms: dict[str, ArmSection], name: str, base: Config, where: str) -> ArmPlan:
-    """Returns an arm over the base config.
+    """Resolves one arm over the base config.
 
     Raises:
-        MetaprimeError: it changes what is the same for all arms, or its config is refused.
+        MetaprimeError: the arm changes a key that must be the same in all arms, or its config is invalid.
     """
     arm = arms[name]
     _check_changes(arm, where)
-    primed = _primed_by(arms, arm, where)
+    source = _primed_by(arms, arm, where)
     changes: Changes = ()
-    if primed:
-        rate = () if primed.rate == 1 else (f"outer.lr={base.outer.lr * primed.rate}",)
-        steps = () if primed.steps == 1 else (f"outer.steps={max(1, round(base.outer.steps * primed.steps))}",)
-        changes = (*rate, *steps, *primed.set)
-    # An arm's values are the suite's, wherever the base's came from.
-    unsaid = "provenance={}"
+    if source:
+        rate = () if source.rate == 1 else (f"outer.lr={base.outer.lr * source.rate}",)
+        steps = () if source.steps == 1 else (f"outer.steps={max(1, round(base.outer.steps * source.steps))}",)
+        changes = (*rate, *steps, *source.set)
+
+    # The base's statements of provenance do not hold for an arm's values.
+    no_provenance = "provenance={}"
     try:
-        primer = Primer(override(base, unsaid, *changes)) if primed else None
+        primer = Primer(override(base, no_provenance, *changes)) if source else None
         if primer:
-            own = primer.config
-            check_sections(Sections(own.learner, own.inner, own.outer, own.peft))
-        target = override(base, unsaid, *arm.transfer)
+            config = primer.config
+            check_sections(Sections(config.learner, config.inner, config.outer, config.peft))
+        target = override(base, no_provenance, *arm.transfer)
     except MetaprimeError as error:
         raise MetaprimeError("\n".join(f"{where}: {line}" for line in str(error).splitlines())) from None
     return ArmPlan(arm.title or name, changes, arm.transfer, primer, Target(target), arm.line)
 
 
 def _check_changes(arm: ArmSection, where: str) -> None:
-    """Refuses overrides of what must be the same for all arms, and of what their list is not for."""
+    """Refuses overrides of keys that must be the same in all arms, and overrides in the wrong list."""
     for change in (*arm.set, *arm.transfer):
         key = change.partition("=")[0]
         if change.startswith((*WHOLE, *WHOLE_DATA)):
@@ -323,16 +359,16 @@ def _check_changes(arm: ArmSection, where: str) -> None:
 
 
 def _primed_by(arms: dict[str, ArmSection], arm: ArmSection, where: str) -> ArmSection | None:
-    """Returns the arm whose priming an arm takes: itself, another, or None.
+    """Returns the arm whose primed encoder an arm takes: itself, another, or None.
 
     Raises:
-        MetaprimeError: it primes nothing itself but says how, or takes from an arm that does not prime.
+        MetaprimeError: the arm has no priming of its own but settings for it, or the other arm has none.
     """
     if arm.priming == OWN:
         return arm
     if arm.set or (arm.rate, arm.steps) != (1, 1):
         raise MetaprimeError(
-            f"{where}: with priming {arm.priming!r} it primes nothing itself: leave out set, rate and steps"
+            f"{where}: priming {arm.priming!r} means no priming of its own: leave out set, rate and steps"
         )
     if arm.priming is None:
         return None
@@ -344,6 +380,7 @@ def _primed_by(arms: dict[str, ArmSection], arm: ArmSection, where: str) -> ArmS
 
 
 def _refuse_equals(arms: dict[str, ArmPlan], where: str) -> None:
+    """Refuses two arms with the same cells."""
     seen: dict[object, str] = {}
     for name, arm in arms.items():
         methods = tuple(method.model_dump_json() for method in arm.target.config.methods().values())
@@ -354,10 +391,11 @@ def _refuse_equals(arms: dict[str, ArmPlan], where: str) -> None:
 
 
 def _known_keys(place: Sequence[str], values: dict[str, Any]) -> list[str]:
-    """Returns the keys that are known at a place of the file."""
+    """Returns the known keys of the section at a path in the file."""
     model = next((NESTED_SECTIONS[part] for part in reversed(place) if part in NESTED_SECTIONS), SuiteSection)
     return list(model.model_fields)
 
 
 def _unknown_name(name: str, known: Iterable[str]) -> str:
+    """Returns the end of a message about an unknown name."""
     return f"{name!r} is unknown{nearest(name, known)}"

@@ -1,4 +1,4 @@
-"""Calls that do not depend on one another, some at a time, each in a process of its own that runs on one thread."""
+"""Runs independent jobs in parallel, each in a process with one thread."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ from metaprime.types import MetaprimeError
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker is to do with a cell, in one word, and the cell."""
+    """A job of a worker.
+
+    Attributes:
+        kind: key of the function that runs it.
+        cell: the function's argument.
+    """
 
     kind: str
     cell: Any
@@ -26,7 +31,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Pool:
-    """An executor and how many jobs it runs at a time."""
+    """An executor and the number of jobs that it runs in parallel."""
 
     executor: Executor
     size: int
@@ -34,18 +39,28 @@ class Pool:
 
 @contextlib.contextmanager
 def workers(jobs: int) -> Iterator[Pool]:
-    """A pool of so many processes; with one job, this very process. Left early, it stops what runs in them."""
+    """Opens a pool of processes; after an exception in the block, its workers are terminated.
+
+    Args:
+        jobs: number of processes; 1: jobs run in this process.
+
+    Example:
+        with workers(2) as pool:
+            in_parallel(pool, {"double": double}, [Job("double", 2)], follow)
+    """
     if jobs == 1:
         yield Pool(_Here(), 1)
         return
-    context = multiprocessing.get_context("spawn")  # fresh processes: each gets one thread, none inherits a lock
+    # Spawned processes have threads and locks of their own.
+    context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as executor:
         try:
             yield Pool(executor, jobs)
         except BaseException:
             executor.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
-                process.terminate()  # SIGTERM: a priming run saves its step
+                # By SIGTERM, at which a priming run saves its step.
+                process.terminate()
             raise
 
 
@@ -55,12 +70,17 @@ def in_parallel(
     first: Sequence[Job],
     follow: Callable[[Job, Any], Sequence[Job]],
 ) -> None:
-    """Runs jobs in the order they come in, `work[kind](cell)`, and those that `follow(job, outcome)` adds when one has ended.
+    """Runs jobs in order, and the jobs that follow from them, until none remains.
 
-    The outcome is the result, or the exception it ended in; a stop by signal ends all.
+    Args:
+        pool: processes that run the jobs.
+        work: kind of job -> function that runs it, `work[kind](cell)`.
+        first: jobs to begin with.
+        follow: function of an ended job and its outcome, a result or an exception; returns further jobs.
 
     Raises:
-        MetaprimeError: a process was killed from outside.
+        MetaprimeError: a worker process was killed.
+        Stopped: a signal arrived; all jobs are stopped.
     """
     queue = deque(first)
     running: dict[Future[Any], Job] = {}
@@ -74,20 +94,23 @@ def in_parallel(
 
 
 def _outcome(future: Future[Any]) -> Any:
+    """Returns the result of a job or the exception that it ended in."""
     try:
         return future.result()
     except BrokenProcessPool:
         raise MetaprimeError(
-            "a worker process was killed, perhaps for want of memory: the same command goes on, with fewer --jobs"
+            "a worker process was killed, perhaps for lack of memory: resume with the same command and fewer --jobs"
         ) from None
-    except Exception as error:  # of one cell; the others go on, and the caller records it
+    except Exception as error:
+        # The caller records it, and other jobs run on.
         return error
 
 
 class _Here(Executor):
-    """Runs each call when it is submitted."""
+    """An executor that runs each call when it is submitted."""
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Runs a call and returns its outcome."""
         future: Future[Any] = Future()
         try:
             future.set_result(work(*args, **kwargs))
@@ -97,11 +120,12 @@ class _Here(Executor):
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would otherwise finish its cell, hold its lock, and then wait for ever."""
+    """Ends a worker whose parent was killed; otherwise it would hold its cell's lock and wait forever."""
     parent = multiprocessing.parent_process()
     assert parent
 
     def watch() -> None:
+        """Waits for the parent's end."""
         parent.join()
         os._exit(1)
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from command import Run, refused
 
-from metaprime.cli import app as cli
 from metaprime.priming.outer import OuterLoop
 from metaprime.runs.checkpoint import newest_checkpoint
 
@@ -34,31 +32,6 @@ outer: {steps: 2, validate_every: 2, checkpoint_every: 1}
 transfer: {shots: 8, steps: 4, batch: 4, test_sentences: 20, methods: [pfeiffer, head]}
 """
 GOOD = "Ada\tB-PER\nnaps\tO\n\n"
-
-
-@dataclass(frozen=True)
-class Ended:
-    code: int | str | None
-    out: str
-    err: str
-
-
-Run = Callable[..., Ended]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """`run("prime", "x.yaml")`: the command in this process, from argument list to exit code."""
-
-    def call(*words: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["metaprime", *map(str, words)])
-        monkeypatch.setattr(logging, "basicConfig", lambda **options: None)  # pytest's own handlers stay
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        return Ended(stop.value.code or 0, *capsys.readouterr())
-
-    return call
 
 
 @pytest.fixture
@@ -79,14 +52,6 @@ def corpus(tmp_path: Path) -> Path:
             sentences = (f"Ada\tB-PER\nnaps\tO\n{language}{n}\tO\n" for n in range(12))
             (root / language / f"{split}.conll").write_text("\n".join(sentences), encoding="utf-8")
     return root
-
-
-def refused(ended: Ended, *words: str) -> None:
-    assert ended.code == 2, ended
-    assert "error: " in ended.err
-    assert "Traceback" not in ended.err + ended.out
-    missing = [word for word in words if word not in ended.err]
-    assert not missing, (missing, ended.err)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -284,7 +249,7 @@ def test_an_output_that_holds_something_else_stays_as_it_is(run: Run, config: Pa
     before = tree(tmp_path / "run")
     refused(run("prime", config), "holds another run", "config.yaml", "run.output", "--overwrite")
     refused(run("prime", config, "--resume"), "holds another run")
-    refused(run("prime", config, "outer.steps=1"), "holds this run already", "--resume", "--overwrite")
+    refused(run("prime", config, "outer.steps=1"), "already holds this run", "--resume", "--overwrite")
     refused(run("prime", config, "outer.steps=1", "--resume", "--overwrite"), "exclude each other")
     assert run("prime", config, "outer.steps=1", "--resume").code == 0
     assert run("transfer", config, "outer.steps=1").code == 0

@@ -1,36 +1,14 @@
-"""`metaprime data check` on corpora with planted faults, as a function and as the real command."""
+"""`check_data` on corpora with planted faults."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from toy_corpus import SIZES, corpus
 
-from metaprime.data.readers import synthetic
 from metaprime.preflight.corpus import check_data
 from metaprime.types import MetaprimeError
-
-SIZES = {"train": 60, "validation": 20, "test": 20}
-
-
-def corpus(folder: Path, *languages: str) -> Path:
-    """Synthetic sentences as CoNLL files, all texts different."""
-    for language in languages:
-        for split, size in SIZES.items():
-            sentences = {" ".join(s.words): s for s in synthetic.read("", language, split)}
-            for other in SIZES:
-                if other != split:
-                    for twin in synthetic.read("", language, other):
-                        sentences.pop(" ".join(twin.words), None)
-            file = folder / language / f"{split}.conll"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            chosen = list(sentences.values())[:size]
-            text = "\n".join("".join(f"{w}\t{t}\n" for w, t in zip(s.words, s.gold, strict=True)) for s in chosen)
-            file.write_text(text, "utf-8")
-    return folder
 
 
 def kinds(report: object) -> dict[str, tuple[str, str, int]]:
@@ -122,26 +100,3 @@ def test_a_tokenizer_adds_what_the_encoder_cannot_see(tmp_path: Path, toy_bert: 
 def test_misuse_is_an_error(what: str) -> None:
     with pytest.raises(MetaprimeError):
         check_data(what)
-
-
-def test_the_command(tmp_path: Path) -> None:
-    root = corpus(tmp_path, "qaa")
-
-    def command(*words: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "metaprime", "data", "check", *words]
-        return subprocess.run(line, capture_output=True, text=True, check=False)
-
-    clean = command(f"conll:{root}")
-    assert clean.returncode == 0, clean.stderr
-    assert "qaa/train" in clean.stdout
-    train = root / "qaa" / "train.conll"
-    train.write_text(train.read_text("utf-8") + "\nname\tI-PER\n\n", "utf-8")
-    found = command(f"conll:{root}", "--json")
-    assert found.returncode == 1
-    content = json.loads(found.stdout)  # nothing else stands there
-    assert content["clean"] is False
-    assert content["splits"]["qaa/train"]["sentences"] == SIZES["train"] + 1
-    missing = command("conll:/no/such/folder")
-    assert missing.returncode == 2
-    assert "error: " in missing.stderr
-    assert "Traceback" not in missing.stderr

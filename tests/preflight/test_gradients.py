@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import logging
 import math
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from metaprime.cli import app as cli
 from metaprime.config.sections import Config
 from metaprime.interop import learn2learn
 from metaprime.meta import LEARNERS, Learner, Outcome, Way
@@ -231,90 +228,6 @@ def test_an_encoder_that_cannot_be_batched_is_looped(
             "not checked",
             "cannot be batched: this layer asks a tensor for its value",
         )
-
-
-@dataclass(frozen=True)
-class Ended:
-    code: int | str | None
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
-    """The command in this process, from argument list to exit code."""
-
-    def call(*words: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["metaprime", "doctor", *map(str, words)])
-        monkeypatch.setattr(logging, "basicConfig", lambda **options: None)  # pytest's own handlers stay
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        return Ended(stop.value.code or 0, *capsys.readouterr())
-
-    return call
-
-
-@pytest.fixture
-def file(tiny: MakeConfig, tmp_path: Path) -> Path:
-    path = tmp_path / "config.yaml"
-    path.write_text(tiny(tmp_path / "run").as_yaml(), encoding="utf-8")
-    return path
-
-
-def test_the_command_shows_a_table(run: Callable[..., Ended], file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "160")
-    ended = run("--gradients", file, "inner.steps=1")
-    assert ended.code == 0
-    for words in (
-        "gradients of peft_maml",
-        "second order = central differences: adapter",
-        "1e-06",
-        "passed",
-        "step size",
-    ):
-        assert words in ended.out
-    assert "1 inner steps" in ended.out
-    assert ended.out.rstrip().endswith("float64")
-
-
-def test_json_stands_alone(run: Callable[..., Ended], file: Path) -> None:
-    ended = run("--gradients", file, "inner.steps=1", "--json")
-    assert ended.code == 0
-    found = json.loads(ended.out)
-    assert found["passed"] is True
-    assert (found["learner"], found["precision"]) == ("peft_maml", "float64")
-    assert all(set(line) == {"what", "value", "tolerance", "remark", "verdict"} for line in found["checks"])
-
-
-def test_one_failure_is_exit_code_1(run: Callable[..., Ended], file: Path, wrong: Any) -> None:
-    wrong(_first_for_second)
-    ended = run("--gradients", file, "--json")
-    assert ended.code == 1
-    assert json.loads(ended.out)["passed"] is False
-
-
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        ((), "say what to examine: --gradients"),
-        (("--gradients", "inner.step=1"), "did you mean steps?"),
-        (("--gradients", "data.source=conll:nowhere"), "nowhere"),
-        (("--gradients", "encoder.name=./nowhere"), "there is no folder './nowhere'"),
-    ],
-)
-def test_misuse_is_exit_code_2(run: Callable[..., Ended], file: Path, words: tuple[str, ...], told: str) -> None:
-    ended = run(file, *words)
-    assert ended.code == 2
-    assert told in ended.err
-    assert "Traceback" not in ended.err
-    assert ended.out == ""
-
-
-def test_verdicts() -> None:
-    verdicts = [Check("x", value, tolerance).verdict for value in (None, 1e-9, 1e-3, math.nan) for tolerance in (1e-6,)]
-    assert verdicts == ["not checked", "passed", "failed", "failed"]
-    assert Check("x", 0.5).verdict == "information"
 
 
 def test_narrowing_is_seen_and_constants_are_not() -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from transformers import AutoModel
-from typer.testing import CliRunner
 
-from metaprime.cli.app import app
 from metaprime.config.loading import load_config
 from metaprime.peft import METHODS
 from metaprime.preflight.methods import COUNTS, METHOD_HEADER, list_rows, show
@@ -71,16 +68,3 @@ def test_a_method_that_does_not_fit_says_why(toy_encoder: Callable[[str], Path])
     keys = [f"encoder.name={toy_encoder('modernbert')}", "peft.method=bitfit"]
     with pytest.raises(MetaprimeError, match="no module of this encoder has a bias"):
         show(load_config(None, keys))
-
-
-def test_on_the_command_line(toy_bert: Path) -> None:
-    listed = json.loads(CliRunner().invoke(app, ["peft", "list", "--json", "--encoder", str(toy_bert)]).stdout)
-    assert [row["method"] for row in listed] == list(METHODS)
-    assert set(listed[0]) == {*METHOD_HEADER, *COUNTS}
-    shown = CliRunner().invoke(app, ["peft", "show", "ia3", "--encoder", str(toy_bert)], env={"COLUMNS": "200"})
-    assert shown.exit_code == 0
-    for words in ("0.key_factors", "encoder.layer.0.attention.self.key", "factors (32,)", "self-check passed"):
-        assert words in shown.stdout
-    nowhere = CliRunner().invoke(app, ["peft", "show", "ia3"])
-    assert isinstance(nowhere.exception, MetaprimeError)
-    assert "--encoder" in str(nowhere.exception)

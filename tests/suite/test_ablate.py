@@ -389,7 +389,7 @@ def test_a_foreign_folder_is_left_alone(write: Write, tmp_path: Path) -> None:
     thesis = tmp_path / "here" / "runs" / "tried" / "thesis.tex"
     thesis.parent.mkdir(parents=True)
     thesis.write_text("years of work", encoding="utf-8")
-    with pytest.raises(MetaprimeError, match="no suite's"):
+    with pytest.raises(MetaprimeError, match="holds files but no suite"):
         ablate(file, jobs=1, overwrite=True)
     assert thesis.is_file()
 

@@ -112,7 +112,7 @@ ARMS = GOOD["arms"]
         ({"settings": {"small": {"bas": "x"}}}, r"unknown key settings.small.bas; did you mean base"),
         ({"name": None}, "name: field required"),
         ({"name": "a/b"}, "name: "),
-        ({"name": "priming"}, "name 'priming' is that of a folder"),
+        ({"name": "priming"}, "name 'priming' is taken by another folder in run.output"),
         ({"base": None}, "base is missing"),
         ({"base": "nowhere.yaml"}, "nowhere.yaml does not exist"),
         ({"seeds": "zero"}, "FIRST-LAST"),

@@ -1,0 +1,91 @@
+"""Arguments and options that commands share: how they are parsed, and that one process of a launch prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from metaprime.cli.options import (
+    ConfigFile,
+    MaxTime,
+    Overrides,
+    Overwrite,
+    Resume,
+    TrustRemoteCode,
+    first_process,
+    say,
+)
+
+DEFAULTS = {
+    "config": Path("x.yaml"),
+    "overrides": None,
+    "resume": False,
+    "overwrite": False,
+    "max_time": None,
+    "trust_remote_code": False,
+}
+
+
+def parsed(*words: str) -> dict[str, Any]:
+    """What a command that has all of them is called with."""
+    values: dict[str, Any] = {}
+    app = typer.Typer()
+
+    @app.command()
+    def command(
+        config: ConfigFile,
+        overrides: Overrides = None,
+        resume: Resume = False,
+        overwrite: Overwrite = False,
+        max_time: MaxTime = None,
+        trust_remote_code: TrustRemoteCode = False,
+    ) -> None:
+        values.update(locals())
+
+    done = CliRunner().invoke(app, list(words))
+    assert done.exit_code == 0, done.output
+    return {key: values[key] for key in DEFAULTS}
+
+
+def test_a_config_alone_has_the_defaults() -> None:
+    assert parsed("x.yaml") == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("words", "changes"),
+    [
+        (("inner.steps=1", "outer.lr=5e-5"), {"overrides": ["inner.steps=1", "outer.lr=5e-5"]}),
+        (("--resume",), {"resume": True}),
+        (("--overwrite",), {"overwrite": True}),
+        (("--max-time", "1h30m"), {"max_time": "1h30m"}),
+        (("--trust-remote-code",), {"trust_remote_code": True}),
+        (
+            ("--resume", "inner.steps=1", "--max-time", "90", "outer.lr=1"),
+            {"overrides": ["inner.steps=1", "outer.lr=1"], "resume": True, "max_time": "90"},
+        ),
+    ],
+)
+def test_options_and_overrides_may_be_mixed(words: tuple[str, ...], changes: dict[str, Any]) -> None:
+    assert parsed("x.yaml", *words) == DEFAULTS | changes
+
+
+@pytest.mark.parametrize("words", [(), ("x.yaml", "--no-resume"), ("x.yaml", "--max-time")])
+def test_a_missing_config_an_unknown_flag_and_a_missing_value_are_refused(words: tuple[str, ...]) -> None:
+    with pytest.raises(AssertionError, match=r"assert 2 == 0"):
+        parsed(*words)
+
+
+@pytest.mark.parametrize(("rank", "first"), [(None, True), ("0", True), ("1", False), ("10", False)])
+def test_the_first_process_of_a_launch_prints(
+    rank: str | None, first: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("RANK", rank)
+    say("results: runs/demo")
+    assert first_process() == first
+    assert capsys.readouterr().out == ("results: runs/demo\n" if first else "")
