@@ -71,7 +71,7 @@ def change_key(values: dict[str, Any], text: str) -> None:
         if not isinstance(values, dict):
             raise MetaprimeError(f"override {text!r}: {name} is a value, not a section")
     try:
-        parsed = yaml.safe_load(value)
+        parsed = yaml.load(value, Loader=_UniqueKeys)
         # `data.source=synthetic:` names a source, but YAML reads its value as a mapping.
         values[last] = value if value.endswith(":") and isinstance(parsed, dict) else parsed
     except _NOT_YAML as error:

@@ -1,4 +1,4 @@
-"""Moves theta and phi: the algorithm (`maml.py`), its learners (`learners.py`) and how they are carried out."""
+"""Computes meta-steps: the algorithm (`maml.py`), the learners (`learners.py`), their execution."""
 
 from metaprime.meta.learner import Execution, InnerLoop, Learner, MetaStep, Outcome, Way
 from metaprime.meta.learners import LEARNERS

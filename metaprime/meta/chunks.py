@@ -1,8 +1,8 @@
-"""Decides which episodes share a pass, and the one cost model of a pass. Skip this file on a first reading.
+"""Decides which episodes share a pass, by the cost model of a pass. Skip this on a first reading.
 
-A pass costs something before its first sub-word, so few large chunks are good. An episode of short
-sentences that shares its passes with one of long sentences pays for their padding, so chunks of like
-lengths are good. `chunks` finds the cheapest cut. Fine-tunings that are stacked use the same constants.
+Every pass has a fixed cost, which favours few large chunks. An episode of short sentences that
+shares a pass with one of long sentences pays for padding, which favours chunks of similar lengths.
+`chunks` finds the cheapest cut. Stacked fine-tuning (`transfers/stacked.py`) uses the same model.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ from metaprime.meta.learner import InnerLoop, MetaStep, Outcome, Way
 from metaprime.types import Batch, Episodes, Loss, Params
 
 PASS = 64
-"""Cost of a meta-step's pass beside its sub-words, in sub-words: measured in benchmarks/notes.md."""
+"""Fixed cost of one pass of a meta-step, in sub-words: measured in benchmarks/notes.md."""
 
 FROZEN_PASS = 32
-"""The same of a fine-tuning pass, which computes no gradient of the backbone: benchmarks/many_transfers.py measures it."""
+"""Fixed cost of one fine-tuning pass with a frozen backbone, in sub-words: measured by
+benchmarks/many_transfers.py."""
 
 CPU_SUBWORDS = 1024
-"""Sub-words of a pass beyond which a CPU gains nothing and loses its caches: measured in benchmarks/notes.md."""
+"""Sub-words of a pass beyond which a CPU gains nothing and overflows its caches: measured in
+benchmarks/notes.md."""
 
 GPU_SUBWORDS = 8192
-"""Sub-words of a stacked fine-tuning pass elsewhere, which bounds memory."""
+"""Largest number of sub-words of a stacked fine-tuning pass on a GPU, which bounds memory."""
 
 
 def cost_of_passes(passes: Sequence[int], fixed: int) -> int:
@@ -32,7 +34,7 @@ def cost_of_passes(passes: Sequence[int], fixed: int) -> int:
 
     Args:
         passes: padded sub-words of each pass.
-        fixed: cost of a pass beside them: `PASS` or `FROZEN_PASS`.
+        fixed: fixed cost of one pass in sub-words: `PASS` or `FROZEN_PASS`.
     """
     return sum(passes) + fixed * len(passes)
 
@@ -40,10 +42,18 @@ def cost_of_passes(passes: Sequence[int], fixed: int) -> int:
 def in_chunks(
     step: MetaStep, loss: Loss, backbone: Params, start: Params, episodes: Episodes, inner: InnerLoop
 ) -> Outcome:
-    """Carries out a meta-step chunk by chunk and adds the outcomes up.
+    """Runs a meta-step chunk by chunk and adds up: `in_chunks(outer_gradient, loss, ...)`.
 
-    Memory holds one chunk's gradients and their sum so far, however many chunks there are. Arguments
-    and result are those of `MetaStep`.
+    Memory holds one chunk's gradients and their sum so far, however many chunks there are.
+
+    Args:
+        step: meta-step of the episodes of one chunk.
+        loss, backbone, inner: as in `MetaStep`.
+        start: phi and head, each (T, ...).
+        episodes: T episodes; every tensor is (T, B, ...).
+
+    Returns:
+        The sum of the chunks' outcomes: that of the meta-batch.
     """
     (places, first), *others = chunks(episodes, inner)
     with attention_kernels(inner, next(iter(episodes.query.values())).device):
@@ -54,12 +64,31 @@ def in_chunks(
 
 
 def chunks(episodes: Episodes, inner: InnerLoop) -> list[tuple[list[int], Episodes]]:
-    """Returns each chunk's places among the episodes and its episodes, padded to the chunk's own longest windows."""
+    """Cuts a meta-batch into chunks of episodes that share a pass.
+
+    Args:
+        episodes: T episodes; every tensor is (T, B, ...).
+        inner: its `execution` limits a chunk's size.
+
+    Returns:
+        For each chunk the places of its episodes, and these episodes, padded to their longest
+        windows.
+    """
     return [(places, _chunk(episodes, places)) for places in _places(episodes, inner)]
 
 
 def take(values: Params, places: Sequence[int]) -> Params:
-    """Returns the values (T, ...) of some episodes; without a copy for neighbours and for values that all share."""
+    """Returns the values of some episodes: `take({"head.b": b_TC}, [0, 2])` holds `b_TC[[0, 2]]`.
+
+    Neighbouring episodes and values that all episodes share are not copied.
+
+    Args:
+        values: tensors (T, ...).
+        places: increasing numbers of episodes, N of them.
+
+    Returns:
+        Tensors (N, ...).
+    """
     first, last = places[0], places[-1] + 1
     if list(places) == list(range(first, last)):
         return {name: value[first:last] for name, value in values.items()}
@@ -67,6 +96,7 @@ def take(values: Params, places: Sequence[int]) -> Params:
 
 
 def _places(episodes: Episodes, inner: InnerLoop) -> list[list[int]]:
+    """Returns the places of each chunk's episodes: the cheapest cut if sub-words are limited."""
     count, limits = len(episodes.indices), inner.execution
     most = 1 if limits.way is Way.LOOP else limits.chunk or count
     if limits.subwords is None or most == 1:
@@ -75,12 +105,12 @@ def _places(episodes: Episodes, inner: InnerLoop) -> list[list[int]]:
 
 
 def _cheapest(sizes: list[list[int]], most: int, subwords: int) -> list[list[int]]:
-    """Cuts the episodes, ordered by size, where the cost of all passes is least (dynamic programming).
+    """Returns the cheapest cut of the episodes, ordered by size, found by dynamic programming.
 
     Args:
         sizes: padded sub-words of each episode's batches.
-        most: episodes of a chunk at most.
-        subwords: padded sub-words of a shared pass at most; an episode by itself may have more.
+        most: largest number of episodes in a chunk.
+        subwords: largest number of padded sub-words in a shared pass; one episode may have more.
     """
     order = sorted(range(len(sizes)), key=lambda place: sum(sizes[place]))
     # best[k]: cost and chunks of the first k episodes in that order.
@@ -94,16 +124,16 @@ def _cheapest(sizes: list[list[int]], most: int, subwords: int) -> list[list[int
             if count > 1 and max(passes) > subwords:
                 # A larger chunk would exceed the limit too.
                 break
-            spent, before = best[end - count]
+            cost, before = best[end - count]
             chunk = sorted(order[end - count : end])
-            candidates.append((spent + cost_of_passes(passes, PASS), [*before, chunk]))
+            candidates.append((cost + cost_of_passes(passes, PASS), [*before, chunk]))
         best.append(min(candidates, key=lambda candidate: candidate[0]))
     return best[-1][1]
 
 
 def _sizes(episodes: Episodes) -> list[list[int]]:
-    """Returns the sub-words of each episode's batches, padded to the longest of each batch by itself."""
-    # The first tensor of a batch is (T, B, ...); of text, the ids (T, B, L).
+    """Returns the sub-words of each episode's batches, each padded to its own longest window."""
+    # The first tensor of a batch is (T, B, ...); for text, the ids (T, B, L).
     tensors = [next(iter(batch.values())) for batch in (*episodes.support, episodes.query)]
     lengths = episodes.lengths or tuple((tensor.shape[-1],) * len(tensor) for tensor in tensors)
     windows = [tensor.shape[1] for tensor in tensors]
@@ -113,6 +143,7 @@ def _sizes(episodes: Episodes) -> list[list[int]]:
 
 
 def _chunk(episodes: Episodes, places: Sequence[int]) -> Episodes:
+    """Returns some of the episodes, padded to their own longest windows."""
     lengths = tuple(tuple(row[place] for place in places) for row in episodes.lengths)
     longest: list[int] | list[None] = [max(row) for row in lengths] or [None] * (len(episodes.support) + 1)
 

@@ -1,7 +1,8 @@
-"""Compiles a meta-step into one program: inner loop, query pass and both gradients, traced whole by `torch.compile`.
+"""Compiles a whole meta-step: inner loop, query pass and both gradients in one graph.
 
-Compiling the model alone would not do: a compiled forward pass has no second derivative, and a small
-episode mostly waits for the launches of many small kernels outside it. Skip this file on a first reading.
+Compiling the model alone is not enough: a compiled forward pass has no second derivative, and a
+small episode mostly waits for launches of small kernels outside the model. Skip this file on a
+first reading.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ BACKEND = "inductor"
 
 
 def compiled(step: MetaStep) -> MetaStep:
-    """Returns the same meta-step, compiled when it is first called, for any number of windows and any length.
+    """Returns the meta-step compiled: `compiled(LEARNERS["peft_maml"].step)`.
 
-    It takes as many episodes at a time as `Execution.chunk` says, since each other number would be
-    another program.
+    It is compiled at its first call, for any number of windows and any length. Episodes share
+    passes in order, `Execution.chunk` at a time, since each other number of episodes would be
+    compiled anew.
 
     Raises:
-        MetaprimeError: (when called) torch cannot compile the meta-step whole.
+        MetaprimeError: (when called) torch cannot compile the meta-step as one graph.
     """
     traced = torch.compile(step, fullgraph=True, backend=BACKEND)
 
@@ -33,17 +35,18 @@ def compiled(step: MetaStep) -> MetaStep:
             for tensor in tensors.values():
                 for dimension in range(1, tensor.dim()):
                     torch._dynamo.maybe_mark_dynamic(tensor, dimension)
-        # Names and numbers are constants to a compiler: each set of languages, or of lengths, would be another program.
+        # The compiler treats strings and numbers as constants: it would compile anew for each set
+        # of languages or lengths.
         nameless = replace(episodes, languages=("",) * len(episodes.languages), lengths=())
         try:
             with torch._dynamo.config.patch(trace_autograd_ops=True):
-                found = traced(loss, backbone, start, nameless, inner.executed(subwords=None))
+                outcome = traced(loss, backbone, start, nameless, inner.executed(subwords=None))
         except (TorchDynamoException, BackendCompilerFailed, FailOnRecompileLimitHit) as error:
             reason = " ".join(line.strip() for line in str(error).splitlines()[:2])
             raise MetaprimeError(
                 f"inner.compile: torch cannot compile this meta-step ({reason}): set it to false"
             ) from error
-        assert isinstance(found, Outcome)
-        return found
+        assert isinstance(outcome, Outcome)
+        return outcome
 
     return run

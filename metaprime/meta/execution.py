@@ -1,7 +1,8 @@
-"""Carries out T episodes that share a backbone and have values of their own, in one of three equal ways.
+"""Runs T episodes that share a backbone, each with its own phi, in one of three equivalent ways.
 
-`one_pass` runs modules that accept a leading T, `vmapped` any module under `torch.func.vmap`,
-`looped` one episode after another. Skip this file on a first reading: it changes time, not results.
+`one_pass` runs modules that accept a leading T, `vmapped` runs any module under `torch.func.vmap`,
+and `looped` runs one episode after another. They differ in time, not in results: skip this file on
+a first reading.
 """
 
 from __future__ import annotations
@@ -19,22 +20,28 @@ from metaprime.meta.learner import InnerLoop, Way
 from metaprime.types import Batch, Loss, Params
 
 Gradient: TypeAlias = Callable[[Params, Params, Params, Batch], tuple[Params, torch.Tensor]]
-"""`gradient(backbone, still, moving, batch)`: gradients by the names in `moving`, each with a leading T, and losses (T,)."""
+"""`gradient(backbone, still, moving, batch)` returns gradients (T, ...) by the names in `moving`,
+and losses (T,) in nats."""
 
 Losses: TypeAlias = Callable[[Params, Params, Batch], torch.Tensor]
-"""`losses(backbone, fast, batch)`: (T,) nats."""
+"""`losses(backbone, fast, batch)` returns losses (T,) in nats."""
 
 
 @dataclass(frozen=True)
 class Computed:
-    """A loss as functions of T episodes: its gradient in what moves, and its values. Only the backbone has no leading T."""
+    """A loss of T episodes as two functions. All their arguments but the backbone have a leading T.
+
+    Attributes:
+        gradient: gradient of the loss in the values that move, and the losses.
+        losses: the losses alone.
+    """
 
     gradient: Gradient
     losses: Losses
 
 
 def computed(loss: Loss, inner: InnerLoop) -> Computed:
-    """Returns the loss in the way that the execution asks for."""
+    """Returns a loss's functions, in the way of `inner.execution`: `computed(loss, inner)`."""
     match inner.execution.way:
         case Way.ONE_PASS:
             return one_pass(loss, inner.second_order)
@@ -45,25 +52,31 @@ def computed(loss: Loss, inner: InnerLoop) -> Computed:
 
 
 def one_pass(loss: Loss, differentiable: bool) -> Computed:
-    """Computes a loss that takes a leading T itself. With `differentiable` the gradient has a gradient."""
+    """Returns the functions of a loss that accepts a leading T: `one_pass(loss, False).gradient`.
+
+    Args:
+        loss: takes `fast` (T, ...) and `batch` (T, B, ...) and returns (T,).
+        differentiable: whether the gradient can be differentiated again.
+    """
 
     def gradient(backbone: Params, still: Params, moving: Params, batch: Batch) -> tuple[Params, torch.Tensor]:
         leaves = {
             name: value if value.requires_grad else value.detach().requires_grad_() for name, value in moving.items()
         }
         losses_T = loss(backbone, {**still, **leaves}, batch)
-        # An episode's loss depends on its own values alone: the gradient of the sum is each one's own.
-        # Values that the loss does not reach keep a zero here; the outer gradient names them.
-        found = torch.autograd.grad(
+        # Each episode's loss depends on its own values alone, so the gradient of the sum holds each
+        # episode's gradient. Values that the loss does not reach get a zero here; `gradients_of`
+        # raises the error that names them.
+        gradients = torch.autograd.grad(
             losses_T.sum(), list(leaves.values()), create_graph=differentiable, materialize_grads=True
         )
-        return dict(zip(leaves, found, strict=True)), losses_T
+        return dict(zip(leaves, gradients, strict=True)), losses_T
 
     return Computed(gradient, loss)
 
 
 def vmapped(loss: Loss) -> Computed:
-    """Computes a loss of one episode for all T by vectorising it."""
+    """Returns the functions of a loss of one episode, vectorised over T: `vmapped(loss).losses`."""
 
     def whole(backbone: Params, still: Params, moving: Params, batch: Batch) -> torch.Tensor:
         return loss(backbone, {**still, **moving}, batch)
@@ -73,7 +86,12 @@ def vmapped(loss: Loss) -> Computed:
 
 
 def looped(loss: Loss, differentiable: bool) -> Computed:
-    """Computes a loss for T = 1: the reference, and the way for what cannot be batched."""
+    """Returns the functions of a loss of one episode, for T = 1: the reference for the other ways.
+
+    Args:
+        loss: takes the values of one episode without a leading T and returns ().
+        differentiable: whether the gradient can be differentiated again.
+    """
 
     def single(backbone: Params, fast: Params, batch: Batch) -> torch.Tensor:
         return loss(backbone, episode(fast, 0), episode(batch, 0))[None]
@@ -82,16 +100,21 @@ def looped(loss: Loss, differentiable: bool) -> Computed:
 
 
 def episode(values: Params, place: int) -> Params:
-    """Returns the values of one episode, without their leading T."""
+    """Returns the values of one episode: `episode({"head.b": b_TC}, 1)` holds `b_TC[1]`.
+
+    Args:
+        values: tensors (T, ...).
+        place: number of the episode, from 0.
+    """
     return {name: value[place] for name, value in values.items()}
 
 
 @contextlib.contextmanager
 def attention_kernels(inner: InnerLoop, device: torch.device) -> Iterator[None]:
-    """Allows only the attention kernels that can be differentiated as often as the meta-step needs.
+    """Restricts attention, inside a `with`, to kernels that can be differentiated and batched.
 
     Fused kernels have no second derivative. On a CPU they have no rule for vmap either, which would
-    run them one episode at a time. In both cases only the plain kernel may be picked.
+    run them one episode at a time. In both cases only the plain kernel is allowed.
     """
     slow_under_vmap = inner.execution.way is Way.VMAP and device.type == "cpu"
     if inner.second_order or slow_under_vmap:

@@ -1,4 +1,4 @@
-"""Moves the inner loop's values by SGD or Adam, with clipping, learned rates and micro-batches; all of it differentiable.
+"""Implements differentiable inner-loop updates: SGD, Adam, clipping, learned rates, micro-batches.
 
 Skip this file on a first reading: `update_rule` is `phi - alpha * gradient` for plain SGD.
 """
@@ -18,16 +18,16 @@ from metaprime.types import IGNORE, Batch, Params
 ADAM_BETAS, ADAM_EPSILON = (0.9, 0.999), 1e-8
 
 Update: TypeAlias = Callable[[int, Params, Params], Params]
-"""`update(step, moving, gradients)`: the values after inner step `step`, counted from 0."""
+"""`update(step, moving, gradients)` returns the values (T, ...) after inner step `step`, from 0."""
 
 
 def update_rule(inner: InnerLoop, start: Params, steps: int) -> Update:
-    """Returns the rule by which the inner loop's steps move values.
+    """Returns the update of the inner loop: `update_rule(inner, start, 3)(0, phi, gradients)`.
 
     Args:
         inner: optimizer, step size, clipping and projection.
-        start: holds learned rates (T,) as `rates.STEP.NAME`, if there are any.
-        steps: inner steps of the loop.
+        start: learned rates (T,), named `rates.STEP.NAME`, among other values; optional.
+        steps: number of inner steps.
     """
     rates = {name: value for name, value in start.items() if name.startswith("rates.")}
     direction = adam() if inner.optimizer == "adam" else sgd()
@@ -44,14 +44,15 @@ def update_rule(inner: InnerLoop, start: Params, steps: int) -> Update:
 
 
 def sgd() -> Callable[[Params], Params]:
-    """Returns plain SGD's direction: the gradient."""
+    """Returns the direction of plain SGD, which is the gradient: `sgd()(gradients)`."""
     return lambda gradients: gradients
 
 
 def adam() -> Callable[[Params], Params]:
-    """Returns Adam's direction, step after step.
+    """Returns the direction of Adam (Kingma & Ba 2015, 1412.6980), which keeps its moments.
 
-    Epsilon stands inside the root, whose slope at zero is infinite, so that it can be differentiated.
+    Epsilon is inside the root, because the slope of a root at zero is infinite. Each inner loop
+    needs its own: `direction = adam()`, then `direction(gradients)` at every step.
     """
     first: Params = {}
     second: Params = {}
@@ -60,12 +61,12 @@ def adam() -> Callable[[Params], Params]:
     def direction(gradients: Params) -> Params:
         nonlocal steps
         steps += 1
-        one, two = ADAM_BETAS
+        beta1, beta2 = ADAM_BETAS
         for name, value in gradients.items():
-            first[name] = one * first.get(name, torch.zeros_like(value)) + (1 - one) * value
-            second[name] = two * second.get(name, torch.zeros_like(value)) + (1 - two) * value.square()
+            first[name] = beta1 * first.get(name, torch.zeros_like(value)) + (1 - beta1) * value
+            second[name] = beta2 * second.get(name, torch.zeros_like(value)) + (1 - beta2) * value.square()
         return {
-            name: first[name] / (1 - one**steps) / (second[name] / (1 - two**steps) + ADAM_EPSILON**2).sqrt()
+            name: first[name] / (1 - beta1**steps) / (second[name] / (1 - beta2**steps) + ADAM_EPSILON**2).sqrt()
             for name in gradients
         }
 
@@ -73,20 +74,31 @@ def adam() -> Callable[[Params], Params]:
 
 
 def clipped(gradients: Params, limit: float) -> Params:
-    """Scales each episode's gradient down to the norm `limit` over all its tensors, as `clip_grad_norm_` does.
+    """Clips the norm of each episode's gradient over all its tensors, as `clip_grad_norm_` does.
 
     Args:
-        gradients: each with a leading T.
+        gradients: tensors (T, ...).
         limit: largest norm.
+
+    Returns:
+        Tensors (T, ...): `clipped(gradients, 1.0)`.
     """
     squares_T = torch.stack([value.flatten(1).square().sum(1) for value in gradients.values()]).sum(0)
-    # The root of zero has no derivative: hence the small number inside.
+    # The small number keeps the derivative of the root finite at zero.
     factor_T = (limit / ((squares_T + 1e-24).sqrt() + 1e-6)).clamp(max=1.0)
     return {name: broadcast_size(factor_T, value) * value for name, value in gradients.items()}
 
 
 def in_pieces(gradient: Gradient, micro: int | None) -> Gradient:
-    """Returns a gradient that takes `micro` windows of a batch at a time, each piece weighed by its labelled units."""
+    """Returns a gradient that processes micro-batches: `in_pieces(gradient, 8)`.
+
+    Args:
+        gradient: gradient of a mean loss over the labelled units of a batch.
+        micro: windows of each micro-batch; None: the whole batch at once.
+
+    Returns:
+        The gradient of the whole batch: each micro-batch counts by its number of labelled units.
+    """
     if not micro:
         return gradient
 
@@ -109,5 +121,10 @@ def in_pieces(gradient: Gradient, micro: int | None) -> Gradient:
 
 
 def broadcast_size(size: torch.Tensor | float, like: torch.Tensor) -> torch.Tensor | float:
-    """Returns (T,) in a shape that multiplies (T, ...); a number as it is."""
+    """Returns a step size in a shape that broadcasts: `broadcast_size(rate_T, phi_TD)` is (T, 1).
+
+    Args:
+        size: (T,), or a number, which is returned unchanged.
+        like: tensor (T, ...) that is to be multiplied.
+    """
     return size.view(-1, *(1,) * (like.dim() - 1)) if isinstance(size, torch.Tensor) else size

@@ -1,9 +1,10 @@
-"""Lists the learners, each with its equation. A new learner is a value here, or a file with a step and a value here.
+"""Lists the learners, each with its equation.
 
-alpha is the inner step size, beta the outer one; a prime marks values after the inner loop of n steps.
+A new learner is a value here, if necessary with its own file for the meta-step.
+alpha is the inner step size, beta the outer one; a prime marks values after n inner steps.
 
-A learner is a pure function, and works on any model whose parameters are named `backbone.*`, `adapter.*` or `head.*`
-(`MetaStep.__call__` states every argument with its shape):
+A learner is a pure function that accepts any model whose parameters are named `backbone.*`,
+`adapter.*` or `head.*` (`MetaStep.__call__` states every argument with its shape):
 
     >>> import torch
     >>> from torch.func import functional_call
@@ -38,28 +39,30 @@ peft_maml = Learner(
     formula="phi' = phi - alpha dL_support/dphi (n times); theta <- theta - beta dL_query(theta, phi')/dtheta",
     inner=("adapter", "head"),
 )
-"""Gheini et al. 2022 (2205.12453): adapter and head adapt, as they will in fine-tuning; the backbone learns."""
+"""PEFT-MAML (Gheini et al. 2022, 2205.12453): adapter and head adapt, the backbone learns."""
 
 inner_peft = Learner(
     step=maml_family.step,
     formula="phi' = phi - alpha dL_support/dphi (n times); theta <- theta - beta dL_query(theta, phi')/dtheta",
     inner=("adapter",),
 )
-"""The same with the head left out of the inner loop: the outer loop learns it, or it stays as drawn."""
+"""PEFT-MAML without the head in the inner loop: the outer loop learns it, or it stays as drawn."""
 
 maml = Learner(
     step=maml_family.step,
     formula="theta', phi' = theta, phi - alpha dL_support (n times); theta <- theta - beta dL_query(theta', phi')",
     inner=GROUPS,
 )
-"""Finn et al. 2017 (1703.03400): everything adapts, each episode its own copy. It simulates full fine-tuning."""
+"""MAML (Finn et al. 2017, 1703.03400): each episode adapts its own copy of everything. It simulates
+full fine-tuning."""
 
 anil = Learner(
     step=maml_family.step,
     formula="head' = head - alpha dL_support/dhead (n times); theta <- theta - beta dL_query(theta, head')/dtheta",
     inner=("head",),
 )
-"""Raghu et al. 2020 (1909.09157), almost no inner loop: the head alone adapts. It simulates head tuning."""
+"""ANIL, almost no inner loop (Raghu et al. 2020, 1909.09157): the head alone adapts. It simulates
+head tuning."""
 
 reptile = Learner(
     step=displacing.step,
@@ -68,7 +71,8 @@ reptile = Learner(
     second_order=False,
     adapts_on_query=True,
 )
-"""Nichol et al. 2018 (1803.02999): everything adapts, and the backbone moves towards where it ended."""
+"""Reptile (Nichol et al. 2018, 1803.02999): everything adapts, and the backbone moves towards its
+adapted values."""
 
 multitask = Learner(
     step=pooling.step,
@@ -84,7 +88,7 @@ multitask_peft = Learner(
     outer=("adapter", "head"),
     passes=pooling.pooled,
 )
-"""Multi-task PEFT tuning, a control: theta is frozen, adapter and head are trained on all languages."""
+"""Multi-task PEFT tuning, a control: theta is frozen, all languages train one adapter and head."""
 
 masked_words = Learner(
     step=pooling.step,
@@ -105,6 +109,6 @@ LEARNERS: dict[str, Learner] = {
     "multitask_peft": multitask_peft,
     "masked_words": masked_words,
 }
-"""The learners by the names that `learner.name` knows."""
+"""All learners, by the name that the config key `learner.name` takes."""
 
 __all__ = ["LEARNERS", "Episodes", "Execution", "InnerLoop", "Learner", "MetaStep", "Outcome", "Way", *LEARNERS]

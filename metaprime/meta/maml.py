@@ -1,17 +1,17 @@
-"""The algorithm: an inner loop that moves phi, and the outer gradient of the query loss at the phi it ends at.
+"""Computes the algorithm: an inner loop moves phi to phi', where the query loss is differentiated.
 
     phi'  = phi - alpha dL_support(theta, phi) / dphi        n times            adapt
     theta <- theta - beta dL_query(theta, phi') / dtheta                        outer_gradient; priming/outer.py
 
-Gheini et al. 2022 (2205.12453), section 3. theta is the backbone; phi, the adapter and the head, is what
-fine-tuning will move. `InnerLoop.moves` says which groups phi is for other members of the family: the
-head for ANIL, everything for MAML (Finn et al. 2017). First order takes phi' as a constant in the second
-line; second order differentiates through the n steps.
+Gheini et al. 2022 (2205.12453), section 3. theta is the backbone; phi is the adapter and the head,
+which fine-tuning will move. `InnerLoop.moves` names other groups for the rest of the family: the
+head for ANIL, everything for MAML (Finn et al. 2017). First order treats phi' as a constant in the
+second line; second order differentiates through the n steps.
 
-T episodes are computed together: phi, batches and losses have a leading T, theta has none unless the
-inner loop moves it. Parameters are values by name; nothing is cloned, patched or restored.
+T episodes are computed together: phi, batches and losses have a leading T, theta has none unless
+the inner loop moves it. Parameters are values by name; no model is cloned, patched or restored.
 
-Read `adapt`, then `outer_gradient`; the rest can be skipped: `computed` (execution.py) runs T episodes in
+Read `adapt`, then `outer_gradient`, and skip the rest: `computed` (execution.py) runs T episodes in
 one pass, by vmap or in a loop; `update_rule` (inner_optimizers.py) is SGD or Adam; `select_weights`
 (selection.py) serves sparse methods; `in_chunks` (chunks.py) decides which episodes share a pass.
 """
@@ -38,16 +38,13 @@ def adapt(
     """Takes one inner step for each support batch.
 
     Args:
-        loss: `loss(backbone, fast, batch)` in nats.
-        backbone: theta.
-        start: phi and head with a leading T; learned inner rates behind `rates.`.
+        loss, backbone, start, inner: as in `MetaStep`: phi and head in `start` are (T, ...).
         support: n batches of tensors (T, B, ...).
-        inner: what moves, and how.
 
     Returns:
-        All values of `start` after the loop (the backbone's too, where it moves) without the rates,
-        each with a leading T; and the support losses (T,) before each step. First order keeps no
-        graph but that of learned rates.
+        All values after the loop, each (T, ...), without the rates but with the backbone if it
+        moves; and the support losses (T,) before each step. First order keeps no graph but that of
+        learned rates.
     """
     moving, still = split(backbone, start, inner)
     shared = {} if "backbone" in inner.moves else backbone
@@ -66,20 +63,22 @@ def adapt(
 
 # dL_query(theta, phi') / dtheta, which AdamW turns into theta <- theta - beta (...)
 def outer_gradient(loss: Loss, backbone: Params, start: Params, episodes: Episodes, inner: InnerLoop) -> Outcome:
-    """Adapts on support and differentiates the query loss there, for T episodes that share a pass.
+    """Adapts on support and differentiates the query loss, for T episodes that share a pass.
 
-    First order differentiates at phi' itself, second order at the phi that the loop began with.
+    First order differentiates in phi', second order in the phi at which the inner loop started.
+
+    Args: as in `MetaStep`; phi and head in `start` are (T, ...).
     """
     theta = {name: value.detach().requires_grad_("backbone" in inner.outer) for name, value in backbone.items()}
     start = select_weights(loss, backbone, start, episodes.support, inner)
-    begun = leaves_of(start)
-    fast, support = adapt(loss, theta, begun, episodes.support, inner)
+    initial = leaves_of(start)
+    fast, support = adapt(loss, theta, initial, episodes.support, inner)
     if inner.second_order:
-        leaves = {**theta, **begun}
+        leaves = {**theta, **initial}
     else:
-        # With learned rates phi' depends on them, and on nothing before them: it is left attached.
+        # The graph of phi' holds learned rates alone, and is needed for their gradient only.
         fast = fast if "rates" in inner.outer else leaves_of(fast)
-        leaves = {**theta, **begun, **fast}
+        leaves = {**theta, **initial, **fast}
     query_T = computed(loss, inner).losses({} if "backbone" in inner.moves else theta, fast, episodes.query)
     wanted = {name: leaves[name] for name in in_groups(list(trainable(leaves)), inner.outer)}
     gradients = gradients_of(query_T.sum() / episodes.total, wanted)
@@ -89,5 +88,8 @@ def outer_gradient(loss: Loss, backbone: Params, start: Params, episodes: Episod
 
 
 def step(loss: Loss, backbone: Params, start: Params, episodes: Episodes, inner: InnerLoop) -> Outcome:
-    """Computes the meta-step of the MAML family: `outer_gradient`, added up over chunks of episodes."""
+    """Computes the meta-step of the MAML family: `outer_gradient`, added up over chunks.
+
+    Args: as in `MetaStep`; phi and head in `start` are (T, ...).
+    """
     return in_chunks(outer_gradient, loss, backbone, start, episodes, inner)

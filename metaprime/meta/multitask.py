@@ -1,4 +1,4 @@
-"""Multi-task training, the control: the same sentences, no inner loop, support and query pooled into one batch.
+"""Computes multi-task training, the control: no inner loop, support and query pooled in one batch.
 
 theta, head <- theta, head - beta dL/d(theta, head)
 """
@@ -16,32 +16,41 @@ from metaprime.meta.learner import InnerLoop, Outcome
 from metaprime.types import IGNORE, Batch, Episodes, Loss, Params
 
 PADDING = {"labels": IGNORE}
-"""Values that fill up a batch's tensors, where they are not zero: positions that attention and loss skip."""
+"""Padding values of a batch's tensors that are not zero; attention and loss skip padding."""
 
 
 def step(loss: Loss, backbone: Params, start: Params, episodes: Episodes, inner: InnerLoop) -> Outcome:
-    """Returns the gradient of the mean loss over all sentences of the episodes, support and query alike."""
+    """Computes the gradient of the mean loss over all support and query sentences of the episodes.
+
+    Args: as in `MetaStep`; phi and head in `start` are (T, ...).
+    """
     return maml.step(loss, backbone, start, pooled(episodes), inner)
 
 
 def pooled(episodes: Episodes) -> Episodes:
-    """Returns the episodes with all their sentences as the query, and no support."""
+    """Moves support sentences to the query: `pooled(episodes).support` is `()`.
+
+    Args:
+        episodes: T episodes; every tensor is (T, B, ...).
+    """
     lengths = tuple(max(column) for column in zip(*episodes.lengths, strict=True))
     query = joined([*episodes.support, episodes.query])
     return replace(episodes, support=(), query=query, lengths=(lengths,) if lengths else ())
 
 
 def joined(batches: Sequence[Batch]) -> Batch:
-    """Returns batches of tensors (T, B, L) with different B and L as one, padded to the longest L.
+    """Concatenates batches along B, padded to the longest L: `joined([support, query])`.
 
-    Tensors (T, B), such as one label a sentence, are joined as they are. A tensor that is not in every
-    batch is left out.
+    Args:
+        batches: tensors (T, B, L), or (T, B) such as one label a sentence; B and L may differ
+            between batches. A tensor that is missing from a batch is dropped.
     """
     names = [name for name in batches[-1] if all(name in batch for batch in batches)]
     return {name: _concatenated([batch[name] for batch in batches], PADDING.get(name, 0)) for name in names}
 
 
 def _concatenated(tensors: Sequence[torch.Tensor], fill: int) -> torch.Tensor:
+    """Concatenates tensors (T, B, ...) along B, padded with `fill` to the longest."""
     if tensors[0].dim() > 2:
         longest = max(tensor.shape[-1] for tensor in tensors)
         tensors = [F.pad(tensor, (0, longest - tensor.shape[-1]), value=fill) for tensor in tensors]

@@ -1,9 +1,10 @@
-"""Reptile: adapts everything, then moves towards where the episodes ended; no gradient of gradients.
+"""Computes Reptile: adapts everything, then moves towards the adapted values; first order only.
 
     theta <- theta + beta mean(theta' - theta)
 
-Nichol et al. 2018 (1803.02999). The displacement is returned as a gradient, (theta - theta') / (alpha n), so
-that the outer optimizer and its clipping apply as to any learner's. Query sentences are one more inner step.
+Nichol et al. 2018 (1803.02999). The displacement is returned as a gradient, (theta - theta') /
+(alpha n), so that the outer optimizer and its clipping apply as they do to other learners. The
+query batch is one more inner step.
 """
 
 from __future__ import annotations
@@ -19,12 +20,18 @@ from metaprime.types import Episodes, Loss, Params, trainable
 
 
 def step(loss: Loss, backbone: Params, start: Params, episodes: Episodes, inner: InnerLoop) -> Outcome:
-    """Returns the mean displacement over the meta-batch's T episodes, per unit of inner step."""
+    """Computes the mean displacement over the meta-batch's T episodes, divided by alpha n.
+
+    Args: as in `MetaStep`; phi and head in `start` are (T, ...).
+    """
     return in_chunks(displacement, loss, backbone, start, episodes, inner)
 
 
 def displacement(loss: Loss, backbone: Params, start: Params, episodes: Episodes, inner: InnerLoop) -> Outcome:
-    """Returns the displacement of the episodes of one chunk, as a part of the mean."""
+    """Computes one chunk's part of the mean displacement.
+
+    Args: as in `MetaStep`; phi and head in `start` are (T, ...), T episodes of the chunk.
+    """
     batches = (*episodes.support, episodes.query)
     start = select_weights(loss, backbone, start, batches, inner)
     fast, losses = adapt(loss, backbone, start, batches, inner)

@@ -1,8 +1,7 @@
-"""Selects which weights an episode may move, before its first inner step, by the gradients of its support sentences.
+"""Selects the weights that an episode may move, by gradients of its support sentences.
 
-Sparse methods need it (`peft/sparse`); every other method skips it. The gradients are those of the
-backbone's weights where the method has changed nothing yet. They are taken episode by episode, as no
-two share them.
+Only sparse methods (`peft/sparse`) select weights, before the first inner step. The gradients are
+those of the unchanged backbone, and are computed episode by episode.
 """
 
 from __future__ import annotations
@@ -17,14 +16,17 @@ from metaprime.types import Batch, Gradients, Loss, Params
 
 
 def select_weights(loss: Loss, backbone: Params, start: Params, support: Sequence[Batch], inner: InnerLoop) -> Params:
-    """Returns `start` with each episode's own selection in place of the one there.
+    """Returns `start` with each episode's own selection of weights.
 
     Args:
-        loss: of one episode, scalar ().
+        loss: loss of one episode in nats, ().
         backbone: theta by name.
-        start: phi and head with a leading T.
-        support: the support batches, each tensor (T, B, ...).
-        inner: its `select` decides; None: `start` is returned as it is.
+        start: phi and head, each (T, ...).
+        support: support batches of tensors (T, B, ...).
+        inner: its `select` makes the selection; None: `start` is returned unchanged.
+
+    Returns:
+        The values of `start`, with integer tensors (T, k) that hold the selection replaced.
     """
     if inner.select is None:
         return start
@@ -33,13 +35,22 @@ def select_weights(loss: Loss, backbone: Params, start: Params, support: Sequenc
         fast = {name: value for name, value in episode(start, place).items() if not name.startswith("rates.")}
         batches = [episode(batch, place) for batch in support]
         selected.append(inner.select(backbone, backbone_gradients(loss, backbone, fast, batches)))
-    return {**start, **{name: torch.stack([each[name] for each in selected]) for name in selected[0]}}
+    return {**start, **{name: torch.stack([values[name] for values in selected]) for name in selected[0]}}
 
 
 def backbone_gradients(loss: Loss, backbone: Params, fast: Params, batches: Iterable[Batch]) -> Gradients:
-    """Returns a function from names in the backbone to the loss's gradients there, batch after batch.
+    """Returns a function that yields the loss's gradient in backbone weights, batch after batch.
 
-    Each gradient is computed only when it is asked for.
+    Gradients are computed one at a time, when the caller takes them.
+
+    Args:
+        loss: loss of one episode in nats, ().
+        backbone: theta by name.
+        fast: phi and head of the episode, without a leading T.
+        batches: tensors (B, ...) of the episode.
+
+    Returns:
+        A function: `gradients(["backbone.x"])` yields `{"backbone.x": gradient}` for each batch.
     """
 
     def gradients(names: Sequence[str]) -> Iterator[Params]:
@@ -47,7 +58,7 @@ def backbone_gradients(loss: Loss, backbone: Params, fast: Params, batches: Iter
         leaves = {name: backbone[name].detach().requires_grad_() for name in names}
         theta = {name: value.detach() for name, value in backbone.items()} | leaves
         for batch in batches:
-            found = torch.autograd.grad(loss(theta, still, batch), list(leaves.values()))
-            yield dict(zip(leaves, found, strict=True))
+            values = torch.autograd.grad(loss(theta, still, batch), list(leaves.values()))
+            yield dict(zip(leaves, values, strict=True))
 
     return gradients

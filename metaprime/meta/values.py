@@ -1,4 +1,4 @@
-"""Splits, detaches and differentiates values by name: the bookkeeping around the algorithm in `maml.py`."""
+"""Splits, detaches and differentiates values by name, for the algorithm in `maml.py`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ from metaprime.types import Episodes, MetaprimeError, Params, trainable
 
 
 def split(backbone: Params, start: Params, inner: InnerLoop) -> tuple[Params, Params]:
-    """Returns what the inner loop moves and what of `start` it leaves, each with a leading T; rates are in neither."""
+    """Splits values into those that the inner loop moves and the rest of `start`.
+
+    Args:
+        backbone: theta by name, without a leading T.
+        start: phi and head, each (T, ...); learned rates are dropped.
+        inner: its `moves` names the groups that move.
+
+    Returns:
+        Moving and still values, each (T, ...): `moving, still = split(backbone, start, inner)`.
+    """
     values = {name: value for name, value in start.items() if not name.startswith("rates.")}
     if "backbone" in inner.moves:
         count = len(next(iter(values.values())))
@@ -20,13 +29,17 @@ def split(backbone: Params, start: Params, inner: InnerLoop) -> tuple[Params, Pa
 
 
 def gradients_of(loss: torch.Tensor, leaves: Params) -> Params:
-    """Returns the gradient of a scalar in each leaf.
+    """Returns the gradient of a scalar in each leaf: `gradients_of(loss, {"head.b": b})["head.b"]`.
+
+    Args:
+        loss: ().
+        leaves: tensors that require gradients, by name.
 
     Raises:
-        MetaprimeError: the loss does not depend on a leaf; all of these are named.
+        MetaprimeError: the loss does not depend on some of the leaves, which the message names.
     """
-    found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
-    gradients = dict(zip(leaves, found, strict=True))
+    values = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    gradients = dict(zip(leaves, values, strict=True))
     if unreached := [name for name, gradient in gradients.items() if gradient is None]:
         raise MetaprimeError(
             f"the loss does not depend on {', '.join(unreached)}: if the architecture has parameters that a token-level "
@@ -36,12 +49,20 @@ def gradients_of(loss: torch.Tensor, leaves: Params) -> Params:
 
 
 def leaves_of(values: Params) -> Params:
-    """Returns the values cut off from their graph, to be differentiated where they are floating-point."""
+    """Returns the values as leaves of a new graph: `leaves_of({"head.b": b})["head.b"].is_leaf`.
+
+    Args:
+        values: tensors (T, ...), or of any other shape; integer tensors will require no gradient.
+    """
     return {name: value.detach().requires_grad_(value.is_floating_point()) for name, value in values.items()}
 
 
 def detached(values: Params) -> Params:
-    """Returns the values cut off from their graph."""
+    """Returns the values without their graph: `detached({"head.b": b})`.
+
+    Args:
+        values: tensors (T, ...), or of any other shape.
+    """
     return {name: value.detach() for name, value in values.items()}
 
 
@@ -53,7 +74,16 @@ def outcome(
     episodes: Episodes,
     inner: InnerLoop,
 ) -> Outcome:
-    """Returns what a chunk of episodes contributes to the whole meta-batch's sums."""
+    """Returns the part of the meta-batch's outcome that N of its T episodes contribute.
+
+    Args:
+        gradients: their part of the mean gradient, by parameter name.
+        fast: values after the inner loop, each (N, ...).
+        query_T: query losses (N,) in nats.
+        curve_T2: support losses (N, 2) before the first and before the last inner step, in nats.
+        episodes: the N episodes; `indices` are their places among the meta-batch's `total` T.
+        inner: its `carry` decides whether `fast` is returned.
+    """
     names = in_groups(list(trainable(fast)), ("adapter", "head")) if inner.carry else []
     carried = {name: fast[name].detach() for name in names}
     ends_here = episodes.indices[-1] == episodes.total - 1
@@ -67,7 +97,12 @@ def outcome(
 
 
 def placed(values: torch.Tensor, episodes: Episodes) -> torch.Tensor:
-    """Puts these episodes' values at their places among all of the meta-batch, zeros elsewhere."""
+    """Returns values of all T episodes, zeros for other chunks: `placed(query_T, episodes)`.
+
+    Args:
+        values: (N, ...), one row for each of these N episodes.
+        episodes: their `indices` are the rows that the values get in the result (T, ...).
+    """
     out = values.new_zeros(episodes.total, *values.shape[1:])
     out[list(episodes.indices)] = values
     return out

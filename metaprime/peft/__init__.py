@@ -1,4 +1,7 @@
-"""What phi is. A new method is one file with a METHOD, or a few lines in its family's file, and one line here."""
+"""Lists the PEFT methods.
+
+A new method is one file with a METHOD, or a few lines in its family's file, and one line here.
+"""
 
 from metaprime.peft import bitfit, bottleneck, hf_peft, ia3, lora, mam, multihead, no_adapter, prefix, prompt
 from metaprime.peft.method import Method, MethodConfig
@@ -36,7 +39,7 @@ METHODS: dict[str, Method] = {
 
 
 def method_of(config: MethodConfig) -> Method:
-    """Returns the method that a config's settings are for."""
+    """Returns the method of a config: `method_of(LoraConfig(rank=4)).name` is `lora`."""
     return METHODS[config.method]
 
 

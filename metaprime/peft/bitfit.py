@@ -1,9 +1,12 @@
-"""BitFit: every bias of the encoder moves, and nothing else (Ben Zaken et al. 2022).
+"""Implements BitFit: every bias of the encoder moves, and nothing else (Ben Zaken et al. 2022).
 
-b <- b + delta, layer norms' included, delta zero at the start. It is added to the output of each module that has a bias,
-which is the same function, leaves the backbone's own values alone, and gives each episode a delta of its own.
-That of a keys' projection adds the same to every score of a query, which softmax takes away again (not so in DeBERTa, where
-keys meet positions): it belongs to the definition, and stays where it is but for rounding.
+    b <- b + delta
+
+Delta is zero at the start; layer norms have one too. It is added to the output of each module that
+has a bias, which is the same function, leaves the backbone's values alone and lets each episode
+have its own delta. The delta of a key projection adds a constant to all scores of a query, which
+softmax cancels (except in DeBERTa, where keys meet positions): it is part of the definition, and
+moves only by rounding.
 """
 
 from __future__ import annotations
@@ -19,13 +22,13 @@ from metaprime.types import MetaprimeError, Params, Sites
 
 
 class BitfitConfig(MethodConfig):
-    """Nothing to set."""
+    """BitFit's config, which has no settings."""
 
     method: Literal["bitfit"] = "bitfit"
 
 
 class Shift(nn.Module):
-    """x (..., D) plus delta (D)."""
+    """The delta of one module's bias, (D,)."""
 
     supports_one_pass = True
 
@@ -34,17 +37,23 @@ class Shift(nn.Module):
         self.delta = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns x + delta: `shift(x)`.
+
+        Args:
+            x: output of the module, (..., D).
+        """
         return x + broadcast_like(self.delta, x)
 
     def initial(self, generator: torch.Generator) -> Params:
+        """Returns a delta of zero."""
         return {"delta": torch.zeros(self.delta.shape)}
 
 
 def inject(sites: Sites, config: MethodConfig) -> Adapter:
-    """Hooks the output of every module of the encoder that has a bias.
+    """Hooks the output of every module that has a bias: `inject(sites, BitfitConfig())`.
 
     Raises:
-        MetaprimeError: none has, or one is a convolution.
+        MetaprimeError: no module has a bias, or one with a bias is a convolution.
     """
     biased = {
         path: module for path, module in sites.owners.items() if "bias" in dict(module.named_parameters(recurse=False))

@@ -1,17 +1,17 @@
-"""Bottleneck adapters: the design space of He et al. (2022, 2110.04366), and the published adapters as points in it.
+"""Implements bottleneck adapters: the design space of He et al. (2022, 2110.04366).
 
     A(x) = s (drop(f(W_d x + b_d)) W_u + b_u),   h <- h + A(x)
 
-Two choices say what h and x are, `at` which block and `insertion` in what order:
+`at` (the block) and `insertion` (the order) define h and x:
 
     insertion     at: attention                                       at: ffn
     sequential    h = x = the block's projected output                h = x = the feed-forward output
     parallel      h = the heads' context before W_o, x = its input    h = the feed-forward output, x = the block's input
     pfeiffer      (none)                                              h = z = feed-forward output + residual, x = LN(z)
 
-`pfeiffer` gives LN(z + A(LN(z))): the same frozen layer norm twice, and the residual is the sum before it (Pfeiffer et al.
-2021; `ffn_option=pfeiffer` in the code of He et al.). In a pre-LN encoder, which has no such norm, z is what the layer
-gives, and it becomes z + A(z).
+`pfeiffer` computes LN(z + A(LN(z))): the same frozen layer norm twice, and the residual is the sum
+before it (Pfeiffer et al. 2021; `ffn_option=pfeiffer` in the code of He et al.). In a pre-LN
+encoder, which has no such norm, z is the layer's output, and becomes z + A(z).
 """
 
 from __future__ import annotations
@@ -40,12 +40,15 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 class DesignConfig(MethodConfig):
-    """A point of the design space: where A is, how wide, of which form, and how it is composed with h.
+    """A point of the design space: position, width and form of A, and its composition with h.
 
-    `composition`: `add` is h + A(x), its scale s fixed; in `learned` s is a parameter that starts as `scale`; `gated` is
-    (1 - g) h + g A(x) with a learned scalar g that starts at zero. `layer_norm: in` reads LN(x), with a layer norm of its own.
-    `init: lora` is W_d uniform, W_u zero: the encoder unchanged at the start. `init: bert` draws both from N(0, 0.02), as the
-    code of He et al. does; that start is not the identity. `dropout` acts on the bottleneck while training.
+    - `composition`: `add` is h + A(x) with a fixed scale s; `learned` makes s a parameter that
+      starts at `scale`; `gated` is (1 - g) h + g A(x) with a learned scalar g that starts at zero.
+    - `layer_norm: in` gives A its own layer norm: it reads LN(x).
+    - `init: lora` draws W_d from a uniform distribution and sets W_u to zero, which leaves the
+      encoder unchanged at the start. `init: bert` draws both from N(0, 0.02), as the code of He et
+      al. does, which changes it.
+    - `dropout` acts on the bottleneck while training.
     """
 
     at: At = Field(default=("ffn",), min_length=1)
@@ -70,17 +73,18 @@ class DesignConfig(MethodConfig):
 
     @property
     def identity(self) -> bool:
+        """True if the initial values leave the encoder unchanged."""
         return self.init == "lora" or self.composition == "gated"
 
 
 class BottleneckConfig(DesignConfig):
-    """Any point of the design space."""
+    """Any point of the design space, chosen by its settings."""
 
     method: Literal["bottleneck"] = "bottleneck"
 
 
 class HoulsbyConfig(DesignConfig):
-    """After both blocks' output projections, before their residual sums."""
+    """An adapter after each block's output projection, before the residual sum."""
 
     method: Literal["houlsby"] = "houlsby"
     at: tuple[Literal["attention"], Literal["ffn"]] = ("attention", "ffn")
@@ -88,7 +92,7 @@ class HoulsbyConfig(DesignConfig):
 
 
 class PfeifferConfig(DesignConfig):
-    """One per layer, around the feed-forward block's layer norm."""
+    """One adapter per layer, around the feed-forward block's layer norm."""
 
     method: Literal["pfeiffer"] = "pfeiffer"
     at: tuple[Literal["ffn"]] = ("ffn",)
@@ -97,7 +101,7 @@ class PfeifferConfig(DesignConfig):
 
 
 class ParallelConfig(DesignConfig):
-    """Beside the feed-forward block."""
+    """An adapter parallel to the feed-forward block."""
 
     method: Literal["parallel"] = "parallel"
     at: tuple[Literal["ffn"]] = ("ffn",)
@@ -105,7 +109,10 @@ class ParallelConfig(DesignConfig):
 
 
 class ScaledParallelConfig(DesignConfig):
-    """Beside the feed-forward block, and stronger: s = 4, the value that He et al. use for generation (2 for GLUE)."""
+    """An adapter parallel to the feed-forward block, with s = 4.
+
+    He et al. use 4 for generation, and 2 for GLUE.
+    """
 
     method: Literal["scaled_parallel"] = "scaled_parallel"
     at: tuple[Literal["ffn"]] = ("ffn",)
@@ -114,7 +121,7 @@ class ScaledParallelConfig(DesignConfig):
 
 
 class ParallelAttentionConfig(DesignConfig):
-    """Beside the attention heads."""
+    """An adapter parallel to the attention heads."""
 
     method: Literal["parallel_attention"] = "parallel_attention"
     at: tuple[Literal["attention"]] = ("attention",)
@@ -122,7 +129,7 @@ class ParallelAttentionConfig(DesignConfig):
 
 
 class Bottleneck(nn.Module):
-    """A(x), x (..., in) to (..., out), and how it is composed with h."""
+    """One bottleneck A, from x (..., I) to a change (..., O), and its composition with h."""
 
     supports_one_pass = True
 
@@ -145,23 +152,36 @@ class Bottleneck(nn.Module):
             self.noise: Noise | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns A(x), (..., O): `adapter(x)`.
+
+        Args:
+            x: (..., I).
+        """
         if self.config.layer_norm == "in":
-            # Not the weights of `layer_norm`: torch 2.13 has a wrong second derivative for them under vmap (test_traps.py).
+            # `layer_norm` gets no weights: torch 2.13 computes a wrong second derivative for them
+            # under vmap (test_traps.py).
             x = nn.functional.layer_norm(x, x.shape[-1:]) * broadcast_like(self.norm_weight, x) + broadcast_like(
                 self.norm_bias, x
             )
-        inner = self.activation(linear(x, self.down_weight, self.down_bias))
+        activated = self.activation(linear(x, self.down_weight, self.down_bias))
         if self.config.dropout:
-            inner = dropped(inner, self.config.dropout, self.noise)
-        change = linear(inner, self.up_weight, self.up_bias)
+            activated = dropped(activated, self.config.dropout, self.noise)
+        change = linear(activated, self.up_weight, self.up_bias)
         return change * (broadcast_like(self.scale, x) if self.config.composition == "learned" else self.config.scale)
 
     def compose(self, h: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
+        """Returns h after the adapter: `adapter.compose(h, adapter(x))`.
+
+        Args:
+            h: (..., O).
+            change: A(x), (..., O).
+        """
         if self.config.composition != "gated":
             return h + change
         return h + broadcast_like(self.gate, h) * (change - h)
 
     def initial(self, generator: torch.Generator) -> Params:
+        """Draws W_d, and W_u with `init: bert`; the other values are constants."""
         (width, rows_in), rows_out = self.down_weight.shape, len(self.up_bias)
         if self.config.init == "lora":
             down, up = kaiming_uniform(width, rows_in, generator=generator), torch.zeros(rows_out, width)
@@ -181,7 +201,7 @@ class Bottleneck(nn.Module):
 
 
 def inject(sites: Sites, config: Any) -> Adapter:
-    """One adapter for every layer and every block of `at`."""
+    """Adds an adapter to each block in `at` of every layer: `inject(sites, PfeifferConfig())`."""
     modules: dict[str, nn.Module] = {}
     for index, layer in enumerate(sites.layers):
         modules[str(index)] = nn.ModuleDict({at: BUILDERS[config.insertion, at](layer, config) for at in config.at})
@@ -189,31 +209,35 @@ def inject(sites: Sites, config: Any) -> Adapter:
 
 
 def _after(projection: nn.Linear, config: DesignConfig) -> Bottleneck:
+    """Adds an adapter after a block's output projection."""
     adapter = Bottleneck(projection.out_features, projection.out_features, config)
     add_to_output(projection, adapter, of_output=True, compose=adapter.compose)
     return adapter
 
 
 def _beside_attention(layer: LayerSites, config: DesignConfig) -> Bottleneck:
-    """Tapped at the values' projection: DeBERTa uses those of queries and keys twice."""
+    """Adds an adapter parallel to the attention heads."""
+    # It taps the value projection, because DeBERTa uses those of queries and keys twice.
     adapter = Bottleneck(layer.value.in_features, layer.attention_out.in_features, config)
     add_between(layer.value, adapter, layer.attention_out, before=True, compose=adapter.compose)
     return adapter
 
 
 def _beside_ffn(layer: LayerSites, config: DesignConfig) -> Bottleneck:
+    """Adds an adapter parallel to the feed-forward block."""
     adapter = Bottleneck(layer.ffn_in.in_features, layer.ffn_out.out_features, config)
     add_between(layer.ffn_in, adapter, layer.ffn_out, before=False, compose=adapter.compose)
     return adapter
 
 
 def _around_norm(layer: LayerSites, config: DesignConfig) -> Bottleneck:
-    """Around a post-LN layer's last norm; in a pre-LN encoder, after the layer."""
+    """Adds an adapter around a post-LN layer's last norm, or after a pre-LN layer."""
     adapter = Bottleneck(layer.ffn_out.out_features, layer.ffn_out.out_features, config)
 
     def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-        summed: torch.Tensor = module.forward(inputs[0] + adapter(output))  # not module(): it would call this hook
-        return summed
+        # `module(...)` would call this hook again.
+        normalised: torch.Tensor = module.forward(inputs[0] + adapter(output))
+        return normalised
 
     if layer.ffn_norm is None:
         add_to_output(layer.layer, adapter, of_output=True)

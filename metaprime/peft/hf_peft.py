@@ -1,9 +1,13 @@
-"""Any method of Hugging Face's peft that changes modules, by peft's own config: `peft: {method: hf, config: {peft_type: LORA}}`.
+"""Runs methods of Hugging Face's peft that change modules.
 
-peft replaces modules, which would rename the backbone's parameters. Here it does so in a copy, and each of its layers is then put
-beside the encoder's own module, whose output it replaces: what the layer takes for its base is that module. Only what peft
-would train becomes phi; frozen parts of its layers stay as peft draws them from a fixed seed. Each start of phi is drawn by peft
-in a copy of the encoder as it is then. peft's dropout is drawn for a whole batch, so that padding has a part in it.
+Example: `peft: {method: hf, config: {peft_type: LORA}}`.
+
+peft replaces modules, which would rename the backbone's parameters. Here it replaces them in a copy
+of the encoder. Each of its layers is then attached to the encoder's own module: it uses that module
+as its base layer, and a hook replaces the module's output by the layer's. Parameters that peft
+would train become phi; frozen parts of its layers stay as peft draws them from a fixed seed. peft
+draws each start of phi in a copy of the encoder of that moment. peft's dropout is drawn for a whole
+batch, so it depends on the padding.
 """
 
 from __future__ import annotations
@@ -31,22 +35,25 @@ OURS = {
     "CPT": "prompt",
     "ADAPTION_PROMPT": "prefix",
 }
-"""Methods of peft that change no module but the input or the cache, and ours that do the like on every encoder."""
-
+"""Methods of peft that change the input or the cache -> methods here that suit every encoder."""
 
 NEEDS_MORE = {
-    "ADALORA": "needs its ranks to be moved by its own training loop",
-    "PVERA": "samples in training by a switch of its own",
+    "ADALORA": "needs a training loop that changes its ranks",
+    "PVERA": "needs its own switch to sample in training",
     "POLY": "needs task numbers beside the words",
     "XLORA": "needs adapters that are trained already",
 }
 """Methods of peft that a plain forward pass does not train."""
+
 OTHER_DROPOUT = ("module_dropout", "rank_dropout", "boft_dropout")
-"""Keys of training-time noise that is no dropout module, and would silently be off."""
+"""Keys of training-time noise without a dropout module, which would be off without a warning."""
 
 
 class HfConfig(MethodConfig):
-    """`config` is peft's, with its `peft_type`. Without `target_modules`: the projections of queries and values."""
+    """The config of a peft method: `config` holds peft's own keys, `peft_type` among them.
+
+    Without `target_modules` the query and value projections are changed.
+    """
 
     method: Literal["hf"] = "hf"
     config: dict[str, Any] = Field(default_factory=lambda: {"peft_type": "LORA"})
@@ -57,30 +64,32 @@ class HfConfig(MethodConfig):
             raise ValueError("config needs peft_type, for example LORA")
         if self.kind in OURS:
             raise ValueError(
-                f"config.peft_type {self.kind}: peft feeds it through the cache or beside the words, which token classification "
-                f"and many encoders do not take: use method: {OURS[self.kind]}, which runs on every encoder"
+                f"config.peft_type {self.kind}: peft passes it through the cache or the inputs, which many encoders "
+                f"do not support: use method: {OURS[self.kind]}, which runs on every encoder"
             )
         if self.kind in NEEDS_MORE:
-            raise ValueError(f"config.peft_type {self.kind} {NEEDS_MORE[self.kind]}, which the loops here do not have")
+            raise ValueError(
+                f"config.peft_type {self.kind} {NEEDS_MORE[self.kind]}, which is not supported: use another peft_type"
+            )
         if on := [key for key in OTHER_DROPOUT if self.config.get(key)]:
-            raise ValueError(f"config.{on[0]} is not supported: it would be off; leave it out")
+            raise ValueError(f"config.{on[0]} is not supported: it would be off; remove it")
         return self
 
     @property
     def kind(self) -> str:
-        """peft's name of the method."""
+        """peft's name of the method, in capitals: `LORA`."""
         return str(self.config["peft_type"]).upper()
 
     @property
     def identity(self) -> bool:
-        """Of LoRA it is known; of the others nothing is promised."""
+        """True for LoRA with its default start; the starts of other methods are not known."""
         return self.kind == "LORA" and self.config.get("init_lora_weights", True) is True
 
 
 class _Base:
-    """The encoder's own module as a peft layer sees it: its weights, and its output without the hooks on it.
+    """The encoder's module as the base layer of a peft layer: weights, and output without hooks.
 
-    Inside `answering(x, output)` the module is not computed again for x: it has given that output already.
+    Inside `answering(x, output)` the known output for x is returned, not computed again.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -89,7 +98,7 @@ class _Base:
 
     @contextmanager
     def answering(self, x: torch.Tensor, output: Any) -> Iterator[None]:
-        """Answers with `output` when asked for x."""
+        """Makes the module return `output` for x inside a `with`."""
         self._known = (x, output)
         try:
             yield
@@ -106,7 +115,11 @@ class _Base:
 
 
 class HfLayer(nn.Module):
-    """One layer of peft. What peft trains are parameters here; the layer itself is no child, and computes with them."""
+    """The trainable parameters of a peft layer, which computes with their values.
+
+    Attributes:
+        parts: the peft layer, which is not a child module, and its base layer.
+    """
 
     parts: tuple[nn.Module, _Base]
 
@@ -122,17 +135,26 @@ class HfLayer(nn.Module):
             self.noise: Noise | None = None
 
     def forward(self, x: torch.Tensor, output: Any) -> Any:
+        """Returns the output of the peft layer: `layer(x, module(x))`.
+
+        Args:
+            x: input of the encoder's module, (..., I).
+            output: output of the encoder's module, (..., O).
+
+        Raises:
+            MetaprimeError: the layer needs more than its input.
+        """
         layer, base = self.parts
-        own: Params = {name.replace(":", "."): value for name, value in self.named_parameters()}
+        values: Params = {name.replace(":", "."): value for name, value in self.named_parameters()}
         noise = getattr(self, "noise", None)
         try:
             with base.answering(x, output):
                 if noise is None:
-                    return functional_call(layer, own, (x,))
+                    return functional_call(layer, values, (x,))
                 with torch.random.fork_rng():
                     torch.manual_seed(noise.seed())
                     layer.train()
-                    return functional_call(layer, own, (x,))
+                    return functional_call(layer, values, (x,))
         except (ValueError, TypeError) as error:
             raise MetaprimeError(
                 f"peft.config: this layer of peft cannot be run in a plain forward pass: {error}"
@@ -141,22 +163,28 @@ class HfLayer(nn.Module):
             layer.eval()
 
     def _apply(self, fn: Any, recurse: bool = True) -> HfLayer:
-        """To another device or precision, with what is frozen."""
+        """Moves the layer to another device or precision, frozen parts too."""
         self.parts[0]._apply(fn)
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
 
 class HfLayers(Adapter):
-    """The layers by the path of their module; phi starts as peft would start it."""
+    """The layers of peft by the path of the module that each one changes.
+
+    Attributes:
+        source: the encoder, and peft's own config.
+    """
 
     source: tuple[nn.Module, Any]
 
     def __init__(self, method: HfConfig, layers: dict[str, nn.Module], encoder: nn.Module, config: Any) -> None:
         super().__init__(method, {path.replace(".", ":"): layer for path, layer in layers.items()})
-        object.__setattr__(self, "source", (encoder, config))  # no child: it is the backbone
+        # Not as a child: the encoder's parameters are the backbone's, not phi.
+        object.__setattr__(self, "source", (encoder, config))
 
     def initial(self, generator: torch.Generator) -> Params:
+        """Draws phi as peft does, by a seed from `generator`."""
         encoder, config = self.source
         values: Params = {}
         for path, layer in _injected(encoder, config, int(torch.randint(2**62, (), generator=generator))).items():
@@ -166,13 +194,18 @@ class HfLayers(Adapter):
 
 
 def peft_config(config: HfConfig, paths: list[str], **more: Any) -> Any:
-    """peft's own config; `paths` are the target modules where none are given.
+    """Returns peft's own config object: `peft_config(HfConfig(), ["encoder.layer.0.attention"])`.
+
+    Args:
+        config: the method's settings.
+        paths: default of `target_modules`.
+        more: keys that override those of `config`.
 
     Raises:
-        MetaprimeError: peft is not installed, or refuses it.
+        MetaprimeError: peft is not installed, does not know `peft_type`, or rejects a key.
     """
     peft = _package()
-    given = {key: value for key, value in config.config.items() if key != "peft_type"}
+    settings = {key: value for key, value in config.config.items() if key != "peft_type"}
     kinds = peft.mapping.PEFT_TYPE_TO_CONFIG_MAPPING
     if config.kind not in kinds:
         known = ", ".join(sorted(kinds))
@@ -181,30 +214,31 @@ def peft_config(config: HfConfig, paths: list[str], **more: Any) -> Any:
         )
     kind = kinds[config.kind]
     if "target_modules" in getattr(kind, "__dataclass_fields__", {}):
-        given.setdefault("target_modules", paths)
+        settings.setdefault("target_modules", paths)
     try:
-        return kind(**(given | more))
+        return kind(**(settings | more))
     except (TypeError, ValueError) as error:
         raise MetaprimeError(f"peft.config: {error}") from None
 
 
 def inject(sites: Sites, config: Any) -> Adapter:
-    """Puts each layer that peft makes beside the module it is for.
+    """Attaches each layer that peft creates to its module: `inject(sites, HfConfig())`.
 
     Raises:
-        MetaprimeError: peft is not installed or refuses, or it would train, or has changed, what is the encoder's own.
+        MetaprimeError: peft is not installed or rejects the config, or it would train or has
+            changed weights of the encoder.
     """
     modules = dict(sites.encoder.named_modules())
-    theirs = peft_config(config, _query_and_value(sites, modules))
+    settings = peft_config(config, _query_and_value(sites, modules))
     layers: dict[str, nn.Module] = {}
-    for path, layer in _injected(sites.encoder, theirs, 0).items():
+    for path, layer in _injected(sites.encoder, settings, 0).items():
         wrapper = layers[path] = HfLayer(layer, modules[path])
         modules[path].register_forward_hook(lambda module, inputs, output, wrapper=wrapper: wrapper(inputs[0], output))
-    return HfLayers(config, layers, sites.encoder, theirs)
+    return HfLayers(config, layers, sites.encoder, settings)
 
 
 def _injected(encoder: nn.Module, config: Any, seed: int) -> dict[str, nn.Module]:
-    """The layers that peft makes for a copy of an encoder, by the path of what they replace."""
+    """Returns the layers that peft creates in a copy of an encoder, by path."""
     from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
     from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -224,44 +258,50 @@ def _injected(encoder: nn.Module, config: Any, seed: int) -> dict[str, nn.Module
 
 
 def _check_untouched(encoder: nn.Module, model: nn.Module, layers: dict[str, nn.Module]) -> None:
-    """Refuses what is no change beside the encoder.
+    """Checks that peft adds to the encoder and leaves its weights alone.
 
     Raises:
-        MetaprimeError: weights of the encoder were changed or would be trained, or layers share what they train.
+        MetaprimeError: peft changed or would train weights of the encoder, or its layers share
+            parameters.
     """
-    own = {
+    weights = {
         name.replace(".base_layer.", "."): parameter
         for name, parameter in model.named_parameters()
         if not any(name.startswith(f"{path}.") and not name.startswith(f"{path}.base_layer.") for path in layers)
     }
     plain = dict(encoder.named_parameters())
-    if trained := [name for name, parameter in own.items() if parameter.requires_grad or name not in plain]:
+    if trained := [name for name, parameter in weights.items() if parameter.requires_grad or name not in plain]:
         raise MetaprimeError(
-            f"peft.config: peft would train {trained[0]} of the encoder itself (bias, modules_to_save or the like): theta is "
-            "frozen in fine-tuning and the head is ours; leave that key out"
+            f"peft.config: peft would train {trained[0]} of the encoder itself (bias, modules_to_save or the like), "
+            "but theta is frozen in fine-tuning and the head is not peft's: remove that key"
         )
-    if changed := [n for n, p in own.items() if not p.is_meta and not torch.equal(p, plain[n])]:
+    if changed := [n for n, p in weights.items() if not p.is_meta and not torch.equal(p, plain[n])]:
         raise MetaprimeError(
-            f"peft.config: this initialisation changes {changed[0]} of the encoder itself: theta is what was primed; use another"
+            f"peft.config: this initialisation changes {changed[0]} of the encoder itself, whose weights must stay as "
+            "they were primed: use another initialisation"
         )
     trained_by_layer = [id(parameter) for layer in layers.values() for _, parameter in _trained(layer)]
     if len(set(trained_by_layer)) < len(trained_by_layer):
-        raise MetaprimeError("peft.config: layers of this method share parameters they train, which is not supported")
+        raise MetaprimeError(
+            "peft.config: layers of this method share parameters that peft trains, which is not supported: use another"
+        )
 
 
 def _trained(layer: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """What peft trains in one of its layers, by local name."""
+    """Yields the parameters that peft trains in one of its layers, by local name."""
     for name, parameter in layer.named_parameters():
         if parameter.requires_grad and not name.startswith("base_layer."):
             yield name, parameter
 
 
 def _query_and_value(sites: Sites, modules: dict[str, nn.Module]) -> list[str]:
+    """Returns the paths of the query and value projections of all layers."""
     paths = {id(module): path for path, module in modules.items()}
     return list(dict.fromkeys(paths[id(getattr(layer, name))] for layer in sites.layers for name in ("query", "value")))
 
 
 def _package() -> Any:
+    """Imports peft."""
     try:
         import peft
     except ImportError as error:

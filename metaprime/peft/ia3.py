@@ -1,9 +1,9 @@
-"""(IA)3: keys, values and the feed-forward block's inner activations, each entry times a learned factor (Liu et al. 2022).
+"""Implements (IA)3: learned factors on keys, values and feed-forward activations (Liu et al. 2022).
 
     K <- l_k * K,  V <- l_v * V,  FFN(x) = W_2 (l_ff * f(W_1 x))
 
-The factors start at one: the encoder unchanged. Where a layer uses its keys' projection twice (DeBERTa with `share_att_key`),
-both uses are multiplied.
+The factors start at one, which leaves the encoder unchanged. If a layer uses its key projection
+twice (DeBERTa with `share_att_key`), both uses are multiplied.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from metaprime.types import Params, Sites
 
 
 class Ia3Config(MethodConfig):
-    """Nothing to set."""
+    """(IA)3's config, which has no settings."""
 
     method: Literal["ia3"] = "ia3"
 
 
 class Factors(nn.Module):
-    """x (..., D) entry by entry times the factors, which belong to some `rows` of D; the others are not changed."""
+    """Factors of some `rows` of D entries; all other entries have the factor one."""
 
     supports_one_pass = True
 
@@ -36,15 +36,21 @@ class Factors(nn.Module):
         self.factors = nn.Parameter(torch.zeros(len(rows)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns x times the factors, entry by entry: `factors(x)`.
+
+        Args:
+            x: (..., D).
+        """
         factors = nn.functional.pad(self.factors, self.margins, value=1.0) if any(self.margins) else self.factors
         return x * broadcast_like(factors, x)
 
     def initial(self, generator: torch.Generator) -> Params:
+        """Returns factors of one."""
         return {"factors": torch.ones(self.factors.shape)}
 
 
 def inject(sites: Sites, config: MethodConfig) -> Adapter:
-    """Hooks the outputs of the keys' and values' projections and the input of the feed-forward block's second one."""
+    """Hooks outputs of `key` and `value`, inputs of `ffn_out`: `inject(sites, Ia3Config())`."""
     modules: dict[str, nn.Module] = {}
     for index, layer in enumerate(sites.layers):
         key, value = (

@@ -1,4 +1,4 @@
-"""Hooks by which every method modifies an encoder: tap an input or output of a site, add to an output or input."""
+"""Adds hooks to an encoder: they tap one site, and change the output or input of a site."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from torch import nn
 from metaprime.types import LayerSites
 
 FUSED = ("query", "key", "value")
-"""In the order in which a fused projection holds them."""
+"""Sites of a fused projection, in the order of its rows."""
 
 
 def rows_of(layer: LayerSites, name: str) -> range:
-    """The rows of the weight that make up this site: all, or a third of a fused query, key and value projection."""
+    """Returns the rows of a projection's weight that belong to a site: `rows_of(layer, "key")`.
+
+    These are all rows, or a third of them in a fused query, key and value projection.
+    """
     rows = range(getattr(layer, name).out_features)
     if name not in FUSED or layer.query is not layer.key:
         return rows
@@ -24,13 +27,20 @@ def rows_of(layer: LayerSites, name: str) -> range:
 
 
 Compose = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""What becomes of h and its change."""
+"""`compose(h, change)` returns the new h; both are (..., D)."""
 
 
 def add_to_output(site: nn.Module, delta: nn.Module, of_output: bool, compose: Compose = torch.add) -> None:
-    """From now on the site's output is `output + delta(x)`, x being its output or its input.
+    """Adds a hook by which a site returns `compose(output, delta(x))`.
 
-    Of several outputs, as some architectures' layers have them, this is the first.
+    If the site returns a tuple, as layers of some architectures do, its first element is changed.
+    Example: `add_to_output(layer.query, term, of_output=False)`.
+
+    Args:
+        site: module of the encoder.
+        delta: maps x (..., I) to a change (..., O).
+        of_output: whether x is the site's output; otherwise it is its input.
+        compose: combines output and change; by default their sum.
     """
 
     def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> Any:
@@ -42,22 +52,31 @@ def add_to_output(site: nn.Module, delta: nn.Module, of_output: bool, compose: C
 
 
 def add_between(tap: nn.Linear, delta: nn.Module, site: nn.Linear, before: bool, compose: Compose = torch.add) -> None:
-    """From now on `delta(x)`, x being the input of `tap`, is added to the output of `site`, or `before` it to its input."""
-    waiting: list[
-        torch.Tensor
-    ] = []  # one result, from tap to site; a pass that failed in between leaves its own behind
+    """Adds hooks by which `delta(x)` of one site's input changes another site's output or input.
+
+    Example: `add_between(layer.ffn_in, adapter, layer.ffn_out, before=False)`.
+
+    Args:
+        tap: module whose input is x, (..., I).
+        delta: maps x to a change (..., O).
+        site: module that runs after `tap` and is changed.
+        before: whether the input of `site` is changed; otherwise its output.
+        compose: combines the input or output with the change; by default their sum.
+    """
+    # Holds the change from tap to site. `take` also replaces a change left by a pass that failed.
+    waiting: list[torch.Tensor] = []
 
     def take(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         waiting[:] = [delta(inputs[0])]
 
-    def give_before(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    def change_input(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         return (compose(inputs[0], waiting.pop()), *inputs[1:])
 
-    def give_after(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+    def change_output(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
         return compose(output, waiting.pop())
 
     tap.register_forward_pre_hook(take)
     if before:
-        site.register_forward_pre_hook(give_before)
+        site.register_forward_pre_hook(change_input)
     else:
-        site.register_forward_hook(give_after)
+        site.register_forward_hook(change_output)

@@ -1,8 +1,11 @@
-"""LoRA: a low-rank term on chosen projections (Hu et al. 2022): W x + (alpha / r) B A x.
+"""Implements LoRA: a low-rank term on chosen projections (Hu et al. 2022).
 
-A from the uniform distribution of `nn.Linear`, B zero: the encoder unchanged at the start. No biases. The term belongs
-to the weights W: where an architecture uses them twice in a layer (DeBERTa with `share_att_key`), it is added both times.
-In a fused projection, W is the third of its rows that makes queries, keys or values.
+    W x + (alpha / r) B A x
+
+A is drawn as `nn.Linear` draws weights and B is zero, which leaves the encoder unchanged at the
+start. There are no biases. The term belongs to the weights W: if a layer uses them twice (DeBERTa
+with `share_att_key`), it is added twice. In a fused projection, W is the third of the rows that
+computes queries, keys or values.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ Site = Literal["query", "key", "value", "attention_out", "ffn_in", "ffn_out"]
 
 
 class TermsConfig(MethodConfig):
-    """Rank r, alpha (the scale is alpha / r), the projections that get a term, and dropout of what it reads while training."""
+    """Base of a config of low-rank terms: rank r, alpha (scale alpha / r), sites and dropout."""
 
     rank: PositiveInt = 8
     alpha: PositiveFloat = 16.0
@@ -32,22 +35,23 @@ class TermsConfig(MethodConfig):
 
 
 class LoraConfig(TermsConfig):
-    """A term on queries and values, or on any projections."""
+    """Low-rank terms on the projections in `sites`; `dropout` acts on their input in training."""
 
     method: Literal["lora"] = "lora"
 
 
 class FfnLoraConfig(TermsConfig):
-    """A term on each of the feed-forward projections."""
+    """Low-rank terms on the feed-forward projections; `dropout` acts on their input in training."""
 
     method: Literal["ffn_lora"] = "ffn_lora"
     sites: tuple[Literal["ffn_in"], Literal["ffn_out"]] = ("ffn_in", "ffn_out")
 
 
 class LowRank(nn.Module):
-    """(alpha / r) * x A^T B^T; x (..., in) to (..., out). A: (r, in), B: (rows, r).
+    """A low-rank term with A (r, I) and B (rows, r).
 
-    `rows` are those of the projection's weight that get the term, all by default; the rest of the result is zero.
+    `rows` are the rows of the projection's weight that get the term, by default all. The rest of
+    the result is zero.
     """
 
     supports_one_pass = True
@@ -63,12 +67,18 @@ class LowRank(nn.Module):
         self.lora_B = nn.Parameter(torch.zeros(len(rows), config.rank))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns (alpha / r) x A^T B^T, (..., O): `term(x)`.
+
+        Args:
+            x: input of the projection, (..., I).
+        """
         if self.dropout:
             x = dropped(x, self.dropout, self.noise)
         term = self.scale * linear(linear(x, self.lora_A), self.lora_B)
         return nn.functional.pad(term, self.margins) if any(self.margins) else term
 
     def initial(self, generator: torch.Generator) -> Params:
+        """Draws A; B is zero."""
         return {
             "lora_A": kaiming_uniform(*self.lora_A.shape, generator=generator),
             "lora_B": torch.zeros(self.lora_B.shape),
@@ -76,7 +86,7 @@ class LowRank(nn.Module):
 
 
 def inject(sites: Sites, config: Any) -> Adapter:
-    """Adds each term to its projection's output."""
+    """Adds a low-rank term to each projection's output: `inject(sites, LoraConfig(rank=4))`."""
     modules: dict[str, nn.Module] = {}
     for index, layer in enumerate(sites.layers):
         terms = modules[str(index)] = nn.ModuleDict()

@@ -1,4 +1,4 @@
-"""The mix-and-match adapter: a short prefix, and a scaled parallel adapter at the feed-forward block (He et al. 2022)."""
+"""Composes methods; the mix-and-match adapter is prefix and parallel adapter (He et al. 2022)."""
 
 from __future__ import annotations
 
@@ -16,37 +16,45 @@ from metaprime.types import Gradients, Params, Sites, add_prefix, strip_prefix
 
 
 class ComposedConfig(MethodConfig):
-    """Base of a composition's config: one field for each part, called as the part's method is."""
+    """Base of a composition's config: one field for each part, named after the part's method."""
 
     @model_validator(mode="before")
     @classmethod
     def _over_the_defaults(cls, values: Any) -> Any:
-        """A part's keys that are not given are those of the composition, not those the part has by itself."""
+        """Fills in a part's missing keys from the composition's defaults instead of the part's."""
         if not isinstance(values, dict):
             return values
         parts = {
             name: field.default for name, field in cls.model_fields.items() if isinstance(field.default, MethodConfig)
         }
-        given = {name: values[name] for name in parts if isinstance(values.get(name), dict)}
-        return values | {name: parts[name].model_dump() | part for name, part in given.items()}
+        settings = {name: values[name] for name in parts if isinstance(values.get(name), dict)}
+        return values | {name: parts[name].model_dump() | part for name, part in settings.items()}
 
     @property
     def identity(self) -> bool:
+        """True if the initial values of all parts leave the encoder unchanged."""
         return all(part.identity for part in self.parts.values())
 
     @property
     def positions(self) -> int:
+        """Number of the encoder's positions that all parts together take from the words."""
         return sum(part.positions for part in self.parts.values())
 
     @property
     def parts(self) -> dict[str, MethodConfig]:
-        """Each part's config by its name."""
+        """The parts' configs by name."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
         return {name: value for name, value in values.items() if isinstance(value, MethodConfig)}
 
 
 def composed(config: type[ComposedConfig], source: str, *parts: Method) -> Method:
-    """The composition of some methods: `composed(MamConfig, source, prefix.METHOD, bottleneck.SCALED_PARALLEL)`."""
+    """Returns a composition of methods: `composed(MamConfig, HE, PREFIX, SCALED_PARALLEL)`.
+
+    Args:
+        config: has a field for each part, named after the part's method.
+        source: paper of the composition.
+        parts: the methods.
+    """
 
     def inject(sites: Sites, config: Any) -> Adapter:
         return Composition(config, {part.name: part.inject(sites, getattr(config, part.name)) for part in parts})
@@ -56,48 +64,74 @@ def composed(config: type[ComposedConfig], source: str, *parts: Method) -> Metho
 
 
 class Composition(Adapter):
-    """The adapters of several methods, each below its method's name; each does to its own values what it does alone."""
+    """The adapters of several methods, each below its method's name and with its own behaviour."""
 
     @property
     def parts(self) -> dict[str, Adapter]:
-        """Each part by its method's name."""
+        """The adapters by the names of their methods."""
         return {name: part for name, part in self.items() if isinstance(part, Adapter)}
 
     def select(self, backbone: Params, gradients: Gradients) -> Params:
+        """Returns the selections (k,) of all parts; arguments as in `Adapter.select`.
+
+        Args:
+            backbone: theta by full name, each in its own shape (...).
+            gradients: yields gradients in named weights, batch after batch.
+        """
         return self._joined({name: part.select(backbone, gradients) for name, part in self.parts.items()})
 
     def project(self, values: Params, done: float) -> Params:
+        """Returns the values that the parts' constraints change.
+
+        Args:
+            values: phi, (...) or (T, ...).
+            done: share of the steps that is done, in (0, 1].
+        """
         return self._joined({name: part.project(strip_prefix(name, values), done) for name, part in self.parts.items()})
 
     def penalty(self, values: Params) -> torch.Tensor | None:
-        found = [part.penalty(strip_prefix(name, values)) for name, part in self.parts.items()]
-        prices = [price for price in found if price is not None]
+        """Returns the sum of the parts' penalties, () or (T,) in nats; None if no part has one.
+
+        Args:
+            values: phi, (...) or (T, ...).
+        """
+        penalties = [part.penalty(strip_prefix(name, values)) for name, part in self.parts.items()]
+        prices = [penalty for penalty in penalties if penalty is not None]
         return torch.stack(prices).sum(0) if prices else None
 
     def collapse(self, values: Params) -> tuple[Any, Params]:
+        """Returns config and values to store, in which every part is collapsed.
+
+        Args:
+            values: phi, (...) or (T, ...).
+        """
         smaller = {name: part.collapse(strip_prefix(name, values)) for name, part in self.parts.items()}
         configs = {name: config for name, (config, _) in smaller.items()}
         return self.config.model_copy(update=configs), self._joined({name: kept for name, (_, kept) in smaller.items()})
 
     @property
     def selects(self) -> bool:
+        """True if a part selects weights."""
         return any(part.selects for part in self.parts.values())
 
     @property
     def projects(self) -> bool:
+        """True if a part constrains values after each step."""
         return any(part.projects for part in self.parts.values())
 
     @property
     def penalised(self) -> bool:
+        """True if a part adds to the loss."""
         return any(part.penalised for part in self.parts.values())
 
     @staticmethod
     def _joined(values: dict[str, Params]) -> Params:
-        return {full: value for name, own in values.items() for full, value in add_prefix(name, own).items()}
+        """Joins the parts' values, each below the part's name."""
+        return {full: value for name, part in values.items() for full, value in add_prefix(name, part).items()}
 
 
 class MamConfig(ComposedConfig):
-    """The settings of both parts; those of He et al. for GLUE."""
+    """The settings of both parts; the defaults are those of He et al. for GLUE."""
 
     method: Literal["mam"] = "mam"
     prefix: PrefixConfig = PrefixConfig(length=16)

@@ -1,8 +1,8 @@
-"""Defines what a PEFT method is: a config class, and a function that puts its modules beside an encoder.
+"""Defines a PEFT method: a config class, and a function that attaches its modules to an encoder.
 
 A method never replaces a module. It leaves the backbone's parameter names alone, hooks the sites of
-`types.Sites` (`injection.py`) and returns its own modules as one `nn.Adapter`, which also holds whatever
-else the method does: selection, projection, penalty, collapse.
+`types.Sites` (`injection.py`) and returns its own modules as one `nn.Adapter`, which also
+implements selection, projection, penalty and collapse where the method has them.
 """
 
 from __future__ import annotations
@@ -23,25 +23,26 @@ Dropout = Annotated[float, Field(ge=0, lt=1)]
 
 
 class MethodConfig(Section):
-    """Base of a method's config. `method` is its name in METHODS."""
+    """Base of a method's config. `method` is the name in METHODS."""
 
     method: str = ""
 
     @property
     def identity(self) -> bool:
-        """Whether initial phi promises to leave the encoder unchanged."""
+        """True if the initial values of phi leave the encoder unchanged."""
         return True
 
     @property
     def positions(self) -> int:
-        """How many of the encoder's positions it takes away from the words."""
+        """Number of the encoder's positions that the method takes from the words."""
         return 0
 
 
 def label(config: MethodConfig) -> str:
-    """Returns a name for a method with its settings, fit for a folder: `lora`, or `lora-rank4` where one is not a default.
+    """Returns a method's name for folders and tables: `label(LoraConfig(rank=4))` is `lora-rank4`.
 
-    Settings that are long, or have other characters than a folder's name should, are named by a digest.
+    Defaults are left out. Settings that are long, or contain characters unfit for a folder's name,
+    are replaced by a digest.
     """
     changed = config.model_dump(mode="json", exclude_defaults=True, exclude={"method"})
     settings = "".join(f"-{key}{value}" for key, value in changed.items())
@@ -51,21 +52,21 @@ def label(config: MethodConfig) -> str:
 
 
 def no_modules(sites: Sites, config: MethodConfig) -> Adapter:
-    """Returns the empty adapter of a method without PEFT parameters."""
+    """Returns an empty adapter, that of head or full tuning: `no_modules(sites, HeadConfig())`."""
     return Adapter(config)
 
 
 @dataclass(frozen=True)
 class Method:
-    """One way to fine-tune.
+    """A way to fine-tune; `METHODS["lora"]` is one.
 
     Attributes:
         config: its config class; every field has a default.
-        inject: hooks the encoder's sites and returns phi's modules; they start at zero and are `types.Drawn`.
-        formula: one line for readers.
-        source: the paper it is from.
-        moves_backbone: whether fine-tuning with it moves theta as well, as full fine-tuning does.
-        short: its abbreviation in papers' tables, such as AT; empty: its name.
+        inject: hooks the encoder's sites and returns phi's modules: zeros, each a `types.Drawn`.
+        formula: its equation, one line.
+        source: its paper.
+        moves_backbone: whether fine-tuning moves theta too, as full fine-tuning does.
+        short: its abbreviation in tables of papers, such as AT; empty: its name.
     """
 
     config: type[MethodConfig]
@@ -77,10 +78,10 @@ class Method:
 
     @property
     def name(self) -> str:
-        """The name by which a config calls it."""
+        """The method's name in configs."""
         return str(self.config.model_fields["method"].default)
 
     @property
     def injects(self) -> bool:
-        """Whether it has PEFT parameters at all."""
+        """True if the method has PEFT parameters."""
         return self.inject is not no_modules

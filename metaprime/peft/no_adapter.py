@@ -1,4 +1,4 @@
-"""Head tuning: no PEFT parameters, theta frozen, only the task's output layer moves."""
+"""Defines the methods without PEFT parameters: head tuning, and full fine-tuning."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from metaprime.peft.method import Method, MethodConfig, no_modules
 
 
 class HeadConfig(MethodConfig):
-    """Nothing to set."""
+    """Head tuning: theta is frozen and the task's output layer moves. It has no settings."""
 
     method: Literal["head"] = "head"
 
@@ -17,7 +17,7 @@ HEAD = Method(HeadConfig, no_modules, "y = W_head Encoder(x), W_head alone moves
 
 
 class FullConfig(MethodConfig):
-    """Nothing to set."""
+    """Full fine-tuning: the encoder and the task's output layer move. It has no settings."""
 
     method: Literal["full"] = "full"
 

@@ -1,11 +1,16 @@
-"""Prefix tuning: l learned keys and values before every self-attention's own (Li & Liang 2021).
+"""Implements prefix tuning: l learned keys and values in every self-attention (Li & Liang 2021).
 
-K <- [P_k; K], V <- [P_v; V]. The prefixes are raw keys and values, not projected, one pair per layer; positions do not shift.
-They are not the identity: softmax weight goes to the prefix from the start. Two parametrisations, as in the code of He et al.
-(2022): directly, entries from N(0, 0.02) (`prefix_nomlp`); or through an MLP of width m over l vectors that all layers share,
-P = W_2 tanh(W_1 E + b_1) + b_2, initialised as PyTorch does (`prefix`). Of it, a transfer stores what it gives.
+    K <- [P_k; K],  V <- [P_v; V]
 
-Hugging Face's peft feeds the prefix through the cache, after which words begin at position l: so they do with `shift_positions`.
+The prefixes are raw keys and values, not projected, one pair per layer; positions do not shift.
+They change the encoder from the start, because softmax gives them weight. There are two
+parametrisations, as in the code of He et al. (2022): direct, with entries from N(0, 0.02)
+(`prefix_nomlp`); or by an MLP of width m over l vectors E that all layers share,
+P = W_2 tanh(W_1 E + b_1) + b_2, initialised as PyTorch does (`prefix`). A transfer stores the MLP's
+output, not the MLP.
+
+Hugging Face's peft passes the prefix through the cache, after which words begin at position l;
+`shift_positions` does the same.
 """
 
 from __future__ import annotations
@@ -23,13 +28,15 @@ from metaprime.peft.method import Method, MethodConfig
 from metaprime.types import PREFIX_SLOT, MetaprimeError, Params, Sites, strip_prefix
 
 PAST = "past_key_values_length"
-"""What an encoder that can be a decoder tells its embeddings of how much is cached."""
+"""Argument of the embeddings of encoders that can be decoders: the number of cached positions."""
 
 
 class PrefixConfig(MethodConfig):
-    """Prefix length l; `mlp` is the width m of the MLP that it comes from in training, null for none.
+    """The prefix length l (`length`), and its parametrisation.
 
-    `shift_positions` counts the prefix among the positions, as Hugging Face's peft does; it takes l of them from the words.
+    `mlp` is the width m of the MLP that computes the prefix in training, null for none.
+    `shift_positions` counts the prefix among the positions, as Hugging Face's peft does: it takes l
+    of them from the words.
     """
 
     method: Literal["prefix"] = "prefix"
@@ -39,15 +46,17 @@ class PrefixConfig(MethodConfig):
 
     @property
     def identity(self) -> bool:
+        """False: a prefix changes the encoder from the start."""
         return False
 
     @property
     def positions(self) -> int:
+        """Number of positions that the prefix takes from the words."""
         return self.length if self.shift_positions else 0
 
 
 class Prefix(nn.Module):
-    """Keys and values of one layer, each (H, l, D / H), H being the heads that keys and values have."""
+    """The prefix of one layer: keys and values (H, l, D / H), for H heads of keys and values."""
 
     supports_one_pass = True
 
@@ -57,9 +66,11 @@ class Prefix(nn.Module):
         self.values = nn.Parameter(torch.zeros(heads, length, head_width))
 
     def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns keys and values, each (H, l, D / H)."""
         return self.keys, self.values
 
     def initial(self, generator: torch.Generator) -> Params:
+        """Draws keys and values from N(0, 0.02)."""
         shape = self.keys.shape
         return {
             "keys": 0.02 * torch.randn(shape, generator=generator),
@@ -68,7 +79,7 @@ class Prefix(nn.Module):
 
 
 class Inner(nn.Module):
-    """tanh(W_1 E + b_1), which all layers read: (l, m)."""
+    """The part of the MLP that all layers share: tanh(W_1 E + b_1), (l, m)."""
 
     supports_one_pass = True
 
@@ -79,15 +90,17 @@ class Inner(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self) -> torch.Tensor:
+        """Returns tanh(W_1 E + b_1), (l, m)."""
         return torch.tanh(linear(self.vectors, self.weight, self.bias))
 
     def initial(self, generator: torch.Generator) -> Params:
+        """Draws the vectors E from N(0, 1), W_1 and b_1 as `nn.Linear` does."""
         vectors = torch.randn(self.vectors.shape, generator=generator)
         return {"vectors": vectors, **_linear_start(self.weight, generator)}
 
 
 class Outer(nn.Module):
-    """One layer's part of W_2 and b_2: (l, m) to keys and values, each (H, l, D / H)."""
+    """The part of W_2 and b_2 that computes one layer's keys and values, each (H, l, D / H)."""
 
     supports_one_pass = True
 
@@ -98,36 +111,49 @@ class Outer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(2 * heads * head_width))
 
     def forward(self, inner_Pm: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns keys and values, each (H, l, D / H): `keys, values = outer(inner())`.
+
+        Args:
+            inner_Pm: output of `Inner`, (l, m).
+        """
         both_P2Hd = linear(inner_Pm, self.weight, self.bias).unflatten(-1, self.shape)
         keys_PHd, values_PHd = both_P2Hd.unbind(-3)
         return keys_PHd.transpose(-3, -2), values_PHd.transpose(-3, -2)
 
     def initial(self, generator: torch.Generator) -> Params:
+        """Draws W_2 and b_2 as `nn.Linear` does."""
         return _linear_start(self.weight, generator)
 
 
 def inject(sites: Sites, config: Any) -> Adapter:
-    """Leaves each layer's prefix where `models.attention` looks for it."""
+    """Adds a prefix to the attention of every layer: `inject(sites, PrefixConfig(length=30))`.
+
+    `models.attention` finds it in the slot PREFIX_SLOT of the attention module.
+
+    Raises:
+        MetaprimeError: `shift_positions` is set and the encoder cannot shift positions.
+    """
     if config.shift_positions:
         _shift_positions(sites.encoder, config.length)
     modules: dict[str, nn.Module] = {}
-    given: list[torch.Tensor] = []  # what all layers read, from the encoder's start to its end
+    # Output of `Inner` during a pass of the encoder, empty otherwise.
+    shared: list[torch.Tensor] = []
     if config.mlp:
         inner = modules["inner"] = Inner(config.length, sites.hidden, config.mlp)
 
         def begin(module: nn.Module, inputs: Any) -> None:
-            given[:] = [inner()]
+            shared[:] = [inner()]
 
         def end(module: nn.Module, inputs: Any, output: Any) -> None:
-            given.clear()
+            shared.clear()
 
         sites.encoder.register_forward_pre_hook(begin)
         sites.encoder.register_forward_hook(end)
     for index, layer in enumerate(sites.layers):
-        # Functions, so that the attention module does not adopt the prefix as a child of the backbone.
+        # The slot holds a function, because a module would become a child of the backbone.
         if config.mlp:
             outer = modules[str(index)] = Outer(sites.heads, sites.head_width, config.mlp)
-            setattr(layer.attention, PREFIX_SLOT, lambda outer=outer: outer(given[0]))
+            setattr(layer.attention, PREFIX_SLOT, lambda outer=outer: outer(shared[0]))
         else:
             prefix = modules[str(index)] = Prefix(sites.heads, config.length, sites.head_width)
             setattr(layer.attention, PREFIX_SLOT, lambda prefix=prefix: prefix())
@@ -135,16 +161,16 @@ def inject(sites: Sites, config: Any) -> Adapter:
 
 
 def _shift_positions(encoder: nn.Module, length: int) -> None:
-    """From now on the words begin at a later position.
+    """Adds a hook by which the words begin at position `length`.
 
     Raises:
-        MetaprimeError: this encoder's embeddings know no cache, as peft's prefix needs it too.
+        MetaprimeError: the encoder's embeddings have no argument for cached positions.
     """
     embeddings = getattr(encoder, "embeddings", None)
     if embeddings is None or PAST not in inspect.signature(embeddings.forward).parameters:
         raise MetaprimeError(
-            f"peft.shift_positions: {type(encoder).__name__} does not count its words' positions from what is cached, and peft "
-            "has no prefix for it: leave it out"
+            f"peft.shift_positions: the embeddings of {type(encoder).__name__} cannot shift positions by a cache, which Hugging "
+            "Face's peft needs too: set it to false"
         )
 
     def shift(module: nn.Module, inputs: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -154,10 +180,14 @@ def _shift_positions(encoder: nn.Module, length: int) -> None:
 
 
 class PrefixAdapter(Adapter):
-    """The prefixes of all layers, and the MLP that they come from, if there is one."""
+    """The prefixes of all layers, and the MLP that computes them, if there is one."""
 
     def collapse(self, values: Params) -> tuple[Any, Params]:
-        """Returns the prefixes that the MLP gives, as those of a prefix without one."""
+        """Returns config and values of the same prefixes without an MLP: `adapter.collapse(phi)`.
+
+        Args:
+            values: phi by local name: keys and values (H, l, D / H), or the weights of the MLP.
+        """
         if not self.config.mlp:
             return self.config, values
         inner_Pm = functional_call(self["inner"], strip_prefix("inner", values), ())
@@ -169,7 +199,7 @@ class PrefixAdapter(Adapter):
 
 
 def _linear_start(weight: torch.Tensor, generator: torch.Generator) -> Params:
-    """Weight and bias as `nn.Linear` starts with them, both uniform in +-1/sqrt(in)."""
+    """Draws weight and bias as `nn.Linear` does, both uniform in +-1/sqrt(in)."""
     rows, columns = weight.shape
     bias = kaiming_uniform(rows, columns, generator=generator)[:, 0].clone()
     return {"weight": kaiming_uniform(rows, columns, generator=generator), "bias": bias}

@@ -1,7 +1,10 @@
-"""Prompt tuning: l learned vectors before the words' embeddings, and nothing else (Lester et al. 2021).
+"""Implements prompt tuning: l learned vectors before the words' embeddings (Lester et al. 2021).
 
-H_0 = embed([P; E(x)]). They take the first l positions and the words the ones after, as in Hugging Face's peft; what the encoder
-gives at theirs is cut off again, so that logits and labels belong to words alone. Entries from N(0, 0.02), not the identity.
+    H_0 = embed([P; E(x)])
+
+The vectors take the first l positions and the words the following ones, as in Hugging Face's peft.
+The encoder's output at the first l positions is cut off, so that logits and labels belong to words
+alone. Entries are drawn from N(0, 0.02), which changes the encoder from the start.
 """
 
 from __future__ import annotations
@@ -18,22 +21,24 @@ from metaprime.types import Params, Sites
 
 
 class PromptConfig(MethodConfig):
-    """Number l of vectors. A sentence may be that much shorter."""
+    """The number l of vectors (`length`). The longest possible sentence is l sub-words shorter."""
 
     method: Literal["prompt"] = "prompt"
     length: PositiveInt = 16
 
     @property
     def identity(self) -> bool:
+        """False: a prompt changes the encoder from the start."""
         return False
 
     @property
     def positions(self) -> int:
+        """Number of positions that the prompt takes from the words."""
         return self.length
 
 
 class Prompt(nn.Module):
-    """The vectors, (l, embedding width), for each of so many sentences: (B, l, embedding width)."""
+    """The prompt's vectors, (l, embedding width)."""
 
     supports_one_pass = True
 
@@ -42,25 +47,27 @@ class Prompt(nn.Module):
         self.vectors = nn.Parameter(torch.zeros(length, width))
 
     def forward(self, sentences: int) -> torch.Tensor:
+        """Returns the vectors for each of B sentences, (B, l, embedding width): `prompt(8)`."""
         return for_each(self.vectors, 2, sentences)
 
     def initial(self, generator: torch.Generator) -> Params:
+        """Draws the vectors from N(0, 0.02)."""
         return {"vectors": 0.02 * torch.randn(self.vectors.shape, generator=generator)}
 
 
 def inject(sites: Sites, config: Any) -> Adapter:
-    """Hooks what goes into the encoder and what it gives."""
+    """Hooks the encoder's input and output: `inject(sites, PromptConfig(length=20))`."""
     prompt = Prompt(config.length, sites.words.embedding_dim)
 
     def before(
         module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        given = dict(kwargs)
-        embeds_BLE, mask_BL = sites.words(given.pop("input_ids")), given.pop("attention_mask")
-        visible = mask_BL.new_ones(len(mask_BL), config.length)
-        given["inputs_embeds"] = torch.cat([prompt(len(embeds_BLE)), embeds_BLE], dim=1)
-        given["attention_mask"] = torch.cat([visible, mask_BL], dim=1)
-        return args, given
+        inputs = dict(kwargs)
+        embeds_BLE, mask_BL = sites.words(inputs.pop("input_ids")), inputs.pop("attention_mask")
+        visible_BP = mask_BL.new_ones(len(mask_BL), config.length)
+        inputs["inputs_embeds"] = torch.cat([prompt(len(embeds_BLE)), embeds_BLE], dim=1)
+        inputs["attention_mask"] = torch.cat([visible_BP, mask_BL], dim=1)
+        return args, inputs
 
     def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         output.last_hidden_state = output.last_hidden_state[:, config.length :]

@@ -22,6 +22,7 @@ Refused = Callable[..., str]
         ("inner.steps", ["'inner.steps'", "section.key=value"]),
         ("=3", ["'=3'", "section.key=value"]),
         ("inner.steps=[1", ["inner.steps=[1", "not YAML"]),
+        ("inner={lr: 1, lr: 2}", ["not YAML", "duplicate key 'lr'"]),
     ],
 )
 def test_an_override_that_is_none(refused: Refused, text: str, words: list[str]) -> None:

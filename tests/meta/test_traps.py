@@ -171,7 +171,7 @@ def test_a_checkpointed_encoder_is_refused(still: Path) -> None:
         lambda: TaskModel(model.backbone, model.adapter, model.head),
     ):
         with pytest.raises(
-            MetaprimeError, match=r"BertModel has gradient checkpointing .* out of the encoder's config"
+            MetaprimeError, match=r"BertModel has gradient checkpointing .*: remove .* from the encoder's config"
         ):
             build()
 

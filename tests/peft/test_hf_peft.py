@@ -157,7 +157,7 @@ def test_what_peft_cannot_names_ours_that_can(kind: str, ours: str) -> None:
     ("config", "message"),
     [
         ({"peft_type": "POLY"}, "POLY needs task numbers beside the words"),
-        ({"peft_type": "ADALORA", "total_step": 10}, "ADALORA needs its ranks to be moved"),
+        ({"peft_type": "ADALORA", "total_step": 10}, "ADALORA needs a training loop that changes its ranks"),
         ({"peft_type": "LOHA", "rank_dropout": 0.1}, r"config\.rank_dropout is not supported: it would be off"),
     ],
 )

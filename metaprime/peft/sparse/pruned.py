@@ -1,13 +1,18 @@
-"""A change of all weights, theta + delta, that training itself makes sparse, or holds near theta.
+"""Implements changes of all weights that become sparse, or stay near theta, in training.
 
-    child_pruning  after every step only the k largest |delta| stay, the rest is zero again (Fu et al. 2023, as their code has it;
-                   the Child-Tuning of Xu et al. 2021 is `fisher`, or a gradient mask drawn anew at every step)
-    diff_pruning   delta = z w with hard-concrete gates z (Louizos et al. 2018), open with probability sigma(alpha) and priced by
-                   lambda mean sigma(alpha); after a share `burn_in` of the steps the k largest alpha stay open for good, the
-                   others are shut, and w trains on (Guo et al. 2021; the burn-in is that of Fu et al.'s code)
-    mixout         in training each entry of delta is zero with probability p, the others grow by 1 / (1 - p) (Lee et al. 2020)
+    child_pruning  after every step the k largest |delta| stay and the others become zero (Fu et al. 2023,
+                   as their code does; the Child-Tuning of Xu et al. 2021 is `fisher`, or a gradient
+                   mask drawn anew at every step)
+    diff_pruning   delta = z w with hard-concrete gates z (Louizos et al. 2018), which are open with
+                   probability sigma(alpha) and cost lambda mean sigma(alpha); after a share
+                   `burn_in` of the steps the gates of the k largest alpha stay open, the others
+                   stay shut, and w is trained further (Guo et al. 2021; the burn-in is that of Fu
+                   et al.'s code)
+    mixout         in training each entry of delta is zero with probability p, and the others are
+                   multiplied by 1 / (1 - p) (Lee et al. 2020)
 
-k is the budget of `sparse`. The first two are stored as what they have become: (indices, delta).
+The weights are theta + delta. k is the budget (`selected.py`). The first two are stored as a sparse
+change: (indices, delta).
 """
 
 from __future__ import annotations
@@ -26,20 +31,30 @@ from metaprime.rng import Noise
 from metaprime.types import Params, Sites
 
 STRETCH = (-1.5, 1.5)
-"""Of the hard-concrete gates, before they are cut off at 0 and 1. As it is even, a gate is open with probability sigma(alpha)."""
+"""Range of the hard-concrete gates before they are clamped to 0 and 1. It is symmetric, so a gate
+is open with probability sigma(alpha)."""
+
 SHUT, OPEN = -1e4, 1e4
-"""Alphas at which a gate no longer depends on its noise."""
+"""Values of alpha at which a gate no longer depends on its noise."""
 
 
 class ChildPruningConfig(BudgetConfig):
-    """All weights move, the largest changes stay."""
+    """Child pruning: all weights move, and after every step the largest changes stay.
+
+    `budget` is their share p, of each tensor or of all weights together (`scope`); `embeddings`
+    includes the word embeddings.
+    """
 
     method: Literal["child_pruning"] = "child_pruning"
 
 
 class DiffPruningConfig(BudgetConfig):
-    """`price` is lambda, nats for gates that are all open; alpha starts as `start`, where gates are neither open nor shut;
-    `burn_in` is the share of the steps after which they are fixed.
+    """Diff pruning: changes behind gates, of which the most open stay.
+
+    `price` is lambda, the penalty in nats if all gates are open. alpha starts at `start`, where
+    gates are neither open nor shut. `burn_in` is the share of the steps after which gates are
+    fixed. `budget` is the share p of gates that stay open, of each tensor or of all weights
+    together (`scope`); `embeddings` includes the word embeddings.
     """
 
     method: Literal["diff_pruning"] = "diff_pruning"
@@ -49,7 +64,10 @@ class DiffPruningConfig(BudgetConfig):
 
 
 class MixoutConfig(MethodConfig):
-    """p = `mixout`, the probability that an entry is theta's own; `embeddings` moves the words' too."""
+    """Mixout: in training each weight is theta's with probability p (`mixout`).
+
+    `embeddings` includes the word embeddings.
+    """
 
     method: Literal["mixout"] = "mixout"
     mixout: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -57,7 +75,7 @@ class MixoutConfig(MethodConfig):
 
 
 class Dense(nn.Module):
-    """Delta itself, (m,)."""
+    """A change of all m weights: delta, (m,)."""
 
     supports_one_pass = True
 
@@ -67,14 +85,16 @@ class Dense(nn.Module):
         self.delta = nn.Parameter(torch.zeros(weights.total))
 
     def forward(self) -> torch.Tensor:
+        """Returns the change, (m,) or (T, m)."""
         return self.delta
 
     def initial(self, generator: torch.Generator) -> Params:
+        """Returns a delta of zero."""
         return {"delta": torch.zeros(self.delta.shape)}
 
 
 class Mixed(Dense):
-    """Delta with entries left out while it trains."""
+    """A change whose entries are dropped at random in training."""
 
     noise: Noise | None
 
@@ -83,6 +103,7 @@ class Mixed(Dense):
         self.share, self.noise = config.mixout, None
 
     def forward(self) -> torch.Tensor:
+        """Returns the change, (m,); in training with dropped entries."""
         if self.noise is None:
             return self.delta
         drawn = self.noise.rand(self.delta.shape).to(self.delta.device)
@@ -90,7 +111,7 @@ class Mixed(Dense):
 
 
 class Gated(Dense):
-    """w behind gates."""
+    """A change delta = z w with hard-concrete gates z; the parameter `delta` is w, (m,)."""
 
     noise: Noise | None
 
@@ -101,6 +122,7 @@ class Gated(Dense):
         self.noise = None
 
     def forward(self) -> torch.Tensor:
+        """Returns the change z w, (m,); in training with gates drawn at random."""
         logits: torch.Tensor = self.alpha
         if self.noise is not None:
             drawn = self.noise.rand(self.alpha.shape).clamp(1e-6, 1 - 1e-6)
@@ -109,10 +131,12 @@ class Gated(Dense):
         return self.delta * (low + (high - low) * logits.sigmoid()).clamp(0, 1)
 
     def initial(self, generator: torch.Generator) -> Params:
+        """Returns a w of zero and alpha at `start`."""
         return {"delta": torch.zeros(self.delta.shape), "alpha": torch.full(self.alpha.shape, self.start)}
 
 
 def _weights(sites: Sites, config: Any) -> Weights:
+    """Returns the weights that may change; checks the budget if there is one."""
     weights = changeable(sites, config.embeddings)
     if isinstance(config, BudgetConfig):
         check_budget(weights, config)
@@ -120,24 +144,33 @@ def _weights(sites: Sites, config: Any) -> Weights:
 
 
 def inject_dense(sites: Sites, config: Any) -> Adapter:
-    """Hooks a change of every weight, of which the largest entries stay."""
+    """Hooks a change whose largest entries stay: `inject_dense(sites, ChildPruningConfig())`.
+
+    Raises:
+        MetaprimeError: the budget is less than one weight.
+    """
     weights = _weights(sites, config)
     return LargestChanges(config, _change(sites, weights, Dense(weights)))
 
 
 def inject_mixed(sites: Sites, config: Any) -> Adapter:
-    """Hooks a change of every weight that is partly left out in training."""
+    """Hooks a change with entries dropped in training: `inject_mixed(sites, MixoutConfig())`."""
     weights = _weights(sites, config)
     return Adapter(config, _change(sites, weights, Mixed(weights, config)))
 
 
 def inject_gated(sites: Sites, config: Any) -> Adapter:
-    """Hooks a change of every weight behind gates."""
+    """Hooks a change behind gates: `inject_gated(sites, DiffPruningConfig())`.
+
+    Raises:
+        MetaprimeError: the budget is less than one weight.
+    """
     weights = _weights(sites, config)
     return GatedChanges(config, _change(sites, weights, Gated(weights, config)))
 
 
 def _change(sites: Sites, weights: Weights, change: Dense) -> dict[str, nn.Module]:
+    """Hooks a change into the encoder and returns it as the adapter's one module."""
     change_weights(sites, weights, change)
     return {CHANGE: change}
 
@@ -146,12 +179,21 @@ class LargestChanges(Adapter):
     """A dense change of which only the k largest entries stay after each step."""
 
     def project(self, values: Params, done: float) -> Params:
-        """Returns the change with zeros but for the k largest entries."""
+        """Returns the change with only the k largest entries kept: `adapter.project(phi, 0.5)`.
+
+        Args:
+            values: phi; the change is (m,) or (T, m).
+            done: share of the steps that is done, in (0, 1].
+        """
         delta = values[f"{CHANGE}.delta"]
         return {f"{CHANGE}.delta": delta * _at_largest(delta.abs(), self)}
 
     def collapse(self, values: Params) -> tuple[Any, Params]:
-        """Returns the k largest entries as a sparse change."""
+        """Returns config and values of a sparse change that holds the k largest entries.
+
+        Args:
+            values: phi; the change is (m,) or (T, m).
+        """
         delta = values[f"{CHANGE}.delta"]
         return _as_sparse(self.config, largest(delta.abs(), weights_of(self), self.config), delta)
 
@@ -160,9 +202,16 @@ class GatedChanges(Adapter):
     """A dense change behind hard-concrete gates, which are fixed after the burn-in."""
 
     def project(self, values: Params, done: float) -> Params:
-        """Returns, after the burn-in, open gates at the k largest alphas and shut ones elsewhere.
+        """Returns alphas that fix gates after the burn-in: open at the k largest, shut elsewhere.
 
-        Once fixed, the same alphas are the largest again.
+        Later calls fix the same gates, because their alphas stay the largest.
+
+        Args:
+            values: phi; alpha is (m,) or (T, m).
+            done: share of the steps that is done, in (0, 1].
+
+        Returns:
+            Alphas, (m,) or (T, m); nothing before the burn-in is over.
         """
         if done < self.config.burn_in:
             return {}
@@ -171,23 +220,32 @@ class GatedChanges(Adapter):
         return {f"{CHANGE}.alpha": torch.where(kept, alpha.new_tensor(OPEN), alpha.new_tensor(SHUT))}
 
     def penalty(self, values: Params) -> torch.Tensor:
-        """Returns the price of the open gates, () or (T,) in nats: `price` for gates that are all open."""
+        """Returns the price of the open gates in nats, () or (T,): `price` if all are open.
+
+        Args:
+            values: phi; alpha is (m,) or (T, m).
+        """
         open_share: torch.Tensor = values[f"{CHANGE}.alpha"].sigmoid().mean(-1)
         return float(self.config.price) * open_share
 
     def collapse(self, values: Params) -> tuple[Any, Params]:
-        """Returns what lies behind the gates that stayed open, as a sparse change."""
+        """Returns config and values of a sparse change that holds w at the k most open gates.
+
+        Args:
+            values: phi; alpha and w are (m,) or (T, m).
+        """
         alpha, delta = values[f"{CHANGE}.alpha"], values[f"{CHANGE}.delta"]
         return _as_sparse(self.config, largest(alpha, weights_of(self), self.config), delta)
 
 
 def _at_largest(scores: torch.Tensor, adapter: Adapter) -> torch.Tensor:
-    """Returns True at the places of the k largest scores (..., m)."""
-    chosen = largest(scores.detach(), weights_of(adapter), adapter.config)
-    return torch.zeros_like(scores, dtype=torch.bool).scatter(-1, chosen, True)
+    """Returns True at the places of the k largest scores (..., m), False elsewhere."""
+    places = largest(scores.detach(), weights_of(adapter), adapter.config)
+    return torch.zeros_like(scores, dtype=torch.bool).scatter(-1, places, True)
 
 
 def _as_sparse(config: BudgetConfig, indices: torch.Tensor, delta: torch.Tensor) -> tuple[MethodConfig, Params]:
+    """Returns config and values of a sparse change: entries of delta (..., m) at indices (..., k)."""
     stored = RandomMaskConfig(budget=config.budget, scope=config.scope, embeddings=config.embeddings)
     return stored, {f"{CHANGE}.indices": indices, f"{CHANGE}.delta": delta.gather(-1, indices)}
 

@@ -1,15 +1,17 @@
-"""Sparse fine-tuning: theta + delta, where delta has a share p of the weights' entries and is zero elsewhere (Fu et al. 2023).
+"""Implements sparse fine-tuning: theta + delta, with delta zero except at a share p of the weights.
 
-It is kept as (indices, delta), not as a mask over gradients, under which weight decay still shrinks what is masked. Which
-entries: k = floor(p n) of each tensor of n, or floor(p m) of all m together, by a score:
+Fu et al. 2023 (2211.15583). Delta is kept as (indices, delta) and not as a mask over gradients,
+under which weight decay would still shrink masked weights. The k entries with the largest scores
+are selected: k is floor(p n) in each tensor of n entries, or floor(p m) among all m together.
 
-    random_mask   drawn with phi                      (the control)
-    magnitude     |theta|                             the largest are kept trainable
-    sam           |sum of dL/dtheta|                  second-order approximation method, one shot
-    fisher        sum of (dL/dtheta)^2                Child-Tuning-D (Xu et al. 2021), FISH mask (Sung et al. 2021)
+    method        score
+    random_mask   random                   drawn with phi, the control
+    magnitude     |theta|                  the largest are kept trainable
+    sam           |sum of dL/dtheta|       second-order approximation method, one shot
+    fisher        sum of (dL/dtheta)^2     Child-Tuning-D (Xu et al. 2021), FISH mask (Sung et al. 2021)
 
-The sums are over batches: of an episode's support sentences in priming, of the K sentences in transfer, with theta and the head
-as they are at the start. Nothing is differentiated through the choice.
+The sums are over batches of an episode's support sentences in priming, and of the K sentences in
+transfer, with theta and the head at their start. The selection is not differentiated.
 """
 
 from __future__ import annotations
@@ -30,7 +32,11 @@ PositiveShare = Annotated[float, Field(gt=0, le=1)]
 
 
 class BudgetConfig(MethodConfig):
-    """Base: p = `budget`, of each tensor or of all weights together (`scope`); `embeddings` counts the words' among them."""
+    """Base of a config with a budget: the share p (`budget`) of weights that may change.
+
+    The share is of each tensor or of all weights together (`scope`); `embeddings` includes the word
+    embeddings.
+    """
 
     budget: PositiveShare = 0.005
     scope: Literal["per_tensor", "global"] = "per_tensor"
@@ -38,56 +44,72 @@ class BudgetConfig(MethodConfig):
 
 
 class RandomMaskConfig(BudgetConfig):
-    """Entries drawn at random."""
+    """A sparse change at random weights.
+
+    `budget` is their share p, of each tensor or of all weights together (`scope`); `embeddings`
+    includes the word embeddings.
+    """
 
     method: Literal["random_mask"] = "random_mask"
 
 
 class MagnitudeConfig(BudgetConfig):
-    """The largest entries."""
+    """A sparse change at the largest weights; settings as in `random_mask`."""
 
     method: Literal["magnitude"] = "magnitude"
 
 
 class SamConfig(BudgetConfig):
-    """Entries with the largest gradient, signs kept when batches are summed."""
+    """A sparse change at the weights with the largest sum of gradients.
+
+    Settings as in `random_mask`.
+    """
 
     method: Literal["sam"] = "sam"
 
 
 class FisherConfig(BudgetConfig):
-    """Entries with the largest sum of squared gradients."""
+    """A sparse change at the weights with the largest sum of squared gradients.
+
+    Settings as in `random_mask`.
+    """
 
     method: Literal["fisher"] = "fisher"
 
 
 def kept(weights: Weights, config: BudgetConfig) -> int:
-    """How many entries the budget allows."""
+    """Returns k, the number of entries in the budget: `kept(weights, SamConfig(budget=0.01))`."""
     if config.scope == "global":
         return _share(config.budget, weights.total)
     return sum(_share(config.budget, size) for size in weights.sizes)
 
 
 def _share(budget: float, size: int) -> int:
-    """floor(p n), and not one less where p in binary is a little less than it was written."""
+    """Returns floor(p n)."""
+    # The small number corrects for a p that is rounded down in binary.
     return math.floor(budget * size + 1e-6)
 
 
 def largest(scores: torch.Tensor, weights: Weights, config: BudgetConfig) -> torch.Tensor:
-    """Flat places of the entries with the largest scores, as many as the budget allows, in rising order.
+    """Returns the flat places of the largest scores: `largest(scores, weights, SamConfig())`.
 
     Args:
         scores: (..., m).
+        weights: the weights of the m entries.
+        config: the budget.
+
+    Returns:
+        Places (..., k), in increasing order.
     """
     if config.scope == "global":
         return scores.topk(kept(weights, config)).indices.sort().values
     parts = zip(scores.split(weights.sizes, dim=-1), weights.sizes, weights.firsts, strict=True)
-    found = [part.topk(_share(config.budget, size)).indices + first for part, size, first in parts]
-    return torch.cat(found, dim=-1).sort().values
+    places = [part.topk(_share(config.budget, size)).indices + first for part, size, first in parts]
+    return torch.cat(places, dim=-1).sort().values
 
 
 class Sparse(nn.Module):
-    """Delta at the chosen entries, (k,), to the change of all m."""
+    """A change of m weights that is zero except at k entries: `delta` (k,) at `indices` (k,)."""
 
     supports_one_pass = True
 
@@ -100,11 +122,12 @@ class Sparse(nn.Module):
         self.register_buffer("indices", torch.zeros(count, dtype=torch.long))
 
     def forward(self) -> torch.Tensor:
-        nothing = self.delta.new_zeros(*self.delta.shape[:-1], self.weights.total)
-        return nothing.scatter(-1, self.indices, self.delta)
+        """Returns the change, (m,) or (T, m)."""
+        zeros = self.delta.new_zeros(*self.delta.shape[:-1], self.weights.total)
+        return zeros.scatter(-1, self.indices, self.delta)
 
     def initial(self, generator: torch.Generator) -> Params:
-        """Zero, at entries drawn at random; where they are chosen by a score, at any, until they are."""
+        """Returns a delta of zero at random places, or evenly spaced ones if a score selects later."""
         if self.config.method == RandomMaskConfig().method:
             scores = torch.rand(self.weights.total, generator=generator)
             return {"delta": torch.zeros(self.delta.shape), "indices": largest(scores, self.weights, self.config)}
@@ -113,10 +136,10 @@ class Sparse(nn.Module):
 
 
 def check_budget(weights: Weights, config: BudgetConfig) -> None:
-    """Refuses a budget that allows nothing.
+    """Checks that the budget allows at least one weight: `check_budget(weights, SamConfig())`.
 
     Raises:
-        MetaprimeError: it does.
+        MetaprimeError: the budget is less than one weight.
     """
     if not kept(weights, config):
         most = weights.total if config.scope == "global" else max(weights.sizes)
@@ -126,7 +149,11 @@ def check_budget(weights: Weights, config: BudgetConfig) -> None:
 
 
 def inject(sites: Sites, config: Any) -> Adapter:
-    """Hooks every weight that may change."""
+    """Hooks a sparse change of the weights: `inject(sites, SamConfig(budget=0.01))`.
+
+    Raises:
+        MetaprimeError: the budget is less than one weight.
+    """
     weights = changeable(sites, config.embeddings)
     check_budget(weights, config)
     change = Sparse(weights, config)
@@ -139,14 +166,19 @@ class SelectedWeights(Adapter):
     """A sparse change at the entries with the largest scores."""
 
     def select(self, backbone: Params, gradients: Gradients) -> Params:
-        """Returns the flat places of the entries with the largest scores, as many as the budget allows."""
+        """Returns the flat places (k,) of the largest scores: `adapter.select(theta, gradients)`.
+
+        Args:
+            backbone: theta by full name, each in its own shape (...).
+            gradients: yields gradients in named weights, batch after batch.
+        """
         weights = weights_of(self)
         score = _score(self.config.method, weights, backbone, gradients)
         return {f"{CHANGE}.indices": largest(score, weights, self.config)}
 
 
 def _score(name: str, weights: Weights, backbone: Params, gradients: Gradients) -> torch.Tensor:
-    """Returns the scores (m,) of the method with this name."""
+    """Returns the scores (m,) of the method with a name."""
 
     def flat(values: Params) -> torch.Tensor:
         return torch.cat([values[name].detach().reshape(-1) for name in weights.names])
@@ -154,8 +186,8 @@ def _score(name: str, weights: Weights, backbone: Params, gradients: Gradients) 
     if name == "magnitude":
         return flat(backbone).abs()
     score = torch.zeros(())
-    for found in gradients(weights.names):
-        flattened = flat(found)
+    for by_name in gradients(weights.names):
+        flattened = flat(by_name)
         score = score.to(flattened) + (flattened.square() if name == "fisher" else flattened)
     return score.abs()
 

@@ -1,7 +1,8 @@
-"""A change of the encoder's weights themselves, theta + delta, as one flat vector over all weights that may change.
+"""Changes the encoder's weights to theta + delta; delta is one flat vector over all of them.
 
-The weights stay where they are: a linear map, a norm and an embedding are linear in theirs, so that each module's output gets
-the output that delta alone would give. Delta costs a second product in every linear map, and each episode can have its own.
+The weights themselves stay as they are. A linear map, a norm and an embedding are linear in their
+weights, so a hook adds the output that the module would have with delta as its weights. That costs
+a second product in every linear map, and lets each episode have its own delta.
 """
 
 from __future__ import annotations
@@ -19,40 +20,51 @@ from metaprime.nn import broadcast_like, linear, rows
 from metaprime.types import Sites
 
 CHANGE = "change"
-"""The one module of a change of weights, by its name in the adapter."""
+"""Name of the adapter's one module in a change of weights."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights that may change, in the order in which a flat vector holds them. `names` as in `types.Params`."""
+    """The weights that may change, in the order of their entries in a flat vector.
+
+    Attributes:
+        names: full names, such as `backbone.encoder.layer.0.output.dense.weight`.
+        shapes: their shapes.
+    """
 
     names: tuple[str, ...]
     shapes: tuple[torch.Size, ...]
 
     @cached_property
     def sizes(self) -> list[int]:
-        """Entries of each."""
+        """Number of entries of each weight."""
         return [shape.numel() for shape in self.shapes]
 
     @cached_property
     def total(self) -> int:
-        """m: entries of all."""
+        """m, the number of entries of all weights."""
         return sum(self.sizes)
 
     @cached_property
     def firsts(self) -> list[int]:
-        """Where each begins in the flat vector."""
+        """Place of each weight's first entry in the flat vector."""
         return [end - size for end, size in zip(accumulate(self.sizes), self.sizes, strict=True)]
 
 
 def weights_of(adapter: nn.ModuleDict) -> Weights:
-    """Returns the weights that an adapter's one change is of."""
-    weights: Weights = adapter.get_submodule(CHANGE).weights  # type: ignore[assignment]  # a module's attribute is any
+    """Returns the weights that an adapter changes: `weights_of(adapter).total` is m."""
+    # To mypy a module's attribute is a tensor or a module.
+    weights: Weights = adapter.get_submodule(CHANGE).weights  # type: ignore[assignment]
     return weights
 
 
 def changeable(sites: Sites, embeddings: bool) -> Weights:
-    """Weights and biases of all linear maps and norms that reach the output; with `embeddings`, those of the words too."""
+    """Returns weights and biases of linear maps and norms: `changeable(sites, embeddings=False)`.
+
+    Args:
+        sites: the encoder; modules that do not reach its output are left out.
+        embeddings: whether the word embeddings are included.
+    """
     named = {
         f"backbone.{path}.{name}": parameter.shape
         for path, module in sites.owners.items()
@@ -63,16 +75,26 @@ def changeable(sites: Sites, embeddings: bool) -> Weights:
 
 
 def change_weights(sites: Sites, weights: Weights, change: Callable[[], torch.Tensor]) -> None:
-    """From now on the encoder works with theta + `change()`, which is (m,), or (T, m) for T episodes, once each pass."""
-    given: dict[str, torch.Tensor] = {}  # of this pass, by name
+    """Adds hooks by which the encoder computes with theta + `change()`.
+
+    Example: `change_weights(sites, weights, Sparse(weights, config))`.
+
+    Args:
+        sites: the encoder.
+        weights: the weights of the m entries.
+        change: returns the change, (m,) or (T, m) for T episodes; called once a pass.
+    """
+    # Changes of the weights during a pass of the encoder, by name; empty otherwise.
+    deltas: dict[str, torch.Tensor] = {}
 
     def begin(module: nn.Module, inputs: Any) -> None:
-        parts = change().split(weights.sizes, dim=-1)  # one split: its gradient is one concatenation
+        # A single split, because its gradient is a single concatenation.
+        parts = change().split(weights.sizes, dim=-1)
         for name, shape, part in zip(weights.names, weights.shapes, parts, strict=True):
-            given[name] = part.reshape(*part.shape[:-1], *shape)
+            deltas[name] = part.reshape(*part.shape[:-1], *shape)
 
     def end(module: nn.Module, inputs: Any, output: Any) -> None:
-        given.clear()
+        deltas.clear()
 
     sites.encoder.register_forward_pre_hook(begin)
     sites.encoder.register_forward_hook(end)
@@ -82,13 +104,13 @@ def change_weights(sites: Sites, weights: Weights, change: Callable[[], torch.Te
             def add(
                 module: nn.Module, inputs: Any, output: torch.Tensor, path: str = f"backbone.{path}"
             ) -> torch.Tensor:
-                return output + _alone(module, inputs[0], given[f"{path}.weight"], given.get(f"{path}.bias"))
+                return output + _alone(module, inputs[0], deltas[f"{path}.weight"], deltas.get(f"{path}.bias"))
 
             module.register_forward_hook(add)
 
 
 def _alone(module: nn.Module, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """What the module gives for x with these weights in place of its own."""
+    """Returns the module's output for x with other weights."""
     if isinstance(module, nn.Linear):
         return linear(x, weight, bias)
     if isinstance(module, nn.Embedding):
@@ -98,6 +120,7 @@ def _alone(module: nn.Module, x: torch.Tensor, weight: torch.Tensor, bias: torch
 
 
 def _normalised(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Returns the output of a norm without its weights."""
     if isinstance(norm, nn.LayerNorm):
         return nn.functional.layer_norm(x, norm.normalized_shape, eps=norm.eps)
     wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
@@ -105,5 +128,5 @@ def _normalised(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 def _is_norm(module: nn.Module) -> bool:
-    """A layer norm, or a root-mean-square norm as transformers writes them."""
+    """Returns True for a layer norm, or a root-mean-square norm of transformers."""
     return isinstance(module, nn.LayerNorm) or hasattr(module, "variance_epsilon")

@@ -5,28 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from dense_bert import hidden, randomised
 from torch import nn
+from toy_injection import injected
 
 from metaprime.models.encoder import Encoder, load_encoder
-from metaprime.models.sites import LAYOUTS, resolve
+from metaprime.models.sites import LAYOUTS
 from metaprime.peft import METHODS
-from metaprime.peft.sparse import pruned, selected
+from metaprime.peft.sparse import selected
 from metaprime.peft.sparse.weights import Weights
-from metaprime.rng import Noise, torch_stream
+from metaprime.rng import torch_stream
 from metaprime.types import MetaprimeError, Params
 
 SCORED = ("random_mask", "magnitude", "sam", "fisher")
-
-
-def injected(folder: Path, **settings: Any) -> tuple[Encoder, nn.ModuleDict, Any]:
-    encoder = load_encoder(str(folder))
-    config = METHODS[settings.pop("method", "sam")].config(**settings)
-    return encoder, METHODS[config.method].inject(resolve(encoder.module, encoder.layout), config), config
 
 
 def moved_by_hand(encoder: Encoder, weights: Weights, change: torch.Tensor) -> torch.Tensor:
@@ -122,84 +116,3 @@ def test_the_random_mask_is_drawn_with_phi_and_spread(toy_bert: Path) -> None:
     assert torch.equal(one, same)
     shared = len(set(one.tolist()) & set(other.tolist())) / len(one)
     assert 0.05 < shared < 0.15  # of two independent tenths, a tenth of each
-
-
-def values_of(change: nn.Module, **values: torch.Tensor) -> Params:
-    return {f"change.{name}": value for name, value in values.items()}
-
-
-def test_child_pruning_keeps_the_largest_changes(toy_bert: Path) -> None:
-    _, modules, _ = injected(toy_bert, method="child_pruning", budget=0.1)
-    weights = modules["change"].weights
-    delta = torch.randn(2, weights.total, generator=torch_stream(0, "delta"))  # of two episodes
-    kept = modules.project(values_of(modules, delta=delta), 0.1)["change.delta"]
-    for one, before in zip(kept, delta, strict=True):
-        for part, whole in zip(one.split(weights.sizes), before.split(weights.sizes), strict=True):
-            count = int(0.1 * len(whole))
-            limit = whole.abs().sort(descending=True).values[count - 1] if count else math.inf
-            assert torch.equal(part, torch.where(whole.abs() >= limit, whole, 0.0))
-    stored, values = modules.collapse(values_of(modules, delta=kept[0]))
-    whole = torch.zeros(weights.total).scatter(0, values["change.indices"], values["change.delta"])
-    assert torch.equal(whole, kept[0])
-    assert stored == METHODS["random_mask"].config(budget=0.1)
-
-
-def test_gates_open_as_often_as_the_hard_concrete_distribution_says(toy_bert: Path) -> None:
-    _, modules, _ = injected(toy_bert, method="diff_pruning", budget=0.1)
-    change = modules["change"]
-    low, high = -1.5, 1.5
-    for alpha in (-1.0, 0.0, 2.0):
-        change.delta.data.fill_(1.0)
-        change.alpha.data.fill_(alpha)
-        change.noise = Noise(torch.tensor([3]))
-        z = change().detach()
-        change.noise = None
-        for found, expected in (
-            ((z == 0).double().mean(), 1 / (1 + math.exp(alpha - math.log(-low / high)))),
-            ((z == 1).double().mean(), 1 / (1 + math.exp(-alpha + math.log((1 - low) / (high - 1))))),
-        ):
-            spread = 4 * math.sqrt(expected * (1 - expected) / len(z))
-            assert abs(found.item() - expected) < spread
-        exact = min(1.0, max(0.0, low + (high - low) / (1 + math.exp(-alpha))))
-        torch.testing.assert_close(change().detach(), torch.full_like(z, exact))
-
-
-def test_gates_are_fixed_after_the_burn_in_and_stay_so(toy_bert: Path) -> None:
-    encoder, modules, _ = injected(toy_bert, method="diff_pruning", budget=0.1, burn_in=0.5)
-    change = modules["change"]
-    draw = torch_stream(0, "alpha")
-    alpha, delta = (torch.randn(change.weights.total, generator=draw) for _ in range(2))
-    assert modules.project(values_of(modules, alpha=alpha), 0.49) == {}
-    fixed = modules.project(values_of(modules, alpha=alpha), 0.5)["change.alpha"]
-    again = modules.project(values_of(modules, alpha=fixed + torch.randn(len(fixed))), 0.6)
-    assert torch.equal(again["change.alpha"], fixed)
-    change.alpha.data, change.delta.data = fixed, 0.1 * delta
-    for noise in (None, Noise(torch.tensor([3]))):
-        change.noise = noise
-        open_gates = change().nonzero().flatten()
-        assert len(open_gates) == sum(int(0.1 * n) for n in change.weights.sizes)
-        assert torch.equal(change()[open_gates], change.delta[open_gates])
-    change.noise = None
-    stored, values = modules.collapse({f"change.{k}": v.data for k, v in change.named_parameters()})
-    plain = load_encoder(encoder.name)
-    modules = METHODS[stored.method].inject(resolve(plain.module, plain.layout), stored)
-    modules["change"].delta.data = values["change.delta"]
-    modules["change"].indices.copy_(values["change.indices"])
-    assert torch.equal(hidden(plain.module), hidden(encoder.module))
-
-
-def test_open_gates_have_their_price() -> None:
-    config = METHODS["diff_pruning"].config(price=3.0)
-    alpha = torch.tensor([[0.0, 0.0], [math.log(3), -math.log(3)]])
-    torch.testing.assert_close(pruned.GatedChanges(config).penalty({"change.alpha": alpha}), torch.tensor([1.5, 1.5]))
-
-
-def test_mixout_leaves_out_a_share_and_keeps_the_mean(toy_bert: Path) -> None:
-    _, modules, _ = injected(toy_bert, method="mixout", mixout=0.75)
-    change = modules["change"]
-    change.delta.data.fill_(2.0)
-    assert torch.equal(change().detach(), change.delta.data)
-    change.noise = Noise(torch.tensor([3]))
-    mixed = change().detach()
-    assert set(mixed.unique().tolist()) == {0.0, 8.0}
-    assert abs((mixed == 0).double().mean().item() - 0.75) < 4 * math.sqrt(0.75 * 0.25 / len(mixed))

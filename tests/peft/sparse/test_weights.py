@@ -259,7 +259,7 @@ def test_what_a_development_split_scored_is_what_is_stored(tiny: MakeConfig, tmp
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("outer.adapter=meta",), r"outer\.adapter meta: with peft\.method sam every episode moves other weights"),
+        (("outer.adapter=meta",), r"outer\.adapter meta: with peft\.method sam every episode selects its own weights"),
         (("learner.name=multitask_peft",), r"selects weights by an episode's support sentences, and learner\.name"),
         (
             ("learner.name=multitask_peft", "peft={method: mixout}"),
@@ -267,7 +267,7 @@ def test_what_a_development_split_scored_is_what_is_stored(tiny: MakeConfig, tmp
         ),
         (("outer.adapter=carry_mean", "peft={method: diff_pruning}"), r"an episode ends with fixed gates"),
         (("inner.learn_rates=true", "peft={method: child_pruning}"), r"inner\.learn_rates: peft\.method child_pruning"),
-        (("learner.backend=learn2learn",), r"learn2learn (knows gradient steps|.* not installed)"),
+        (("learner.backend=learn2learn",), r"learn2learn (supports plain gradient steps|.* not installed)"),
     ],
 )
 def test_what_cannot_be_is_told_before_anything_is_written(
