@@ -90,7 +90,7 @@ RULES = ("rules_of", "starting_rules")
 """Names of the function that says how adapter and head start."""
 
 EXPECTED_TWICE = (
-    ("data/", {"read", "languages"}),
+    ("data/", {"CORPUS", "read", "languages"}),
     ("peft/", {"METHOD", "inject"}),
     ("meta/", {"step"}),
     ("", {"main"}),

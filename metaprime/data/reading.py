@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -77,6 +77,19 @@ class Reading:
             self.sentences.append(result)
         else:
             self.problems.append(result)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Reader of one scheme.
+
+    Attributes:
+        read: root, language and split to a Reading with raw tags.
+        languages: root to the languages of the source.
+    """
+
+    read: Callable[[str, str, str], Reading]
+    languages: Callable[[str], list[str]]
 
 
 def drops(kind: ProblemKind, invalid: Policy) -> bool:

@@ -1,44 +1,24 @@
 """Reads `data.source`, a URI `scheme:root`, with the reader of its scheme.
 
-A new corpus format is one file in `readers/` and one line in CORPORA.
+A new corpus format is one file in `readers/` and one line here: its import.
 """
+
+# ruff: noqa: F401, I001
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
-from dataclasses import dataclass
 
-from metaprime.data.readers import conll, hub, jsonl, parquet, synthetic
-from metaprime.data.reading import Reading
+from metaprime.data.readers.synthetic import CORPUS as synthetic
+from metaprime.data.readers.parquet import CORPUS as parquet
+from metaprime.data.readers.conll import CORPUS as conll
+from metaprime.data.readers.jsonl import CORPUS as jsonl
+from metaprime.data.readers.hub import CORPUS as hub
+from metaprime.data.reading import Corpus, Reading
 from metaprime.types import MetaprimeError
 
-
-@dataclass(frozen=True)
-class Corpus:
-    """Reader of one scheme.
-
-    Attributes:
-        read: root, language and split to a Reading with raw tags.
-        languages: root to the languages of the source.
-    """
-
-    read: Callable[[str, str, str], Reading]
-    languages: Callable[[str], list[str]]
-
-
-def _synthetic(root: str, language: str, split: str) -> Reading:
-    """Wraps synthetic sentences, which have no problems, in a Reading."""
-    return Reading(synthetic.read(root, language, split), place=f"synthetic:{root} {language}/{split}")
-
-
-CORPORA = {
-    "synthetic": Corpus(_synthetic, synthetic.languages),
-    "parquet": Corpus(parquet.read, parquet.languages),
-    "conll": Corpus(conll.read, conll.languages),
-    "jsonl": Corpus(jsonl.read, jsonl.languages),
-    "hub": Corpus(hub.read, hub.languages),
-}
+CORPORA: dict[str, Corpus] = {name: value for name, value in list(vars().items()) if isinstance(value, Corpus)}
+"""Every Corpus that is imported here, by its scheme."""
 
 
 def read_raw(source: str, language: str, split: str) -> Reading:

@@ -1,6 +1,6 @@
 """Lists the learners, each with its equation.
 
-A new learner is a value here, if necessary with its own file for the meta-step.
+A new learner is a value here, or a file with one and its import here (`from ... import x as x`).
 alpha is the inner step size, beta the outer one; a prime marks values after n inner steps.
 
 A learner is a pure function that accepts any model whose parameters are named `backbone.*`,
@@ -99,16 +99,7 @@ masked_words = Learner(
 )
 """Continued masked language modelling, a control: the same sentences without their labels."""
 
-LEARNERS: dict[str, Learner] = {
-    "peft_maml": peft_maml,
-    "inner_peft": inner_peft,
-    "maml": maml,
-    "anil": anil,
-    "reptile": reptile,
-    "multitask": multitask,
-    "multitask_peft": multitask_peft,
-    "masked_words": masked_words,
-}
-"""All learners, by the name that the config key `learner.name` takes."""
+LEARNERS: dict[str, Learner] = {name: value for name, value in list(vars().items()) if isinstance(value, Learner)}
+"""Every Learner of this file, its own or imported, by the name that the config key `learner.name` takes."""
 
 __all__ = ["LEARNERS", "Episodes", "Execution", "InnerLoop", "Learner", "MetaStep", "Outcome", "Way", *LEARNERS]

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from metaprime.data.readers import folders
-from metaprime.data.reading import Problem, Reading, dropping, shown
+from metaprime.data.reading import Corpus, Problem, Reading, dropping, shown
 from metaprime.data.rows import Example
 
 EXTENSIONS = ("conll", "conllu", "txt", "tsv", "bio", "iob2")
@@ -216,3 +216,6 @@ def _is_comment(raw: bytes) -> bool:
 def _line(columns: list[str]) -> str:
     """Quotes a line for a message; tabs make an empty column visible."""
     return shown((" " if all(columns) else "\t").join(columns))
+
+
+CORPUS = Corpus(read, languages)

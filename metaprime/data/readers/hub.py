@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
 
 from metaprime.data.readers import columns, folders
-from metaprime.data.reading import Reading
+from metaprime.data.reading import Corpus, Reading
 from metaprime.types import MetaprimeError
 
 if TYPE_CHECKING:
@@ -286,3 +286,6 @@ def _asking(name: Name) -> Iterator[None]:
     finally:
         if bars:
             datasets.enable_progress_bars()
+
+
+CORPUS = Corpus(read, languages)

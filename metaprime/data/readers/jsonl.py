@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from metaprime.data.readers import columns, folders
-from metaprime.data.reading import Problem, Reading, shown
+from metaprime.data.reading import Corpus, Problem, Reading, shown
 from metaprime.data.rows import Example
 
 EXTENSIONS = ("jsonl", "json")
@@ -77,3 +77,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _no_number(name: str) -> NoReturn:
     """Refuses NaN and infinities, which Python's parser would accept."""
     raise ValueError(f"{name} is not a JSON value")
+
+
+CORPUS = Corpus(read, languages)

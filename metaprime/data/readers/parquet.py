@@ -9,7 +9,7 @@ import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
 import pyarrow.parquet as pq  # type: ignore[import-untyped, unused-ignore]
 
 from metaprime.data.readers import columns, folders
-from metaprime.data.reading import Reading
+from metaprime.data.reading import Corpus, Reading
 from metaprime.types import MetaprimeError
 
 EXTENSIONS = ("parquet",)
@@ -44,3 +44,6 @@ def _table(path: Path) -> Any:
             return table
     except (OSError, pa.ArrowException, ValueError, OverflowError) as error:
         raise MetaprimeError(f"{path}: not a readable parquet file ({error}); write or download it again") from error
+
+
+CORPUS = Corpus(read, languages)

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from metaprime.data.reading import Corpus, Reading
 from metaprime.data.rows import Example
 from metaprime.rng import stream_key
 from metaprime.types import MetaprimeError
@@ -331,3 +332,11 @@ def _clause(grammar: Language, draw: random.Random) -> Phrase:
 
     first, tag = phrase[0]
     return [(first.capitalize(), tag), *phrase[1:], (".", "O")]
+
+
+def _reading(root: str, language: str, split: str) -> Reading:
+    """Wraps synthetic sentences, which have no problems, in a Reading."""
+    return Reading(read(root, language, split), place=f"synthetic:{root} {language}/{split}")
+
+
+CORPUS = Corpus(_reading, languages)
