@@ -35,7 +35,9 @@ def generated() -> str:
 
 def _row(name: str, learner: Learner) -> list[str]:
     orders = ("first, second" if learner.second_order else "first") if learner.adapts else "-"
-    simulated = {"full": "full fine-tuning", "peft": "the method of `peft`", None: "-"}[learner.simulates]
+    simulated = {"full": "full fine-tuning", "head": "head tuning", "peft": "the method of `peft`", None: "-"}[
+        learner.simulates
+    ]
     return [f"[`{name}`](#{name})", _listed(learner.inner), _listed(learner.outer), simulated, orders]
 
 
@@ -73,10 +75,11 @@ def _listed(groups: Sequence[str]) -> str:
 
 
 def docstrings() -> dict[str, str]:
-    """Returns the docstring below each learner in the source."""
-    body = ast.parse(inspect.getsource(module)).body
+    """Returns the docstring below each learner in the source: meta/learners.py, or the file of its meta-step."""
+    files = {inspect.getsourcefile(one) for one in (module, *(learner.step for learner in LEARNERS.values()))}
+    bodies = [ast.parse(Path(str(file)).read_text(encoding="utf-8")).body for file in sorted(map(str, files))]
     found = {}
-    for value, text in itertools.pairwise(body):
+    for value, text in itertools.chain.from_iterable(map(itertools.pairwise, bodies)):
         if isinstance(value, ast.Assign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
             name = value.targets[0]
             assert isinstance(name, ast.Name)

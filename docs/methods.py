@@ -62,7 +62,7 @@ def page() -> str:
     parts = [
         "# Methods\n",
         "Written by `python docs/methods.py > docs/methods.md`. Parameters are those of phi on BERT base (768 x 12), without "
-        "the tag head; `metaprime peft list --encoder DIR` counts them on yours, `metaprime peft show NAME --encoder DIR` "
+        "the head; `metaprime peft list --encoder DIR` counts them on yours, `metaprime peft show NAME --encoder DIR` "
         "shows where they sit. s is `scale`, f `activation`, r `bottleneck` or `rank`, l `length`.\n",
         markdown(("method", "formula", "source", "parameters"), rows),
         USAGE,

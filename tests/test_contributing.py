@@ -237,9 +237,13 @@ def test_the_method_primes_and_transfers(run: Run, tmp_path: Path) -> None:
 
 
 def test_the_task_goes_all_the_way(run: Run, tmp_path: Path) -> None:
-    ended = run("task")
-    assert ended.codes == [0, 0, 0, 0, 0], ended.err
-    _, transferred, predicted, suite, _ = ended.out
+    control = ["learner.name=masked_words", "run.output=runs/masked", "encoder.name=runs/sentences/base"]
+    prime = EXAMPLES["task"].commands[0]
+    # The task has no checks of its corpora, which is one error and not one for each split.
+    ended = run("task", [[*prime[:-1], *control], ["metaprime", "data", "check", *prime[2:]]])
+    assert ended.codes == [0, 0, 0, 0, 0, 0, 2], ended.err
+    assert ended.err.count("task.name 'sentences' has no checks of its corpora") == 1
+    _, transferred, predicted, suite, *_ = ended.out
     assert "primed: accuracy" in transferred
     assert predicted.strip() in CLASSES
     assert "accuracy, mean" in suite

@@ -185,7 +185,9 @@ def test_a_signal_to_one_of_two_stops_both_after_the_same_step(
     assert launched.returncode != 0
     steps = metrics.read_bytes().count(b"\n")
     assert 8 <= steps < 50
-    assert err.count(f"notice: stopped by SIGTERM after step {steps} of 50, which is saved: go on with --resume") == 1
+    assert (
+        err.count(f"notice: stopped by SIGTERM after step {steps} of 50, which is saved: continue with --resume") == 1
+    )
     assert [path.name for path in (output / "state").iterdir()] == [f"step-{steps:08d}"]
     assert list(output.rglob(".*")) == []
     done = launch(*words, "--resume")

@@ -97,7 +97,7 @@ def list_methods(
     trust_remote_code: TrustRemoteCode = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON array on stdout and nothing else.")] = False,
 ) -> None:
-    """List all methods: name, formula, source; with an encoder, the parameters trained, stored and in the tag head."""
+    """List all methods: name, formula, source; with an encoder, the parameters trained, stored and in the head."""
     import json
 
     from metaprime.preflight.methods import COUNTS, METHOD_HEADER, list_rows
@@ -137,7 +137,7 @@ def show_method(
         for module in modules
     ]
     Console().print(terminal("", ("module", "called by", "parameters"), rows, left=3))
-    typer.echo(f"{size.trained:,} parameters trained, {size.stored:,} stored, and {size.head:,} of the tag head")
+    typer.echo(f"{size.trained:,} parameters trained, {size.stored:,} stored, and {size.head:,} of the head")
     typer.echo("self-check passed: every module called once by its site, every parameter reached by a gradient")
 
 

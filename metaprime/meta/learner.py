@@ -131,7 +131,7 @@ class MetaStep(Protocol):
             backbone: theta; names begin with `backbone.`.
             start: phi and head, each (T, ...); names begin with `adapter.` and `head.`. Learned
                 inner rates are (T,); their names begin with `rates.`.
-            episodes: T episodes; every tensor is (T, B, ...).
+            episodes: T episodes; every tensor is (T, B, ...). Trials of memory give no support batch.
             inner: settings of the inner loop and of the outer gradient.
 
         Returns:
@@ -191,15 +191,16 @@ class Learner:
         return bool(self.inner)
 
     @property
-    def simulates(self) -> Literal["full", "peft"] | None:
-        """The fine-tuning that the learner simulates: `full`, `peft`, or None for neither.
+    def simulates(self) -> Literal["full", "head", "peft"] | None:
+        """The fine-tuning that the learner simulates: `full`, `head`, `peft`, or None for none.
 
         `peft` stands for the method in the config's section of that name.
         """
         # Masked words are learned without a task, by a head that no transfer keeps.
         if not self.reads_labels:
             return None
-        return "full" if "backbone" in (self.inner or self.outer) else "peft"
+        moved = self.inner or self.outer
+        return "full" if "backbone" in moved else "head" if moved == ("head",) else "peft"
 
     @property
     def injects(self) -> bool:

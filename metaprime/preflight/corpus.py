@@ -194,9 +194,11 @@ class _Check:
         read: dict[str, list[Example]] = {}
         splits: dict[str, dict[str, Any]] = {}
         findings: list[Finding] = []
+        # A task without checks is an error of the config, not of each split.
+        examine = self.audit.examine
         for part in parts:
             try:
-                reading = self.audit.examine(part.source, part.language, part.split, self.config.task, self.known)
+                reading = examine(part.source, part.language, part.split, self.config.task, self.known)
             except MetaprimeError as error:
                 findings.append(Finding("fatal", "unreadable", part.name, 0, str(error)))
                 continue

@@ -1,4 +1,4 @@
-"""Finds out if episodes can be adapted together; what torch has no rule for, or gets wrong, goes one after another."""
+"""Decides if episodes share a pass; a loop runs them one by one if torch cannot batch them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from metaprime.tasks import Task
 from metaprime.types import Episodes
 
 VMAP_ERRORS = ("vmap", "Batching rule")
-"""Words of torch for: a tensor asked for its value, a shape that depends on one, an operator without a rule."""
+"""Parts of torch's messages for operations that vmap cannot batch."""
 
 SILENTLY_WRONG = "under vmap torch's second derivative of a layer norm that the inner loop moves is wrong"
-"""Torch raises no error: where the weights differ between episodes, its rule takes mean and deviation as constants."""
+"""Reason for a loop where torch raises no error: with weights that differ between episodes, its
+batching rule treats mean and deviation as constants."""
 
 log = logging.getLogger(__name__)
 
@@ -26,14 +27,14 @@ log = logging.getLogger(__name__)
 def choose_execution(
     trial: Trial, model: TaskModel, task: Task, rows: Sequence[Row], inner: InnerLoop, shown: bool
 ) -> InnerLoop:
-    """Returns the inner loop, with episodes one after another where they cannot go together; a notice says why.
+    """Returns the inner loop, changed to `Way.LOOP` and logged if episodes cannot share a pass.
 
     Args:
-        trial: the meta-step, with values of two episodes.
-        model: whose adapter and precision may rule it out.
-        task: collates.
-        rows: any; the first two are tried.
-        inner: the inner loop as asked for.
+        trial: the meta-step, with values of T = 2 episodes.
+        model: its adapter and precision may exclude a shared pass.
+        task: collates the rows.
+        rows: training rows, of which the first two are tried.
+        inner: the inner loop of the config.
         shown: whether this process logs.
     """
     if inner.execution.way is Way.LOOP:
@@ -51,24 +52,42 @@ def choose_execution(
 
 
 def _known_reason(model: TaskModel, inner: InnerLoop) -> str:
-    """Returns what rules it out without a trial; empty if nothing does."""
+    """Returns the reason against a shared pass that needs no trial; empty if there is none."""
     if model.noisy and inner.moves:
-        return f"peft.method {model.adapter.config.method} draws in training, for each episode by itself"
+        return f"peft.method {model.adapter.config.method} draws in training, separately for each episode"
     if model.autocast and inner.execution.way is Way.VMAP:
         return "torch has no gradient of bfloat16 products under vmap: encoder.precision"
     return ""
 
 
 def two_episodes(task: Task, rows: Sequence[Row], model: TaskModel) -> Episodes:
-    """Returns two episodes of one inner step, all four batches of the same two rows."""
-    collated = task.collate(rows[:2])
+    """Returns two episodes of one inner step; all four batches hold the first two rows.
+
+    Args:
+        task: collates the rows.
+        rows: at least two.
+        model: its device is that of the tensors.
+
+    Returns:
+        Episodes with tensors (2, B, L), where B is the number of the two rows' windows.
+    """
+    collated = task.trial_batch(rows[:2])
     batch = {name: torch.stack([tensor, tensor]) for name, tensor in collated.items()}
     batch = to_device(batch, next(model.parameters()).device)
     return Episodes(("", ""), (0, 1), 2, (batch,), batch)
 
 
 def why_not_together(trial: Trial, episodes: Episodes, inner: InnerLoop) -> str:
-    """Tries one meta-step over two episodes and returns what keeps it from running, in torch's words; empty: nothing."""
+    """Returns the reason why episodes cannot share a pass, by a trial meta-step; empty if they can.
+
+    Args:
+        trial: the meta-step, with values of two episodes.
+        episodes: tensors (2, B, L), such as `two_episodes(task, rows, model)`.
+        inner: the inner loop to try.
+
+    Raises:
+        RuntimeError: the trial fails for another reason than vmap.
+    """
     if inner.second_order and "backbone" in inner.moves:
         return SILENTLY_WRONG
     try:

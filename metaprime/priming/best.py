@@ -1,4 +1,4 @@
-"""Keeps the weights that score best on the held-out languages so far."""
+"""Saves the weights with the best score on the held-out languages so far."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from metaprime.types import MetaprimeError, Params, State
 
 @dataclass
 class Best:
-    """The best weights so far, which lie beside the checkpoints.
+    """The best weights so far, saved in the folder of the checkpoints.
 
     Attributes:
-        validation: the held-out languages; None: nothing is validated, and the last weights are taken.
-        folder: of the checkpoints.
-        accelerator: each process scores its share of the languages.
-        score: the mean headline metric of the best weights; None before the first look.
-        steps: meta-steps after which they were found.
+        validation: the held-out languages; None: no validation, and the last weights are kept.
+        folder: folder of the checkpoints.
+        accelerator: gives each process its share of the languages.
+        score: mean headline metric of the best weights; None before the first validation.
+        steps: meta-steps done when the best weights were saved.
     """
 
     validation: Validation | None
@@ -35,22 +35,22 @@ class Best:
     steps: int = 0
 
     def look(self, state: State, weights: Params, steps: int) -> dict[str, Any]:
-        """Scores the held-out languages after so many meta-steps, and keeps the weights if they are the best so far.
+        """Scores the current weights on the held-out languages and saves them if they are the best.
 
         Args:
-            state: what priming has made of theta, phi and head.
-            weights: everything that is kept.
+            state: current theta, phi and head, in the parameters' own shapes, such as (D, D).
+            weights: tensors to save, by full name and in the same shapes.
             steps: meta-steps done.
 
         Returns:
-            Entries of a line of metrics.jsonl.
+            Entries for the step's line of metrics.jsonl: the score and the best step.
 
         Raises:
             MetaprimeError: fine-tuning on a held-out language failed.
         """
         assert self.validation
         context = self.validation.context
-        # Some of the encoder's parameters are none of priming's.
+        # The state lacks the encoder's parameters that priming never moves, such as the pooler's.
         backbone = {**context.backbone, **state.backbone}
         lr, shots = context.settings.lr[0], context.settings.shots[0]
         try:
@@ -58,7 +58,7 @@ class Best:
         except MetaprimeError as error:
             raise MetaprimeError(f"validation at step {steps}: {error}; or {REMEDY}") from None
         rank = context.task.kind.metric.rank
-        # Of equals the later one: it has seen more.
+        # Ties go to the later weights, which have been trained on more.
         if self.score is None or rank(score) >= rank(self.score):
             self.score, self.steps = score, steps
             if self.accelerator.is_main_process:
@@ -66,15 +66,15 @@ class Best:
         return {context.task.kind.validation_key: score, "best_step": self.steps}
 
     def saved(self) -> list[float] | None:
-        """Returns what a checkpoint keeps of it."""
+        """Returns score and step for a checkpoint; None before the first validation."""
         return None if self.score is None else [self.score, self.steps]
 
     def restore(self, saved: Any) -> None:
-        """Takes over what a checkpoint kept; None: nothing was validated yet."""
+        """Restores score and step from a checkpoint; None: no validation yet."""
         self.score, self.steps = saved or (None, 0)
 
     def put_back(self, model: Any, last: int) -> int:
-        """Gives the model the best weights, if anything was validated; returns the meta-steps that led to what it has."""
+        """Loads the best weights, if any, into the model; returns their step, else `last`."""
         if self.score is None:
             return last
         assign(model, load_best(self.folder, self.steps).tensors)
@@ -82,5 +82,8 @@ class Best:
 
 
 def validated(line: Mapping[str, Any]) -> float | None:
-    """Returns the validation score in a line of metrics.jsonl, whichever task's; None in a line without one."""
+    """Returns the validation score in a line of metrics.jsonl, for any task; None without one.
+
+    Example: `validated({"step": 2, "validation_f1": 61.5})` is 61.5.
+    """
     return next((float(value) for key, value in line.items() if key.startswith("validation_")), None)

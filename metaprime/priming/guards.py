@@ -1,4 +1,4 @@
-"""Watches a priming run: losses, gradients and weights that are not finite, divergence, adapters that no gradient reaches."""
+"""Guards a priming run against NaN, infinity, divergence and adapters that get no gradient."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from metaprime.types import MetaprimeError, Params, State
 REMEDY = "lower outer.lr or inner.lr, or set outer.clip; the last checkpoint is kept"
 
 WINDOW, LEAST_LOSSES = 50, 10
-"""Meta-steps whose query losses the running median is taken over, and how many it needs."""
+"""Meta-steps in the window of the running median of query losses, and fewest losses it needs."""
 
 HALVINGS = 3
-"""Times that the outer rate is halved before a diverging run is given up."""
+"""Times that the outer rate is halved before a diverging run fails."""
 
 STILL_STEPS = 10
-"""Meta-steps in a row without any gradient after which an adapter module is reported. The first ones mean nothing: behind
-an up-projection that starts at zero the down-projection has no gradient yet."""
+"""Consecutive meta-steps without a gradient after which an adapter module is reported. A few are
+normal: a down-projection has no gradient while its up-projection is still zero."""
 
 log = logging.getLogger(__name__)
 
 
 class Diverged(MetaprimeError):
-    """The run cannot continue as it does: `outer.rollback` may try again more slowly."""
+    """The error of a run that diverged; `outer.rollback` retries it at lower rates."""
 
 
 @dataclass
 class Guards:
-    """The guards' memory. `recent` and `halvings` steer the run and belong in its checkpoints.
+    """State of the guards. Checkpoints hold `recent` and `halvings`, which influence the run.
 
     Attributes:
         shown: whether this process logs.
-        recent: mean query losses (nats) of the last meta-steps.
+        recent: mean query losses in nats of the last `WINDOW` meta-steps.
         halvings: times that the outer rate was halved.
-        still: by adapter module, meta-steps in a row in which it got no gradient.
-        high: whether the last loss was far above the median, so that each excursion is reported once.
+        still: adapter module -> consecutive meta-steps without a gradient.
+        high: whether the last loss was far above the median, so that each excursion is logged once.
     """
 
     shown: bool = True
@@ -52,26 +52,31 @@ class Guards:
     high: bool = False
 
     def state(self) -> dict[str, Any]:
-        """Returns what a checkpoint keeps."""
+        """Returns the part of the state that a checkpoint holds."""
         return {"recent": self.recent, "halvings": self.halvings}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Takes over what a checkpoint kept."""
+        """Restores the part of the state that a checkpoint holds."""
         self.recent, self.halvings = list(state["recent"]), state["halvings"]
 
     def clear(self) -> None:
-        """Forgets everything that steers the run."""
+        """Resets `recent` and `halvings`."""
         self.recent, self.halvings = [], 0
 
     def slow_down(self, halvings: int) -> None:
-        """Notes how often the outer rate was halved."""
+        """Sets the number of times that the outer rate was halved."""
         self.halvings = halvings
 
     def check(self, config: OuterConfig, outcome: Outcome, step: int) -> None:
-        """Compares the mean query loss with the median of the last steps': a notice, or with `rollback` the end of the try.
+        """Logs a query loss far above the running median; with `config.rollback` raises an error.
+
+        Args:
+            config: the section `outer`.
+            outcome: result of the whole meta-batch; its query loss is (T,).
+            step: meta-step, counted from 0.
 
         Raises:
-            Diverged: it is more than `config.divergence` times as high.
+            Diverged: the mean loss exceeds `config.divergence` times the median.
         """
         if config.divergence is None or len(self.recent) < LEAST_LOSSES:
             return
@@ -88,10 +93,14 @@ class Guards:
             log.warning("%s: it may be diverging (lower outer.lr, or set outer.rollback: true)", text)
 
     def note(self, outcome: Outcome, adapter: Params, step: int) -> None:
-        """Remembers a step's loss, and reports adapter modules that got no gradient for many steps.
+        """Records a step's loss; logs adapter modules without a gradient for `STILL_STEPS` steps.
 
-        Only adapters that learn or are carried are watched; one that is drawn anew every time was checked at
-        injection.
+        Only learned and carried adapters are watched: injection has checked those that are redrawn.
+
+        Args:
+            outcome: result of the whole meta-batch; gradients in shapes such as (D, D).
+            adapter: the model's own phi by full name, in the same shapes.
+            step: meta-step, counted from 0.
         """
         self.recent = [*self.recent, outcome.query_loss.mean().item()][-WINDOW:]
         moved = _moved_modules(outcome, adapter)
@@ -99,7 +108,7 @@ class Guards:
         for module, steps in self.still.items():
             if steps == STILL_STEPS and self.shown:
                 log.warning(
-                    "step %d: %s has had no gradient for %d steps: nothing reaches this site, it learns nothing",
+                    "step %d: %s has had no gradient for %d steps: it is not trained",
                     step + 1,
                     module,
                     steps,
@@ -107,7 +116,7 @@ class Guards:
 
 
 def _moved_modules(outcome: Outcome, adapter: Params) -> dict[str, bool]:
-    """Tells by adapter module if any parameter has a gradient, or was moved by the inner loop where it is carried."""
+    """Returns adapter module -> True if a parameter has a gradient or, if carried, was moved."""
     if learned := {name: value for name, value in outcome.gradients.items() if name.startswith("adapter.")}:
         differences = learned
     else:
@@ -115,7 +124,7 @@ def _moved_modules(outcome: Outcome, adapter: Params) -> dict[str, bool]:
         differences = {name: value - adapter[name].detach() for name, value in fast.items()}
     if not differences:
         return {}
-    # One wait for the device.
+    # A single transfer from the device.
     flags = torch.stack([value.count_nonzero() for value in differences.values()]).tolist()
     moved: dict[str, bool] = {}
     for name, count in zip(differences, flags, strict=True):
@@ -125,41 +134,47 @@ def _moved_modules(outcome: Outcome, adapter: Params) -> dict[str, bool]:
 
 
 def check_finite(outcome: Outcome, step: int, languages: Sequence[str], weights: Params | None = None) -> None:
-    """Refuses a meta-batch whose losses are not finite.
+    """Raises an error if a loss of the meta-batch is not finite.
 
     Args:
-        outcome: of the whole meta-batch.
+        outcome: result of the whole meta-batch: query loss (T,) and support loss (T, 2).
         step: meta-step, counted from 0.
-        languages: of its T episodes.
-        weights: values that the run moves, to find those at fault.
+        languages: languages of the T episodes.
+        weights: trained values by full name, searched for the cause.
 
     Raises:
-        Diverged: a loss is not finite; step, languages and the parameters at fault are named.
+        Diverged: a loss is not finite; the message names step, languages and parameters.
     """
     bad_T = ~(torch.isfinite(outcome.query_loss) & torch.isfinite(outcome.support_loss).all(-1))
     if bad_T.any():
         names = sorted({language for language, bad in zip(languages, bad_T.tolist(), strict=True) if bad})
         broken, blown = not_finite(weights or {}), not_finite(outcome.gradients)
-        blame = "the weights are finite and so are the outer gradients, the inner loop's values are not"
+        blame = "the weights and the outer gradients are finite, the inner loop's values are not"
         if broken:
-            blame = f"the weights of {broken} are not finite already"
+            blame = f"the weights of {broken} were not finite before this step"
         elif blown:
             blame = f"the weights are finite, the outer gradients of {blown} are not"
         raise Diverged(f"step {step + 1}: the loss of language {', '.join(names)} is not finite; {blame}; {REMEDY}")
 
 
 def check_weights(state: State, steps: int) -> None:
-    """Refuses weights that are not finite: they must not be saved.
+    """Raises an error if the weights to be saved are not finite.
 
     Raises:
-        Diverged: some are not; step, group and the first parameter are named.
+        Diverged: a weight is not finite; the message names step, group and the first parameter.
     """
     if broken := not_finite({**state.backbone, **state.adapter, **state.head, **state.rates}):
-        raise Diverged(f"step {steps}: the weights of {broken} are not finite after it; {REMEDY}")
+        raise Diverged(f"step {steps}: the weights of {broken} are not finite after this step; {REMEDY}")
 
 
 def not_finite(values: Params) -> str:
-    """Names the groups that hold anything not finite, each with its first such parameter; empty if all is finite."""
+    """Returns the groups that hold NaN or infinity, with the first such parameter; empty if none.
+
+    Args:
+        values: tensors of any shape (...,) by full name, such as `head.bias`.
+
+    Example: `not_finite({"head.bias": torch.tensor(torch.nan)})` is `"head (first head.bias)"`.
+    """
     first: dict[str, str] = {}
     for name, value in values.items():
         group = name.partition(".")[0]

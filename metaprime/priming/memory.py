@@ -1,4 +1,4 @@
-"""Fits a meta-step to the memory at hand: how many episodes at once, from what a longest one leaves for its backward pass."""
+"""Limits the episodes of a pass to the free memory, given what the longest episode needs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from metaprime.tasks import Task
 from metaprime.types import Episodes, Loss, Params
 
 SHARE_OF_MEMORY = 0.8
-"""Share of the free memory that is counted on: allocators keep some for themselves."""
+"""Share of the free memory that is used; the rest is left to allocators."""
 
 CGROUP = Path("/sys/fs/cgroup")
 CGROUP_FILES = (
@@ -32,20 +32,20 @@ CGROUP_FILES = (
         "total_inactive_file",
     ),
 )
-"""Limit, memory in use, and how much of that is file cache, in version 2 and in version 1."""
+"""Files of limit, memory in use and statistics, and key of the file cache: cgroup v2, then v1."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A meta-step that is tried out before the run: its loss and values. Learned rates stay out of it.
+    """A meta-step that is run before priming, to test or to measure it, without learned rates.
 
     Attributes:
-        step: the learner's, uncompiled.
-        loss: of the task over the model.
-        backbone: theta.
-        start: phi and head of T episodes.
+        step: the learner's step, uncompiled.
+        loss: `loss(backbone, fast, batch)`, a scalar () in nats.
+        backbone: theta, each tensor in its parameter's shape, such as (D, D).
+        start: phi and head of T episodes, each tensor with a leading T: (T, ...).
     """
 
     step: MetaStep
@@ -54,54 +54,59 @@ class Trial:
     start: Params
 
     def run(self, episodes: Episodes, inner: InnerLoop) -> Outcome:
-        """Runs the meta-step on T episodes of any number of inner steps, whereas there are rates for just n of them."""
+        """Runs the meta-step without learned rates, which would fix the number of inner steps.
+
+        Args:
+            episodes: tensors (T, B, L), with any number of inner steps.
+            inner: what moves, and how.
+        """
         start = {name: value for name, value in self.start.items() if not name.startswith("rates.")}
         outer = tuple(group for group in inner.outer if group != "rates")
         return self.step(self.loss, self.backbone, start, episodes, replace(inner, outer=outer))
 
 
 def available(accelerator: Accelerator) -> int:
-    """Returns the bytes that this process may still take."""
+    """Returns the bytes of memory that this process can still allocate on its device."""
     device = accelerator.device
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + kept
-    # A container's limit is often lower than the machine's.
+    # The limit of a container is often lower than the machine's memory.
     limits = [left for names in CGROUP_FILES if (left := _left_in_cgroup(names)) is not None]
     free = min([int(psutil.virtual_memory().available), *limits])
     return max(0, free) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def _left_in_cgroup(names: Sequence[str]) -> int | None:
-    """Returns the bytes left below a container's limit; None where there is no such limit: no file, or `max`."""
+    """Returns the bytes left below a container's limit; None without a limit (no file or `max`)."""
     limit, used, stat, cached = names
     try:
         most, taken = (int((CGROUP / name).read_text()) for name in (limit, used))
         lines = dict(line.split() for line in (CGROUP / stat).read_text().splitlines())
     except (OSError, ValueError):
         return None
-    # File cache is given up on demand.
+    # The kernel frees file cache on demand.
     return most - taken + int(lines.get(cached, 0))
 
 
 def longest_episode(
     task: Task, pools: Mapping[str, Sequence[Row]], shape: EpisodeShape, steps: int, device: torch.device
 ) -> Episodes:
-    """Returns the most that an episode can come to: the longest rows of all languages.
+    """Returns the largest episode that can be drawn, made of the longest rows of all languages.
 
     Args:
-        task: collates.
-        pools: rows by language.
-        shape: sentences of support and query.
-        steps: inner steps; without any, the largest batch is the query.
-        device: of the tensors.
+        task: collates the rows.
+        pools: language -> rows.
+        shape: numbers of support and query sentences.
+        steps: inner steps; with 0, the query holds as many rows as the larger of the two batches.
+        device: device of the tensors.
 
     Returns:
-        One episode, T = 1.
+        One episode, tensors (1, B, L).
     """
 
     def batch(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
-        return {name: tensor[None] for name, tensor in to_device(task.collate(rows), device).items()}
+        return {name: tensor[None] for name, tensor in to_device(task.trial_batch(rows), device).items()}
 
     def length(row: Row) -> int:
         return sum(len(window.input_ids) for window in row.windows)
@@ -112,35 +117,41 @@ def longest_episode(
 
 
 def bytes_of(values: Params) -> int:
-    """Returns the bytes that tensors take."""
+    """Returns the size of tensors in bytes.
+
+    Args:
+        values: tensors of any shape (...,) by name.
+
+    Example: `bytes_of({"head.bias": torch.zeros(3)})` is 12.
+    """
     return sum(value.numel() * value.element_size() for value in values.values())
 
 
 def activation_bytes(trial: Trial, episode: Episodes, inner: InnerLoop) -> int:
-    """Measures the bytes that one episode's passes leave for the backward pass, weights apart.
+    """Measures the bytes that one episode saves for the backward pass, weights not included.
 
-    Copies of theta that a learner makes are counted too. Without inner steps one and two of the query's
-    windows are enough: all are padded alike, so that each leaves the same.
+    Copies of theta that a learner makes are included. Without inner steps the total is extrapolated
+    from one and two windows of the query: all have the same padded length and save the same.
 
     Args:
-        trial: the meta-step, with values of one episode.
-        episode: T = 1.
-        inner: what moves.
+        trial: the meta-step, with phi and head (1, ...).
+        episode: one episode, tensors (1, B, L), such as `longest_episode(...)`.
+        inner: what moves, and how.
     """
     windows = episode.query["labels"].shape[1]
     if episode.support or windows == 1:
         total = _bytes_left(trial, episode, inner)
     else:
-        one, two = (
+        one_window, two_windows = (
             _bytes_left(trial, replace(episode, query={n: v[:, :count] for n, v in episode.query.items()}), inner)
             for count in (1, 2)
         )
-        total = one + (windows - 1) * (two - one)
+        total = one_window + (windows - 1) * (two_windows - one_window)
     return total + (bytes_of(trial.backbone) * (2 + len(episode.support)) if "backbone" in inner.moves else 0)
 
 
 def _bytes_left(trial: Trial, episode: Episodes, inner: InnerLoop) -> int:
-    """Runs one episode and adds up what autograd saves of it, each storage once."""
+    """Returns the bytes that autograd saves while one episode runs, each storage counted once."""
     weights = {value.untyped_storage().data_ptr() for value in (*trial.backbone.values(), *trial.start.values())}
     seen: dict[int, int] = {}
 
@@ -156,17 +167,17 @@ def _bytes_left(trial: Trial, episode: Episodes, inner: InnerLoop) -> int:
 
 
 def fit_to_memory(inner: InnerLoop, each: int, learned: int, episodes: int, accelerator: Accelerator) -> InnerLoop:
-    """Limits the episodes of a pass to those that memory has room for and, on a CPU, to those that save time.
+    """Returns the inner loop with as many episodes per pass as fit into memory and save time.
 
-    A notice says so if these are not all.
+    A limit below `episodes` is logged.
 
     Args:
-        inner: the inner loop as asked for.
-        each: bytes of one episode (`activation_bytes`).
-        learned: bytes of all that the outer step moves. AdamW keeps two more of it, a gradient and a sum of
-            gradients take another two.
-        episodes: T of the meta-step.
-        accelerator: this process.
+        inner: the inner loop of the config.
+        each: bytes of one episode, as `activation_bytes` measures them.
+        learned: bytes of all parameters that the outer step moves; two moments, a gradient and a
+            sum of gradients take four times as much.
+        episodes: T, the episodes of a meta-step.
+        accelerator: names the device.
     """
     room = max(1, int((SHARE_OF_MEMORY * available(accelerator) - 4 * learned) // max(1, each)))
     if room < episodes and accelerator.is_main_process:

@@ -1,4 +1,4 @@
-"""Reports a meta-step: a line of metrics.jsonl, and a short note for the progress display."""
+"""Formats a meta-step as a line of metrics.jsonl and as a note for the progress display."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from metaprime.runs.flops import Spent
 
 
 def metrics(run: Run, step: int, outcome: Outcome, norm: float, spent: Spent, seconds: float) -> dict[str, Any]:
-    """Returns the line of one meta-step.
+    """Returns the line of one meta-step for metrics.jsonl.
 
     Args:
         run: the run.
         step: meta-step, counted from 0.
-        outcome: of the whole meta-batch.
-        norm: of the outer gradient before clipping.
+        outcome: result of the whole meta-batch: query loss (T,) and support loss (T, 2) in nats.
+        norm: norm of the outer gradient before clipping.
         spent: sub-words and FLOPs over all processes.
-        seconds: that the step took.
+        seconds: duration of the step.
+
+    Returns:
+        JSON values by key; those that differ between equal runs are under `volatile`.
     """
     line: dict[str, Any] = {
         "step": step + 1,
@@ -31,11 +34,11 @@ def metrics(run: Run, step: int, outcome: Outcome, norm: float, spent: Spent, se
         "volatile": {"seconds": seconds},
     }
     if spent.flops is not None:
-        # Volatile: which step was counted depends on where a run was resumed.
+        # Volatile, because the step that is counted depends on where a run was resumed.
         line["volatile"]["flops"] = spent.flops
     if run.learner.adapts:
         line["support_loss_before"], line["support_loss_after"] = outcome.support_loss.mean(0).tolist()
-        # One step has no loss after it to compare with.
+        # A single inner step has only one support loss.
         if run.asked.inner.steps > 1:
             before_T, after_T = outcome.support_loss.unbind(-1)
             line["support_falls"] = (after_T < before_T).double().mean().item()
@@ -45,7 +48,15 @@ def metrics(run: Run, step: int, outcome: Outcome, norm: float, spent: Spent, se
 
 
 def note(line: dict[str, Any], metric: str) -> str:
-    """Returns a short note on a line; `metric` is the name of what held-out languages are scored by."""
+    """Returns a short note on a meta-step for the progress display.
+
+    Args:
+        line: the step's line of metrics.jsonl.
+        metric: label of the task's headline metric.
+
+    Example: `note({"query_loss": 1.5, "validation_f1": 61.5}, "F1")` is
+    `"query loss 1.500  held-out F1 61.5"`.
+    """
     text = f"query loss {line['query_loss']:.3f}"
     if "support_loss_before" in line:
         text += f"  support {line['support_loss_before']:.3f} -> {line['support_loss_after']:.3f}"

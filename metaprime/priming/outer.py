@@ -1,4 +1,4 @@
-"""Takes the outer step: moves theta, and whatever else is meta-learned, by AdamW.
+"""Takes the outer step: AdamW moves theta and all other meta-learned parameters.
 
 theta <- theta - beta * AdamW(dL_query(theta, phi') / dtheta)
 """
@@ -18,11 +18,11 @@ from metaprime.types import Params, State, trainable
 
 @dataclass(frozen=True)
 class OuterLoop:
-    """The optimizer over the parameters that learn.
+    """The optimizer of the meta-learned parameters.
 
     Attributes:
         optimizer: AdamW with its schedule.
-        learning: the model's own parameters that it moves, by name.
+        learning: the model's own parameters that it moves, by full name, in shapes such as (D, D).
     """
 
     optimizer: ScheduledAdamW
@@ -30,36 +30,36 @@ class OuterLoop:
 
     @property
     def adamw(self) -> torch.optim.AdamW:
-        """torch's optimizer, whose state checkpoints hold."""
+        """The torch optimizer, whose state is saved in checkpoints."""
         return self.optimizer.optimizer
 
     @property
     def names(self) -> dict[int, str]:
-        """Parameter names by `id`, for checkpoints."""
+        """Map from the `id` of each parameter to its name, for checkpoints."""
         return {id(parameter): name for name, parameter in self.learning.items()}
 
     @property
     def rate(self) -> float:
-        """The rate of the last step, that of the first group."""
+        """Learning rate of the first parameter group at the last step."""
         return float(self.adamw.param_groups[0]["lr"])
 
     def step(self, step: int, gradients: Params, languages: Sequence[str], halvings: int) -> float:
-        """Moves the parameters in place.
+        """Moves the parameters in place by one step of AdamW.
 
         Args:
             step: meta-step, counted from 0.
-            gradients: of every parameter that learns.
-            languages: of the meta-batch, for the message.
+            gradients: gradient of every moved parameter by full name, in shapes such as (D, D).
+            languages: languages of the meta-batch, for the error message.
             halvings: times that a rollback has halved the rates.
 
         Returns:
-            The norm of the gradient before clipping.
+            The norm of the whole gradient before clipping.
 
         Raises:
-            Diverged: it is not finite.
+            Diverged: the norm is not finite.
         """
         norm = torch.nn.utils.get_total_norm([gradients[name] for name in self.learning])
-        # Before clipping spreads it over all parameters.
+        # Checked before clipping, which would spread NaN over all parameters.
         if not torch.isfinite(norm):
             where = not_finite({name: gradients[name] for name in self.learning}) or "none alone, only their sum"
             raise Diverged(
@@ -73,18 +73,24 @@ class OuterLoop:
 
 
 def outer_loop(state: State, config: OuterConfig, groups: Sequence[str]) -> OuterLoop:
-    """Returns AdamW over the named groups of the state, each at its own rate; weight decay spares biases and norms."""
-    own_rates = {"adapter": config.adapter_lr, "head": config.head_lr, "rates": config.rates_lr}
+    """Returns AdamW over groups of the state, each at its own rate; only matrices decay.
+
+    Args:
+        state: the model's own parameters by group.
+        config: the section `outer`.
+        groups: groups that receive an outer gradient, such as `("backbone", "head")`.
+    """
+    group_rates = {"adapter": config.adapter_lr, "head": config.head_lr, "rates": config.rates_lr}
     learning: Params = {}
     parameter_groups = []
     for group in groups:
-        own = trainable(getattr(state, group))
-        learning |= own
+        parameters = trainable(getattr(state, group))
+        learning |= parameters
         for matrix in (True, False):
-            chosen = [value for value in own.values() if (value.dim() > 1) == matrix]
+            chosen = [value for value in parameters.values() if (value.dim() > 1) == matrix]
             decay = config.weight_decay if matrix else 0.0
             if chosen:
-                peak = own_rates.get(group) or config.lr
+                peak = group_rates.get(group) or config.lr
                 parameter_groups.append({"params": chosen, "peak": peak, "weight_decay": decay})
     optimizer = adamw(parameter_groups, epsilon=config.epsilon)
     return OuterLoop(ScheduledAdamW(optimizer, config.steps, config.warmup, config.clip), learning)

@@ -1,8 +1,12 @@
-"""Primes an encoder: draws episodes, adapts phi, moves theta, again and again; leaves a plain Hugging Face encoder.
+"""Primes an encoder: every meta-step draws episodes, adapts phi on each, and moves theta.
 
-This file is the method's outer loop; its inner loop and the outer gradient are in meta/maml.py. Read `_loop`. What it
-calls on the way can be skipped: `guards` stop a run whose losses are not finite, `spent_on` counts sub-words and
-FLOPs, and `run.learner.step` is the learner's own step (meta/learners.py), in a wrapper that counts.
+    phi'  = phi - alpha dL_support(theta, phi) / dphi        n times        meta/maml.py
+    theta <- theta - beta dL_query(theta, phi') / dtheta                    then priming/outer.py
+
+This file holds the outer loop; the inner loop and the outer gradient are in meta/maml.py. Read
+`_loop`. Its other calls can be skipped: the guards stop a run whose losses are not finite,
+`spent_on` counts sub-words and FLOPs, and `run.learner.step` is the step of the configured learner
+(meta/learners.py) in a wrapper that counts FLOPs.
 """
 
 from __future__ import annotations
@@ -40,38 +44,37 @@ def prime(
     max_seconds: float | None = None,
     quiet: bool = False,
 ) -> PrimedEncoder:
-    """Primes an encoder and saves it in `<run.output>/primed`.
+    """Primes an encoder and saves it as a plain Hugging Face encoder in `<run.output>/primed`.
 
-    Everything that can be wrong with config, data and encoder is found before the output directory is
-    touched.
+    Config, data and encoder are validated before the output directory is touched.
 
     Args:
-        config: every section but the targets of `data` and `transfer` is read.
-        resume: whether the newest checkpoint in `run.output` is continued from.
-        overwrite: whether what is in `run.output` is replaced.
-        force: with `resume`, whether changes of config, data, encoder or versions are accepted.
-        max_seconds: after so many seconds the run stops in order; None: never.
-        quiet: whether to show no progress.
+        config: all sections are read except the targets of `data` and `transfer`.
+        resume: whether to resume from the newest checkpoint in `run.output`.
+        overwrite: whether to replace the content of `run.output`.
+        force: with `resume`, whether to accept changes of config, data, encoder or versions.
+        max_seconds: seconds after which the run saves a checkpoint and stops; None: no limit.
+        quiet: whether to hide the progress display.
 
     Returns:
         The primed encoder.
 
     Raises:
-        MetaprimeError: bad input, an output directory that is not free, or a loss that is not finite.
-        Stopped: a signal came, or `max_seconds` are over; the last step is finished and saved.
+        MetaprimeError: the input is invalid, `run.output` is in use, or a loss is not finite.
+        Stopped: a signal arrived or `max_seconds` are over; the last step is finished and saved.
 
     Example:
         >>> config = metaprime.override(config, f"run.output={folder / 'again'}")
         >>> metaprime.prime(config, quiet=True).path.name
         'primed'
     """
-    with Stopping(max_seconds, "go on with --resume") as stop:
+    with Stopping(max_seconds, "continue with --resume") as stop:
         torch.set_num_threads(config.run.threads)
         accelerator = Accelerator()
         if accelerator.mixed_precision != "no":
             raise MetaprimeError(
-                f"mixed precision {accelerator.mixed_precision} is not the launcher's to choose: launch with "
-                "--mixed_precision no; encoder.precision: bfloat16 does it"
+                f"mixed precision {accelerator.mixed_precision} cannot be set by the launcher: launch with "
+                "--mixed_precision no, and set encoder.precision: bfloat16 instead"
             )
         claim = Claim(*config.recorded())
         changed = check_output(claim, resume, overwrite, force)
@@ -90,14 +93,14 @@ def prime(
 
 
 def _open(run: Run, resume: bool, overwrite: bool, force: bool) -> Run:
-    """Opens the output directory for a run."""
+    """Opens the output directory of a run and returns the run."""
     provenance = run.provenance
     if resume:
         check_provenance(run.claim.output, provenance, force)
-    # Every process has checked the directory before the first one writes.
+    # All processes check the directory before the main process writes to it.
     run.accelerator.wait_for_everyone()
     if run.accelerator.is_main_process:
-        # A primed folder that is here is of another config.
+        # A primed folder that exists at this point belongs to another config.
         if (old := run.claim.output / PRIMED).is_dir():
             discard(old)
         open_output(run.claim, overwrite, provenance)
@@ -106,7 +109,7 @@ def _open(run: Run, resume: bool, overwrite: bool, force: bool) -> Run:
 
 
 def _run(run: Run, first: int, stop: Stopping, quiet: bool) -> None:
-    """Runs the loop; with `outer.rollback`, again from the last checkpoint at half the rates where it diverges."""
+    """Runs the loop; `outer.rollback` restarts a run that diverges, at half the rates."""
     while True:
         try:
             return _loop(run, first, stop, quiet)
@@ -121,11 +124,11 @@ def _run(run: Run, first: int, stop: Stopping, quiet: bool) -> None:
 
 
 def _loop(run: Run, first: int, stop: Stopping, quiet: bool) -> None:
-    """Runs the method from a meta-step on."""
+    """Runs the method: all meta-steps from `first` on."""
     outer, shown = run.asked.outer, run.accelerator.is_main_process
     lines = MetricsLog(run.claim.output / METRICS_FILE, first or -1, shown)
     run.meter.count_next()
-    # The unprimed encoder is scored too: a run that only does harm keeps it as it was.
+    # The unprimed encoder is scored too, so that a run that only does harm returns it unchanged.
     if first == 0 and run.best.validation:
         lines.write({"step": 0, **run.best.look(run.state, moved_weights(run), 0)})
     with Display("priming", outer.steps, shown and not quiet) as display:
@@ -136,11 +139,11 @@ def _loop(run: Run, first: int, stop: Stopping, quiet: bool) -> None:
             episodes = draw(run, step)
             start = run.starts.values(step, episodes.indices)
 
-            # phi' = phi - alpha dL_support / dphi, n times; then dL_query(theta, phi') / dtheta: meta/maml.py.
+            # phi' = phi - alpha dL_support / dphi, n times; dL_query / dtheta there: meta/maml.py.
             outcome = run.learner.step(run.loss, run.state.backbone, start, episodes, run.inner)
             outcome = sum_over_processes(outcome, run.accelerator)
 
-            # A checkpoint is saved only now: the weights that the step before left have given a finite loss.
+            # Guards. The last step is saved only now, when its weights have given a finite loss.
             languages = run.sampler.languages_of(step)
             check_finite(outcome, step, languages, moved_weights(run))
             run.guards.check(outer, outcome, step)
@@ -148,16 +151,18 @@ def _loop(run: Run, first: int, stop: Stopping, quiet: bool) -> None:
                 save_state(run, step)
             run.guards.note(outcome, run.state.adapter, step)
 
-            # theta <- theta - beta dL_query / dtheta, by AdamW; phi and head are carried over where their rule says so.
+            # theta <- theta - beta dL_query / dtheta, by AdamW. A rule may carry phi' or head'.
             norm = run.outer.step(step, outcome.gradients, languages, run.guards.halvings)
             run.starts.carry(outcome)
 
+            # Report the step, and score the held-out languages if it is time.
             seconds = time.perf_counter() - began
             line = metrics(run, step, outcome, norm, spent_on(run, episodes), seconds)
             if run.best.validation and _validates(step, outer):
                 line |= run.best.look(run.state, moved_weights(run), step + 1)
             lines.write(line)
             display.show(step + 1, note(line, run.task.kind.metric.label))
+
             if (code := stop.due(run.accelerator)) and step + 1 < outer.steps:
                 _stop(run, step + 1, code)
     check_weights(run.state, outer.steps)
@@ -166,19 +171,20 @@ def _loop(run: Run, first: int, stop: Stopping, quiet: bool) -> None:
 
 
 def _stop(run: Run, steps: int, code: int) -> NoReturn:
-    """Saves the run after so many meta-steps, and ends it."""
+    """Saves a checkpoint after `steps` meta-steps and raises `Stopped` with an exit code."""
     check_weights(run.state, steps)
     if run.accelerator.is_main_process:
         save_state(run, steps)
-    # A launcher ends the others when the first is gone.
+    # A launcher kills the other processes as soon as one has exited.
     run.accelerator.wait_for_everyone()
     raise Stopped(code, f" after step {steps} of {run.asked.outer.steps}, which is saved")
 
 
 def _validates(step: int, outer: OuterConfig) -> bool:
-    """Tells if held-out languages are scored after a meta-step: early in the run once more than later."""
+    """Returns True if validation follows a meta-step: number N / 2, every Nth and the last."""
     return _due(step, outer.validate_every, outer.steps) or 2 * (step + 1) == outer.validate_every
 
 
 def _due(step: int, every: int, steps: int) -> bool:
+    """Returns True if a meta-step is a multiple of `every` or the last."""
     return (step + 1) % every == 0 or step + 1 == steps

@@ -1,4 +1,4 @@
-"""Offers what priming left: a plain Hugging Face encoder, and the adapter and head that it was primed with."""
+"""Reads the result of priming: a plain Hugging Face encoder, with adapter and head beside it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from metaprime.types import Params, strip_prefix
 
 @dataclass(frozen=True)
 class PrimedEncoder(os.PathLike[str]):
-    """A primed encoder on disk, which is read when something of it is asked for.
+    """A primed encoder on disk, loaded on first use; the object itself can be passed as a path.
 
     Attributes:
-        path: its folder, which `transformers.AutoModel.from_pretrained` reads too. The object itself can be
-            given wherever a path can.
+        path: folder of the encoder, which `transformers.AutoModel.from_pretrained` reads too.
         trust_remote_code: whether Python files that come with the encoder may be run.
 
     Example:
@@ -36,10 +35,12 @@ class PrimedEncoder(os.PathLike[str]):
     trust_remote_code: bool = False
 
     def __fspath__(self) -> str:
+        """Returns the folder, for functions that take a path."""
         return str(self.path)
 
-    # transformers takes the text of a folder, not its `os.fspath`.
+    # transformers calls `str` on a folder, not `os.fspath`.
     def __str__(self) -> str:
+        """Returns the folder."""
         return str(self.path)
 
     @property
@@ -49,22 +50,22 @@ class PrimedEncoder(os.PathLike[str]):
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """Its tokenizer."""
+        """The encoder's tokenizer."""
         return self._encoder.tokenizer
 
     @property
     def adapter(self) -> Params:
-        """Values of the adapter by their names inside it; what they are worth, `outer.adapter` says."""
+        """Adapter values by name inside it; random if `outer.adapter` was `reset` or `keep`."""
         return strip_prefix("adapter", self._artifact.values)
 
     @property
     def head(self) -> Params:
-        """Values of the head by their names inside it; empty where priming read no labels."""
+        """Head values by name inside it; empty if priming read no labels."""
         return strip_prefix("head", self._artifact.values)
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Where it came from: config, seed, steps, validation score, hashes and versions."""
+        """Config, seed, steps, validation score, hashes and versions of the priming run."""
         return self._artifact.provenance
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Translates the config's inner loop to `meta.InnerLoop`, and refuses combinations of method and learner that make no sense."""
+"""Translates the config to `meta.InnerLoop`; validates how method, learner and backend combine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from metaprime.types import MetaprimeError, State, trainable
 
 @dataclass(frozen=True)
 class Sections:
-    """The sections of a config that say how priming learns."""
+    """The four sections of a config that define learner, inner loop, outer loop and PEFT method."""
 
     learner: LearnerConfig
     inner: InnerConfig
@@ -22,49 +22,48 @@ class Sections:
     peft: MethodConfig
 
 
-def check_sections(asked: Sections) -> None:
-    """Refuses combinations that cannot be primed with, as far as that is known without an encoder.
+def check_sections(sections: Sections) -> None:
+    """Validates the combination of sections as far as that is possible without an encoder.
 
     Raises:
-        MetaprimeError: the learner has no inner loop for the settings of one, or no adapter to move; the message
-            names the key to change.
+        MetaprimeError: learner or backend does not support a setting; the message names the key.
     """
-    learner, name, inner = asked.learner.value, asked.learner.name, asked.inner
-    torch = asked.learner.backend == "torch"
+    learner, name, inner = sections.learner.value, sections.learner.name, sections.inner
+    torch = sections.learner.backend == "torch"
     if learner.adapts and inner.steps == 0:
         raise MetaprimeError(f"inner.steps must be at least 1 for learner.name {name!r}")
-    if learner.injects and method_of(asked.peft).moves_backbone:
-        raise MetaprimeError(f"peft.method {asked.peft.method!r} has no adapter for learner.name {name!r}")
+    if learner.injects and method_of(sections.peft).moves_backbone:
+        raise MetaprimeError(f"peft.method {sections.peft.method!r} has no adapter for learner.name {name!r}")
     if inner.learn_rates and not (learner.second_order and learner.adapts and torch):
-        where = f"learner.name {name!r} with backend {asked.learner.backend}"
+        where = f"learner.name {name!r} with backend {sections.learner.backend}"
         raise MetaprimeError(f"inner.learn_rates: {where} has no inner rates to learn")
     if inner.compile and not (inner.batched and torch):
         raise MetaprimeError("inner.compile needs inner.batched: true and learner.backend: torch")
     if inner.order == "second" and not learner.second_order:
-        raise MetaprimeError(f"inner.order second: learner.name {name!r} has no gradient of its inner loop")
+        raise MetaprimeError(f"inner.order second: learner.name {name!r} cannot differentiate through its inner loop")
 
 
-def inner_loop(asked: Sections, model: TaskModel, state: State, rules: Mapping[str, str]) -> InnerLoop:
-    """Returns the inner loop that the config asks for, before encoder and memory restrict its execution.
+def inner_loop(sections: Sections, model: TaskModel, state: State, rules: Mapping[str, str]) -> InnerLoop:
+    """Returns the inner loop of the config, before encoder and memory restrict its execution.
 
     Args:
-        asked: the config's sections.
-        model: with the method's adapter in it.
-        state: what the model holds.
-        rules: of `adapter` and `head` (`starts.starting_rules`).
+        sections: the config's sections.
+        model: encoder, adapter and head.
+        state: the model's own parameters by group.
+        rules: `adapter` and `head` -> rule, as `starting_rules(learner, outer)` returns them.
 
     Raises:
-        MetaprimeError: the config asks for what the method, the learner or the backend cannot do.
+        MetaprimeError: method, learner or backend does not support a setting, whose key is named.
     """
     carries = any(rule.startswith("carry") for rule in rules.values())
-    _check_backend(asked, carries)
-    _check_method(asked, model, state)
-    learner, inner = asked.learner.value, asked.inner
+    _check_backend(sections, carries)
+    _check_method(sections, model, state)
+    learner, inner = sections.learner.value, sections.inner
     learned = [group for group in learner.outer if group == "backbone"]
     learned += [group for group, rule in rules.items() if rule == "meta" and getattr(state, group)]
     learned += ["rates"] if state.rates else []
     execution = Execution(
-        way=shared_way(learner, model) if inner.batched and asked.learner.backend == "torch" else Way.LOOP,
+        way=shared_way(learner, model) if inner.batched and sections.learner.backend == "torch" else Way.LOOP,
         chunk=None if inner.task_chunk == "auto" else inner.task_chunk,
         micro=inner.micro_batch,
     )
@@ -83,58 +82,58 @@ def inner_loop(asked: Sections, model: TaskModel, state: State, rules: Mapping[s
 
 
 def shared_way(learner: Learner, model: TaskModel) -> Way:
-    """Returns how several episodes share a pass: in one where the modules allow it, else by vmap."""
+    """Returns how episodes share a pass: `ONE_PASS` if the modules support it, else `VMAP`."""
     return Way.ONE_PASS if "backbone" not in learner.inner and model.supports_one_pass else Way.VMAP
 
 
-def _check_backend(asked: Sections, carries: bool) -> None:
-    """Refuses what learn2learn cannot compute."""
-    if asked.learner.backend == "torch":
+def _check_backend(sections: Sections, carries: bool) -> None:
+    """Raises an error for settings that learn2learn cannot compute."""
+    if sections.learner.backend == "torch":
         return
     if carries:
         raise MetaprimeError(
-            "learner.backend learn2learn gives no adapted values to carry: set outer.adapter and outer.head to reset, keep "
+            "learner.backend learn2learn returns no adapted values to carry: set outer.adapter and outer.head to reset, keep "
             "or meta"
         )
-    if asked.inner.optimizer != "sgd" or asked.inner.clip:
+    if sections.inner.optimizer != "sgd" or sections.inner.clip:
         raise MetaprimeError(
-            "learner.backend learn2learn knows plain SGD alone: use inner.optimizer: sgd without inner.clip, or "
+            "learner.backend learn2learn supports only plain SGD: use inner.optimizer: sgd without inner.clip, or "
             "learner.backend: torch"
         )
 
 
-def _check_method(asked: Sections, model: TaskModel, state: State) -> None:
-    """Refuses learners that cannot prime with a method that selects, constrains or draws."""
-    adapter, name, learner = model.adapter, asked.peft.method, asked.learner.name
-    adapts = asked.learner.value.adapts
+def _check_method(sections: Sections, model: TaskModel, state: State) -> None:
+    """Raises an error if the learner cannot prime a method that selects, constrains or draws."""
+    adapter, name, learner = model.adapter, sections.peft.method, sections.learner.name
+    adapts = sections.learner.value.adapts
     fixed = trainable(state.adapter).keys() != state.adapter.keys()
-    if asked.learner.backend == "learn2learn" and (adapter.selects or adapter.projects or model.noisy or fixed):
+    if sections.learner.backend == "learn2learn" and (adapter.selects or adapter.projects or model.noisy or fixed):
         raise MetaprimeError(
-            f"peft.method {name}: learn2learn knows gradient steps of parameters, and neither selection nor noise nor "
-            "constraints: use learner.backend: torch"
+            f"peft.method {name}: learn2learn supports plain gradient steps, without selection, noise or constraints: "
+            "use learner.backend: torch"
         )
     if (adapter.projects or model.noisy) and not adapts:
         raise MetaprimeError(
             f"peft.method {name} needs an inner loop, and learner.name {learner!r} has none: use a learner that has one, "
             "or peft.dropout: 0, or another method"
         )
-    if adapter.projects and asked.inner.learn_rates:
+    if adapter.projects and sections.inner.learn_rates:
         raise MetaprimeError(
-            f"inner.learn_rates: peft.method {name} constrains what a step moved, which leaves some rates without effect: "
-            "set it to false"
+            f"inner.learn_rates: peft.method {name} constrains the values after each step, so that some rates have no "
+            "effect: set it to false"
         )
-    if adapter.penalised and asked.outer.adapter not in ("reset", "keep"):
+    if adapter.penalised and sections.outer.adapter not in ("reset", "keep"):
         raise MetaprimeError(
-            f"outer.adapter {asked.outer.adapter}: with peft.method {name} an episode ends with fixed gates, from which the "
-            "next cannot start: set outer.adapter to reset or keep"
+            f"outer.adapter {sections.outer.adapter}: with peft.method {name} an episode ends with fixed gates, from which the "
+            "next episode cannot start: set outer.adapter to reset or keep"
         )
     if adapter.selects and not adapts:
         raise MetaprimeError(
             f"peft.method {name} selects weights by an episode's support sentences, and learner.name {learner!r} has none: "
             "use a learner with an inner loop, or another method"
         )
-    if adapter.selects and asked.outer.adapter != "reset":
+    if adapter.selects and sections.outer.adapter != "reset":
         raise MetaprimeError(
-            f"outer.adapter {asked.outer.adapter}: with peft.method {name} every episode moves other weights, so that none of "
-            "its changes can start the next one: set outer.adapter to reset"
+            f"outer.adapter {sections.outer.adapter}: with peft.method {name} every episode selects its own weights, so that its "
+            "changes cannot start the next one: set outer.adapter to reset"
         )

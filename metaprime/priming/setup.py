@@ -1,4 +1,4 @@
-"""Sets up a priming run: reads and checks everything that it needs before anything is written (but an embedded encoder)."""
+"""Sets up a priming run: reads and validates all inputs and builds its parts, before any output."""
 
 from __future__ import annotations
 
@@ -37,28 +37,28 @@ from metaprime.types import Episodes, Loss, MetaprimeError, State, trainable
 
 @dataclass(frozen=True)
 class Run:
-    """One priming run's parts.
+    """The parts of one priming run.
 
     Attributes:
-        claim: the output directory, and the config as it is recorded.
+        claim: output directory, and the config as it is recorded.
         config: the whole config as JSON, for the artifact.
-        seed: of every draw.
-        asked: sections of the config that say how priming learns.
-        accelerator: this process, and those beside it.
-        encoder: as it was before priming.
-        method: of the adapter in the model; without parameters where the learner needs none.
-        task: what is learned from.
+        seed: seed of every random draw.
+        asked: sections of the config that define learner, inner loop, outer loop and method.
+        accelerator: this process and its place among those launched together.
+        encoder: the encoder before priming.
+        method: method of the model's adapter; head tuning if the learner needs no adapter.
+        task: the learner's task, by which examples are encoded and the loss computed.
         sampler: draws episodes.
         model: encoder, adapter and head.
-        state: the model's own values, by group.
-        loss: of the task over the model, a function of values.
-        learner: its `step` counts FLOPs when asked and may be compiled, which a reader may skip.
+        state: the model's own parameters by group: theta, phi, head and learned rates.
+        loss: `loss(backbone, fast, batch)`, a scalar () in nats.
+        learner: the learner; its step is wrapped to count FLOPs and may be compiled.
         inner: the inner loop, fitted to encoder and memory.
-        starts: where episodes start.
+        starts: starting values of the episodes.
         outer: the outer optimizer.
         meter: counts the FLOPs of a step.
         best: held-out languages and the best weights.
-        guards: watch for divergence.
+        guards: checks for divergence.
     """
 
     claim: Claim
@@ -83,12 +83,12 @@ class Run:
 
     @property
     def provenance(self) -> Provenance:
-        """What the result depends on besides the config."""
+        """Versions, weights, sentences and pass size, which the result depends on too."""
         sentences = {name: fingerprint(chain(*groups)) for name, groups in self.sampler.pools.items()}
         for name, split in self.best.validation.splits.items() if self.best.validation else ():
             sentences[f"{name} (held out)"] = fingerprint(chain(split.train, split.scored))
         memory = {}
-        # Sums of other parts end in other bits.
+        # Gradients are added up per pass, so that another pass size changes their last bits.
         if self.asked.inner.task_chunk == "auto":
             memory["episodes at a time (inner.task_chunk)"] = self.inner.execution.chunk or "all"
         return Provenance(
@@ -97,34 +97,38 @@ class Run:
 
 
 def set_up(config: Config, accelerator: Accelerator) -> Run:
-    """Reads and checks everything.
+    """Reads and validates a run's inputs and builds its parts: `set_up(config, Accelerator())`.
 
-    Args:
-        config: the run's.
-        accelerator: this process, and those beside it.
+    Writes no file, except an encoder that is pre-trained first (`encoder.name: synthetic:`).
 
     Raises:
-        MetaprimeError: bad data, encoder or combination of settings, or fewer episodes than processes.
+        MetaprimeError: data, encoder or settings are invalid, or episodes fewer than processes.
     """
-    asked = Sections(config.learner, config.inner, config.outer, config.peft)
-    check_sections(asked)
-    claim, seed, learner = Claim(*config.recorded()), config.run.seed, asked.learner.value
+    sections = Sections(config.learner, config.inner, config.outer, config.peft)
+    check_sections(sections)
+
+    # Read encoder, task and rows.
+    claim, seed, learner = Claim(*config.recorded()), config.run.seed, sections.learner.value
     encoder = open_encoder(config.encoder, claim.output, config.run.threads, accelerator)
     labelled = build_task(config.task, config.data, encoder, config.peft, config.run.cache)
     pools = priming_rows(labelled, config.data, seed)
-    sampler = EpisodeSampler(pools, _shape(config.episodes, asked.inner, accelerator.num_processes), seed)
+    sampler = EpisodeSampler(pools, _shape(config.episodes, sections.inner, accelerator.num_processes), seed)
     task = labelled if learner.reads_labels else text_alone(labelled, encoder, config.encoder.trust_remote_code)
+
+    # Build the model and draw adapter and head.
     method = config.peft if learner.injects else METHODS["head"].config()
-    model = _with_rates(build_model(encoder, task, method, next(iter(pools.values()))), encoder, asked)
+    model = _with_rates(build_model(encoder, task, method, next(iter(pools.values()))), encoder, sections)
     model.to(accelerator.device)
-    draw_initial(model, seed, asked.inner.lr)
-    state, rules = partition(model, encoder.layout.unused), starting_rules(learner, asked.outer)
-    inner = inner_loop(asked, model, state, rules)
+    draw_initial(model, seed, sections.inner.lr)
+    state, rules = partition(model, encoder.layout.unused), starting_rules(learner, sections.outer)
+    inner = inner_loop(sections, model, state, rules)
+
+    # Join the parts, then add validation and fit the run to encoder and memory.
     run = Run(
         claim=claim,
         config=config.model_dump(mode="json"),
         seed=seed,
-        asked=asked,
+        asked=sections,
         accelerator=accelerator,
         encoder=encoder,
         method=method,
@@ -133,10 +137,10 @@ def set_up(config: Config, accelerator: Accelerator) -> Run:
         model=model,
         state=state,
         loss=functional_loss(model, task.loss),
-        learner=replace(learner, step=_backend_step(asked.learner)),
+        learner=replace(learner, step=_backend_step(sections.learner)),
         inner=inner,
         starts=Starts(model, state, rules, seed),
-        outer=outer_loop(state, asked.outer, inner.outer),
+        outer=outer_loop(state, sections.outer, inner.outer),
         meter=FlopMeter(),
         best=Best(None, claim.output / STATES, accelerator),
         guards=Guards(shown=accelerator.is_main_process),
@@ -146,89 +150,89 @@ def set_up(config: Config, accelerator: Accelerator) -> Run:
 
 
 def _fitted(run: Run) -> Run:
-    """Fits the execution: episodes together or one after another, and as many at a time as memory has room for.
+    """Returns the run with an inner loop that suits the encoder and fits into memory.
 
     Raises:
-        MetaprimeError: `inner.compile` is set, and these episodes cannot go in one pass.
+        MetaprimeError: `inner.compile` is set, but episodes cannot share one pass.
     """
-    asked, shown = run.asked.inner, run.accelerator.is_main_process
+    config, shown = run.asked.inner, run.accelerator.is_main_process
     rows = [group[0] for group in next(iter(run.sampler.pools.values()))]
-    two = Trial(run.learner.step, run.loss, run.state.backbone, run.starts.values(0, (0, 1)))
-    inner = choose_execution(two, run.model, run.task, rows, run.inner, shown)
-    if asked.compile and inner.execution.way is not Way.ONE_PASS:
+    pair = Trial(run.learner.step, run.loss, run.state.backbone, run.starts.values(0, (0, 1)))
+    inner = choose_execution(pair, run.model, run.task, rows, run.inner, shown)
+    if config.compile and inner.execution.way is not Way.ONE_PASS:
         raise MetaprimeError(
             f"inner.compile: with peft.method {run.asked.peft.method} and learner.name {run.asked.learner.name} episodes are "
             "adapted by torch.func.vmap or one after another, which torch cannot compile for every length: set it to false"
         )
-    if asked.task_chunk == "auto" and inner.execution.way is not Way.LOOP:
-        one = Trial(run.learner.step, run.loss, run.state.backbone, run.starts.values(0, (0,)))
-        # All passes leave something behind where the outer gradient goes through them; otherwise one does.
+    if config.task_chunk == "auto" and inner.execution.way is not Way.LOOP:
+        single = Trial(run.learner.step, run.loss, run.state.backbone, run.starts.values(0, (0,)))
+        # With an outer gradient through the inner loop every step saves activations, else one pass.
         through = inner.second_order or not run.learner.adapts
-        steps = asked.steps if through else int(inner.select is not None)
+        steps = config.steps if through else int(inner.select is not None)
         pools = {language: list(chain(*groups)) for language, groups in run.sampler.pools.items()}
         longest = longest_episode(run.task, pools, run.sampler.shape, steps, run.accelerator.device)
-        each = activation_bytes(one, longest, inner) + bytes_of(one.start)
+        each = activation_bytes(single, longest, inner) + bytes_of(single.start)
         learned = bytes_of(run.outer.learning)
         inner = fit_to_memory(inner, each, learned, run.sampler.shape.episodes, run.accelerator)
-    # Chunks of other sizes would be other programs.
-    return replace(run, inner=inner.executed(subwords=None) if asked.compile else inner)
+    # A compiled step is recompiled for every size of a chunk, so that all chunks keep one size.
+    return replace(run, inner=inner.executed(subwords=None) if config.compile else inner)
 
 
 def _watched(run: Run) -> Run:
-    """Returns the run with a step that counts FLOPs when asked and, with `inner.compile`, is one program."""
+    """Returns the run with a step that can count FLOPs and, with `inner.compile`, is compiled."""
     learner = run.learner
     if not run.asked.inner.compile:
         return replace(run, learner=replace(learner, step=run.meter.watch(learner.step, learner.step)))
 
     def untrimmed(episodes: Episodes) -> Episodes:
-        """Returns what the program works on: lengths would be constants in it, so that it is not given them."""
+        """Returns the episodes without lengths, which compilation would make constants."""
         return learner.passes(replace(episodes, lengths=()))
 
     step = run.meter.watch(compiled(learner.step), learner.step)
     return replace(run, learner=replace(learner, step=step, passes=untrimmed))
 
 
-def _backend_step(asked: LearnerConfig) -> MetaStep:
-    """Returns the learner's step as the backend computes it."""
-    return learn2learn.step_of(asked.name) if asked.backend == "learn2learn" else asked.value.step
+def _backend_step(config: LearnerConfig) -> MetaStep:
+    """Returns the learner's step in the configured backend."""
+    return learn2learn.step_of(config.name) if config.backend == "learn2learn" else config.value.step
 
 
-def _shape(asked: EpisodesConfig, inner: InnerConfig, processes: int) -> EpisodeShape:
-    """Returns the shape of episodes.
+def _shape(config: EpisodesConfig, inner: InnerConfig, processes: int) -> EpisodeShape:
+    """Returns the shape of the episodes.
 
     Raises:
         MetaprimeError: there are fewer episodes than processes.
     """
-    if asked.per_step < processes:
+    if config.per_step < processes:
         raise MetaprimeError(
-            f"episodes.per_step {asked.per_step} leaves some of {processes} processes without an episode: raise it or launch "
-            "fewer"
+            f"episodes.per_step {config.per_step} leaves some of {processes} processes without an episode: raise it or launch "
+            "fewer processes"
         )
     return EpisodeShape(
-        episodes=asked.per_step,
-        support=asked.support,
+        episodes=config.per_step,
+        support=config.support,
         steps=inner.steps,
-        query=asked.query,
-        tau=asked.tau,
+        query=config.query,
+        tau=config.tau,
         same=inner.support == "same",
-        bands=asked.length_bands,
+        bands=config.length_bands,
     )
 
 
-def _with_rates(model: TaskModel, encoder: Encoder, asked: Sections) -> TaskModel:
-    """Adds learned inner rates to the model, if they are asked for."""
-    if asked.inner.learn_rates:
-        bare = partition(model, encoder.layout.unused)
-        moved = [name for group in asked.learner.value.inner for name in trainable(getattr(bare, group))]
-        model.learn_rates(moved, asked.inner.steps)
+def _with_rates(model: TaskModel, encoder: Encoder, sections: Sections) -> TaskModel:
+    """Returns the model, with learned inner rates added if `inner.learn_rates` is set."""
+    if sections.inner.learn_rates:
+        state = partition(model, encoder.layout.unused)
+        moved = [name for group in sections.learner.value.inner for name in trainable(getattr(state, group))]
+        model.learn_rates(moved, sections.inner.steps)
     return model
 
 
 def _validation(run: Run, task: Task, data: DataConfig, settings: TransferConfig) -> Validation | None:
-    """Returns the held-out languages with the model that they are fine-tuned with; None where none is asked for.
+    """Returns the held-out languages and their model; None without validation.
 
     Raises:
-        MetaprimeError: validation is to start from an adapter or head that the learner does not learn.
+        MetaprimeError: validation would start from an adapter or head that is not trained.
     """
     learner, name = run.learner, run.asked.learner.name
     if not (run.asked.outer.validate_every and data.validation_languages):

@@ -1,4 +1,4 @@
-"""Saves and restores a priming run: a run that is resumed is, to the bit, the one that never stopped."""
+"""Saves and restores a priming run; a resumed run equals an uninterrupted one bit for bit."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ log = logging.getLogger(__name__)
 
 
 def moved_weights(run: Run) -> Params:
-    """Returns everything that priming moves, by full name."""
+    """Returns all parameters that priming moves, by full name."""
     return {**run.state.backbone, **run.state.adapter, **run.state.head, **run.state.rates}
 
 
 def restore(run: Run) -> int:
-    """Brings the run to where its newest whole checkpoint is.
+    """Restores the run from its newest intact checkpoint, or to its initial state if there is none.
 
     Returns:
-        The meta-steps done there; 0 where there is no checkpoint.
+        The meta-steps done; 0 without a checkpoint.
 
     Raises:
-        MetaprimeError: every checkpoint is damaged, or it is beyond `outer.steps`.
+        MetaprimeError: every checkpoint is damaged, or the newest is beyond `outer.steps`.
     """
     states, steps = run.claim.output / STATES, run.asked.outer.steps
     checkpoint = newest_checkpoint(states)
     done = checkpoint.step if checkpoint else 0
     if done > steps:
         raise MetaprimeError(f"outer.steps is {steps}, but {states} is at step {done}: raise it, or use --overwrite")
-    # Every process has read before the first one removes anything.
+    # All processes read the checkpoint before the main process removes files.
     run.accelerator.wait_for_everyone()
     if run.accelerator.is_main_process:
         forget_after(states, done if checkpoint else -1)
@@ -72,7 +72,7 @@ def restore(run: Run) -> int:
 
 
 def _begin_again(run: Run) -> None:
-    """Brings the run to where it was before the first step: the encoder's own weights, adapter and head as drawn."""
+    """Resets the run to its initial state: unprimed encoder, first draws, empty optimizer."""
     assign(run.model, {f"backbone.{name}": value for name, value in run.encoder.module.named_parameters()})
     draw_initial(run.model, run.seed, run.asked.inner.lr)
     run.outer.adamw.state.clear()
@@ -81,7 +81,7 @@ def _begin_again(run: Run) -> None:
 
 
 def save_state(run: Run, steps: int) -> None:
-    """Saves a checkpoint of the run after so many meta-steps."""
+    """Saves a checkpoint of the run after `steps` meta-steps."""
     optimizer = optimizer_tensors(run.outer.adamw, run.outer.names)
     state = {
         "base_weights": run.encoder.weights,
@@ -95,7 +95,10 @@ def save_state(run: Run, steps: int) -> None:
 
 
 def save_primed(run: Run, folder: Path) -> None:
-    """Saves the best weights (the last, if nothing was validated) with tokenizer and provenance."""
+    """Saves the primed encoder to a folder, with tokenizer, adapter, head and provenance.
+
+    The weights are the best ones on the held-out languages; the last ones without validation.
+    """
     steps = run.best.put_back(run.model, run.asked.outer.steps)
     backbone = cast(PreTrainedModel, run.model.backbone)
     provenance = {

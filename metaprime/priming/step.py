@@ -1,4 +1,4 @@
-"""Draws a meta-step's episodes, and adds up over processes: what stands before and after the learner's own step."""
+"""Draws the episodes of a meta-step, and sums its outcome and cost over processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from metaprime.types import NOISE, Episodes
 
 
 def draw(run: Run, step: int) -> Episodes:
-    """Returns this process's share of a meta-step's episodes, on its device."""
+    """Returns this process's share of the episodes of meta-step `step`, on its device."""
     mine = range(run.accelerator.process_index, run.sampler.shape.episodes, run.accelerator.num_processes)
     episodes, device = draw_some(run, step, mine), run.accelerator.device
     support = tuple(to_device(tensors, device) for tensors in episodes.support)
@@ -26,33 +26,43 @@ def draw(run: Run, step: int) -> Episodes:
 
 
 def draw_some(run: Run, step: int, indices: Sequence[int]) -> Episodes:
-    """Returns some episodes of a meta-step, on the CPU."""
+    """Returns episodes of meta-step `step` by their numbers, on the CPU, without noise keys."""
     return run.sampler.meta_batch(step, indices, run.task.collate, run.task.corrupt)
 
 
 def spent_on(run: Run, episodes: Episodes) -> Spent:
-    """Returns what the last meta-step took over all processes: padded sub-words, and FLOPs if they were counted."""
+    """Returns the sub-words, and the FLOPs if counted, of the last meta-step over all processes.
+
+    Args:
+        run: its meter may hold the FLOPs of the step.
+        episodes: this process's episodes, tensors (T, B, L).
+    """
     return Spent(subwords_processed(run, episodes), run.meter.flops).over_processes(run.accelerator)
 
 
 def subwords_processed(run: Run, episodes: Episodes) -> int:
-    """Returns the sub-words that go through the encoder in inner loop and query pass, padding included."""
+    """Returns the sub-words, padding included, that pass through the encoder in a meta-step.
+
+    Args:
+        run: its learner and inner loop define the passes.
+        episodes: this process's episodes, tensors (T, B, L).
+    """
     passes = run.learner.passes(episodes)
     return sum(subwords(*part.support, part.query) for _, part in chunks(passes, run.inner))
 
 
 def _with_noise(episodes: Episodes, run: Run, step: int) -> Episodes:
-    """Adds keys, by episode and inner step, for whatever the method draws, to the batches that the inner loop trains on."""
+    """Returns the episodes with noise keys in all batches that the inner loop trains on."""
     if not run.model.noisy:
         return episodes
     on_query = run.learner.adapts_on_query
     batches = (*episodes.support, *((episodes.query,) if on_query else ()))
     trained = []
     for inner_step, tensors in enumerate(batches):
-        own = ({name: value[place] for name, value in tensors.items()} for place in range(len(episodes.indices)))
+        each = ({name: value[place] for name, value in tensors.items()} for place in range(len(episodes.indices)))
         keys = [
-            noise_keys(part, run.seed, step, index, inner_step)[NOISE]
-            for part, index in zip(own, episodes.indices, strict=True)
+            noise_keys(batch, run.seed, step, index, inner_step)[NOISE]
+            for batch, index in zip(each, episodes.indices, strict=True)
         ]
         trained.append({**tensors, NOISE: torch.stack(keys)})
     steps = len(episodes.support)
@@ -60,7 +70,7 @@ def _with_noise(episodes: Episodes, run: Run, step: int) -> Episodes:
 
 
 def sum_over_processes(outcome: Outcome, accelerator: Accelerator) -> Outcome:
-    """Returns the whole meta-batch's outcome out of each process's part: one flat vector, one message instead of hundreds."""
+    """Returns the sum of all processes' outcomes, which is sent as one flat vector."""
     if accelerator.num_processes == 1:
         return outcome
     tensors = [*outcome.gradients.values(), *outcome.mean_fast.values(), *outcome.last_fast.values()]
@@ -68,7 +78,7 @@ def sum_over_processes(outcome: Outcome, accelerator: Accelerator) -> Outcome:
     flat: torch.Tensor = accelerator.reduce(torch.cat([tensor.reshape(-1) for tensor in tensors]), reduction="sum")
     pieces = flat.split([tensor.numel() for tensor in tensors])
     whole = iter([piece.view(tensor.shape) for piece, tensor in zip(pieces, tensors, strict=True)])
-    # Taken out in the order in which they were put in.
+    # The pieces come in the order in which the tensors were joined.
     return Outcome(
         gradients={name: next(whole) for name in outcome.gradients},
         mean_fast={name: next(whole) for name in outcome.mean_fast},

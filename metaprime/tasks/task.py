@@ -303,6 +303,10 @@ class Task:
     corrupt: Callable[[Sequence[Row], torch.Generator], list[Row]] | None = None
     shuffle: Callable[[Sequence[Example], int, str], list[Example]] | None = None
 
+    def trial_batch(self, rows: Sequence[Row]) -> Batch:
+        """Returns a batch (B, L) of rows as training sees them, drawn alike in each call: for trial meta-steps."""
+        return self.collate(self.corrupt(rows, torch.Generator().manual_seed(0)) if self.corrupt else rows)
+
 
 @torch.no_grad()
 def outputs_of(

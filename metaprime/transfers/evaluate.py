@@ -1,4 +1,4 @@
-"""Scores a model on rows."""
+"""Scores a model on labelled rows."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ def evaluate(model: TaskModel, task: Task, values: Params, rows: Sequence[Row]) 
     """Predicts rows and scores the predictions.
 
     Args:
-        model: whose modules are run.
+        model: encoder, adapter and head.
         task: predicts and scores.
-        values: all of the model's parameters by name.
-        rows: what is scored.
+        values: all parameters of the model by full name, in shapes such as (D, D).
+        rows: labelled rows to score.
 
     Returns:
-        Scores, and one prediction for each row in the order of `rows`.
+        The scores, and one prediction for each row in the order of `rows`.
+
+    Example: `evaluate(model, task, dict(model.named_parameters()), rows)[0].headline`.
     """
     predicted = task.predict(model, values, rows)
     return task.kind.score([row.example for row in rows], predicted), predicted

@@ -1,4 +1,4 @@
-"""Exports adapter and head of a transfer to the files of another package: `metaprime peft export`."""
+"""Exports adapter and head to the files of another package (`metaprime peft export`)."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ FORMATS = ("peft", "adapterhub")
 
 
 def export(folder: str | Path, out: str | Path, form: str = "peft", trust_remote_code: bool = False) -> Path:
-    """Writes adapter and head as another package keeps them.
+    """Writes adapter and head in the file format of another package.
 
     Args:
-        folder: a transfer's cell, or a primed folder that learned both.
-        out: a folder that does not exist.
+        folder: folder of a transfer's cell, or a primed folder with a trained adapter and head.
+        out: folder to write, which must not exist.
         form: `peft` for Hugging Face's peft, or `adapterhub`.
         trust_remote_code: whether Python files that come with the encoder may be run.
 
     Returns:
-        `out`.
+        `out` as a path.
 
     Raises:
-        MetaprimeError: the format is unknown, the folder is not one of metaprime's, its adapter or head is a random
-            draw, its method has no equal in that package, or `out` exists.
+        MetaprimeError: the format is unknown, metaprime did not write the folder, adapter or head
+            is a random draw, the other package lacks the method, or `out` exists.
 
     Example:
         >>> metaprime.export(results[0].path, folder / "exported", "adapterhub").name
@@ -37,10 +37,11 @@ def export(folder: str | Path, out: str | Path, form: str = "peft", trust_remote
         raise MetaprimeError(f"--format {form!r} is unknown: {' or '.join(FORMATS)}")
     artifact, target = load_artifact(Path(folder)), Path(out)
     if target.exists():
-        raise MetaprimeError(f"{target} exists: give a folder that does not, or remove it")
+        raise MetaprimeError(f"{target} exists: choose another folder, or remove it")
     if missing := {"adapter", "head"} - trained_groups(artifact):
         raise MetaprimeError(
-            f"{folder}: {' and '.join(sorted(missing))} in it are a random draw (outer.adapter or outer.head reset or keep)"
+            f"{folder} holds only a random draw of {' and '.join(sorted(missing))} (outer.adapter or outer.head reset or "
+            "keep): prime with meta, or export a transfer"
         )
     encoder = load_encoder_of(artifact, trust_remote_code)
     target.parent.mkdir(parents=True, exist_ok=True)

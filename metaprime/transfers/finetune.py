@@ -1,6 +1,6 @@
-"""Fine-tunes adapter and head on K sentences of one language, with theta frozen: what priming prepares for.
+"""Fine-tunes adapter and head on K sentences of one language, with theta frozen.
 
-Transfer uses it, and so does priming's validation, so that an encoder is judged by what it will be used for.
+Transfers and the validation of priming share it, so that validation measures what transfer does.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from metaprime.transfers.start import KShotRun, TransferContext
 from metaprime.types import Batch, Loss, MetaprimeError, Params, trainable
 
 CHECKED_EVERY = 20
-"""Steps between two checks of the losses: to ask for a number is to wait for the device."""
+"""Steps between two checks of the losses, because each check waits for the device."""
 
 
 @dataclass(frozen=True)
 class FineTuned:
-    """What one fine-tuning came to.
+    """The result of one fine-tuning.
 
     Attributes:
-        values: trained values by parameter name, and the integer tensors among those it started from.
-        steps: that led to these values.
-        losses: training loss at each step (nats).
-        flops: of all steps, of which those kept may be fewer; None where they were not counted.
-        seconds: its share of the time.
+        values: trained values and integer tensors by full name, in shapes such as (D, D).
+        steps: steps that led to these values.
+        losses: training loss in nats at each step.
+        flops: FLOPs of all steps, including those after the best one; None if not counted.
+        seconds: duration; in a shared pass, an equal share of it.
     """
 
     values: Params
@@ -47,20 +47,21 @@ class FineTuned:
 
 
 def fine_tune(context: TransferContext, run: KShotRun, lr: float, *, count: bool = False) -> FineTuned:
-    """Trains a copy of the values that a run starts from.
+    """Trains a copy of the starting values of a run: `fine_tune(context, run, 1e-2).values`.
 
-    With `stop: development` a share of the rows is set aside, and the values that score best on it are
-    kept. Where the head alone is trained, the encoder reads each sentence once.
+    With `stop: development` part of the rows becomes a development set, and the values with the
+    best score on it are returned. For head tuning the encoder encodes each sentence once.
 
     Args:
         context: model, loss and settings.
-        run: sentences and start.
+        run: sentences and starting values.
         lr: peak learning rate.
-        count: whether FLOPs are counted, in the first step.
+        count: whether to count FLOPs, in the first step.
 
     Raises:
         MetaprimeError: the loss is not finite.
     """
+    # Split the rows and prepare values, optimizer and sentences.
     began, settings = time.perf_counter(), context.settings
     rows, development = set_aside(run.rows, settings, run.seed, run.language)
     values, frozen = values_to_train(context, run.start())
@@ -69,6 +70,8 @@ def fine_tune(context: TransferContext, run: KShotRun, lr: float, *, count: bool
     best = _Best(context, frozen, development)
     losses: list[torch.Tensor] = []
     spent: list[Spent] = []
+
+    # Train.
     for step, chosen in enumerate(batches_of(len(rows), settings, run.seed, run.language)):
         batch = sentences.batch(chosen)
         if context.model.noisy:
@@ -81,6 +84,8 @@ def fine_tune(context: TransferContext, run: KShotRun, lr: float, *, count: bool
         if (step + 1) % CHECKED_EVERY == 0:
             check_losses(torch.stack(losses).tolist(), run.language, lr)
         best.look(step, values)
+
+    # Return the best values, or the last.
     each = torch.stack(losses).tolist()
     check_losses(each, run.language, lr)
     kept = best.values or {name: value.detach() for name, value in values.items()}
@@ -95,27 +100,40 @@ def fine_tune(context: TransferContext, run: KShotRun, lr: float, *, count: bool
 
 
 def values_to_train(context: TransferContext, start: Params) -> tuple[Params, Params]:
-    """Returns copies of the values to train, and all values that stay as they are: theta and integer tensors."""
+    """Returns the values to train, copied, and the frozen values: theta and integer tensors.
+
+    Args:
+        context: holds theta.
+        start: starting values by full name, in shapes such as (D, D); theta's too if it is trained.
+    """
     values = {name: value.detach().clone().requires_grad_() for name, value in trainable(start).items()}
     frozen = {name: value.detach() for name, value in context.backbone.items() if name not in values}
     return values, frozen | {name: value for name, value in start.items() if name not in values}
 
 
 def optimizer_of(values: Params, settings: TransferConfig, lr: float, *, by_run: bool = False) -> ScheduledAdamW:
-    """Returns the optimizer of a fine-tuning, or of several that share a pass (`by_run`)."""
+    """Returns the optimizer of a fine-tuning, or of several that share a pass.
+
+    Args:
+        values: values to train by full name; with `by_run` each has a leading E: (E, ...).
+        settings: the section `transfer`.
+        lr: peak learning rate.
+        by_run: whether to clip the gradients of each of the E runs separately.
+    """
     group = {"params": values.values(), "peak": lr, "weight_decay": settings.weight_decay}
     return ScheduledAdamW(adamw([group]), settings.steps, settings.warmup, settings.clip, by_run)
 
 
 @dataclass(frozen=True)
 class _Sentences:
-    """Training rows as batches; with what the encoder says of each, if that never changes."""
+    """Training rows, with the encoder's output for each if it is constant."""
 
     context: TransferContext
     rows: Sequence[Row]
     encoded: list[list[torch.Tensor]] | None
 
     def batch(self, chosen: Sequence[int]) -> Batch:
+        """Returns the batch of the rows with these numbers."""
         batch = to_device(self.context.task.collate([self.rows[index] for index in chosen]), self.context.device)
         return with_encoded(batch, [self.encoded[index] for index in chosen]) if self.encoded else batch
 
@@ -123,17 +141,17 @@ class _Sentences:
 def _sentences(
     context: TransferContext, rows: Sequence[Row], values: Params, frozen: Params, count: bool
 ) -> tuple[_Sentences, Params, int]:
-    """Returns the training rows, the frozen values that a step needs, and FLOPs of encoding."""
+    """Returns the training rows, the frozen values that a step reads, and the FLOPs of encoding."""
     if not moves_head_alone(context.model, values):
         return _Sentences(context, rows, None), frozen, 0
     encoded, flops = counted(count, encode_once, context.model, context.task, frozen, rows)
-    # The encoder is not run again: none of its values need be put in place.
+    # The encoder is not run again, so that no step reads its values.
     return _Sentences(context, rows, encoded), {}, flops or 0
 
 
 @dataclass
 class _Best:
-    """The values that score best on the development rows; without such rows, none."""
+    """The values with the best score on the development rows; empty without such rows."""
 
     context: TransferContext
     frozen: Params
@@ -143,12 +161,12 @@ class _Best:
     score: float = -math.inf
 
     def look(self, step: int, values: Params) -> None:
-        """Scores the values after a step, if it is time."""
+        """Scores the values after a step, if an evaluation is due, and keeps the best."""
         settings = self.context.settings
         if not self.development or ((step + 1) % settings.evaluate_every and step + 1 != settings.steps):
             return
         candidate = {name: value.detach().clone() for name, value in values.items()}
-        # What is scored is what would be stored.
+        # Score the values as they would be stored, with the constraint fully applied.
         project(self.context.model, candidate, 1.0)
         everything = {**self.frozen, **candidate}
         scores, _ = evaluate(self.context.model, self.context.task, everything, self.development)
@@ -159,16 +177,22 @@ class _Best:
 
 @torch.no_grad()
 def project(model: TaskModel, values: Params, done: float) -> None:
-    """Brings values back to where the method allows them to be, in place; `done` is the share of all steps."""
+    """Projects values onto the constraint of the method, in place.
+
+    Args:
+        model: its adapter defines the constraint, if any.
+        values: values by full name, in shapes such as (D, D), or (E, D, D) for E runs.
+        done: share of the steps done, from 0 to 1.
+    """
     for name, value in model.project(values, done).items():
         values[name].copy_(value)
 
 
 def check_losses(losses: Sequence[float], language: str, lr: float) -> None:
-    """Refuses training losses of which one is not finite.
+    """Raises an error if a training loss is not finite: `check_losses(losses, "qaa", 1e-2)`.
 
     Raises:
-        MetaprimeError: one is not; the message names language, step and remedy.
+        MetaprimeError: a loss is not finite; the message names language, step and remedy.
     """
     for step, loss in enumerate(losses, 1):
         if not math.isfinite(loss):
@@ -178,7 +202,17 @@ def check_losses(losses: Sequence[float], language: str, lr: float) -> None:
 
 
 def add_gradients(loss: Loss, frozen: Params, values: Params, batch: Batch) -> torch.Tensor:
-    """Adds the gradient of the loss, or of the sum of several runs' losses, to that of `values`; returns the loss."""
-    found = loss(frozen, values, batch)
-    found.sum().backward()
-    return found
+    """Computes the loss and adds its gradient to `values`.
+
+    Args:
+        loss: `loss(frozen, values, batch)` in nats.
+        frozen: theta and integer tensors by full name, in shapes such as (D, D).
+        values: trained values by full name; (E, ...) for E runs that share the pass.
+        batch: tensors (B, L); (E, B, L) for E runs.
+
+    Returns:
+        The loss, () or (E,).
+    """
+    losses = loss(frozen, values, batch)
+    losses.sum().backward()
+    return losses

@@ -1,4 +1,4 @@
-"""Encodes each sentence once where the head alone is trained: a frozen encoder says the same of it at every step.
+"""Encodes each sentence once for head tuning, where the output of the encoder never changes.
 
 encoded = encode_once(model, task, backbone, rows)
 batch = with_encoded(task.collate(chosen), [encoded[index] for index in ...])
@@ -18,17 +18,32 @@ from metaprime.tasks import Task
 from metaprime.types import HIDDEN, Batch, Params, strip_prefix
 
 WINDOWS = 64
-"""Windows that are encoded together."""
+"""Windows of one pass of the encoder."""
 
 
 def moves_head_alone(model: TaskModel, values: Params) -> bool:
-    """Tells if training these values leaves the encoder's output as it is."""
+    """Returns True if training these values leaves the encoder's output unchanged.
+
+    Args:
+        model: encoder, adapter and head.
+        values: values to train by full name, such as `head.weight` (C, D).
+    """
     return not len(model.adapter) and all(name.startswith("head.") for name in values)
 
 
 @torch.no_grad()
 def encode_once(model: TaskModel, task: Task, backbone: Params, rows: Sequence[Row]) -> list[list[torch.Tensor]]:
-    """Returns the encoder's output for each row, by window: (L, D), without padding."""
+    """Returns the output of the encoder for each row.
+
+    Args:
+        model: its backbone is run.
+        task: collates the rows.
+        backbone: theta by full name, in shapes such as (D, D).
+        rows: rows to encode.
+
+    Returns:
+        For each row a list with the output (L, D) of each window, without padding.
+    """
     device = next(iter(backbone.values())).device
     theta = strip_prefix("backbone", backbone)
     encoded: list[list[torch.Tensor]] = [[] for _ in rows]
@@ -43,6 +58,14 @@ def encode_once(model: TaskModel, task: Task, backbone: Params, rows: Sequence[R
 
 
 def with_encoded(batch: Batch, encoded: Sequence[Sequence[torch.Tensor]]) -> Batch:
-    """Adds the encoded windows (B, L, D) of a batch's rows to the batch, zero where it is padded."""
+    """Returns a batch with the encoder's output, so that the encoder is not run again.
+
+    Args:
+        batch: collated rows, tensors (B, L).
+        encoded: for each row the outputs (L, D) of its windows, as `encode_once` returns them.
+
+    Returns:
+        The batch with `HIDDEN` (B, L, D), zero at padding.
+    """
     windows = [states_LD for row in encoded for states_LD in row]
     return {**batch, HIDDEN: pad_sequence(windows, batch_first=True)}

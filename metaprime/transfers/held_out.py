@@ -1,6 +1,6 @@
-"""Scores an encoder on held-out languages: fine-tunes on K sentences of each as transfer will, predicts, averages.
+"""Scores an encoder on held-out languages, by fine-tuning on K sentences of each.
 
-Priming stops where these scores are best, and downstream learning rates are chosen by them.
+Priming keeps the weights with the best mean score, transfers the best learning rate.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from metaprime.types import Params
 
 
 def held_out_splits(task: Task, data: DataConfig, settings: TransferConfig) -> dict[str, Split]:
-    """Reads every held-out language, and refuses at once what fine-tuning would refuse after hundreds of steps.
+    """Reads and validates the held-out languages: `held_out_splits(task, data, settings)`.
 
     Args:
-        task: reads and encodes.
+        task: reads and encodes the sentences.
         data: names the languages and their source.
         settings: the section `transfer`.
 
     Returns:
-        The rows of each language, by its name.
+        Language -> rows.
 
     Raises:
         MetaprimeError: a language cannot be read or has fewer sentences than K.
@@ -46,12 +46,12 @@ def held_out_splits(task: Task, data: DataConfig, settings: TransferConfig) -> d
 
 @dataclass(frozen=True)
 class Validation:
-    """The held-out languages, and what they are fine-tuned with.
+    """The held-out languages with the model to fine-tune on them.
 
     Attributes:
-        context: the method's model; theta and the primed values in it are replaced by those to be scored.
-        splits: rows by language.
-        seed: draws the K sentences.
+        context: model and settings; each call replaces its theta and primed values.
+        splits: language -> rows.
+        seed: seed that draws the K sentences.
     """
 
     context: TransferContext
@@ -64,14 +64,17 @@ class Validation:
         """Fine-tunes on K sentences of each language and scores its validation split.
 
         Args:
-            backbone: theta by full name.
-            primed: adapter and head to start from, where the settings ask for the primed ones.
-            lr: peak learning rate of the fine-tunings.
-            shots: K.
-            languages: some of those in `splits`.
+            backbone: theta by full name, in shapes such as (D, D).
+            primed: adapter and head by full name, (D, D) or alike, for a primed start.
+            lr: peak learning rate.
+            shots: K, the number of training sentences.
+            languages: languages to score, out of `splits`.
 
         Returns:
-            The headline metric by language.
+            Language -> headline metric.
+
+        Raises:
+            MetaprimeError: the loss of a fine-tuning is not finite.
         """
         context = replace(self.context, backbone=backbone, primed=primed)
         runs = [
@@ -86,7 +89,18 @@ class Validation:
         return scores
 
     def mean(self, backbone: Params, primed: Params, lr: float, shots: int, accelerator: Accelerator) -> float:
-        """Returns the mean of `scores` over all languages; each process scores its share of them."""
+        """Returns the mean headline metric of all languages; each process scores a share of them.
+
+        Args:
+            backbone: theta by full name, in shapes such as (D, D).
+            primed: adapter and head by full name, for a primed start.
+            lr: peak learning rate.
+            shots: K, the number of training sentences.
+            accelerator: this process and its place among those launched together.
+
+        Raises:
+            MetaprimeError: the loss of a fine-tuning is not finite.
+        """
         names = sorted(self.splits)
         mine = names[accelerator.process_index :: accelerator.num_processes]
         total = sum(self.scores(backbone, primed, lr, shots, mine).values())

@@ -1,4 +1,4 @@
-"""Predicts new text with what a transfer left, or a priming run that learned adapter and head."""
+"""Predicts new text with a saved model of a transfer, or of priming with a trained head."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Predictor:
     """A fine-tuned model that stays in memory: call it with one sentence or many.
 
     Attributes:
-        task: what it was trained for; `task.labels` are its labels.
+        task: the task of the head; `task.labels` are its labels.
         model: encoder, adapter and head, in evaluation mode.
 
     Example:
@@ -37,29 +37,30 @@ class Predictor:
     """
 
     def __init__(self, task: Task, model: TaskModel) -> None:
+        """Wraps a model in evaluation mode with its task."""
         self.task, self.model = task, model
 
     def __call__(self, text: str | Sequence[str | Words]) -> Any:
-        """Predicts one sentence, or each of several in few passes.
+        """Predicts one sentence, or several in as few passes as possible.
 
         Args:
-            text: one sentence; or several, each a string or a list of its words. A string is split at
-                white space, and punctuation is split off the words' ends.
+            text: one sentence; or several, each a string or a list of words. Strings are split at
+                white space, and punctuation is split off both ends of words.
 
         Returns:
-            For one sentence of a tagging task (word, tag) pairs, for another task its answer; for several
-            sentences a list with one of these for each.
+            (word, tag) pairs for a sentence of a tagging task, the answer for another task; for
+            several sentences a list of these.
 
         Raises:
             MetaprimeError: a sentence has no word.
         """
         if isinstance(text, str):
             return self.predict([split_words(text)])[0]
-        return self.predict([split_words(one) if isinstance(one, str) else list(one) for one in text])
+        return self.predict([split_words(item) if isinstance(item, str) else list(item) for item in text])
 
     @torch.no_grad()
     def predict(self, sentences: Sequence[Words]) -> list[Any]:
-        """Predicts sentences that are split into words already.
+        """Predicts sentences that are split into words: `predictor.predict([["Mali", "bono"]])`.
 
         Raises:
             MetaprimeError: a sentence has no word.
@@ -67,7 +68,7 @@ class Predictor:
         if not sentences:
             return []
         if any(not words for words in sentences):
-            raise MetaprimeError("there is no word in the text")
+            raise MetaprimeError("a text has no word: give at least one word for each sentence")
         examples = [self.task.example(words) for words in sentences]
         rows = self.task.encode(examples)
         answers = self.task.predict(self.model, dict(self.model.named_parameters()), rows)
@@ -75,17 +76,18 @@ class Predictor:
 
 
 def load(folder: str | Path, trust_remote_code: bool = False) -> Predictor:
-    """Loads what a transfer left, to predict with.
+    """Loads a saved model to predict with.
 
     Args:
-        folder: one cell of `<run.output>/transfer/...`, or a `primed` folder.
+        folder: folder of a cell, `<run.output>/transfer/<encoder>/<cell>`, or a `primed` folder.
         trust_remote_code: whether Python files that come with the encoder may be run.
 
     Returns:
         A predictor that stays in memory.
 
     Raises:
-        MetaprimeError: the folder is not one of metaprime's, its encoder changed, or its head is a random draw.
+        MetaprimeError: metaprime did not write the folder, its encoder has changed, or its head is
+            a random draw.
 
     Example:
         >>> tagger = metaprime.load(results[0].path)
@@ -95,12 +97,12 @@ def load(folder: str | Path, trust_remote_code: bool = False) -> Predictor:
     artifact = load_artifact(Path(folder))
     if "head" not in trained_groups(artifact):
         raise MetaprimeError(
-            f"{folder}: priming with outer.head reset or keep leaves a random head, which cannot tag: give the folder of a "
+            f"{folder}: priming with outer.head reset or keep leaves a random head, which cannot predict: give the folder of a "
             "transfer, or prime with outer.head=meta"
         )
     encoder = load_encoder_of(artifact, trust_remote_code)
     task = restored_task(artifact.task, encoder, artifact.method)
-    # The self-check needs any text, but enough of it: a single ReLU unit may be shut at few positions.
+    # The self-check takes any text that is long enough: a ReLU unit may be zero at a few positions.
     text = task.encode([task.example(CHECKED_TEXT.split())])
     model = build_model(encoder, task, artifact.method, text)
     assign(model, artifact.values)
@@ -108,18 +110,18 @@ def load(folder: str | Path, trust_remote_code: bool = False) -> Predictor:
 
 
 def predict(folder: str | Path, text: str, trust_remote_code: bool = False) -> Any:
-    """Predicts one sentence: `load(folder)(text)`, for when there is only one.
+    """Predicts one sentence; equal to `load(folder)(text)`.
 
     Args:
-        folder: one cell of `<run.output>/transfer/...`, or a `primed` folder.
-        text: the sentence; it is split at white space, and punctuation is split off the words' ends.
+        folder: folder of a cell, `<run.output>/transfer/<encoder>/<cell>`, or a `primed` folder.
+        text: the sentence, split at white space; punctuation is split off both ends of words.
         trust_remote_code: whether Python files that come with the encoder may be run.
 
     Returns:
-        (word, tag) pairs of a tagging task; for another task its answer.
+        (word, tag) pairs for a tagging task, the answer for another task.
 
     Raises:
-        MetaprimeError: as `load`; or the text is empty.
+        MetaprimeError: the folder cannot be loaded, or the text is empty.
 
     Example:
         >>> metaprime.predict(results[0].path, "Bono")[0][0]
@@ -129,7 +131,7 @@ def predict(folder: str | Path, text: str, trust_remote_code: bool = False) -> A
 
 
 def split_words(text: str) -> list[str]:
-    """Splits text at white space, and punctuation and symbols off both ends of words, in every script.
+    """Splits text at white space, and splits punctuation and symbols off both ends of words.
 
     Example: `split_words("Well, no.")` is `["Well", ",", "no", "."]`.
     """
@@ -145,4 +147,5 @@ def split_words(text: str) -> list[str]:
 
 
 def _mark(character: str) -> bool:
+    """Returns True for punctuation and symbols."""
     return unicodedata.category(character)[0] in "PS"

@@ -1,4 +1,4 @@
-"""Chooses the downstream learning rate on the held-out languages."""
+"""Chooses the learning rate of transfers on the held-out languages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from metaprime.types import MetaprimeError
 
 
 def check_rates(settings: TransferConfig, data: DataConfig) -> None:
-    """Refuses several learning rates without languages to choose on.
+    """Raises an error if there are several learning rates but no language to choose on.
 
     Raises:
         MetaprimeError: `transfer.lr` lists several rates and `data.validation_languages` is empty.
@@ -24,15 +24,17 @@ def check_rates(settings: TransferConfig, data: DataConfig) -> None:
 def choose_rates(
     rates: Sequence[float], many_shots: Sequence[int], validation: Callable[[], Validation]
 ) -> dict[int, float]:
-    """Returns the learning rate for each K: the only one given, or the best of several on the held-out languages.
+    """Returns the best learning rate for each K, on the held-out languages if there is a choice.
 
     Args:
-        rates: those to choose from.
-        many_shots: every K.
-        validation: prepares the held-out languages; it is called only if there is a choice.
+        rates: candidate rates.
+        many_shots: every K, a number of training sentences.
+        validation: reads the held-out languages; called only for several rates.
 
     Returns:
-        The rate by K.
+        K -> rate.
+
+    Example: `choose_rates([0.01], [4, 8], validation)` is `{4: 0.01, 8: 0.01}`.
     """
     if len(rates) == 1:
         return dict.fromkeys(many_shots, rates[0])
@@ -42,7 +44,12 @@ def choose_rates(
 
 
 def best_rate(scores: Mapping[float, float], validation: Validation) -> float:
-    """Returns the rate with the best score, the first of several."""
+    """Returns the rate with the best score; the first one of a tie.
+
+    Args:
+        scores: rate -> mean headline metric.
+        validation: its task says whether high or low is better.
+    """
     rank = validation.context.task.kind.metric.rank
     return max(scores, key=lambda rate: rank(scores[rate]))
 
@@ -50,7 +57,19 @@ def best_rate(scores: Mapping[float, float], validation: Validation) -> float:
 def try_rates(
     rates: Sequence[float], many_shots: Sequence[int], validation: Validation
 ) -> dict[int, dict[float, float]]:
-    """Returns the mean headline metric of the held-out languages, by K and learning rate."""
+    """Fine-tunes on the held-out languages with every K and every rate.
+
+    Args:
+        rates: candidate rates.
+        many_shots: every K, a number of training sentences.
+        validation: the held-out languages; its context holds theta and the primed values.
+
+    Returns:
+        K -> rate -> mean headline metric of the languages.
+
+    Raises:
+        MetaprimeError: the loss of a fine-tuning is not finite.
+    """
     backbone, primed = validation.context.backbone, validation.context.primed
     tried: dict[int, dict[float, float]] = {shots: {} for shots in many_shots}
     for shots in many_shots:

@@ -1,7 +1,7 @@
-"""Writes what a transfer leaves, knows what that depends on, and finds what is there already.
+"""Saves the record, predictions and weights of each transfer, and finds those that exist already.
 
-A cell has a folder `<run.output>/transfer/<encoder>/<language>-<method>-kK-sSEED/` with `record.json`, `predictions.jsonl`,
-and adapter and head as `runs/artifact.py` writes them.
+The folder of a cell, `<run.output>/transfer/<encoder>/<language>-<method>-kK-sSEED/`, holds
+`record.json`, `predictions.jsonl`, and adapter and head as `runs/artifact.py` writes them.
 """
 
 from __future__ import annotations
@@ -37,25 +37,32 @@ from metaprime.transfers.start import KShotRun, Source, TransferContext
 from metaprime.types import MetaprimeError, Params, strip_prefix, trainable
 
 SECTIONS = ("data", "task", "peft", "transfer")
-"""Sections of the config that a record depends on."""
+"""Sections of the config on which a record depends."""
 
 ASKED = (
     ("data", "languages"),
     ("data", "target_languages"),
     *(("transfer", key) for key in ("methods", "shots", "seeds", "encoder")),
 )
-"""Keys in them that select cells, or say where the encoder is. No record depends on these: hashes of weights identify
-encoder, adapter and head, and a record names the cells that it was trained beside."""
+"""Keys of these sections that select cells or the path of the encoder. They are excluded from
+digests: hashes identify encoder, adapter and head, and a record lists the cells of its passes."""
 
 READ_BY = ("attention", "precision", "sites")
-"""Keys of the section `encoder` that say how an encoder is read, whichever it is."""
+"""Keys of the section `encoder` on which a record depends: how any encoder is loaded."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One transfer: what makes it different from its neighbours. `method` is a label, such as `lora-rank4`."""
+    """The address of one transfer within a command.
+
+    Attributes:
+        language: target language.
+        method: label of the PEFT method, such as `lora-rank4`.
+        shots: K, the number of training sentences.
+        seed: seed that draws sentences, their order, and fresh adapter and head.
+    """
 
     language: str
     method: str
@@ -64,25 +71,25 @@ class Cell:
 
     @property
     def folder(self) -> str:
-        """The name of its folder."""
+        """Name of the cell's folder, such as `qai-lora-rank4-k8-s0`."""
         return f"{self.language}-{self.method}-k{self.shots}-s{self.seed}"
 
 
 def encoder_label(name: str) -> str:
-    """Returns a folder name for `transfer.encoder`: `primed`, `base`, or the last part of a path or hub id."""
+    """Returns the folder name for `transfer.encoder`: `encoder_label("org/name")` is `"name"`."""
     return name.rstrip("/").split("/")[-1] or "encoder"
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A fine-tuned cell that is not recorded yet.
+    """A fine-tuned cell before it is scored and saved.
 
     Attributes:
-        cell: which one.
-        run: the sentences that it was trained on.
-        tuned: what training came to.
-        lr: its peak learning rate.
-        beside: folders of the cells that shared its passes, on which its last bits depend.
+        cell: its address.
+        run: its sentences and start.
+        tuned: result of the fine-tuning.
+        lr: peak learning rate.
+        beside: folders of the cells that shared its passes, which influence its last bits.
     """
 
     cell: Cell
@@ -94,15 +101,15 @@ class Finished:
 
 @dataclass(frozen=True)
 class Recorder:
-    """What the records of one command share.
+    """Reads and writes the records of one command.
 
     Attributes:
-        root: folder of the cells' folders.
-        encoder: label of the encoder.
-        source: the encoder, and its primed adapter and head.
-        configs: the config of each method's cells as JSON, by method label; its section `peft` is the method's.
-        splits: rows by language, whose words and gold answers are the same for all methods.
-        primed: hashes of the primed weights that fine-tuning starts from, by group; empty for a fresh start.
+        root: folder that holds the folders of the cells.
+        encoder: label of the encoder (`encoder_label`).
+        source: the encoder with its primed adapter and head.
+        configs: method label -> config as JSON; its section `peft` is that method's.
+        splits: language -> rows, whose words and gold answers are equal for all methods.
+        primed: `the primed adapter` or `the primed head` -> hash, for a primed start.
     """
 
     root: Path
@@ -113,16 +120,16 @@ class Recorder:
     primed: Mapping[str, str]
 
     def folder(self, cell: Cell) -> Path:
-        """Returns the folder of a cell, there or not."""
+        """Returns the path of a cell's folder, which need not exist."""
         return self.root / cell.folder
 
     @property
     def weights(self) -> dict[str, str]:
-        """Hashes of all weights that fine-tuning starts from."""
+        """Map from the encoder, primed adapter and primed head to hashes of their weights."""
         return {"the encoder": self.source.encoder.weights[:12], **self.primed}
 
     def provenance(self, cell: Cell) -> Provenance:
-        """Returns what a cell's record depends on."""
+        """Returns config, versions, weights and sentences, on which a cell's record depends."""
         split = self.splits[cell.language]
         return Provenance(
             config=relevant(self.configs[cell.method]),
@@ -135,51 +142,60 @@ class Recorder:
         )
 
     def digest(self, method: str) -> str:
-        """Names what a method's records depend on: data, settings and weights, and not which cells were asked for."""
+        """Returns a hash of the settings and weights on which all records of a method depend."""
         depends = {"config": relevant(addressed(self.configs[method])), "weights": self.weights}
         text = json.dumps(depends, sort_keys=True)
         return f"{hashlib.sha256(text.encode()).hexdigest()[:12]}-{self.source.encoder.weights[:12]}"
 
     def is_done(self, cell: Cell, force: bool) -> bool:
-        """Tells if a cell has a record that is as it would be now.
+        """Returns True if a cell has a record of these settings, sentences, weights and versions.
+
+        Args:
+            cell: the cell.
+            force: whether to accept a record with differences, which are logged.
 
         Raises:
-            MetaprimeError: the record is damaged; or something differs, and `force` is not set.
+            MetaprimeError: the record is damaged; or it differs, and `force` is not set.
         """
         folder = self.folder(cell)
         if not folder.exists():
             return False
-        different = changes(_recorded(folder), self.provenance(cell))
-        if different and not force:
+        differences = changes(_recorded(folder), self.provenance(cell))
+        if differences and not force:
             raise MetaprimeError(
                 "\n".join(
                     [
                         f"{folder} holds a transfer with other settings, sentences, versions or another encoder: choose "
                         "another run.output, replace it with --overwrite, or keep it as it is with --force",
-                        *different,
+                        *differences,
                     ]
                 )
             )
-        for line in different:
-            log.warning("keeping %s although it was made with something else: %s", folder, line)
+        for line in differences:
+            log.warning("keeping %s, which was made with different inputs: %s", folder, line)
         return True
 
     def read(self, cell: Cell) -> Record:
-        """Reads a cell's record."""
+        """Returns the record of a finished cell.
+
+        Raises:
+            MetaprimeError: the record is missing or damaged.
+        """
         return read_record(self.folder(cell) / RECORD)
 
     def save(self, context: TransferContext, finished: Finished, frozen: str, scored: Sequence[Row]) -> Record:
-        """Scores a fine-tuned cell and saves it with its record.
+        """Scores a fine-tuned cell, saves it, and returns its record.
 
         Args:
-            context: what it was fine-tuned with.
-            finished: the cell.
-            frozen: hash of theta before any fine-tuning.
+            context: model, loss and settings of the fine-tuning.
+            finished: the fine-tuned cell.
+            frozen: hash of theta before fine-tuning.
             scored: rows of the test split.
 
         Raises:
             MetaprimeError: theta changed although the method freezes it.
         """
+        # Measure the stability, score, and verify that theta is unchanged.
         began = time.perf_counter()
         cell, tuned = finished.cell, finished.tuned
         stability: Record = {}
@@ -190,6 +206,8 @@ class Recorder:
         after = weights_hash({name: values[name] for name in context.backbone})
         if after != frozen and not context.moves_backbone:
             raise MetaprimeError(f"{cell.folder}: theta changed although {cell.method} freezes it; please report this")
+
+        # Assemble the record and write the folder.
         record = {
             **self._about(finished, scores),
             "parameters": _parameters(context, tuned.values),
@@ -209,7 +227,7 @@ class Recorder:
         return record
 
     def _about(self, finished: Finished, scores: Scores) -> Record:
-        """Returns which cell it is, what it scores and how it was trained."""
+        """Returns the record's blocks `cell`, `scores` and `training`."""
         cell, tuned = finished.cell, finished.tuned
         return {
             "cell": {
@@ -232,7 +250,7 @@ class Recorder:
         }
 
     def _depends(self, context: TransferContext, cell: Cell) -> Record:
-        """Returns what the record depends on, as the next command compares it."""
+        """Returns the record's blocks that the next command compares with its own inputs."""
         provenance = self.provenance(cell)
         return {
             "digest": self.digest(cell.method),
@@ -246,12 +264,14 @@ class Recorder:
     def _write(
         self, context: TransferContext, finished: Finished, record: Record, lines: Sequence[dict[str, Any]]
     ) -> None:
-        """Writes record, predictions, adapter and head to the cell's folder, all or nothing."""
+        """Writes record, predictions, adapter and head to the cell's folder atomically."""
+        # Collapse the adapter to the values that prediction needs.
         with torch.no_grad():
             method, phi = context.model.adapter.collapse(strip_prefix("adapter", finished.tuned.values))
         light = {f"adapter.{name}": value for name, value in phi.items()}
         light |= {name: value for name, value in finished.tuned.values.items() if name.startswith("head.")}
-        # As the encoder was read here, so must it be for predicting.
+
+        # Prediction must load the encoder with the same attention, precision and sites.
         used = {key: record["config"]["encoder"][key] for key in ("attention", "precision")}
         used["sites"] = self.source.encoder.layout.model_dump(mode="json")
         provenance: dict[str, Any] = {
@@ -260,6 +280,8 @@ class Recorder:
             "cell": record["cell"],
             "config": {"encoder": used},
         }
+
+        # Write the folder, with the encoder if it was trained.
         with written_aside(self.folder(finished.cell)) as aside:
             encoder, weights = self.source.encoder.name, self.source.encoder.weights
             if context.moves_backbone:
@@ -277,7 +299,10 @@ class Recorder:
 
 
 def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what a record depends on, out of a config as JSON."""
+    """Returns the part of a config as JSON on which a record depends.
+
+    Example: `relevant(config.model_dump(mode="json"))["transfer"]` has no key `seeds`.
+    """
     kept = {name: dict(config[name]) for name in SECTIONS if name in config}
     for section, key in ASKED:
         kept[section].pop(key, None)
@@ -286,7 +311,7 @@ def relevant(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def primed_hashes(source: Source, groups: Sequence[str]) -> dict[str, str]:
-    """Returns hashes of the primed adapter, head or both, by what a message calls them."""
+    """Returns hashes of primed groups: `primed_hashes(source, ["head"])["the primed head"]`."""
     hashes = {}
     for group in groups:
         values = {name: value for name, value in source.primed.items() if name.startswith(f"{group}.")}
@@ -295,12 +320,16 @@ def primed_hashes(source: Source, groups: Sequence[str]) -> dict[str, str]:
 
 
 def known_rates(recorder: Recorder, done: Sequence[Cell]) -> dict[tuple[str, int], float]:
-    """Returns the rates of cells that are done, by method label and K: these need not be chosen again."""
+    """Returns (method label, K) -> learning rate, as the finished cells have it."""
     return {(cell.method, cell.shots): recorder.read(cell)["training"]["lr"] for cell in done}
 
 
 def _recorded(folder: Path) -> dict[str, Any]:
-    """Reads what the record in a folder depends on."""
+    """Returns the record in a folder with the relevant part of its config, for comparison.
+
+    Raises:
+        MetaprimeError: the record is damaged.
+    """
     record = read_record(folder / RECORD)
     try:
         config = relevant(upgraded(record["config"]))
@@ -312,7 +341,7 @@ def _recorded(folder: Path) -> dict[str, Any]:
 
 
 def _parameters(context: TransferContext, tuned: Params) -> dict[str, int]:
-    """Counts what was trained, what needs to be stored, and what they are small beside."""
+    """Returns the numbers of trained, stored, head and encoder parameters."""
     heads = sum(value.numel() for name, value in tuned.items() if name.startswith("head."))
     moved = sum(value.numel() for name, value in tuned.items() if name.startswith("backbone."))
     with torch.no_grad():
@@ -326,7 +355,7 @@ def _parameters(context: TransferContext, tuned: Params) -> dict[str, int]:
 
 
 def _tuned_encoder(encoder: Encoder, values: Params) -> PreTrainedModel:
-    """Returns a copy of the encoder with the tuned theta; the context's own is where the next cell starts."""
+    """Returns a copy of the encoder with trained theta; the original is the next cell's start."""
     module = copy.deepcopy(encoder.module)
     with torch.no_grad():
         for name, parameter in module.named_parameters():

@@ -1,4 +1,4 @@
-"""Decides which of K sentences are trained on, in which batches, and which are set aside."""
+"""Splits K sentences into training and development rows, and draws batches and noise keys."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ from metaprime.types import NOISE, Batch, MetaprimeError
 
 
 def check_shares(settings: TransferConfig) -> None:
-    """Refuses, before any training, sentences to set aside or leave out that cannot be taken out of one of the K.
+    """Validates `development_share` and `leave_out` for every K of the section `transfer`.
 
     Raises:
-        MetaprimeError: no training or no development sentence is left, or there are fewer than are left out.
+        MetaprimeError: a split has no training or no development sentence, or `leave_out` exceeds
+            K or is combined with `stop: development`.
     """
     if settings.leave_out and settings.stop == "development":
         raise MetaprimeError(
-            "transfer.leave_out: with transfer.stop: development a sentence may be among those that choose the number of steps: "
-            "use stop: fixed"
+            "transfer.leave_out: with transfer.stop: development a left-out sentence may be a development sentence: use "
+            "stop: fixed"
         )
     if settings.leave_out > min(settings.shots):
-        raise MetaprimeError(f"transfer.leave_out {settings.leave_out} of {min(settings.shots)} sentences: lower it")
+        raise MetaprimeError(
+            f"transfer.leave_out {settings.leave_out} exceeds K = {min(settings.shots)} sentences: lower it"
+        )
     for shots in settings.shots if settings.stop == "development" else ():
         if not 0 < round(settings.development_share * shots) < shots:
             raise MetaprimeError(
@@ -34,7 +37,17 @@ def check_shares(settings: TransferConfig) -> None:
 
 
 def set_aside(rows: Sequence[Row], settings: TransferConfig, seed: int, language: str) -> tuple[list[Row], list[Row]]:
-    """Splits K rows into those to train on and, with `stop: development`, those that choose the number of steps."""
+    """Splits K rows into training rows and, with `stop: development`, development rows.
+
+    Args:
+        rows: K rows.
+        settings: the section `transfer`.
+        seed: with `language`, draws the split.
+        language: the language of the rows.
+
+    Returns:
+        Training rows and development rows, each in the order of `rows`.
+    """
     if settings.stop == "fixed":
         return list(rows), []
     count = round(settings.development_share * len(rows))
@@ -43,7 +56,17 @@ def set_aside(rows: Sequence[Row], settings: TransferConfig, seed: int, language
 
 
 def batches_of(count: int, settings: TransferConfig, seed: int, language: str) -> list[list[int]]:
-    """Draws `settings.steps` batches of row numbers, epoch after epoch, each epoch in its own order."""
+    """Draws `settings.steps` batches of row numbers; every epoch has its own random order.
+
+    Args:
+        count: number of training rows.
+        settings: the section `transfer`.
+        seed: with `language`, draws the orders.
+        language: the language of the rows.
+
+    Returns:
+        For each step the row numbers of its batch; a batch may span two epochs.
+    """
     flat: list[int] = []
     epoch = 0
     size = min(settings.batch, count)
@@ -54,7 +77,16 @@ def batches_of(count: int, settings: TransferConfig, seed: int, language: str) -
 
 
 def noise_keys(batch: Batch, seed: int, *address: str | int) -> Batch:
-    """Returns a key for each sentence of a training batch (..., B, L), for the draws that are made in it: (..., B) int64."""
+    """Returns a random key for each sentence, from which dropout and other noise is drawn.
+
+    Args:
+        batch: a training batch, `input_ids` (..., B, L).
+        seed: seed of the keys.
+        address: with `seed`, identifies the batch, such as language and step.
+
+    Returns:
+        `NOISE` (..., B) int64 on the CPU.
+    """
     shape = batch["input_ids"].shape[:-1]
     keys = stream(seed, "noise", *address).integers(2**62, size=shape)
     return {NOISE: torch.from_numpy(keys)}

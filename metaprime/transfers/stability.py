@@ -1,9 +1,10 @@
-"""Measures the leave-one-out stability of a fine-tuning: how far the loss on a sentence moves when training lacks it.
+"""Measures leave-one-out stability: the change of the loss on a sentence left out of training.
 
     |l(A(S without i), i) - l(A(S), i)|    in nats
 
-This is pointwise hypothesis stability (Bousquet & Elisseeff 2002), the quantity that Fu et al. (2023) bound. The
-sentence stays in its batches and gives no loss, so that every other sentence comes when it came before.
+This is pointwise hypothesis stability (Bousquet & Elisseeff 2002), the quantity that Fu et al.
+(2023) bound. The sentence stays in its batches without labels, so that the order of the others does
+not change.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from metaprime.types import Params
 
 
 def leave_one_out(context: TransferContext, run: KShotRun, lr: float, tuned: Params) -> dict[str, float]:
-    """Trains again without each of the first `transfer.leave_out` sentences, one at a time.
+    """Trains once more without each of the first `transfer.leave_out` sentences.
 
     Args:
         context: model, loss and settings.
-        run: the fine-tuning on all its sentences.
+        run: the fine-tuning on all K sentences.
         lr: its peak learning rate.
-        tuned: the values that it came to.
+        tuned: its trained values by full name, in shapes such as (D, D).
 
     Returns:
-        `sentences`, how many were left out; and means over them: `with` and `without`, the loss in nats on a
-        sentence that was trained on and on the same one that was not; `change`, their distance.
+        `sentences`: number of left-out sentences; means over them: `with` and `without`, the loss
+        in nats after training with and without the sentence; `change`, their absolute difference.
     """
     count = context.settings.leave_out
     runs = [_without(context, run, place) for place in range(count)]
@@ -36,7 +37,7 @@ def leave_one_out(context: TransferContext, run: KShotRun, lr: float, tuned: Par
     left = run.rows[:count]
     inside = [_loss(context, tuned, row) for row in left]
     outside = [_loss(context, outcome.values, row) for outcome, row in zip(outcomes, left, strict=True)]
-    distances = [abs(one - other) for one, other in zip(inside, outside, strict=True)]
+    distances = [abs(with_row - without) for with_row, without in zip(inside, outside, strict=True)]
     return {
         "sentences": count,
         "with": sum(inside) / count,
@@ -46,12 +47,14 @@ def leave_one_out(context: TransferContext, run: KShotRun, lr: float, tuned: Par
 
 
 def _without(context: TransferContext, run: KShotRun, place: int) -> KShotRun:
+    """Returns the run without the labels of one row."""
     rows = [unlabelled(row) if index == place else row for index, row in enumerate(run.rows)]
     return k_shot_run(context, rows, run.seed, run.language)
 
 
 @torch.no_grad()
 def _loss(context: TransferContext, values: Params, row: Row) -> float:
+    """Returns the loss on one row in nats."""
     batch = to_device(context.task.collate([row]), context.device)
     outputs = functional_call(context.model, {**context.backbone, **values}, (batch,))
     return float(context.task.loss(outputs, batch).item())

@@ -1,7 +1,7 @@
-"""Trains several fine-tunings of one method over one frozen encoder in one pass: what each gives alone, in less time.
+"""Trains several fine-tunings of one method in one pass of the frozen encoder, to save time.
 
-Runs are stacked as episodes are: adapter and head have a leading E, and no run's loss depends on another's
-values. One optimizer over the stack is E optimizers, and gradients are clipped run by run.
+Adapter and head have a leading E, and the loss of a run depends on its own values only. One
+optimizer over the stack acts as E optimizers, and gradients are clipped run by run.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from metaprime.transfers.start import KShotRun, TransferContext
 from metaprime.types import trainable
 
 AT_ONCE = 8
-"""Runs that share a pass at most."""
+"""Largest number of runs that share a pass."""
 
 
 def tune(
     context: TransferContext, runs: Sequence[KShotRun], lr: float, *, count: bool = False
 ) -> Iterator[tuple[KShotRun, FineTuned]]:
-    """Trains runs group by group (`groups_of`), each group when its first run is asked for.
+    """Trains runs lazily, group by group: `for run, tuned in tune(context, runs, lr)`.
 
     Args:
         context: model, loss and settings.
-        runs: of one method.
+        runs: fine-tunings of one method.
         lr: peak learning rate.
-        count: whether FLOPs are counted.
+        count: whether to count FLOPs.
 
     Yields:
-        Each run with what it came to.
+        Each run with its result.
 
     Raises:
-        MetaprimeError: the loss of a run is not finite; its group's other runs come before.
+        MetaprimeError: a loss is not finite; the finite runs of the group are yielded first.
     """
     for group in groups_of(context, runs):
         if len(group) == 1:
@@ -49,15 +49,15 @@ def tune(
             continue
         pairs = list(zip(group, train_stacked(context, group, lr, count=count), strict=True))
         finite = [all(math.isfinite(loss) for loss in tuned.losses) for _, tuned in pairs]
-        yield from (pair for pair, well in zip(pairs, finite, strict=True) if well)
+        yield from (pair for pair, is_finite in zip(pairs, finite, strict=True) if is_finite)
         for run, tuned in pairs:
             check_losses(tuned.losses, run.language, lr)
 
 
 def groups_of(context: TransferContext, runs: Sequence[KShotRun]) -> list[Sequence[KShotRun]]:
-    """Groups neighbours that are trained in one pass, as many as `go_together`; what does not goes by itself.
+    """Groups consecutive runs that share a pass (`go_together`); the others are groups of one.
 
-    This is a function of all the runs and of nothing else: which of them are done must not be asked here.
+    The grouping must depend on the runs only, and not on which of them are finished already.
     """
     groups: list[Sequence[KShotRun]] = []
     first = 0
@@ -70,22 +70,25 @@ def groups_of(context: TransferContext, runs: Sequence[KShotRun]) -> list[Sequen
 
 
 def go_together(context: TransferContext, runs: Sequence[KShotRun]) -> bool:
-    """Tells if runs can share a pass, as adapters over a frozen encoder for a fixed number of steps, and take less time so."""
+    """Returns True if runs can share a pass and are faster in it.
+
+    They need an adapter over a frozen encoder, a fixed number of steps and batches of one size.
+    """
     model, settings = context.model, context.settings
     alike = len({min(settings.batch, len(run.rows)) for run in runs}) == 1
     if len(runs) < 2 or not alike or settings.stop != "fixed" or not len(model.adapter):
         return False
-    # A change of the weights takes memory of the encoder's size for each run.
+    # A sparse change of the weights needs a copy of the encoder's weights for each run.
     if not model.supports_one_pass or model.noisy or CHANGE in model.adapter:
         return False
     return _pays(context, runs)
 
 
 def _pays(context: TransferContext, runs: Sequence[KShotRun]) -> bool:
-    """Tells if fewer passes are worth their padding.
+    """Returns True if sharing passes saves more time than its padding costs.
 
-    Each run's batches are padded to the longest of all: on a CPU that may cost more than it saves, and
-    large passes save nothing; elsewhere they take memory.
+    All batches of a step are padded to the longest. On a CPU that may cost more than it saves, and
+    large passes save nothing; on a GPU large passes take memory.
     """
     settings, lengths = context.settings, []
     for run in runs:
@@ -93,10 +96,10 @@ def _pays(context: TransferContext, runs: Sequence[KShotRun]) -> bool:
         batches = batches_of(len(windows), settings, run.seed, run.language)
         lengths.append([max(windows[index] for index in chosen) for chosen in batches])
     size = min(settings.batch, len(runs[0].rows))
-    passes: list[int] = [size * len(runs) * max(of_all) for of_all in zip(*lengths, strict=True)]
+    passes: list[int] = [size * len(runs) * max(step_lengths) for step_lengths in zip(*lengths, strict=True)]
     if context.device.type != "cpu":
         return max(passes) <= GPU_SUBWORDS
-    alone = [size * length for own in lengths for length in own]
+    alone = [size * length for run_lengths in lengths for length in run_lengths]
     small = sum(passes) <= CPU_SUBWORDS * len(passes)
     return small and cost_of_passes(passes, FROZEN_PASS) < cost_of_passes(alone, FROZEN_PASS)
 
@@ -104,33 +107,48 @@ def _pays(context: TransferContext, runs: Sequence[KShotRun]) -> bool:
 def train_stacked(
     context: TransferContext, runs: Sequence[KShotRun], lr: float, *, count: bool = False
 ) -> list[FineTuned]:
-    """Trains runs in one pass; an equal share of the FLOPs and of the seconds is each one's. Losses may be infinite."""
+    """Trains E runs in one pass for each step; losses are not checked.
+
+    Args:
+        context: model, loss and settings.
+        runs: E runs for which `go_together` is True.
+        lr: peak learning rate.
+        count: whether to count FLOPs, in the first step.
+
+    Returns:
+        The result of each run, with an equal share of FLOPs and seconds.
+    """
+    # Stack the starting values.
     began, settings = time.perf_counter(), context.settings
     starts = [run.start() for run in runs]
-    begun = {name: torch.stack([start[name] for start in starts]) for name in starts[0]}
-    values = {name: value.requires_grad_() for name, value in trainable(begun).items()}
+    stack = {name: torch.stack([start[name] for start in starts]) for name in starts[0]}
+    values = {name: value.requires_grad_() for name, value in trainable(stack).items()}
     frozen = {name: value.detach() for name, value in context.backbone.items()}
-    frozen |= {name: value for name, value in begun.items() if name not in values}
+    frozen |= {name: value for name, value in stack.items() if name not in values}
+
+    # Train.
     optimizer = optimizer_of(values, settings, lr, by_run=True)
     schedules = [batches_of(len(run.rows), settings, run.seed, run.language) for run in runs]
     losses: list[torch.Tensor] = []
     spent: list[Spent] = []
     for step, chosen in enumerate(zip(*schedules, strict=True)):
-        parts = [[run.rows[index] for index in own] for run, own in zip(runs, chosen, strict=True)]
+        parts = [[run.rows[index] for index in indices] for run, indices in zip(runs, chosen, strict=True)]
         batch = to_device(stacked(parts, context.task.collate), context.device)
         losses_E, flops = counted(count and step == 0, add_gradients, context.loss, frozen, values, batch)
         losses.append(losses_E.detach())
         spent.append(Spent(subwords(batch), flops))
         optimizer.step(step)
         project(context.model, values, (step + 1) / settings.steps)
+
+    # Unstack the results.
     whole, seconds = estimated_flops(spent), (time.perf_counter() - began) / len(runs)
     return [
         FineTuned(
-            values={name: value.detach()[place] for name, value in begun.items()},
+            values={name: value.detach()[place] for name, value in stack.items()},
             steps=settings.steps,
-            losses=own,
+            losses=losses_of_run,
             flops=None if whole is None else whole / len(runs),
             seconds=seconds,
         )
-        for place, own in enumerate(torch.stack(losses).T.tolist())
+        for place, losses_of_run in enumerate(torch.stack(losses).T.tolist())
     ]

@@ -1,4 +1,4 @@
-"""Prepares transfers: the encoder they start from, one method's model over it, and the values that fine-tuning starts with."""
+"""Prepares transfers: opens the encoder, builds models over it, and draws starting values."""
 
 from __future__ import annotations
 
@@ -27,19 +27,24 @@ from metaprime.types import Loss, MetaprimeError, Params
 
 @dataclass(frozen=True)
 class Source:
-    """The encoder that transfers start from, and its primed adapter and head if it has them."""
+    """The encoder that transfers start from, with the artifact of its priming run.
+
+    Attributes:
+        encoder: the encoder.
+        artifact: holds primed adapter, head and provenance; None if the encoder was not primed.
+    """
 
     encoder: Encoder
     artifact: Artifact | None
 
     @property
     def primed(self) -> Params:
-        """Values of the primed adapter and head; empty without them."""
+        """Values of the primed adapter and head by full name; empty if there are none."""
         return self.artifact.values if self.artifact else {}
 
     @property
     def priming_seed(self) -> int | None:
-        """Seed of the priming run; None without one."""
+        """Seed of the priming run; None if the encoder was not primed."""
         return self.artifact.provenance["seed"] if self.artifact else None
 
 
@@ -50,17 +55,20 @@ def open_source(
     threads: int = 1,
     accelerator: Accelerator | None = None,
 ) -> Source:
-    """Opens the encoder named by `transfer.encoder`.
+    """Opens the encoder that `transfer.encoder` names.
 
     Args:
-        encoder: the section `encoder`: the base encoder, and how any is read.
+        encoder: the section `encoder`: the base encoder, and how encoders are loaded.
         settings: the section `transfer`.
-        output: folder of the run.
+        output: folder of the run, `run.output`.
         threads: CPU threads of this process.
-        accelerator: of processes that were launched together.
+        accelerator: this process and its place among those launched together.
 
     Raises:
-        MetaprimeError: nothing is primed there, or a primed start is asked of an encoder that was not primed.
+        MetaprimeError: the primed encoder does not exist, or the settings ask for a primed start
+            from an encoder that was not primed.
+
+    Example: `open_source(config.encoder, config.transfer, Path(config.run.output)).encoder`.
     """
     if settings.encoder == "base":
         source = Source(open_encoder(encoder, output, threads, accelerator), None)
@@ -84,10 +92,16 @@ def open_source(
 
 
 def check_start(source: Source, settings: TransferConfig, methods: Sequence[MethodConfig], task: Task) -> None:
-    """Refuses a primed start that the primed adapter and head do not fit.
+    """Validates that primed adapter and head fit the transfers that start from them.
+
+    Args:
+        source: the encoder with its primed adapter and head.
+        settings: the section `transfer`.
+        methods: methods of the transfers.
+        task: its labels are those of the head.
 
     Raises:
-        MetaprimeError: the encoder was primed with another method, or its head with other labels.
+        MetaprimeError: adapter or head is a random draw, or is of another method or other labels.
     """
     artifact = source.artifact
     if artifact is None:
@@ -95,8 +109,8 @@ def check_start(source: Source, settings: TransferConfig, methods: Sequence[Meth
     for group, start in (("adapter", settings.start_adapter), ("head", settings.start_head)):
         if start == "primed" and group not in trained_groups(artifact):
             raise MetaprimeError(
-                f"transfer.start_{group}: the encoder was primed with outer.{group} reset or keep, so that the one it comes "
-                f"with is a random draw: prime with outer.{group}=meta, or use start_{group}: fresh"
+                f"transfer.start_{group}: the encoder was primed with outer.{group} reset or keep, so that its {group} "
+                f"is a random draw: prime with outer.{group}=meta, or use start_{group}: fresh"
             )
     for method in methods if settings.start_adapter == "primed" else ():
         if method_of(method).injects and artifact.method != method:
@@ -106,24 +120,24 @@ def check_start(source: Source, settings: TransferConfig, methods: Sequence[Meth
             )
     if settings.start_head == "primed" and artifact.labels != task.labels:
         raise MetaprimeError(
-            f"transfer.start_head: the encoder was primed with the tags {', '.join(artifact.labels)}, task.labels gives "
+            f"transfer.start_head: the encoder was primed with the labels {', '.join(artifact.labels)}, task.labels gives "
             f"{', '.join(task.labels)}: use the same task.labels, or start_head: fresh"
         )
 
 
 @dataclass(frozen=True)
 class TransferContext:
-    """Everything that the fine-tunings of one method over one encoder share.
+    """The parts that all fine-tunings of one method over one encoder share.
 
     Attributes:
-        task: what is fine-tuned for.
-        model: the encoder with the method's adapter in it.
-        method: the method's settings.
-        loss: of the task over the model.
-        backbone: theta, as every fine-tuning finds it.
+        task: encodes, collates, predicts and scores.
+        model: encoder, adapter and head.
+        method: settings of the PEFT method.
+        loss: `loss(backbone, fast, batch)` in nats, a scalar (); (E,) for E runs in one pass.
+        backbone: theta before fine-tuning by full name, in shapes such as (D, D).
         settings: the section `transfer`.
-        primed: values of the primed adapter and head, for `start_adapter: primed` and `start_head: primed`.
-        moves_backbone: whether theta is trained too.
+        primed: primed adapter and head by full name, for `start_adapter` or `start_head` `primed`.
+        moves_backbone: whether the method trains theta too.
     """
 
     task: Task
@@ -137,14 +151,22 @@ class TransferContext:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         return next(self.model.parameters()).device
 
 
 def context_over(
     model: TaskModel, task: Task, method: MethodConfig, settings: TransferConfig, primed: Params
 ) -> TransferContext:
-    """Returns the context of fine-tunings over a model that is there."""
+    """Returns the context of fine-tunings over an existing model.
+
+    Args:
+        model: encoder, adapter and head; it is not copied.
+        task: encodes, collates, predicts and scores.
+        method: settings of the model's method.
+        settings: the section `transfer`.
+        primed: primed adapter and head by full name in shapes such as (D, D); empty without them.
+    """
     loss, backbone = functional_loss(model, task.loss), partition(model).backbone
     return TransferContext(task, model, method, loss, backbone, settings, primed, method_of(method).moves_backbone)
 
@@ -157,10 +179,18 @@ def make_context(
     example: Sequence[Row],
     device: torch.device,
 ) -> TransferContext:
-    """Builds a method's model over a copy of the encoder, and returns the context of its fine-tunings.
+    """Returns the context of fine-tunings with a new model over a copy of the encoder.
+
+    Args:
+        source: the encoder with its primed adapter and head.
+        task: encodes, collates, predicts and scores.
+        method: settings of the PEFT method to inject.
+        settings: the section `transfer`.
+        example: rows on which the injection is tested.
+        device: device of the model.
 
     Raises:
-        MetaprimeError: the method is not connected to this encoder as it should be.
+        MetaprimeError: the method cannot be injected into this encoder.
     """
     model = build_model(source.encoder, task, method, example).to(device)
     return context_over(model, task, method, settings, source.primed)
@@ -168,7 +198,14 @@ def make_context(
 
 @dataclass(frozen=True)
 class KShotRun:
-    """One fine-tuning: its sentences, what draws their order, and the values it starts from, made when asked for."""
+    """One fine-tuning on K sentences.
+
+    Attributes:
+        rows: the K training rows.
+        seed: with `language`, draws the order of the rows and fresh starting values.
+        language: the language of the rows.
+        start: returns the starting values by full name, in shapes such as (D, D).
+    """
 
     rows: Sequence[Row]
     seed: int
@@ -177,9 +214,10 @@ class KShotRun:
 
 
 def k_shot_run(context: TransferContext, rows: Sequence[Row], seed: int, language: str) -> KShotRun:
-    """Returns a fine-tuning on some rows; with theta among the values, if that is to move too."""
+    """Returns a fine-tuning on K rows: `k_shot_run(context, rows, 0, "qaa")`."""
 
     def start() -> Params:
+        """Returns adapter and head, and theta if the method trains it."""
         values = start_values(context, rows, seed, language)
         return values | context.backbone if context.moves_backbone else values
 
@@ -187,9 +225,18 @@ def k_shot_run(context: TransferContext, rows: Sequence[Row], seed: int, languag
 
 
 def start_values(context: TransferContext, rows: Sequence[Row], seed: int, language: str) -> Params:
-    """Returns adapter and head to fine-tune from: drawn anew, or the primed ones, each as the settings say.
+    """Returns the starting values of adapter and head, each fresh or primed as the settings say.
 
-    A new adapter that selects weights selects them by the sentences it will be tuned on.
+    A fresh adapter of a sparse method selects its weights by the gradients of the training rows.
+
+    Args:
+        context: model, settings and primed values.
+        rows: the K rows of the fine-tuning.
+        seed: with `language`, draws fresh values.
+        language: the language of the rows.
+
+    Returns:
+        Values by full name on the model's device, in shapes such as (D, D).
     """
     model, settings = context.model, context.settings
     values: Params = {}

@@ -1,4 +1,4 @@
-"""Transfers: fine-tunes a frozen encoder on K sentences of a new language with a PEFT method, and scores its test split."""
+"""Transfers to new languages: fine-tunes on K sentences of each and scores its test split."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ from metaprime.types import MetaprimeError
 
 @dataclass(frozen=True)
 class TransferResult:
-    """One finished transfer.
+    """The result of one transfer.
 
     Attributes:
-        language: that was transferred to.
+        language: target language.
         method: label of the PEFT method, such as `lora-rank4`.
-        shots: K, labelled sentences.
-        seed: drew the sentences, their order, and fresh adapter and head.
-        score: the task's headline metric; for tagging entity F1 in per cent.
+        shots: K, the number of labelled sentences.
+        seed: seed that drew sentences, their order, and fresh adapter and head.
+        score: headline metric of the task; for tagging entity F1 in per cent.
         path: folder of the cell, for `metaprime.load`.
-        record: the content of its `record.json`.
+        record: content of `record.json`.
 
     Example:
         >>> result = results[0]
@@ -72,16 +72,16 @@ class TransferResult:
 
     @property
     def scores(self) -> dict[str, Any]:
-        """All numbers, as the task computes them."""
+        """All scores of the task."""
         scores: dict[str, Any] = self.record["scores"]
         return scores
 
     @property
     def f1(self) -> float:
-        """Entity F1 in per cent, of a tagging task.
+        """Entity F1 of a tagging task in per cent.
 
         Raises:
-            AttributeError: the task has no F1; `score` and `scores` hold what it has.
+            AttributeError: the task has no F1; use `score` or `scores`.
         """
         try:
             return float(self.scores["lenient"]["overall"]["f1"])
@@ -97,24 +97,24 @@ def transfer(
     max_seconds: float | None = None,
     quiet: bool = False,
 ) -> list[TransferResult]:
-    """Runs every cell (language x method x K x seed) of the config that has no record yet.
+    """Runs every cell (language x method x K x seed) of a config that has no record yet.
 
-    Each cell has a folder under `<run.output>/transfer/<encoder>/`: record, predictions, and what
-    `metaprime.load` needs. Under `accelerate launch` each process takes its share of the cells.
+    The folder of a cell, under `<run.output>/transfer/<encoder>/`, holds record, predictions and
+    the files that `metaprime.load` reads. With `accelerate launch` each process runs a share.
 
     Args:
         config: sections `transfer`, `peft`, `data`, `task`, `encoder` and `run` are read.
-        overwrite: whether finished cells are run again.
-        force: whether finished cells are kept although something is not as it was when they were made.
-        max_seconds: after so many seconds the command stops in order; None: never.
-        quiet: whether to show no progress.
+        overwrite: whether to run finished cells again.
+        force: whether to keep finished cells whose settings, sentences, weights or versions differ.
+        max_seconds: seconds after which the command stops; None: no limit.
+        quiet: whether to hide the progress display.
 
     Returns:
-        The result of every cell, those that were there already too.
+        The results of all cells, including those that were finished before.
 
     Raises:
-        MetaprimeError: bad input; a record of another config; theta changed where it should have been frozen.
-        Stopped: a signal came, or `max_seconds` are over; the cell at hand is given up, those before it are kept.
+        MetaprimeError: the input is invalid, a record has other inputs, or a frozen theta changed.
+        Stopped: a signal arrived or `max_seconds` are over; finished cells are kept.
 
     Example:
         >>> results = metaprime.transfer(config, quiet=True)
@@ -123,7 +123,7 @@ def transfer(
         >>> 0 <= results[0].f1 <= 100
         True
     """
-    with Stopping(max_seconds, "finished cells are kept, the same command does the others") as stop:
+    with Stopping(max_seconds, "finished cells are kept; run the same command for the others") as stop:
         torch.set_num_threads(config.run.threads)
         accelerator = Accelerator()
         with locked(check_writable(Path(config.run.output)), accelerator):
@@ -134,7 +134,7 @@ def transfer(
 
 @dataclass(frozen=True)
 class _Policy:
-    """What becomes of finished cells, and whether progress is shown."""
+    """The options of `transfer` for finished cells and progress."""
 
     overwrite: bool
     force: bool
@@ -143,19 +143,19 @@ class _Policy:
 
 @dataclass(frozen=True)
 class _Run:
-    """One command's parts.
+    """The parts of one command.
 
     Attributes:
-        accelerator: this process, and those beside it.
+        accelerator: this process and its place among those launched together.
         settings: the section `transfer`.
         data: the section `data`.
-        seed: draws the sentences of held-out languages.
+        seed: seed that draws the sentences of held-out languages.
         source: the encoder to start from.
-        methods: settings by label.
-        tasks: the task by method label; a method that takes positions away leaves shorter windows.
-        splits: rows by method label and language.
-        cells: all that are asked for, in their order.
-        recorder: writes and finds records.
+        methods: method label -> settings.
+        tasks: method label -> task, whose windows are shorter if the method occupies positions.
+        splits: method label -> language -> rows.
+        cells: all cells of the config, in the order of the results.
+        recorder: reads and writes records.
     """
 
     accelerator: Accelerator
@@ -171,11 +171,12 @@ class _Run:
 
 
 def _open(config: Config, accelerator: Accelerator) -> _Run:
-    """Reads and checks everything before the first fine-tuning.
+    """Reads and validates all inputs before the first fine-tuning.
 
     Raises:
-        MetaprimeError: bad data, encoder or combination of settings.
+        MetaprimeError: data, encoder or settings are invalid.
     """
+    # Read encoder and rows.
     settings, data, methods = config.transfer, config.data, config.methods()
     output = Path(config.run.output)
     source = open_source(config.encoder, settings, output, config.run.threads, accelerator)
@@ -184,9 +185,13 @@ def _open(config: Config, accelerator: Accelerator) -> _Run:
         for label, method in methods.items()
     }
     splits = _splits(methods, tasks, settings, data)
+
+    # Validate the settings against them.
     first = next(iter(methods))
     check_start(source, settings, list(methods.values()), tasks[first])
     check_rates(settings, data)
+
+    # Prepare the records and list the cells.
     root = output / TRANSFERS / encoder_label(settings.encoder)
     starts = {"adapter": settings.start_adapter, "head": settings.start_head}
     primed = primed_hashes(source, [group for group, start in starts.items() if start == "primed"])
@@ -205,12 +210,12 @@ def _open(config: Config, accelerator: Accelerator) -> _Run:
 
 
 def _carry_out(run: _Run, stop: Stopping, policy: _Policy) -> None:
-    """Fine-tunes, scores and saves this process's share of what is not done."""
+    """Fine-tunes, scores and saves this process's share of the unfinished cells."""
     settings, recorder, accelerator = run.settings, run.recorder, run.accelerator
     todo = {cell for cell in run.cells if policy.overwrite or not recorder.is_done(cell, policy.force)}
     done = [] if policy.force or policy.overwrite else [cell for cell in run.cells if cell not in todo]
     rates = known_rates(recorder, done)
-    # Every process has the same list before the first one adds to what is done.
+    # All processes list the unfinished cells before one of them finishes another.
     accelerator.wait_for_everyone()
     count = -(-len(todo) // accelerator.num_processes)
     with Display("transfer", count, accelerator.is_main_process and not policy.quiet) as display:
@@ -218,14 +223,14 @@ def _carry_out(run: _Run, stop: Stopping, policy: _Policy) -> None:
         for share in _shares(run, todo):
             stop.check()
             if share.address not in rates:
-                # Only now: a run that is stopped loses one choice, not all.
+                # Chosen method by method, so that a command that is stopped loses one choice.
                 label = share.address[0]
-                wanted = [shots for shots in settings.shots if (label, shots) not in rates]
-                chosen = choose_rates(settings.lr, wanted, partial(_validation, run, share.context))
+                missing = [shots for shots in settings.shots if (label, shots) not in rates]
+                chosen = choose_rates(settings.lr, missing, partial(_validation, run, share.context))
                 rates |= {(label, shots): rate for shots, rate in chosen.items()}
             for finished in _fine_tuned(share, rates[share.address]):
                 if finished.cell not in todo:
-                    # It was done, and ran for its neighbours' sake.
+                    # A finished cell is trained again only because its neighbours share the pass.
                     continue
                 scored = run.splits[finished.cell.method][finished.cell.language].scored
                 record = recorder.save(share.context, finished, share.frozen, scored)
@@ -237,7 +242,13 @@ def _carry_out(run: _Run, stop: Stopping, policy: _Policy) -> None:
 
 @dataclass(frozen=True)
 class _Share:
-    """Cells of one method and K that share passes: their context, theta's hash, and their fine-tunings."""
+    """Cells of one method and K that share passes.
+
+    Attributes:
+        context: model, loss and settings.
+        frozen: hash of theta before fine-tuning.
+        runs: cell -> fine-tuning.
+    """
 
     context: TransferContext
     frozen: str
@@ -245,13 +256,13 @@ class _Share:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Method label and K."""
+        """Method label and K of the cells."""
         first = next(iter(self.runs))
         return first.method, first.shots
 
 
 def _shares(run: _Run, todo: set[Cell]) -> Iterator[_Share]:
-    """Yields this process's groups among those in which something is to do, dealt out one by one."""
+    """Yields the groups with unfinished cells that fall to this process, in turn."""
     dealt = itertools.count()
     for label, method in run.methods.items():
         cells = [cell for cell in run.cells if cell.method == label]
@@ -267,15 +278,15 @@ def _shares(run: _Run, todo: set[Cell]) -> Iterator[_Share]:
 
 
 def _is_mine(number: int, accelerator: Accelerator) -> bool:
-    """Tells if a group is this process's, of those that are dealt out in turn."""
+    """Returns True if a group, by its number, falls to this process."""
     return bool(number % accelerator.num_processes == accelerator.process_index)
 
 
 def _groups(run: _Run, context: TransferContext, cells: Sequence[Cell]) -> list[dict[Cell, KShotRun]]:
     """Groups cells of one method and K by the passes that they share.
 
-    Which cells are done, or whose they are, plays no part: a cell has the same neighbours, and so the
-    same last bits, in a run that was resumed or is shared by processes.
+    Finished cells and cells of other processes are included: a cell must have the same neighbours,
+    and so the same last bits, in a command that is resumed or runs in several processes.
     """
     splits = run.splits[cells[0].method]
     runs = []
@@ -283,27 +294,27 @@ def _groups(run: _Run, context: TransferContext, cells: Sequence[Cell]) -> list[
         rows = sample(splits[cell.language].train, cell.shots, cell.seed, cell.language)
         runs.append(k_shot_run(context, rows, cell.seed, cell.language))
     rest = iter(cells)
-    return [{next(rest): one for one in group} for group in groups_of(context, runs)]
+    return [{next(rest): member for member in group} for group in groups_of(context, runs)]
 
 
 def _fine_tuned(share: _Share, rate: float) -> Iterator[Finished]:
-    """Fine-tunes a group of cells."""
+    """Fine-tunes a group of cells and yields each when it is finished."""
     cells = {id(run): cell for cell, run in share.runs.items()}
     for run, tuned in tune(share.context, [*share.runs.values()], rate, count=True):
         cell = cells[id(run)]
-        beside = tuple(other.folder for other in share.runs if other is not cell)
+        beside = tuple(neighbour.folder for neighbour in share.runs if neighbour is not cell)
         yield Finished(cell, run, tuned, rate, beside)
 
 
 def _validation(run: _Run, context: TransferContext) -> Validation:
-    """Returns the held-out languages with a method's own model."""
+    """Reads the held-out languages, to be fine-tuned with the model of a method."""
     return Validation(context, held_out_splits(context.task, run.data, run.settings), run.seed)
 
 
 def _splits(
     methods: dict[str, MethodConfig], tasks: dict[str, Task], settings: TransferConfig, data: DataConfig
 ) -> dict[str, dict[str, Split]]:
-    """Reads the target languages for each method; methods that leave windows of the same length share them."""
+    """Reads the target languages for each method; methods with equal windows share the rows."""
     by_room: dict[int, dict[str, Split]] = {}
     for label, method in methods.items():
         if method.positions not in by_room:
@@ -312,7 +323,7 @@ def _splits(
 
 
 def _target_splits(task: Task, settings: TransferConfig, data: DataConfig) -> dict[str, Split]:
-    """Reads training and test rows of every target language, and refuses too few of them."""
+    """Reads training and test rows of every target language, and validates their number."""
     languages = data.target_languages
     if not languages:
         raise MetaprimeError("data.target_languages is empty: name at least one language to transfer to")
@@ -324,7 +335,7 @@ def _target_splits(task: Task, settings: TransferConfig, data: DataConfig) -> di
 
 
 def _result(run: _Run, cell: Cell) -> TransferResult:
-    """Reads the result of a cell that is done."""
+    """Returns the result of a finished cell from its record."""
     record = run.recorder.read(cell)
     score = run.tasks[cell.method].kind.metric.of(record["scores"])
     return TransferResult(cell.language, cell.method, cell.shots, cell.seed, score, run.recorder.folder(cell), record)

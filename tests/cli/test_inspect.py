@@ -226,7 +226,7 @@ def test_a_method_is_shown_with_the_settings_of_the_command(
     keys = [f"encoder.name={toy_bert}", "encoder.trust_remote_code=true", "peft.method=lora", "peft.rank=2"]
     assert shown == [load_config(None, keys)]
     assert "factors (32,) shift ()" in ended.out
-    assert "1,234 parameters trained, 56 stored, and 7 of the tag head" in ended.out
+    assert "1,234 parameters trained, 56 stored, and 7 of the head" in ended.out
 
 
 @pytest.mark.parametrize(

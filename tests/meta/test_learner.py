@@ -78,7 +78,7 @@ def test_a_learner_says_what_it_does() -> None:
         "peft_maml": "peft",
         "inner_peft": "peft",
         "maml": "full",
-        "anil": "peft",
+        "anil": "head",
         "reptile": "full",
         "multitask": "full",
         "multitask_peft": "peft",

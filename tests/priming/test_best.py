@@ -192,3 +192,9 @@ def test_a_best_that_is_later_than_the_checkpoint_is_not_the_resumed_runs(
     monkeypatch.setattr(Validation, "mean", lambda *parts: 0.5)
     assert prime(config, resume=True).provenance["steps"] == 2
     assert {path.name for path in states.iterdir()} == {"best-00000002", "step-00000004", "step-00000006"}
+
+
+def test_validation_that_diverges_names_step_and_language(tiny: MakeConfig, tmp_path: Path) -> None:
+    config = tiny(tmp_path / "run", "transfer.lr=1e30", "outer.validate_every=2")
+    with pytest.raises(MetaprimeError, match=r"validation at step 0: .*language 'qac'.*; or lower outer\.lr"):
+        prime(config)

@@ -43,7 +43,7 @@ def test_what_is_not_finite_is_named_with_its_group() -> None:
     fine = {"backbone.a": torch.ones(2), "adapter.0.up": torch.ones(2)}
     broken = fine | {"adapter.0.up": torch.tensor([1.0, NAN]), "adapter.1.up": torch.tensor([INF])}
     for weights, gradients, words in (
-        (broken, broken, r"the weights of adapter \(first adapter\.0\.up\) are not finite already"),
+        (broken, broken, r"the weights of adapter \(first adapter\.0\.up\) were not finite before this step"),
         (fine, broken, r"the weights are finite, the outer gradients of adapter \(first adapter\.0\.up\) are not"),
         (fine, fine, "inner loop's values are not"),
     ):

@@ -43,6 +43,7 @@ def test_arms_stand_as_the_suite_lists_them(small: Path) -> None:
         (["peft={method: head}"], "head"),
         ({"peft": {"method": "prefix"}}, "prefix"),
         (["learner.name=maml"], "full"),
+        (["learner.name=anil"], "head"),
         (["learner.name=anil", "peft={method: head}"], "head"),
         (["learner={name: reptile}"], "full"),
         (["learner.name=multitask_peft"], "lora"),

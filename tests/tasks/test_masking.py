@@ -55,6 +55,16 @@ def test_special_sub_words_are_never_guessed(task: Task, toy_tokenizer: PreTrain
     assert guessed > 100
 
 
+def test_a_trial_batch_is_what_training_sees_and_alike_in_each_call(task: Task) -> None:
+    rows = task.encode(synthetic.read("", "qaa", "train")[:8])
+    first, again, plain = task.trial_batch(rows), task.trial_batch(rows), task.collate(rows)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert (first["labels"] != plain["labels"]).any()
+    assert torch.equal(first["attention_mask"], plain["attention_mask"])
+    unmasked = replace(task, corrupt=None).trial_batch(rows)
+    assert all(torch.equal(unmasked[name], plain[name]) for name in plain)
+
+
 def test_an_episode_is_masked_alike_whoever_holds_it(task: Task) -> None:
     pools = {name: task.encode(synthetic.read("", name, "train")[:100]) for name in ("qaa", "qab")}
     episodes = EpisodeSampler(pools, EpisodeShape(episodes=4, support=2, steps=3, query=4, tau=0.0), 7)

@@ -19,7 +19,6 @@ from metaprime.tasks import Task
 from metaprime.tasks.task import Scores
 from metaprime.transfers import finetune
 from metaprime.transfers.finetune import FineTuned, fine_tune
-from metaprime.transfers.start import start_values
 from metaprime.types import Batch, MetaprimeError, Params
 
 
@@ -151,25 +150,6 @@ def test_each_language_has_its_own_order_and_development_split(parts: Parts, sto
     assert orders[0] == orders[2] != orders[1]
     assert aside[0] == aside[2]
     assert (aside[0] != aside[1]) == (stop == "development")
-
-
-def test_each_language_and_seed_has_its_own_fresh_start(parts: Parts) -> None:
-    primed = parts.start
-    context = replace(parts.context(TransferConfig()), primed=primed)
-    one, again, other, later = (
-        start_values(context, parts.rows[:8], seed, language)
-        for seed, language in ((0, "qaa"), (0, "qaa"), (0, "qaf"), (1, "qaa"))
-    )
-    drawn = [name for name, value in one.items() if value.count_nonzero()]
-    for group in ("adapter.", "head."):
-        assert [name for name in drawn if name.startswith(group)]
-    assert all(torch.equal(one[name], again[name]) for name in one)
-    assert not any(
-        torch.equal(one[name], unlike[name]) for name in drawn if one[name].dim() > 1 for unlike in (other, later)
-    )
-    context = replace(context, settings=TransferConfig(start_adapter="primed", start_head="primed"))
-    kept = start_values(context, parts.rows[:8], 0, "qaf")
-    assert all(torch.equal(kept[name], primed[name]) for name in primed)
 
 
 def test_the_development_split_is_taken_out_of_the_k(parts: Parts) -> None:

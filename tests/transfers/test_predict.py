@@ -111,7 +111,7 @@ def test_a_folder_that_is_not_ours_is_refused(tmp_path: Path) -> None:
 def test_text_without_a_word_is_refused(primed_run: Config) -> None:
     tagger = load(Path(primed_run.run.output) / "primed")
     for text in ("  ", ["Ada naps.", ""], [["Ada"], []]):
-        with pytest.raises(MetaprimeError, match="no word in the text"):
+        with pytest.raises(MetaprimeError, match="a text has no word: give at least one"):
             tagger(text)
 
 
@@ -121,7 +121,7 @@ def test_an_encoder_that_changed_is_refused(cells: Path, tmp_path: Path) -> None
     # The frozen methods belong to the primed encoder, which is now another one.
     shutil.copy(cell / "qai-full-k60-s0" / "encoder" / "model.safetensors", tmp_path / "run" / "primed")
     with pytest.raises(
-        MetaprimeError, match=r"has weights .*, adapter and head were trained on .*: restore that encoder"
+        MetaprimeError, match=r"has weights .*, but adapter and head were trained on .*: restore that encoder"
     ):
         predict(cell / "qai-head-k60-s0", "Ada naps.")
 

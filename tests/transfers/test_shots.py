@@ -20,12 +20,10 @@ def test_a_share_that_leaves_nothing_is_refused_before_training(share: float, sh
 
 
 def test_a_split_that_chooses_the_steps_is_refused() -> None:
-    with pytest.raises(
-        MetaprimeError, match=r"a sentence may be among those that choose the number of steps: use stop: fixed"
-    ):
+    with pytest.raises(MetaprimeError, match=r"a left-out sentence may be a development sentence: use stop: fixed"):
         check_shares(SETTINGS.model_copy(update={"stop": "development"}))
 
 
 def test_more_than_there_are_is_refused() -> None:
-    with pytest.raises(MetaprimeError, match=r"leave_out 9 of 8 sentences: lower it"):
+    with pytest.raises(MetaprimeError, match=r"leave_out 9 exceeds K = 8 sentences: lower it"):
         check_shares(SETTINGS.model_copy(update={"leave_out": 9}))

@@ -8,40 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
-from toy_config import MakeConfig
+from safetensors.torch import load_file
+from toy_transfers import elsewhere, transferred, tree
 
 from metaprime.config.loading import override
 from metaprime.config.sections import Config
-from metaprime.priming.prime import prime
 from metaprime.runs.records import comparable, read_record
-from metaprime.transfers import record as transfer_record
 from metaprime.transfers import stacked
-from metaprime.transfers.held_out import Validation
-from metaprime.transfers.predict import predict
-from metaprime.transfers.start import KShotRun, TransferContext
 from metaprime.transfers.transfer import TransferResult, transfer
-from metaprime.types import MetaprimeError, Params
+from metaprime.types import MetaprimeError
 
 ALL = ("pfeiffer", "prefix", "lora", "head", "full", "mam", "ia3", "bitfit")
 """One of every family."""
-
-
-def transferred(config: Config, **how: Any) -> list[dict[str, Any]]:
-    """The records of all cells."""
-    return [result.record for result in transfer(config, **how)]
-
-
-def elsewhere(config: Config, output: Path, *overrides: str) -> Config:
-    """Transfer from a finished run's primed encoder into another output."""
-    primed = Path(config.run.output) / "primed"
-    return override(config, f"run.output={output}", f"transfer.encoder={primed}", *overrides)
-
-
-def tree(folder: Path) -> dict[str, tuple[bytes, int]]:
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 
 @pytest.fixture(scope="module")
@@ -165,33 +143,6 @@ def test_a_cell_holds_what_its_method_moved_and_nothing_else(finished: tuple[Con
         assert (cell / "encoder").is_dir() == (method == "full")
 
 
-def test_where_the_encoder_lies_is_no_property_of_a_record(primed_run: Config, tmp_path: Path) -> None:
-    shutil.copytree(Path(primed_run.run.output) / "primed", tmp_path / "moved" / "primed")
-    keys = ("transfer.methods=[head]", "transfer.shots=4", "transfer.lr=0.02")
-    (one,) = transferred(elsewhere(primed_run, tmp_path / "run", *keys), quiet=True)
-    there = (*keys, f"transfer.encoder={tmp_path / 'moved' / 'primed'}")
-    # It is not made again.
-    (same,) = transferred(elsewhere(primed_run, tmp_path / "run", *there), quiet=True)
-    assert same == one
-    (other,) = transferred(elsewhere(primed_run, tmp_path / "other", *there), quiet=True)
-    assert other["digest"] == one["digest"]
-
-
-def test_another_primed_start_is_another_transfer(primed_run: Config, tmp_path: Path) -> None:
-    """Of the same encoder: a learner that moves adapter and head alone leaves such."""
-    moved = tmp_path / "moved" / "primed"
-    shutil.copytree(Path(primed_run.run.output) / "primed", moved)
-    values = load_file(moved / "metaprime.safetensors")
-    save_file({name: value + 0.1 for name, value in values.items()}, moved / "metaprime.safetensors")
-    keys = ("transfer.methods=[head]", "transfer.shots=4", "transfer.lr=0.02", "transfer.start_head=primed")
-    (one,) = transferred(elsewhere(primed_run, tmp_path / "run", *keys), quiet=True)
-    other = elsewhere(primed_run, tmp_path / "run", *keys, f"transfer.encoder={moved}")
-    with pytest.raises(MetaprimeError, match="the primed head"):
-        transferred(other, quiet=True)
-    (two,) = transferred(override(other, f"run.output={tmp_path / 'other'}"), quiet=True)
-    assert one["digest"] != two["digest"]
-
-
 def test_windows_are_those_of_the_cells_own_method(primed_run: Config, tmp_path: Path) -> None:
     """What else is asked for changes no record: a prompt takes positions away from nobody but itself."""
     keys = ("data.max_length=128", "transfer.shots=4", "transfer.lr=0.02", "peft={method: prompt, length: 100}")
@@ -206,21 +157,6 @@ def test_windows_are_those_of_the_cells_own_method(primed_run: Config, tmp_path:
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-@pytest.mark.parametrize("peft", ["{method: prefix, mlp: 6}", "{method: mam, prefix: {length: 3, mlp: 6}}"])
-def test_what_a_prefix_came_from_is_not_stored_and_not_needed(primed_run: Config, tmp_path: Path, peft: str) -> None:
-    method = "mam" if "mam" in peft else "prefix"
-    keys = (f"peft={peft}", f"transfer.methods=[{method}]", "transfer.shots=8", "transfer.lr=0.05")
-    (record,) = transferred(elsewhere(primed_run, tmp_path / "run", *keys), quiet=True)
-    cell = tmp_path / "run" / "transfer" / "primed" / f"qai-{method}-k8-s0"
-    names = load_file(cell / "metaprime.safetensors").keys()
-    assert not [name for name in names if "inner" in name]
-    assert [name for name in names if name.endswith("0.keys")]
-    assert "mlp" in json.dumps(record["peft"])
-    lines = [json.loads(line) for line in (cell / "predictions.jsonl").read_text("utf-8").splitlines()]
-    for line in lines[:5]:
-        assert [tag for _, tag in predict(cell, " ".join(line["words"]))] == line["predicted"]
-
-
 def test_what_moves_more_costs_more(finished: tuple[Config, list[dict[str, Any]]]) -> None:
     flops = {r["cell"]["method"]: r["training"]["flops"] for r in finished[1] if r["cell"]["shots"] == 8}
     assert flops["head"] < flops["pfeiffer"] < flops["full"]
@@ -231,22 +167,6 @@ def test_predictions_stand_beside_words_and_gold(finished: tuple[Config, list[di
     lines = [json.loads(line) for line in (cell / "predictions.jsonl").read_text("utf-8").splitlines()]
     assert len(lines) == 20
     assert all(len(line["words"]) == len(line["gold"]) == len(line["predicted"]) > 0 for line in lines)
-
-
-def test_a_theta_that_moves_under_a_freezing_method_is_reported(
-    primed_run: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    honest = stacked.fine_tune
-
-    def careless(context: TransferContext, *rest: Any, **named: Any) -> Any:
-        with torch.no_grad():
-            next(iter(context.backbone.values())).add_(1e-3)
-        return honest(context, *rest, **named)
-
-    monkeypatch.setattr(stacked, "fine_tune", careless)
-    with pytest.raises(MetaprimeError, match="theta changed although pfeiffer freezes it"):
-        transferred(elsewhere(primed_run, tmp_path / "run", "transfer.methods=pfeiffer"))
-    assert not (tmp_path / "run").exists()
 
 
 def strip(record: dict[str, Any]) -> dict[str, Any]:
@@ -344,207 +264,6 @@ def test_what_is_finished_is_not_repeated(primed_run: Config, tmp_path: Path) ->
     assert {name: value for name, value in tree(tmp_path).items() if name in before} == before
 
 
-@pytest.mark.parametrize("change", ["transfer.steps=5", "task.label_map={LOC: O}", "transfer.lr=0.5", "base"])
-def test_other_settings_or_another_encoder_are_refused(
-    primed_run: Config, tiny: MakeConfig, tmp_path: Path, change: str
-) -> None:
-    config = elsewhere(primed_run, tmp_path / "run", "transfer.methods=[head]")
-    transferred(config)
-    before = tree(tmp_path / "run")
-    if change == "base":
-        other_primed = prime(tiny(tmp_path / "other", "run.seed=1", "outer.steps=1", "outer.validate_every=0"))
-        # Its folder has the same last name: primed.
-        changed = override(config, f"transfer.encoder={other_primed.path}")
-    else:
-        changed = override(config, change)
-    with pytest.raises(
-        MetaprimeError, match=r"qai-head-k8-s0 holds a transfer with other settings, .*--overwrite.*--force"
-    ):
-        transferred(changed)
-    assert tree(tmp_path / "run") == before
-    transferred(changed, overwrite=True)
-    assert tree(tmp_path / "run") != before
-
-
-def test_what_changed_is_said_key_by_key_and_force_keeps_the_old(
-    primed_run: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    config = elsewhere(primed_run, tmp_path / "run", "transfer.methods=[head]")
-    (record,) = transferred(config)
-    changed = override(config, "transfer.steps=5", "transfer.seeds=[0, 1]")
-    honest = transfer_record.versions
-    monkeypatch.setattr(transfer_record, "versions", lambda: {**honest(), "torch": "9.9"})
-    with pytest.raises(MetaprimeError, match="holds a transfer with other settings") as refused:
-        transferred(changed)
-    lines = ["transfer.steps: 4 -> 5", f"version of torch: {record['versions']['torch']} -> 9.9"]
-    assert str(refused.value).splitlines()[1:] == lines
-    kept, new = transferred(changed, force=True)
-    assert kept == record
-    assert (new["training"]["steps"], new["versions"]["torch"]) == (5, "9.9")
-    assert [message.partition("something else: ")[2] for message in caplog.messages] == lines
-    monkeypatch.undo()
-    file = tmp_path / "run" / "transfer" / "primed" / "qai-head-k8-s0" / "record.json"
-    stale = {**record, "sentences": {**record["sentences"], "qai (scored)": "0123456789ab"}}
-    file.write_text(json.dumps(stale), encoding="utf-8")
-    with pytest.raises(MetaprimeError, match=r"\nsentences of qai \(scored\): 0123456789ab -> \w{12}$"):
-        transferred(config)
-    file.write_text(json.dumps({**record, "config": {}}), encoding="utf-8")
-    with pytest.raises(MetaprimeError, match=r"record\.json is damaged .*--overwrite"):
-        transferred(config)
-
-
-def test_rates_that_finished_cells_were_given_are_not_chosen_again(
-    primed_run: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = elsewhere(primed_run, tmp_path / "run", "transfer.methods=[head, lora]", "transfer.lr=[0.01, 0.02]")
-    asked: list[int] = []
-
-    def scores(self: Validation, backbone: Params, primed: Params, lr: float, *rest: Any) -> dict[str, float]:
-        asked.append(len(self.context.model.adapter))
-        return {"qac": lr}
-
-    monkeypatch.setattr(Validation, "scores", scores)
-    transferred(config)
-    assert [bool(sites) for sites in asked] == [False, False, True, True]
-    asked.clear()
-    more = transferred(override(config, "transfer.seeds=[0, 1]"))
-    assert asked == []
-    assert {record["training"]["lr"] for record in more} == {0.02}
-
-
-def test_overwrite_keeps_the_old_until_the_new_is_whole(primed_run: Config, tmp_path: Path) -> None:
-    config = elsewhere(primed_run, tmp_path / "run", "transfer.methods=[pfeiffer]")
-    transferred(config)
-    before = tree(tmp_path)
-    with pytest.raises(MetaprimeError, match="the loss is"):
-        transferred(override(config, "transfer.lr=1e30"), overwrite=True)
-    assert tree(tmp_path) == before
-
-
-def test_the_base_encoder_needs_no_priming(tiny: MakeConfig, tmp_path: Path) -> None:
-    config = tiny(tmp_path / "run", "transfer.encoder=base", "transfer.methods=[head]")
-    (record,) = transferred(config)
-    assert record["cell"]["encoder"] == "base"
-    assert record["cell"]["priming_seed"] is None
-
-
-def start_of(config: Config, monkeypatch: pytest.MonkeyPatch) -> Params:
-    """The values fine-tuning starts from, caught on their way in."""
-    caught: list[Params] = []
-    honest = stacked.fine_tune
-
-    def watched(context: TransferContext, run: KShotRun, *rest: Any, **named: Any) -> Any:
-        caught.append({name: value.clone() for name, value in run.start().items()})
-        return honest(context, run, *rest, **named)
-
-    monkeypatch.setattr(stacked, "fine_tune", watched)
-    transferred(config)
-    monkeypatch.setattr(stacked, "fine_tune", honest)
-    return caught[0]
-
-
-@pytest.mark.parametrize("adapter", ["fresh", "primed"])
-@pytest.mark.parametrize("head", ["fresh", "primed"])
-def test_fine_tuning_starts_where_it_is_told(
-    primed_run: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adapter: str, head: str
-) -> None:
-    wanted = (f"transfer.start_adapter={adapter}", f"transfer.start_head={head}", "transfer.methods=[pfeiffer]")
-    start = start_of(elsewhere(primed_run, tmp_path / "run", *wanted), monkeypatch)
-    primed = load_file(Path(primed_run.run.output) / "primed" / "metaprime.safetensors")
-    assert start.keys() == primed.keys()
-    for group, choice in (("adapter", adapter), ("head", head)):
-        same = [torch.equal(start[name], primed[name]) for name in primed if name.startswith(group)]
-        assert all(same) if choice == "primed" else not any(same) or group == "adapter"
-        if choice == "fresh":
-            assert not all(same)
-
-
-def test_a_primed_start_of_another_method_is_refused(primed_run: Config, tmp_path: Path) -> None:
-    for wrong in ("transfer.methods=[pfeiffer, lora]", "peft.bottleneck=5"):
-        for rates in ("0.01", "[0.01, 0.02]"):
-            config = elsewhere(
-                primed_run, tmp_path / "run", "transfer.start_adapter=primed", wrong, f"transfer.lr={rates}"
-            )
-            with pytest.raises(MetaprimeError, match=r"transfer\.start_adapter: the encoder was primed with Pfeiffer"):
-                transferred(config)
-            assert not (tmp_path / "run").exists()
-    heads = elsewhere(primed_run, tmp_path / "run", "transfer.start_adapter=primed", "transfer.methods=[head]")
-    # Head tuning has no adapter to differ in.
-    assert len(transferred(heads)) == 1
-
-
-def test_a_primed_head_of_other_labels_is_refused(primed_run: Config, tmp_path: Path) -> None:
-    config = elsewhere(
-        primed_run,
-        tmp_path / "run",
-        "transfer.start_head=primed",
-        "task.labels=[LOC, ORG, PER]",
-        "transfer.methods=[head]",
-    )
-    with pytest.raises(MetaprimeError, match=r"transfer\.start_head: the encoder was primed with the tags O, B-PER"):
-        transferred(config)
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("key", ["start_adapter", "start_head"])
-def test_a_primed_start_needs_a_primed_encoder(tiny: MakeConfig, tmp_path: Path, key: str) -> None:
-    with pytest.raises(MetaprimeError, match="was not primed by metaprime"):
-        transferred(tiny(tmp_path / "run", "transfer.encoder=base", f"transfer.{key}=primed"))
-    assert not (tmp_path / "run").exists()
-
-
-def test_nothing_primed_says_what_to_do(tiny: MakeConfig, tmp_path: Path) -> None:
-    with pytest.raises(MetaprimeError, match="primed does not exist; run `metaprime prime` first, or set"):
-        transferred(tiny(tmp_path / "run"))
-    assert not (tmp_path / "run").exists()
-
-
-def test_of_several_rates_the_best_on_validation_languages_is_taken_per_method_and_k(
-    primed_run: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = []
-
-    def scores(self: Validation, backbone: Params, primed: Params, lr: float, shots: int, languages: list[str]) -> Any:
-        asked.append((lr, shots, tuple(languages)))
-        best = {4: 0.02, 8: 0.01 if self.context.model.adapter else 0.05}[shots]
-        return dict.fromkeys(languages, 10.0 if lr == best else 5.0)
-
-    monkeypatch.setattr(Validation, "scores", scores)
-    config = elsewhere(
-        primed_run,
-        tmp_path / "run",
-        *("transfer.lr=[0.01, 0.02, 0.05]", "transfer.shots=[4, 8]", "transfer.methods=[pfeiffer, head]"),
-    )
-    found = {(r["cell"]["method"], r["cell"]["shots"]): r["training"]["lr"] for r in transferred(config)}
-    assert found == {("pfeiffer", 4): 0.02, ("pfeiffer", 8): 0.01, ("head", 4): 0.02, ("head", 8): 0.05}
-    assert len(asked) == 12
-    assert {languages for _, _, languages in asked} == {("qac",)}
-
-
-@pytest.mark.parametrize("method", ["full", "head"])
-def test_rates_are_chosen_by_the_fine_tuning_they_are_for(
-    primed_run: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
-) -> None:
-    moved = []
-    honest = stacked.fine_tune
-
-    def watched(context: TransferContext, run: KShotRun, lr: float, *, count: bool = False) -> Any:
-        # The FLOPs of fine-tunings that are kept are counted, those of others are not.
-        if not count:
-            moved.append({name.split(".")[0] for name in run.start()})
-        return honest(context, run, lr, count=count)
-
-    monkeypatch.setattr(stacked, "fine_tune", watched)
-    transferred(elsewhere(primed_run, tmp_path / "run", f"transfer.methods=[{method}]", "transfer.lr=[0.01, 0.02]"))
-    assert moved == [{"backbone", "head"} if method == "full" else {"head"}] * 2
-
-
-def test_several_rates_without_a_language_to_choose_on_are_refused(primed_run: Config, tmp_path: Path) -> None:
-    config = elsewhere(primed_run, tmp_path / "run", "transfer.lr=[0.01, 0.02]", "data.validation_languages=[]")
-    with pytest.raises(MetaprimeError, match=r"transfer\.lr lists several rates: data\.validation_languages must name"):
-        transferred(config)
-
-
 def test_stopping_on_a_development_split(primed_run: Config, tmp_path: Path) -> None:
     config = elsewhere(
         primed_run,
@@ -579,9 +298,3 @@ def test_an_output_that_is_a_file_is_refused(primed_run: Config, tmp_path: Path)
     (tmp_path / "run").write_text("")
     with pytest.raises(MetaprimeError, match="is a file; choose another"):
         transferred(elsewhere(primed_run, tmp_path / "run"))
-
-
-def test_validation_that_diverges_names_step_and_language(tiny: MakeConfig, tmp_path: Path) -> None:
-    config = tiny(tmp_path / "run", "transfer.lr=1e30", "outer.validate_every=2")
-    with pytest.raises(MetaprimeError, match=r"validation at step 0: .*language 'qac'.*; or lower outer\.lr"):
-        prime(config)
