@@ -30,7 +30,7 @@ def upgraded(values: dict[str, Any]) -> dict[str, Any]:
     moved = {key: data[key] for key in MOVED if key in data}
     kept = {key: value for key, value in data.items() if key not in MOVED}
     whole = {**values, "data": kept, "task": {"name": "tagging", **moved}}
-    if "provenance" in values:
+    if isinstance(values.get("provenance"), dict):
         whole["provenance"] = {NEW.get(key, key): source for key, source in values["provenance"].items()}
     if "suite" in values:
         whole["suite"] = _upgraded_suite(values["suite"])
@@ -67,6 +67,6 @@ def addressed(values: dict[str, Any]) -> dict[str, Any]:
     else:
         data = values["data"] | {"task": task}
     whole = {key: value for key, value in values.items() if key != "task"} | {"data": data}
-    if "provenance" in values:
+    if isinstance(values.get("provenance"), dict):
         whole["provenance"] = {OLD.get(key, key): source for key, source in values["provenance"].items()}
     return whole
