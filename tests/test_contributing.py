@@ -196,6 +196,7 @@ def test_the_examples_pass_the_linters(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_the_learner_primes(run: Run, tmp_path: Path) -> None:
     (words,) = EXAMPLES["learner"].commands
     other = [word.replace("without_query", "peft_maml") for word in words]
@@ -219,6 +220,7 @@ def test_the_learner_primes(run: Run, tmp_path: Path) -> None:
     assert seen[0]["query_loss"] != pytest.approx(longer[0]["query_loss"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_method_primes_and_transfers(run: Run, tmp_path: Path) -> None:
     ended = run("method")
     assert ended.codes == [0, 0, 0], ended.err
@@ -286,6 +288,7 @@ def check_suite(suite: Path) -> None:
     assert all(0 <= float(row.split(",")[place]) <= 100 for row in rows)
 
 
+@pytest.mark.slow
 def test_the_reader_checks_and_primes(run: Run, tmp_path: Path) -> None:
     languages = ("qaa", "qaf", "qak", "qap", "qad")
     for language in languages:
