@@ -1,10 +1,11 @@
-"""python docs/methods.py > docs/methods.md
+"""python docs/methods.py
 
-Every method as the code has it: formula, source, size on BERT base, and the keys of its config with their defaults.
+Writes docs/methods.md: every method as the code has it, with formula, source, size on BERT base, and the keys of its config
+with their defaults.
 """
 
 import inspect
-import sys
+from pathlib import Path
 
 import torch
 import yaml
@@ -13,6 +14,8 @@ from transformers import BertConfig, BertModel
 from metaprime.models.sites import BERT, resolve
 from metaprime.peft import METHODS, Method
 from metaprime.reports.wording import markdown
+
+PAGE = Path(__file__).parent / "methods.md"
 
 USAGE = """## Use a method
 
@@ -61,7 +64,7 @@ def page() -> str:
     rows = [[f"[`{m.name}`](#{m.name})", f"`{m.formula}`", m.source, f"{_phi(m):,}"] for m in METHODS.values()]
     parts = [
         "# Methods\n",
-        "Written by `python docs/methods.py > docs/methods.md`. Parameters are those of phi on BERT base (768 x 12), without "
+        "Written by `python docs/methods.py`. Parameters are those of phi on BERT base (768 x 12), without "
         "the head; `metaprime peft list --encoder DIR` counts them on yours, `metaprime peft show NAME --encoder DIR` "
         "shows where they sit. s is `scale`, f `activation`, r `bottleneck` or `rank`, l `length`.\n",
         markdown(("method", "formula", "source", "parameters"), rows),
@@ -83,4 +86,4 @@ def _section(method: Method) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(page())
+    PAGE.write_text(page(), encoding="utf-8")

@@ -240,7 +240,9 @@ def test_the_rooms_are_really_read() -> None:
     ],
 )
 def test_a_wrong_arrow_between_rooms_is_found(file: str, source: str) -> None:
-    assert len(wrong_arrows({**package_sources(), file: source})) == 1
+    # Without those that the package itself has: they fail their own test.
+    before = wrong_arrows(package_sources())
+    assert len(set(wrong_arrows({**package_sources(), file: source})) - set(before)) == 1
 
 
 @pytest.mark.parametrize(
@@ -259,7 +261,9 @@ def test_a_wrong_arrow_between_rooms_is_found(file: str, source: str) -> None:
     ],
 )
 def test_a_wrong_arrow_inside_a_room_is_found(file: str, source: str) -> None:
-    assert len(wrong_arrows({**package_sources(), file: source})) == 1
+    # Without those that the package itself has: they fail their own test.
+    before = wrong_arrows(package_sources())
+    assert len(set(wrong_arrows({**package_sources(), file: source})) - set(before)) == 1
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,8 @@ class Outcome:
         mean_fast: mean over T of phi' and head'; empty unless `InnerLoop.carry`.
         last_fast: phi' and head' of the last episode, zeros if another process holds it; empty
             unless `InnerLoop.carry`.
-        query_loss: (T,) nats per unit after adaptation; zeros for episodes of other processes.
+        query_loss: (T,) nats per unit after adaptation, the loss that `gradients` are of; zeros
+            for episodes of other processes.
         support_loss: (T, 2) nats per unit before the first and before the last inner step; zeros
             for episodes of other processes.
     """
@@ -164,7 +165,8 @@ class Learner:
             and head where `outer.adapter` and `outer.head` are `meta`.
         second_order: whether it can differentiate through its inner loop.
         adapts_on_query: whether the query batch is one more inner step rather than a held-out loss.
-        passes: returns the episodes whose batches, each (T, B, ...), the learner processes.
+        passes: returns the episodes whose batches, each (T, B, ...), the learner processes; their
+            sub-words are counted as its work. A batch that is read twice is given twice.
         reads_labels: whether it learns from labels; otherwise it learns from masked text, with the
             encoder's own masked-word head.
     """

@@ -11,9 +11,9 @@ second line; second order differentiates through the n steps.
 T episodes are computed together: phi, batches and losses have a leading T, theta has none unless
 the inner loop moves it. Parameters are values by name; no model is cloned, patched or restored.
 
-Read `adapt`, then `outer_gradient`, and skip the rest: `computed` (execution.py) runs T episodes in
-one pass, by vmap or in a loop; `update_rule` (inner_optimizers.py) is SGD or Adam; `select_weights`
-(selection.py) serves sparse methods; `in_chunks` (chunks.py) decides which episodes share a pass.
+Read `adapt`, then `outer_gradient`, and skip the rest: `computed` (execution.py) calls autograd for
+T episodes, in one pass, by vmap or in a loop; `update_rule` (inner_optimizers.py) is phi - alpha g,
+or Adam; `select_weights` (selection.py) serves sparse methods; `in_chunks` (chunks.py) decides which episodes share a pass.
 """
 
 from __future__ import annotations

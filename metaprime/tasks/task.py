@@ -2,7 +2,7 @@
 
 `task.name` selects a `TaskKind`, which has a config class, metrics and a scoring function, and
 builds a `Task` over one tokenizer. The rest of the package uses only these two; a new kind is one
-file with a TaskKind, and one line in TASKS.
+file with a TaskKind, and one line in `tasks/__init__.py`: its import.
 """
 
 from __future__ import annotations

@@ -24,12 +24,12 @@ from toy_learner import (
     toy_model,
 )
 
-from metaprime.meta import LEARNERS, Outcome, Way
+from metaprime.meta import LEARNERS, Outcome, Way, maml
 from metaprime.meta.learner import GROUPS
 from metaprime.types import Episodes, Loss, Params
 
 ADAPTING = {name: learner for name, learner in LEARNERS.items() if learner.adapts}
-MAML_LIKE = sorted(set(ADAPTING) - {"reptile"})
+MAML_LIKE = sorted(name for name, learner in ADAPTING.items() if learner.step is maml.step)
 
 
 @pytest.fixture
