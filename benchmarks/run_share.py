@@ -65,12 +65,12 @@ def main() -> None:
             setattr(owner, attribute, timed(part, getattr(owner, attribute)))
         loop_itself = priming._loop
 
-        def begun(*given: Any) -> None:
+        def started(*given: Any) -> None:
             # Meta-steps of the checks before the loop belong to the start.
             took["meta-step"] = 0.0
             loop_itself(*given)
 
-        priming._loop = timed("loop", begun)
+        priming._loop = timed("loop", started)
 
         # Prime, then score sentences against themselves.
         began = time.perf_counter()
