@@ -45,6 +45,8 @@ def read_keys(path: Path, what: str, keys: Iterable[str]) -> dict[str, Any]:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except _NOT_YAML as error:
         raise MetaprimeError(f"{what} {path} is not YAML: {error}") from None
+    if values is None:
+        raise MetaprimeError(f"{what} {path} is empty: it must hold keys ({', '.join(keys)})")
     if not isinstance(values, dict):
         raise MetaprimeError(f"{what} {path} must hold keys ({', '.join(keys)}), not {values!r}")
     return values

@@ -44,7 +44,7 @@ def test_an_override_below_a_value(tmp_path: Path) -> None:
         (b"\xff\xfe: 1", "is not YAML"),
         (b"- inner\n- outer\n", "must hold keys (run, encoder, data,"),
         (b"just words", "must hold keys"),
-        (b"", "must hold keys"),
+        (b"", "is empty: it must hold keys (run, encoder"),
     ],
 )
 def test_a_file_that_is_no_config(tmp_path: Path, content: bytes, words: str) -> None:

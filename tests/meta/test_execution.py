@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from inner_loops import changed
-from toy_learner import T, Toy, draw, episodes, loss_of, one, starts, theta, toy_model
+from toy_learner import T, Toy, draw, episodes, one, starts, theta
 
 from metaprime.meta import InnerLoop, Way
 from metaprime.meta.execution import attention_kernels, computed, episode, looped, one_pass, vmapped
@@ -13,16 +13,6 @@ from metaprime.types import Batch, Episodes, Loss, Params
 
 INNER = InnerLoop(lr=0.1)
 HEAD = ("head.weight", "head.bias")
-
-
-@pytest.fixture
-def toy() -> Toy:
-    return toy_model()
-
-
-@pytest.fixture
-def loss(toy: Toy) -> Loss:
-    return loss_of(toy)
 
 
 def leading(loss: Loss) -> Loss:

@@ -19,12 +19,10 @@ from toy_learner import (
     by_optimizer,
     draw,
     episodes,
-    loss_of,
     reference,
     settings_of,
     starts,
     theta,
-    toy_model,
 )
 
 from metaprime.meta import LEARNERS, InnerLoop, Outcome, Way
@@ -33,16 +31,6 @@ from metaprime.types import IGNORE, Batch, Loss, Params
 
 PHI = {"adapter.w": (2, 3), "head.b": (4,)}
 """Shapes of some values that an inner loop moves."""
-
-
-@pytest.fixture
-def toy() -> Toy:
-    return toy_model()
-
-
-@pytest.fixture
-def loss(toy: Toy) -> Loss:
-    return loss_of(toy)
 
 
 def drawn(seed: int) -> Params:

@@ -14,14 +14,12 @@ from toy_learner import (
     by_optimizer,
     draw,
     episodes,
-    loss_of,
     measure,
     one,
     reference,
     settings_of,
     starts,
     theta,
-    toy_model,
 )
 
 from metaprime.meta import LEARNERS, Outcome, Way, maml
@@ -30,16 +28,6 @@ from metaprime.types import Episodes, Loss, Params
 
 ADAPTING = {name: learner for name, learner in LEARNERS.items() if learner.adapts}
 MAML_LIKE = sorted(name for name, learner in ADAPTING.items() if learner.step is maml.step)
-
-
-@pytest.fixture
-def toy() -> Toy:
-    return toy_model()
-
-
-@pytest.fixture
-def loss(toy: Toy) -> Loss:
-    return loss_of(toy)
 
 
 def test_the_list_is_whole() -> None:

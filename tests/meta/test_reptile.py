@@ -15,29 +15,17 @@ from toy_learner import (
     assert_close,
     by_optimizer,
     episodes,
-    loss_of,
     measure,
     one,
     settings_of,
     starts,
     theta,
-    toy_model,
 )
 
 from metaprime.meta import LEARNERS, InnerLoop, Way
 from metaprime.meta.learner import GROUPS
 from metaprime.meta.reptile import displacement, step
 from metaprime.types import Batch, Gradients, Loss, Params
-
-
-@pytest.fixture
-def toy() -> Toy:
-    return toy_model()
-
-
-@pytest.fixture
-def loss(toy: Toy) -> Loss:
-    return loss_of(toy)
 
 
 @pytest.mark.parametrize("way", [Way.VMAP, Way.LOOP])

@@ -6,22 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toy_learner import STEPS, T, Toy, assert_close, episodes, loss_of, one, settings_of, starts, theta, toy_model
+from toy_learner import STEPS, T, Toy, assert_close, episodes, one, settings_of, starts, theta
 
 from metaprime.meta.selection import backbone_gradients, select_weights
 from metaprime.types import Batch, Gradients, Loss, Params
 
 NAME = "backbone.weight"
-
-
-@pytest.fixture
-def toy() -> Toy:
-    return toy_model()
-
-
-@pytest.fixture
-def loss(toy: Toy) -> Loss:
-    return loss_of(toy)
 
 
 def by_backward(toy: Toy, loss: Loss, place: int, batch: Batch) -> torch.Tensor:
