@@ -111,7 +111,7 @@ def priming_rows(task: Task, data: DataConfig, seed: int) -> dict[str, list[Row]
         examples = task.read(data.source, language, data.train_split)
         for finding in task.audit(f"{language}/{data.train_split}", examples):
             if finding.severity == "fatal":
-                raise MetaprimeError(f"{data.source}: {finding.where}: {finding.text}")
+                raise MetaprimeError(f"{data.source} {finding.where}: {finding.text}")
             log.warning("%s: %s", finding.where, finding.text)
         if task.shuffle:
             examples = task.shuffle(examples, seed, language)

@@ -34,14 +34,14 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
         >>> metaprime.load_config(None, ["inner.steps=3"]).inner.steps
         3
     """
-    where = str(path) if path else "config"
     values = read_keys(Path(path), "config", Config.model_fields) if path else {}
     for text in overrides:
         change_key(values, text)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise MetaprimeError("\n".join(f"{where}: {_explained(item, values)}" for item in error.errors())) from None
+        lines = [f"{_origin(item, path, overrides)}: {_explained(item, values)}" for item in error.errors()]
+        raise MetaprimeError("\n".join(lines)) from None
 
 
 def override(config: Config, *overrides: str) -> Config:
@@ -92,6 +92,16 @@ def explain(item: Any, values: dict[str, Any], known: Callable[[Sequence[str], d
     if item["type"] == "missing":
         return f"{key}: {message[0].lower()}{message[1:]}"
     return f"{key}: {message[0].lower()}{message[1:]}, but is {item['input']!r}"
+
+
+def _origin(item: Any, path: str | Path | None, overrides: Sequence[str]) -> str:
+    """Returns the file with the value of one error, or the override that replaced it."""
+    if path is None:
+        return "config"
+    place = tuple(map(str, item["loc"]))
+    keys = {text: tuple(text.partition("=")[0].split(".")) for text in overrides}
+    given = [text for text, key in keys.items() if place[: len(key)] == key]
+    return f"override {given[-1]!r}" if given else str(path)
 
 
 def _explained(item: Any, values: dict[str, Any]) -> str:

@@ -70,7 +70,7 @@ def changes(before: Mapping[str, Any], after: Provenance) -> list[str]:
         lines += [
             f"{introduction}{key}: {_shown(key, old)} -> {_shown(key, new)}"
             for key in keys
-            if key not in old or key not in new or old[key] != new[key]
+            if key not in old or key not in new or not _equal(old[key], new[key])
         ]
     return lines
 
@@ -89,6 +89,15 @@ def fingerprint(rows: Iterable[Row]) -> str:
 def versions() -> dict[str, str]:
     """Returns the versions of Python and of `PACKAGES`, and the platform: `versions()["torch"]`."""
     return {"python": platform.python_version(), "platform": sys.platform, **{name: version(name) for name in PACKAGES}}
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Returns True if two JSON values are equal; for Python alone, 0 equals false and 1 equals true."""
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -156,7 +156,7 @@ def test_a_fatal_finding_ends_the_run_and_names_source_and_split(task: Task, con
     missing = replace(
         task, audit=lambda where, examples: [Finding("fatal", "no entity", where, len(examples), "not one entity")]
     )
-    with pytest.raises(MetaprimeError, match=r"^synthetic:: qaa/train: not one entity$"):
+    with pytest.raises(MetaprimeError, match=r"^synthetic: qaa/train: not one entity$"):
         priming_rows(missing, config.data, 0)
 
 

@@ -318,7 +318,7 @@ def test_as_a_process_of_its_own(config: Path, tmp_path: Path) -> None:
 
     bad = call("inner.stepz=3")
     assert bad.returncode == 2
-    assert bad.stderr.splitlines() == [f"error: {config}: unknown key inner.stepz; did you mean steps?"]
+    assert bad.stderr.splitlines() == ["error: override 'inner.stepz=3': unknown key inner.stepz; did you mean steps?"]
     assert not (tmp_path / "run").exists()
     good = call("outer.steps=1")
     assert good.returncode == 0, good.stderr

@@ -85,6 +85,21 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
             load_config(path)
 
 
+def test_a_mistake_names_the_file_or_the_override_that_it_is_in(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("data: {invalid: drop}\ninner: {steps: 0.5, lr: 0.1}", encoding="utf-8")
+    overrides = ["data.labels=[PER]", "inner.lr=0.3", "inner.lr=0", "peft={method: lora, rnk: 4}", "outer.stepz=1"]
+    with pytest.raises(MetaprimeError) as error:
+        load_config(file, overrides)
+    lines = str(error.value).splitlines()
+    assert {line.partition(": ")[0] for line in lines if "inner.steps" in line or "data.invalid" in line} == {str(file)}
+    assert "override 'data.labels=[PER]': data.labels has moved: write task.labels" in lines
+    assert any(line.startswith("override 'inner.lr=0': inner.lr: input should be greater than 0") for line in lines)
+    assert "override 'outer.stepz=1': unknown key outer.stepz; did you mean steps?" in lines
+    assert any(line.startswith("override 'peft={method: lora, rnk: 4}': unknown key peft.rnk") for line in lines)
+    assert len(lines) == 6
+
+
 def test_overrides_win_over_the_file_and_are_yaml(tmp_path: Path) -> None:
     file = write(tmp_path, "inner: {steps: 3, lr: 0.1}\n")
     config = load_config(

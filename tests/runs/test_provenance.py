@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from importlib.metadata import version
 from typing import Any
 
@@ -47,6 +48,24 @@ def test_the_same_inputs_have_no_changes() -> None:
 )
 def test_a_changed_added_or_removed_key_is_one_line(now: dict[str, Any], line: str | None) -> None:
     assert changes({"config": CONFIG}, Provenance(config={**CONFIG, **now})) == ([line] if line else [])
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (0, False),
+        (1, True),
+        ([0, 1], [False, True]),
+        ([{"method": "lora", "rank": 1}], [{"method": "lora", "rank": True}]),
+    ],
+)
+def test_a_number_is_no_truth_value(before: Any, after: Any) -> None:
+    for one, other in ((before, after), (after, before)):
+        assert changes({"config": {"key": one}}, Provenance(config={"key": other})) == [
+            f"key: {json.dumps(one)} -> {json.dumps(other)}"
+        ]
+        assert changes({"config": {"key": one}}, Provenance(config={"key": one})) == []
+    assert changes({"config": {"key": [1, 0.5]}}, Provenance(config={"key": [1.0, 0.5]})) == []
 
 
 def test_a_section_that_becomes_empty_is_named_with_its_keys() -> None:
