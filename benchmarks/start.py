@@ -27,7 +27,7 @@ from metaprime.data.rows import Lengths
 from metaprime.data.subwords import Subwords
 from metaprime.models.encoder import load_tokenizer
 from metaprime.runs.provenance import versions
-from metaprime.tasks.tagging.labels import LabelSet
+from metaprime.tasks.tagging.labels import LabelSet, Rules
 from metaprime.tasks.tagging.reading import read
 from metaprime.tasks.tagging.windows import encode
 
@@ -63,7 +63,7 @@ def throughput(source: str, names: list[str], encoder: str, cache: Path) -> dict
     for _ in range(ROUNDS):
         shutil.rmtree(cache, ignore_errors=True)
         began = time.perf_counter()
-        texts = [read(source, name, "train", labels) for name in names]
+        texts = [read(source, name, "train", Rules(labels)) for name in names]
         took["read"].append(time.perf_counter() - began)
         for key in ("encode, cold", "encode, cached"):
             subwords = Subwords(tokenizer, cache)

@@ -80,6 +80,11 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def is_number(value: object) -> bool:
+    """Returns True for a whole number from 1: `is_number(True)` is False."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
 HIDDEN = "hidden_BLD"
 """Key of a precomputed encoder output (B, L, D) in a batch; with it the encoder is not run."""
 

@@ -25,8 +25,8 @@ import yaml
 from metaprime.config.loading import load_config
 from metaprime.config.sections import Config
 from metaprime.data import sources
-from metaprime.data.reading import Policy, Reading, settle
-from metaprime.tasks.tagging.labels import LabelSet
+from metaprime.data.reading import UNSTATED, Policy, Reading, settle
+from metaprime.tasks.tagging.labels import LabelSet, Rules
 from metaprime.tasks.tagging.reading import examine, read
 from metaprime.tasks.tagging.schemes import repair
 from metaprime.types import MetaprimeError
@@ -194,7 +194,7 @@ def place(folder: Path, name: str, data: bytes) -> str:
 def checked(source: str, counted: int, policies: tuple[Policy, ...] = get_args(Policy)) -> Reading:
     """Reads under every policy: every sentence counted is given or reported, and what is given is sound."""
     for invalid in policies:
-        reading = examine(source, "xx", "train", LABELS, invalid, ["O", "B-PER", "I-PER"])
+        reading = examine(source, "xx", "train", Rules(LABELS, invalid, ["O", "B-PER", "I-PER"]))
         assert len(reading.sentences) + sum(problem.dropped for problem in reading.problems) == counted
         for sentence in reading.sentences:
             assert len(sentence.words) == len(sentence.gold) > 0
@@ -230,7 +230,7 @@ def test_conll(tmp_path: Path, number: int) -> None:
     data, given = conll(random.Random(f"conll {number}"))
     reading = checked(place(tmp_path, "train.conll", data), count_conll(data))
     if given is not None:
-        raw = sources.CORPORA["conll"].read(str(tmp_path), "xx", "train")
+        raw = sources.CORPORA["conll"].read(str(tmp_path), "xx", "train", UNSTATED)
         assert [list(zip(s.words, s.gold, strict=True)) for s in raw.sentences] == given
         assert [p for p in raw.problems if p.dropped] == []
         assert len(reading.sentences) <= len(given)
@@ -285,8 +285,8 @@ def test_parquet(tmp_path: Path, number: int) -> None:
     parquet(draw, path)
     if draw.random() < 0.8:
         path.write_bytes(damaged(draw, path.read_bytes()))
-    value_or_message(lambda: examine(source, "xx", "train", LABELS))
-    value_or_message(lambda: read(source, "xx", "train", LABELS, "drop"))
+    value_or_message(lambda: examine(source, "xx", "train", Rules(LABELS)))
+    value_or_message(lambda: read(source, "xx", "train", Rules(LABELS, "drop")))
 
 
 ODD = (

@@ -12,7 +12,7 @@ from metaprime.data.rows import Lengths
 from metaprime.data.sources import languages
 from metaprime.data.subwords import Subwords
 from metaprime.preflight.corpus import check_data
-from metaprime.tasks.tagging.labels import LabelSet
+from metaprime.tasks.tagging.labels import LabelSet, Rules
 from metaprime.tasks.tagging.reading import read
 from metaprime.tasks.tagging.task import TaggingConfig, build
 from metaprime.tasks.tagging.windows import answered
@@ -46,7 +46,7 @@ def test_every_language_makes_episodes(corpus: str, toy_tokenizer: PreTrainedTok
     source = f"parquet:{DATA / corpus}"
     config = TaggingConfig(label_map={"MISC": "O", "DATE": "O"})
     task = build(config, Text(Subwords(toy_tokenizer, tmp_path), Lengths(32)))
-    pools = {name: task.encode(read(source, name, "train", LABELS)) for name in languages(source)}
+    pools = {name: task.encode(read(source, name, "train", Rules(LABELS))) for name in languages(source)}
     assert any(len(row.windows) > 1 for rows in pools.values() for row in rows)
     for rows in pools.values():
         owned = [len(window.words) for row in rows for window in row.windows]

@@ -40,7 +40,7 @@ def build_task(task: TaskConfig, data: DataConfig, encoder: Encoder, method: Met
 
     Args:
         task: the section `task`.
-        data: the section `data`, for the length, overlap and truncation of windows.
+        data: the section `data`, for the windows and the format of files.
         encoder: the encoder whose tokenizer is used.
         method: the PEFT method, which may take some of the encoder's positions.
         cache: whether to cache tokenised text on disk.
@@ -52,7 +52,8 @@ def build_task(task: TaskConfig, data: DataConfig, encoder: Encoder, method: Met
     """
     longest = min(data.max_length, _room(encoder, method))
     lengths = Lengths(longest, data.overlap, cut=data.long == "truncate")
-    return _task_over(task, Text(Subwords(encoder.tokenizer, cache_folder() if cache else None), lengths))
+    subwords = Subwords(encoder.tokenizer, cache_folder() if cache else None)
+    return _task_over(task, Text(subwords, lengths, data.form))
 
 
 def restored_task(task: TaskConfig, encoder: Encoder, method: MethodConfig) -> Task:

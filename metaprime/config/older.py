@@ -16,6 +16,16 @@ OLD = {new: old for old, new in NEW.items()}
 """Their whole names, each way."""
 
 
+ADDED: dict[str, Any] = {
+    "data.encoding": "utf-8",
+    "data.sentences": "auto",
+    "task.words": None,
+    "task.tags": None,
+}
+"""Keys of sections that version 0.1 had, added since, with the defaults that keep to its behaviour. A config with
+such a default has the digest that it had before there was the key."""
+
+
 def upgraded(values: dict[str, Any]) -> dict[str, Any]:
     """Returns a recorded config in the present layout.
 
@@ -60,6 +70,7 @@ def addressed(values: dict[str, Any]) -> dict[str, Any]:
     Example: `addressed({"data": {}, "task": {"name": "tagging", "labels": ["PER"]}})` is
     `{"data": {"labels": ["PER"]}}`.
     """
+    values = _without_added(values)
     task = dict(values["task"])
     if task["name"] == "tagging":
         del task["name"]
@@ -70,3 +81,29 @@ def addressed(values: dict[str, Any]) -> dict[str, Any]:
     if isinstance(values.get("provenance"), dict):
         whole["provenance"] = {OLD.get(key, key): source for key, source in values["provenance"].items()}
     return whole
+
+
+def completed(values: dict[str, Any]) -> dict[str, Any]:
+    """Returns a recorded config with the keys that it was written before, for a comparison of all keys.
+
+    Args:
+        values: the config as JSON, in the present layout; sections that are not there stay away.
+
+    Example: `completed({"task": {"name": "tagging"}})["task"]["words"]` is None.
+    """
+    whole = dict(values)
+    for place, default in ADDED.items():
+        section, key = place.split(".")
+        if isinstance(whole.get(section), dict):
+            whole[section] = {key: default} | whole[section]
+    return whole
+
+
+def _without_added(values: dict[str, Any]) -> dict[str, Any]:
+    """Returns a config without the added keys that have their defaults."""
+    kept = dict(values)
+    for place, default in ADDED.items():
+        section, key = place.split(".")
+        if key in kept.get(section, {}) and kept[section][key] == default:
+            kept[section] = {name: value for name, value in kept[section].items() if name != key}
+    return kept

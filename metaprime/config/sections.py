@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     NonNegativeFloat,
@@ -25,12 +26,13 @@ from pydantic import (
 
 from metaprime.config.older import addressed
 from metaprime.config.yaml import nearest
+from metaprime.data.reading import Format
 from metaprime.meta import LEARNERS, Learner
 from metaprime.models.sites import Layout
 from metaprime.peft import METHODS, MethodConfig
 from metaprime.peft.method import label
 from metaprime.tasks import TASKS, TaskConfig
-from metaprime.types import Section
+from metaprime.types import Section, is_number
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Names = tuple[str, ...]
@@ -119,11 +121,36 @@ class EncoderConfig(Section):
     """Size and pre-training of the embedded encoder."""
 
 
+def _encoding(name: str) -> str:
+    """Validates the name of an encoding of text."""
+    try:
+        "".encode(name)
+    except (LookupError, ValueError):
+        raise ValueError(
+            f"input should be an encoding of text that Python knows, e.g. utf-8 or cp1251, but is {name!r}"
+        ) from None
+    return name
+
+
+def _sentences(value: Any) -> Any:
+    """Validates `sentences` with one message; a union would give one for each of its members."""
+    if value in ("auto", "blank_lines") or is_number(value):
+        return value
+    raise ValueError(f"input should be auto, blank_lines or the number of a column from 1, but is {value!r}")
+
+
 class DataConfig(Section):
     """Corpora, languages, splits and the length of inputs."""
 
     source: str = "synthetic:"
     """URI of the corpus: `conll:DIR`, `jsonl:DIR`, `parquet:DIR`, `hub:NAME` or `synthetic:`."""
+
+    encoding: Annotated[str, AfterValidator(_encoding)] = "utf-8"
+    """Encoding of text files, a name that Python knows; a file with a byte order mark is read as it says."""
+
+    sentences: Annotated[int | Literal["auto", "blank_lines"], BeforeValidator(_sentences)] = "auto"
+    """Ends of sentences in CoNLL files: `blank_lines`, the number of the column that numbers the sentences,
+    or `auto`: blank lines, or that column in a file that has none."""
 
     validation_source: str | None = None
     """URI of the corpus of the held-out languages; null: `source`."""
@@ -158,6 +185,11 @@ class DataConfig(Section):
     test_split: str = "test"
     """Name of the split that scores target languages."""
 
+    @property
+    def form(self) -> Format:
+        """What the section states about the format of files."""
+        return Format(encoding=self.encoding, sentences=self.sentences)
+
     @model_validator(mode="after")
     def _held_out(self) -> DataConfig:
         for group in ("languages", "target_languages"):
@@ -190,7 +222,7 @@ class EpisodesConfig(Section):
 
 def _chunk(value: Any) -> Any:
     """Validates `task_chunk` with one message; a union would give one for each of its members."""
-    if value in (None, "auto") or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+    if value in (None, "auto") or (is_number(value)):
         return value
     raise ValueError(f"input should be a number above 0, auto or null, but is {value!r}")
 

@@ -80,15 +80,37 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Format:
+    """Facts about the files of a corpus that its owner states; what is not stated, a reader infers.
+
+    Attributes:
+        words: column of the words, by its number from 1 or its name; None: the reader finds it.
+        tags: column of the tags, likewise.
+        encoding: of text files without a byte order mark.
+        sentences: ends of the sentences of a file with one word a line: `auto`, `blank_lines`, or
+            the number of the column that numbers the sentences.
+    """
+
+    words: int | str | None = None
+    tags: int | str | None = None
+    encoding: str = "utf-8"
+    sentences: int | Literal["auto", "blank_lines"] = "auto"
+
+
+UNSTATED = Format()
+"""The format of a corpus about which nothing is stated."""
+
+
+@dataclass(frozen=True)
 class Corpus:
     """Reader of one scheme.
 
     Attributes:
-        read: root, language and split to a Reading with raw tags.
+        read: root, language, split and format to a Reading with raw tags.
         languages: root to the languages of the source.
     """
 
-    read: Callable[[str, str, str], Reading]
+    read: Callable[[str, str, str, Format], Reading]
     languages: Callable[[str], list[str]]
 
 

@@ -14,20 +14,21 @@ from metaprime.data.readers.parquet import CORPUS as parquet
 from metaprime.data.readers.conll import CORPUS as conll
 from metaprime.data.readers.jsonl import CORPUS as jsonl
 from metaprime.data.readers.hub import CORPUS as hub
-from metaprime.data.reading import Corpus, Reading
+from metaprime.data.reading import UNSTATED, Corpus, Format, Reading
 from metaprime.types import MetaprimeError
 
 CORPORA: dict[str, Corpus] = {name: value for name, value in list(vars().items()) if isinstance(value, Corpus)}
 """Every Corpus that is imported here, by its scheme."""
 
 
-def read_raw(source: str, language: str, split: str) -> Reading:
+def read_raw(source: str, language: str, split: str, form: Format = UNSTATED) -> Reading:
     """Reads one split with the corpus's own labels, and the problems of sentences left out.
 
     Args:
         source: `scheme:root`, such as `conll:DIR`.
         language: name of a language of the source.
         split: `train`, `validation`, `test`, or the source's own name.
+        form: columns, encoding and sentences of its files, as far as they are stated.
 
     Raises:
         MetaprimeError: the scheme is unknown, or the split as a whole cannot be read.
@@ -35,7 +36,7 @@ def read_raw(source: str, language: str, split: str) -> Reading:
     Example: `read_raw("synthetic:", "qaa", "train").sentences`.
     """
     corpus, root = _open(source)
-    return corpus.read(root, language, split)
+    return corpus.read(root, language, split, form)
 
 
 def languages(source: str) -> list[str]:

@@ -198,7 +198,9 @@ class _Check:
         examine = self.audit.examine
         for part in parts:
             try:
-                reading = examine(part.source, part.language, part.split, self.config.task, self.known)
+                reading = examine(
+                    part.source, part.language, part.split, self.config.task, self.known, self.config.data.form
+                )
             except MetaprimeError as error:
                 findings.append(Finding("fatal", "unreadable", part.name, 0, str(error)))
                 continue

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from metaprime.config.older import upgraded
+from metaprime.config.older import completed, upgraded
 
 if TYPE_CHECKING:
     from metaprime.data.rows import Row
@@ -65,7 +65,9 @@ def changes(before: Mapping[str, Any], after: Provenance) -> list[str]:
         old, new = before.get(part), getattr(after, part)
         if not isinstance(old, Mapping) or not new:
             continue
-        old, new = _flat(upgraded(dict(old)) if part == "config" else old), _flat(new)
+        if part == "config":
+            old, new = completed(upgraded(dict(old))), completed(new)
+        old, new = _flat(old), _flat(new)
         keys = [*new, *(key for key in old if key not in new)]
         lines += [
             f"{introduction}{key}: {_shown(key, old)} -> {_shown(key, new)}"

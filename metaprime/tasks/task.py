@@ -18,7 +18,7 @@ from torch import nn
 from torch.func import functional_call
 
 from metaprime.data.audit import Finding
-from metaprime.data.reading import Policy, Reading
+from metaprime.data.reading import UNSTATED, Format, Policy, Reading
 from metaprime.data.rows import Example, Lengths, Row, by_length, to_device
 from metaprime.data.subwords import Subwords
 from metaprime.models.task_model import Measure, Outputs, TaskModel, head_outputs
@@ -181,8 +181,8 @@ class Audit:
 
     Attributes:
         examine: reads a split with all its problems, even those that the config would refuse. Takes
-            source, language, split, the task's config, and True if labels are restricted to the
-            config's.
+            source, language, split, the task's config, True if labels are restricted to the
+            config's, and facts about the files.
         facts: maps examples to counts as JSON, which include `sentences` and `scripts`.
         columns: maps facts to cells of a terminal table, by header.
         labels: finds problems of labels. Takes the split's name, examples, and the config, or None
@@ -191,7 +191,7 @@ class Audit:
             encoder's text.
     """
 
-    examine: Callable[[str, str, str, Any, bool], Reading]
+    examine: Callable[[str, str, str, Any, bool, Format], Reading]
     facts: Callable[[Sequence[Example]], dict[str, Any]]
     columns: Callable[[Mapping[str, Any]], dict[str, str]]
     labels: Callable[[str, Sequence[Example], Any], list[Finding]]
@@ -200,15 +200,17 @@ class Audit:
 
 @dataclass(frozen=True)
 class Text:
-    """Conversion of a run's text into sub-words.
+    """A run's text: its conversion into sub-words, and the format of its files.
 
     Attributes:
         subwords: the tokenizer with its cache.
         lengths: limits on the length of windows.
+        form: facts about the files that hold the text.
     """
 
     subwords: Subwords
     lengths: Lengths
+    form: Format = UNSTATED
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from metaprime.config.loading import load_config
-from metaprime.config.older import MOVED, addressed, upgraded
+from metaprime.config.older import ADDED, MOVED, addressed, completed, upgraded
 from metaprime.config.sections import Config
 
 WRITTEN = Path(__file__).parents[1] / "fixtures/from_2db22c3"
@@ -84,7 +84,30 @@ def test_addresses_are_those_of_the_old_layout() -> None:
     assert {key: old["data"][key] for key in MOVED} == {key: present["task"][key] for key in MOVED}
     assert "name" not in old["data"]
     assert old["provenance"] == {"data.labels": "paper", "inner.lr": "chosen"}
-    assert upgraded(old) == present
+    assert not set(old["data"]) & {"encoding", "sentences", "words", "tags"}
+    assert completed(upgraded(old)) == present
+
+
+def test_an_added_key_has_the_default_that_version_0_1_behaved_by() -> None:
+    present = load_config().model_dump(mode="json")
+    for place, default in ADDED.items():
+        section, key = place.split(".")
+        assert present[section][key] == default
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [("data.encoding=cp1251", "encoding"), ("data.sentences=3", "sentences"), ("task.words=2", "words")],
+)
+def test_an_added_key_counts_in_digests_once_it_is_set(change: str, key: str) -> None:
+    changed = load_config(None, [change])
+    assert key in addressed(changed.model_dump(mode="json"))["data"]
+    assert changed.digest("data") != load_config().digest("data")
+
+
+def test_completing_adds_no_section_and_keeps_what_is_set() -> None:
+    values = {"data": {"encoding": "cp1251"}, "inner": {"steps": 3}}
+    assert completed(values) == {"data": {"encoding": "cp1251", "sentences": "auto"}, "inner": {"steps": 3}}
 
 
 def test_another_task_than_tagging_is_addressed_as_a_whole() -> None:

@@ -104,6 +104,14 @@ def test_a_config_of_version_0_1_is_compared_in_the_present_layout() -> None:
     assert changes({"config": old}, Provenance(config=now)) == ["task.invalid: repair -> drop"]
 
 
+def test_a_key_that_was_added_later_had_its_default() -> None:
+    old = {"data": {"source": "conll:ner"}, "task": {"name": "tagging"}}
+    now = {"data": {"source": "conll:ner", "encoding": "utf-8"}, "task": {"name": "tagging", "tags": None}}
+    assert changes({"config": old}, Provenance(config=now)) == []
+    now["data"]["encoding"] = "cp1251"
+    assert changes({"config": old}, Provenance(config=now)) == ["data.encoding: utf-8 -> cp1251"]
+
+
 def test_a_fingerprint_is_a_hash_of_words_and_answers() -> None:
     expected = hashlib.sha256(b'[["Ada", "naps"], ["B-PER", "O"]]' + b'[["."], ["O"]]').hexdigest()[:12]
     assert fingerprint(rows(("Ada naps", "B-PER O"), (".", "O"))) == expected

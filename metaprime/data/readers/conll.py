@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from metaprime.data.readers import folders
-from metaprime.data.reading import Corpus, Problem, Reading, dropping, shown
+from metaprime.data.reading import UNSTATED, Corpus, Format, Problem, Reading, dropping, shown
 from metaprime.data.rows import Example
 
 EXTENSIONS = ("conll", "conllu", "txt", "tsv", "bio", "iob2")
@@ -74,7 +74,7 @@ def languages(root: str) -> list[str]:
     return folders.languages(root, EXTENSIONS)
 
 
-def read(root: str, language: str, split: str) -> Reading:
+def read(root: str, language: str, split: str, form: Format = UNSTATED) -> Reading:
     """Reads one split with the file's own tags: `read("data", "de", "train").sentences`.
 
     Raises:

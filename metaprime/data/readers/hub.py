@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
 
 from metaprime.data.readers import columns, folders
-from metaprime.data.reading import Corpus, Reading
+from metaprime.data.reading import UNSTATED, Corpus, Format, Reading
 from metaprime.types import MetaprimeError
 
 if TYPE_CHECKING:
@@ -75,13 +75,14 @@ def languages(root: str) -> list[str]:
     return sorted(set(map(str, rows[column].to_pylist()))) if column else configs
 
 
-def read(root: str, language: str, split: str) -> Reading:
+def read(root: str, language: str, split: str, form: Format = UNSTATED) -> Reading:
     """Reads one split with the data set's own tags; integers get their ClassLabel names, if any.
 
     Args:
         root: `NAME[@REVISION]` or a folder.
         language: name of a language of the data set.
         split: name of a split; each of its synonyms finds it too.
+        form: names of its columns, as far as they are stated.
 
     Raises:
         MetaprimeError: there is no such language or split, or the data set cannot be read.

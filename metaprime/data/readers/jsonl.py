@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from metaprime.data.readers import columns, folders
-from metaprime.data.reading import Corpus, Problem, Reading, shown
+from metaprime.data.reading import UNSTATED, Corpus, Format, Problem, Reading, shown
 from metaprime.data.rows import Example
 
 EXTENSIONS = ("jsonl", "json")
@@ -21,7 +21,7 @@ def languages(root: str) -> list[str]:
     return folders.languages(root, EXTENSIONS)
 
 
-def read(root: str, language: str, split: str) -> Reading:
+def read(root: str, language: str, split: str, form: Format = UNSTATED) -> Reading:
     """Reads one split with the file's own tags, integers as digits: `read("data", "de", "train")`.
 
     Raises:

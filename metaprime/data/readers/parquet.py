@@ -9,7 +9,7 @@ import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
 import pyarrow.parquet as pq  # type: ignore[import-untyped, unused-ignore]
 
 from metaprime.data.readers import columns, folders
-from metaprime.data.reading import Corpus, Reading
+from metaprime.data.reading import UNSTATED, Corpus, Format, Reading
 from metaprime.types import MetaprimeError
 
 EXTENSIONS = ("parquet",)
@@ -20,7 +20,7 @@ def languages(root: str) -> list[str]:
     return folders.languages(root, EXTENSIONS)
 
 
-def read(root: str, language: str, split: str) -> Reading:
+def read(root: str, language: str, split: str, form: Format = UNSTATED) -> Reading:
     """Reads one split with the file's own tags: `read("data", "de", "train").sentences`.
 
     Integer tags get the names that the file's schema gives them, if any.

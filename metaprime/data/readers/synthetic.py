@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from metaprime.data.reading import Corpus, Reading
+from metaprime.data.reading import Corpus, Format, Reading
 from metaprime.data.rows import Example
 from metaprime.rng import stream_key
 from metaprime.types import MetaprimeError
@@ -334,7 +334,7 @@ def _clause(grammar: Language, draw: random.Random) -> Phrase:
     return [(first.capitalize(), tag), *phrase[1:], (".", "O")]
 
 
-def _reading(root: str, language: str, split: str) -> Reading:
+def _reading(root: str, language: str, split: str, form: Format) -> Reading:
     """Wraps synthetic sentences, which have no problems, in a Reading."""
     return Reading(read(root, language, split), place=f"synthetic:{root} {language}/{split}")
 

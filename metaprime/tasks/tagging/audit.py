@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metaprime.data.audit import EXAMPLES, Finding, scripts
-from metaprime.data.reading import Reading
+from metaprime.data.reading import Format, Reading
 from metaprime.data.rows import Example, Lengths, Row
 from metaprime.tasks.tagging.labels import LabelSet
 from metaprime.tasks.tagging.reading import examine
@@ -15,7 +15,7 @@ from metaprime.tasks.tagging.windows import encode, entities_lost
 from metaprime.tasks.task import Audit, Text
 
 
-def examine_split(source: str, language: str, split: str, config: Any, known: bool) -> Reading:
+def examine_split(source: str, language: str, split: str, config: Any, known: bool, form: Format) -> Reading:
     """Reads a split with all its problems.
 
     Args:
@@ -24,14 +24,15 @@ def examine_split(source: str, language: str, split: str, config: Any, known: bo
         split: name of the split.
         config: a TaggingConfig.
         known: True: types that the config does not name are problems; False: every type is valid.
+        form: facts about the files that the section `data` states.
 
     Raises:
         MetaprimeError: the split as a whole cannot be read.
 
-    Example: `examine_split("synthetic:", "qaa", "train", TaggingConfig(), True).problems`.
+    Example: `examine_split("synthetic:", "qaa", "train", TaggingConfig(), True, UNSTATED).problems`.
     """
     labels = LabelSet(config.labels, config.label_map) if known else None
-    return examine(source, language, split, labels, config.invalid, config.tag_names)
+    return examine(source, language, split, config.rules(labels, form))
 
 
 def facts(sentences: Sequence[Example]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from metaprime.data.reading import Policy, Problem, Reading, dropping, shown
+from metaprime.data.reading import UNSTATED, Format, Policy, Problem, Reading, dropping, shown
 from metaprime.data.rows import Example
 from metaprime.tasks.tagging.schemes import parts, repair, scheme
 from metaprime.types import MetaprimeError
@@ -80,17 +80,33 @@ class LabelSet:
         return self.mapping.get(name, name if name in self.types else None)
 
 
-def labelled(reading: Reading, labels: LabelSet | None, invalid: Policy, tag_names: Sequence[str] = ()) -> Reading:
+@dataclass(frozen=True)
+class Rules:
+    """Rules by which the sentences of a corpus are read as those of a run.
+
+    Attributes:
+        labels: types of the run and the mapping of other types; None: every type is kept.
+        invalid: policy for sentences with problems.
+        tag_names: meaning of the tags 0, 1, 2 ... of a corpus with integer tags.
+        form: facts about the files.
+    """
+
+    labels: LabelSet | None
+    invalid: Policy = "repair"
+    tag_names: Sequence[str] = ()
+    form: Format = UNSTATED
+
+
+def labelled(reading: Reading, rules: Rules) -> Reading:
     """Converts a split to IOB2 and to the types of a run; adds the problems of its tags.
 
     Args:
         reading: sentences with the corpus's own tags, and their problems.
-        labels: types of the run and their mapping; None: every type is kept.
-        invalid: policy that decides which problems drop a sentence.
-        tag_names: meaning of the tags 0, 1, 2 ... of a corpus with integer tags.
+        rules: types of the run, names of integer tags, and the policy that drops sentences.
 
-    Example: `labelled(read_raw("conll:data", "de", "train"), labels, "repair").sentences`.
+    Example: `labelled(read_raw("conll:data", "de", "train"), Rules(None)).sentences`.
     """
+    labels, tag_names = rules.labels, rules.tag_names
     named = [_named(sentence, tag_names) for sentence in reading.sentences]
     form = scheme(sentence.gold for sentence in named)
     converted = Reading(problems=list(reading.problems), place=reading.place)
@@ -103,7 +119,7 @@ def labelled(reading: Reading, labels: LabelSet | None, invalid: Policy, tag_nam
         if not form.opens_inside:
             problems += _out_of_sequence(sentence, opened, labels)
         if problems:
-            problems = dropping(problems, invalid)
+            problems = dropping(problems, rules.invalid)
             converted.problems.extend(problems)
         if not any(problem.dropped for problem in problems):
             converted.sentences.append(replace(sentence, gold=tuple(_mapped(tag, labels) for tag in tags)))

@@ -8,7 +8,7 @@ import pytest
 
 from metaprime.data.reading import Policy, Reading
 from metaprime.data.rows import Example
-from metaprime.tasks.tagging.labels import LabelSet, labelled, where
+from metaprime.tasks.tagging.labels import LabelSet, Rules, labelled, where
 from metaprime.types import MetaprimeError
 
 LABELS = LabelSet(("PER", "ORG", "LOC"), {"MISC": "O", "GPE": "LOC"})
@@ -26,7 +26,7 @@ def test_a_tags_place_is_its_id() -> None:
 
 
 def apply(*tags: str, invalid: Policy = "repair", labels: LabelSet | None = LABELS) -> Reading:
-    return labelled(Reading([sentence(*tags)], place="de/train.conll"), labels, invalid)
+    return labelled(Reading([sentence(*tags)], place="de/train.conll"), Rules(labels, invalid))
 
 
 def tags_of(reading: Reading) -> list[tuple[str, ...]]:
@@ -83,7 +83,7 @@ def test_of_several_problems_in_a_sentence_one_costs_it() -> None:
 
 def test_a_scheme_is_named_once_and_costs_nothing() -> None:
     text = Reading([sentence("I-PER", "B-PER"), sentence("O", "I-LOC")], place="x.conll")
-    found = labelled(text, LABELS, "error")
+    found = labelled(text, Rules(LABELS, "error"))
     assert tags_of(found) == [("B-PER", "B-PER"), ("O", "B-LOC")]
     assert [(p.kind, p.origin, p.text, p.dropped) for p in found.problems] == [
         ("other scheme", "x.conll", "tags are in IOB1, converted to IOB2", False)
@@ -115,14 +115,14 @@ def test_what_is_no_tag_is_refused(tag: str) -> None:
 
 def test_numbers_mean_what_tag_names_says() -> None:
     numbers = Reading([sentence("1", "2", "0"), sentence("3", "-1")], place="x")
-    found = labelled(numbers, LABELS, "repair", ["O", "B-PER", "I-PER"])
+    found = labelled(numbers, Rules(LABELS, "repair", ["O", "B-PER", "I-PER"]))
     assert tags_of(found) == [("B-PER", "I-PER", "O")]
     assert [p.text for p in found.problems] == [
         f"tag '{number}', but task.tag_names names 0 to 2; list the tags in their order, e.g. "
         "task.tag_names: [O, B-PER, I-PER]"
         for number in (3, -1)
     ]
-    assert "tag '1', but nothing says what numbers mean" in labelled(numbers, LABELS, "repair").problems[0].text
+    assert "tag '1', but nothing says what numbers mean" in labelled(numbers, Rules(LABELS, "repair")).problems[0].text
 
 
 def test_where_reads_well_for_every_origin() -> None:

@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from transformers import PreTrainedTokenizerFast
 
 from metaprime.data.readers import synthetic
+from metaprime.data.reading import Corpus, Format, Reading
 from metaprime.data.rows import Example, Lengths, Row, Window
+from metaprime.data.sources import CORPORA
 from metaprime.data.subwords import Subwords
 from metaprime.models.encoder import load_encoder
 from metaprime.models.sites import resolve
@@ -35,6 +37,21 @@ def test_what_it_is(task: Task) -> None:
     assert TASKS["tagging"] is task.kind
     assert (task.kind.metric.name, task.kind.metric.unit) == ("entity F1", "%")
     assert (task.kind.validation_key, task.shuffle, task.corrupt) == ("validation_f1", None, None)
+
+
+def test_a_task_reads_files_as_both_sections_state(
+    toy_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Format] = []
+
+    def read(root: str, language: str, split: str, form: Format) -> Reading:
+        asked.append(form)
+        return Reading([Example(("Ada",), ("B-PER",))])
+
+    monkeypatch.setitem(CORPORA, "stub", Corpus(read, lambda root: ["de"]))
+    text = Text(Subwords(toy_tokenizer), Lengths(16), Format(encoding="cp1251", sentences=3))
+    build(TaggingConfig(words=2, tags="ner"), text).read("stub:", "de", "train")
+    assert asked == [Format(2, "ner", "cp1251", 3)]
 
 
 def test_a_saved_head_says_its_labels(task: Task) -> None:
