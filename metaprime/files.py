@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,11 @@ def written_aside(folder: Path) -> Iterator[Path]:
         aside.mkdir()
         try:
             yield aside
+            mode = file_mode(aside)
             for file in sorted(aside.rglob("*")):
+                if file.is_file() and stat.S_IMODE(file.stat().st_mode) != mode:
+                    # safetensors writes with mode 600, whatever the umask.
+                    file.chmod(mode)
                 _flush(file)
             _flush(aside)
             if folder.exists():
@@ -120,6 +125,55 @@ def writing(path: Path) -> Iterator[None]:
             f"cannot write {path}: {reason}. Earlier files are intact: make room there (or lift the quota, size limit "
             "or write protection) and run the command again, `metaprime prime` with --resume"
         ) from None
+
+
+def file_mode(folder: Path) -> int:
+    """Returns the permissions of new files in a folder: those that umask and the folder's defaults give.
+
+    Args:
+        folder: an existing folder; a file is made in it and removed.
+
+    Raises:
+        OSError: the folder cannot be written.
+
+    Example: `file_mode(folder)` is 0o644 with a umask of 022.
+    """
+    probe = _beside(folder / "mode", "partial")
+    probe.touch()
+    try:
+        return stat.S_IMODE(probe.stat().st_mode)
+    finally:
+        probe.unlink()
+
+
+def check_readable(path: Path) -> None:
+    """Validates that this user may read a file, or a folder and the files in it.
+
+    Libraries report files without permission as missing or damaged: call this before them.
+
+    Args:
+        path: a file or folder; one that does not exist passes.
+
+    Raises:
+        MetaprimeError: permission is lacking; the message names the file or folder.
+
+    Example: `check_readable(Path("runs/demo/primed"))`
+    """
+    for place, needed in _needed(path):
+        if os.access(place, os.F_OK) and not os.access(place, needed):
+            raise MetaprimeError(
+                f"{place}: permission denied: have its owner make it readable for you (chmod), or give another path"
+            )
+
+
+def _needed(path: Path) -> Iterator[tuple[Path, int]]:
+    """Yields each folder on the way to a path, the path, and the files in it, with the access to test."""
+    yield from ((parent, os.X_OK) for parent in reversed(path.absolute().parents))
+    if not path.is_dir():
+        yield path, os.R_OK
+        return
+    yield path, os.R_OK | os.X_OK
+    yield from ((entry, os.R_OK) for entry in sorted(path.iterdir()) if entry.is_file())
 
 
 def discard(path: Path) -> None:

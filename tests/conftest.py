@@ -10,6 +10,7 @@ import pytest
 import torch
 from toy_config import TINY, MakeConfig, Parts
 from toy_encoders import ROBERTAS, make_toy, numbered_as_roberta
+from toy_permissions import Forbid, without_permission
 from transformers import PreTrainedTokenizerFast
 
 from metaprime.build.data import build_task, priming_rows
@@ -62,6 +63,12 @@ def toy_encoder(
 def changed_toy(tmp_path: Path, toy_tokenizer: PreTrainedTokenizerFast) -> Callable[..., Path]:
     """`changed_toy("deberta-v2", share_att_key=False)`: a toy with other settings, in `tmp_path`."""
     return lambda model_type, **changes: make_toy(model_type, tmp_path / "toy", toy_tokenizer, **changes)
+
+
+@pytest.fixture
+def forbid(monkeypatch: pytest.MonkeyPatch) -> Forbid:
+    """`forbid(file)`: this user may no longer read it, whoever runs the tests."""
+    return without_permission(monkeypatch)
 
 
 @pytest.fixture

@@ -6,12 +6,15 @@ import errno
 import json
 import os
 import shutil
+import stat
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors import SafetensorError
+from toy_permissions import Forbid
 
-from metaprime.files import discard, sweep, write_json, written_aside
+from metaprime.files import check_readable, discard, file_mode, save_tensors, sweep, write_json, written_aside
 from metaprime.types import MetaprimeError
 
 
@@ -149,3 +152,34 @@ def test_json_is_sorted_readable_and_atomic(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(Stop):
         write_json(tmp_path / "a.json", {"b": 2})
     assert json.loads((tmp_path / "a.json").read_text("utf-8")) == {"a": "ж", "b": 1}
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o007, 0o660), (0o077, 0o600)])
+def test_weights_have_the_mode_that_the_umask_gives(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        assert file_mode(tmp_path) == mode
+        with written_aside(tmp_path / "cell") as aside:
+            save_tensors({"head.bias": torch.zeros(2)}, aside / "values.safetensors")
+            (aside / "deep").mkdir()
+            save_tensors({"head.bias": torch.zeros(2)}, aside / "deep" / "model.safetensors")
+            write_json(aside / "record.json", {})
+    finally:
+        os.umask(before)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) == 3
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {mode}
+
+
+def test_without_permission_is_neither_missing_nor_damaged(tmp_path: Path, forbid: Forbid) -> None:
+    (tmp_path / "cell").mkdir()
+    (tmp_path / "cell" / "values").write_text("v")
+    for place in (tmp_path / "cell", tmp_path / "cell" / "values", tmp_path / "nowhere" / "values"):
+        check_readable(place)
+    forbid(tmp_path / "cell" / "values")
+    for place in (tmp_path / "cell", tmp_path / "cell" / "values"):
+        with pytest.raises(MetaprimeError, match=r"cell/values: permission denied: .*chmod.*another path"):
+            check_readable(place)
+    forbid(tmp_path / "cell")
+    with pytest.raises(MetaprimeError, match=r"/cell: permission denied"):
+        check_readable(tmp_path / "cell" / "values")

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from metaprime.files import check_readable
 from metaprime.types import MetaprimeError
 
 _NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
@@ -39,6 +40,7 @@ def read_keys(path: Path, what: str, keys: Iterable[str]) -> dict[str, Any]:
 
     Example: `read_keys(Path("recipes/configs/demo.yaml"), "config", Config.model_fields)`.
     """
+    check_readable(path)
     if not path.is_file():
         raise MetaprimeError(f"{what} {path} does not exist")
     try:

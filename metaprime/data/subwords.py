@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from metaprime.data.rows import Example
+from metaprime.files import file_mode
 from metaprime.types import MetaprimeError
 
 if TYPE_CHECKING:
@@ -175,6 +176,8 @@ def _write(file: Path, pieces: Sequence[Pieces]) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         save_file({"ids": ids, "lengths": lengths}, aside, metadata={"digest": _digest(ids, lengths)})
+        # safetensors writes with mode 600, whatever the umask.
+        aside.chmod(file_mode(file.parent))
         os.replace(aside, file)
     except (OSError, SafetensorError) as error:
         with contextlib.suppress(OSError):

@@ -25,6 +25,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from metaprime.files import check_readable
 from metaprime.models import attention, deberta
 from metaprime.models.sites import Layout, layout_of, resolve
 from metaprime.types import MetaprimeError, Params
@@ -106,6 +107,7 @@ def load_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedToke
 
     Example: `load_tokenizer("runs/demo/base")`
     """
+    check_readable(Path(name))
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(
@@ -153,6 +155,7 @@ def save_encoder(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fo
 def _refuse_bad_folder(name: str) -> None:
     """Refuses a folder that is missing, or without a config or safetensors weights; hub ids pass."""
     folder = Path(name)
+    check_readable(folder)
     if not folder.exists():
         if name.startswith((".", "/", "~")) or name.count("/") > 1:
             raise MetaprimeError(f"encoder.name: there is no folder {name!r}")

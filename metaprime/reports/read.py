@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import yaml
 
+from metaprime.files import check_readable
 from metaprime.runs.log import read_metrics
 from metaprime.runs.records import PREDICTIONS, Record, headline, read_record
 from metaprime.runs.results import RESULTS, Arm, Entry, Results, read_results
@@ -309,6 +310,7 @@ def read_predictions(folder: Path) -> list[dict[str, Any]]:
         MetaprimeError: the file is missing or damaged.
     """
     file = folder / PREDICTIONS
+    check_readable(file)
     try:
         return [_prediction(text, number) for number, text in enumerate(file.read_text("utf-8").splitlines(), 1)]
     except (OSError, ValueError) as error:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from metaprime.files import save_tensors, write_json
+from metaprime.files import check_readable, save_tensors, write_json
 from metaprime.meta import LEARNERS
 from metaprime.models.encoder import Encoder, load_encoder
 from metaprime.models.sites import Layout
@@ -84,8 +84,9 @@ def load_artifact(folder: Path) -> Artifact:
         folder: the artifact's; a relative path to its encoder is resolved against it.
 
     Raises:
-        MetaprimeError: the folder holds no artifact, or a file of it is damaged.
+        MetaprimeError: the folder holds no artifact, or a file of it is damaged or may not be read.
     """
+    check_readable(folder)
     if not (folder / CARD).is_file():
         raise MetaprimeError(f"{folder} holds no {CARD}: give a folder that `metaprime prime` or `transfer` wrote")
     try:

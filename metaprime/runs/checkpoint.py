@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from metaprime.files import discard, save_tensors, write_json, written_aside
+from metaprime.files import check_readable, discard, save_tensors, write_json, written_aside
 from metaprime.types import MetaprimeError, Params
 
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
@@ -90,8 +90,10 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
     Damaged checkpoints are skipped with a warning: `newest_checkpoint(folder)`.
 
     Raises:
-        MetaprimeError: every checkpoint is damaged.
+        MetaprimeError: every checkpoint is damaged, or one may not be read.
     """
+    for place in (folder, *_saved(folder, "best"), *_saved(folder, "step")):
+        check_readable(place)
     damaged = []
     for place in reversed(_saved(folder, "step")):
         try:
@@ -143,6 +145,7 @@ def check_whole(folder: Path) -> None:
 
     Example: `check_whole(folder / "step-00000200")`
     """
+    check_readable(folder)
     try:
         hashes = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         for name in (TENSORS, STATE):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metaprime.files import LEFT, discard, sweep, write_json, write_text, writing
+from metaprime.files import LEFT, check_readable, discard, sweep, write_json, write_text, writing
 from metaprime.runs.lock import LOCK
 from metaprime.runs.provenance import Provenance, changes, versions
 from metaprime.types import MetaprimeError
@@ -194,6 +194,7 @@ def _refuse_foreign(output: Path) -> None:
 def _read(output: Path) -> dict[str, Any]:
     """Reads the record of the run that owns a directory."""
     file = output / RUN_RECORD
+    check_readable(file)
     try:
         record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(record["config"], dict):

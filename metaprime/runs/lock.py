@@ -81,7 +81,7 @@ def _acquire(file: Path) -> int:
     """
     # The file may be removed by its holder between our opening and our locking it: then try again.
     while True:
-        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             sure = True

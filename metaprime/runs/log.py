@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from metaprime.files import write_text, writing
+from metaprime.files import check_readable, write_text, writing
 from metaprime.types import MetaprimeError
 
 METRICS_FILE = "metrics.jsonl"
@@ -36,6 +36,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
         losses = [line["query_loss"] for line in read_metrics(folder) if "query_loss" in line]
     """
     file = folder / METRICS_FILE
+    check_readable(file)
     try:
         texts = file.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metaprime.files import check_readable
 from metaprime.types import MetaprimeError
 
 if TYPE_CHECKING:
@@ -29,8 +30,9 @@ def read_record(file: Path) -> Record:
     """Reads one record: `read_record(folder / RECORD)["scores"]`.
 
     Raises:
-        MetaprimeError: the file is missing, damaged or not a record.
+        MetaprimeError: the file is missing, damaged, not a record, or may not be read.
     """
+    check_readable(file)
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

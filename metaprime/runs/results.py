@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from metaprime.files import write_json
+from metaprime.files import check_readable, write_json
 from metaprime.types import MetaprimeError
 
 RESULTS = "results.json"
@@ -156,6 +156,7 @@ def read_results(folder: Path) -> Results:
         results = read_results(Path("runs/order"))
     """
     file = folder / RESULTS
+    check_readable(file)
     try:
         return Results.model_validate_json(file.read_bytes())
     except OSError as error:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from metaprime.config.loading import override
 from metaprime.config.sections import Config, TransferConfig, method_label
+from metaprime.files import check_readable
 from metaprime.peft import MethodConfig
 from metaprime.runs.folder import PRIMED, TRANSFERS
 from metaprime.runs.log import METRICS_FILE, read_metrics
@@ -149,6 +150,7 @@ class Rate:
         file = next((place for place in (self.file, self.older) if place and place.is_file()), None)
         if file is None:
             return None
+        check_readable(file)
         try:
             return float(json.loads(file.read_text(encoding="utf-8"))["rate"])
         except (ValueError, KeyError, TypeError) as error:

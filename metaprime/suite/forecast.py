@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from metaprime.files import writing
+from metaprime.files import check_readable, writing
 from metaprime.runs.folder import check_writable
 from metaprime.suite.order import WORK_UNITS, Count, count_cells
 from metaprime.suite.record import check_suite
@@ -109,6 +109,7 @@ def seconds_per_unit(output: Path) -> dict[str, float]:
         MetaprimeError: a line of the file is damaged.
     """
     file = output / TIMINGS
+    check_readable(file)
     seconds, units = dict.fromkeys(WORK_UNITS, 0.0), dict.fromkeys(WORK_UNITS, 0)
     texts = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.is_file() else []
     for number, text in enumerate(texts, 1):

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from metaprime.files import discard, write_json, writing
+from metaprime.files import check_readable, discard, write_json, writing
 from metaprime.models.encoder import Encoder
 from metaprime.reports.summary import TABLE
 from metaprime.runs.provenance import Provenance, changes, versions
@@ -34,6 +34,7 @@ def check_suite(plan: SuitePlan, folder: Path, overwrite: bool, weights: str | N
     Example: `check_suite(plan, Path("runs/ablations/order"), overwrite=False)`.
     """
     record = folder / SUITE_RECORD
+    check_readable(record)
     if not record.is_file():
         if folder.exists() and any(folder.iterdir()):
             raise MetaprimeError(f"{folder} holds files but no suite: choose another name or run.output")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import stat
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -132,3 +134,12 @@ def test_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_slow_tokenizer_is_refused() -> None:
     with pytest.raises(MetaprimeError, match=r"CanineTokenizer is a slow tokenizer.*choose an encoder\.name"):
         Subwords(CanineTokenizer())
+
+
+def test_a_cache_file_has_the_mode_of_the_umask(toy_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        Subwords(toy_tokenizer, tmp_path / "cache").of(SENTENCES)
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "cache").iterdir()] == [0o640]

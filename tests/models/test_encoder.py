@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from toy_permissions import Forbid
 from transformers import AutoModel, AutoTokenizer, CanineTokenizer, dynamic_module_utils
 
 from metaprime.models.encoder import load_encoder, load_tokenizer, save_encoder, weights_hash
@@ -393,3 +394,9 @@ def test_the_hash_sees_one_bit_and_not_the_order() -> None:
         {name: weights[name] for name in ("a", "b")},
     ]
     assert len({whole, *map(weights_hash, others)}) == 6
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, "tokenizer.json", ""])
+def test_an_encoder_without_permission_is_called_that(folder: Path, forbid: Forbid, name: str) -> None:
+    forbid(folder / name)
+    refused(folder, rf"^{folder / name}: permission denied: .*chmod")

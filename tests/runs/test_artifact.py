@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from toy_permissions import Forbid
 
 from metaprime.models.encoder import load_encoder
 from metaprime.models.sites import BERT
@@ -233,3 +234,10 @@ def test_the_card_cannot_allow_an_encoder_to_run_code(toy_bert: Path, monkeypatc
     load_encoder_of(claims)
     load_encoder_of(claims, trust_remote_code=True)
     assert allowed == [False, True]
+
+
+def test_an_artifact_without_permission_is_not_called_damaged(folder: Path, forbid: Forbid) -> None:
+    save_artifact(folder, artifact())
+    forbid(folder / VALUES)
+    with pytest.raises(MetaprimeError, match=rf"{folder / VALUES}: permission denied: .*chmod"):
+        load_artifact(folder)

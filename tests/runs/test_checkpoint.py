@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from toy_permissions import Forbid
 
 from metaprime.runs import checkpoint
 from metaprime.runs.checkpoint import (
@@ -163,3 +164,13 @@ def test_the_optimizer_goes_on_as_if_it_had_not_stopped() -> None:
     step(weights, optimizer, 3)
     step(again, restored, 3)
     assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+@pytest.mark.parametrize("name", ["step-00000002/tensors.safetensors", "best-00000001/manifest.json"])
+def test_a_checkpoint_without_permission_is_not_skipped_as_damaged(tmp_path: Path, forbid: Forbid, name: str) -> None:
+    save_best(tmp_path, best(1))
+    for step in (1, 2):
+        save_checkpoint(tmp_path, made(step, best=1), keep=2)
+    forbid(tmp_path / name)
+    with pytest.raises(MetaprimeError, match=rf"^{tmp_path / name}: permission denied"):
+        newest_checkpoint(tmp_path)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from toy_permissions import Forbid
 
 from metaprime.runs.records import comparable, headline, read_record, select
 from metaprime.tasks.tagging.scores import METRICS
@@ -69,3 +70,10 @@ def test_selecting_asks_for_all_wanted_values() -> None:
     assert select(records, shots=10, language="qab") == [records[2]]
     assert select(records, method="lora") == []
     assert select(records) == records
+
+
+def test_a_record_without_permission_is_not_to_be_removed(tmp_path: Path, forbid: Forbid) -> None:
+    (tmp_path / "r.json").write_text(json.dumps(record(70)))
+    forbid(tmp_path / "r.json")
+    with pytest.raises(MetaprimeError, match=r"r\.json: permission denied: (?!.*remove)"):
+        read_record(tmp_path / "r.json")
