@@ -320,7 +320,9 @@ def test_a_kill_at_every_touch_while_a_checkpoint_and_a_best_are_written(
         same(output, unbroken, "primed", "metrics", "state", "run.json", "config.yaml", ".")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138), (signal.SIGHUP, 129)]
+)
 def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
     warm: Warm, unbroken: Unbroken, toy_bert: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:

@@ -1,7 +1,8 @@
 """Defines the command-line interface. Commands import heavy packages themselves, so that `--help` is fast.
 
 Exit codes: 0 success; 1 failed checks or cells; 2 a mistake of the user (a message on stderr without
-a traceback); 75 stopped by `--max-time`; 130 and 143 stopped by SIGINT and SIGTERM.
+a traceback); 75 stopped by `--max-time`; 128 + the signal's number:
+stopped by SIGHUP (129), SIGINT (130), SIGUSR1 (138), SIGUSR2 (140) or SIGTERM (143).
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ MaxTime = Annotated[
         "--max-time",
         metavar="MINUTES",
         show_default=False,
-        help="Save and stop within this time (minutes, or 90m, 2h, 1h30m) with exit code 75; SIGTERM does so with 143.",
+        help="Save and stop within this time (minutes, or 90m, 2h, 1h30m) with exit code 75; signals do so with 128 + theirs.",
     ),
 ]
 TrustRemoteCode = Annotated[

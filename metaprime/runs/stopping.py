@@ -1,4 +1,4 @@
-"""Stops a run early and in order: on SIGTERM, on SIGINT, or at the time limit of `--max-time`."""
+"""Stops a run early and in order: on a signal, or at the time limit of `--max-time`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,17 @@ from accelerate import Accelerator
 
 from metaprime.types import MetaprimeError
 
-CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGALRM: 75}
+IGNORABLE = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals of a lost terminal and of batch systems. One that is ignored at the start stays ignored: `nohup` does
+so, and the workers of a suite, which are stopped by their parent."""
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, *IGNORABLE)
+"""Signals that stop a run."""
+
+CODES = {**{number: 128 + number for number in SIGNALS}, signal.SIGALRM: 75}
 """Signal -> exit code: 128 + its number, as in shells; 75, `EX_TEMPFAIL`, at the time limit."""
 
-CAUSES = {143: "SIGTERM", 130: "SIGINT", 75: "--max-time"}
+CAUSES = {**{128 + number: number.name for number in SIGNALS}, 75: "--max-time"}
 """Exit code -> cause, for messages."""
 
 ECHO_S = 0.2
@@ -70,7 +77,8 @@ class Stopping:
 
     def __enter__(self) -> Stopping:
         if threading.current_thread() is threading.main_thread():
-            self.before = {number: signal.signal(number, self._caught) for number in CODES}
+            ignored = {number for number in IGNORABLE if signal.getsignal(number) is signal.SIG_IGN}
+            self.before = {number: signal.signal(number, self._caught) for number in CODES if number not in ignored}
             if self.seconds is not None:
                 signal.setitimer(signal.ITIMER_REAL, self.seconds)
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
+from metaprime.runs.stopping import IGNORABLE
 from metaprime.types import MetaprimeError
 
 
@@ -53,7 +55,7 @@ def workers(jobs: int) -> Iterator[Pool]:
         return
     # Spawned processes have threads and locks of their own.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with_parent) as executor:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_depend_on_parent) as executor:
         try:
             yield Pool(executor, jobs)
         except BaseException:
@@ -117,6 +119,14 @@ class _Here(Executor):
         except Exception as error:
             future.set_exception(error)
         return future
+
+
+def _depend_on_parent() -> None:
+    """Ignores what a batch system or a lost terminal sends to all processes, and ends with the parent."""
+    # The parent gets the signal too, and stops its workers by SIGTERM: two would end them at once.
+    for number in IGNORABLE:
+        signal.signal(number, signal.SIG_IGN)
+    _end_with_parent()
 
 
 def _end_with_parent() -> None:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from metaprime.runs.stopping import ECHO_S, Stopped, Stopping, seconds_of
+from metaprime.runs.stopping import CAUSES, ECHO_S, Stopped, Stopping, seconds_of
 from metaprime.types import MetaprimeError
 
 ALONE = cast(Accelerator, SimpleNamespace(num_processes=1, device="cpu"))
@@ -25,7 +25,16 @@ class Exited(Exception):
     pass
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGTERM, 143),
+        (signal.SIGINT, 130),
+        (signal.SIGUSR1, 138),
+        (signal.SIGUSR2, 140),
+        (signal.SIGHUP, 129),
+    ],
+)
 def test_a_signal_is_raised_at_once_or_waits_until_it_is_asked_for(
     number: signal.Signals, code: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -49,6 +58,18 @@ def test_a_signal_is_raised_at_once_or_waits_until_it_is_asked_for(
         f"stopped by {number.name} after step 3: call again",
     ]
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_that_is_ignored_at_the_start_stays_ignored(number: signal.Signals) -> None:
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with Stopping(None, "call again") as stop:
+            signal.raise_signal(number)
+            assert stop.due(ALONE) == 0
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
 
 
 def test_a_second_signal_ends_at_once_but_an_echo_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,12 +117,12 @@ def test_no_step_is_begun_that_would_not_end_in_time(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("mine", "others", "code"), [(0, 0, 0), (143, 0, 143), (0, 143, 143), (75, 130, 130), (0, 75, 75)]
+    ("mine", "others", "code"), [(0, 0, 0), (143, 0, 143), (0, 143, 143), (75, 130, 130), (0, 75, 75), (0, 138, 138)]
 )
 def test_processes_agree(mine: int, others: int, code: int) -> None:
     def reduce(asked: torch.Tensor, reduction: str) -> torch.Tensor:
         assert reduction == "sum"
-        return asked + torch.tensor([float(others == one) for one in (143, 130, 75)])
+        return asked + torch.tensor([float(others == one) for one in CAUSES])
 
     with Stopping(None, "") as stop, stop.deferred():
         stop.code = mine

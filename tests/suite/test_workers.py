@@ -126,6 +126,14 @@ def test_two_workers_are_other_processes() -> None:
     assert isinstance(outcomes["1 / 0"], ZeroDivisionError)
 
 
+def test_what_a_batch_system_sends_to_all_is_left_to_the_parent() -> None:
+    """Each worker stays alive under its own USR1, and the next job finds it so."""
+    send = "[__import__('os').kill(__import__('os').getpid(), number) for number in (1, 10, 12)]"
+    with workers(2) as pool:
+        ended = collected(pool, WORK, [Job("eval", send), Job("eval", "7")])
+    assert {str(outcome) for _, outcome in ended} == {"[None, None, None]", "7"}
+
+
 def test_a_killed_worker_is_an_error_with_a_remedy() -> None:
     message = r"worker process was killed, .*: resume with the same command and fewer --jobs"
     with pytest.raises(MetaprimeError, match=message), workers(2) as pool:
