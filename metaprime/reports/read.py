@@ -39,6 +39,7 @@ class Transfer:
         counts_Bk: (B, k), the k counts of each of B test examples (`tasks.task.Statistics`); None:
             the task has none, or the predictions cannot be read.
         errors: number of matches of each kind (`tasks.task.Errors`); None likewise.
+        silent: whether nothing was predicted in any test example.
     """
 
     entry: Entry
@@ -47,6 +48,7 @@ class Transfer:
     score: float
     counts_Bk: Counts | None
     errors: tuple[int, ...] | None
+    silent: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +76,20 @@ class Suite:
     def __post_init__(self) -> None:
         unprimed = (name for name, arm in self.results.arms.items() if arm.priming is None)
         object.__setattr__(self, "control", next(unprimed, None))
+
+    @property
+    def scale(self) -> float:
+        """Width from which an interval says nothing: that of the metric's range, else the largest score's size."""
+        width = self.kind.metric.width
+        return width if math.isfinite(width) else max((abs(t.score) for t in self.transfers), default=math.inf)
+
+    def silent(self, *arms: str, **wanted: Any) -> bool:
+        """Returns True if no transfer of these arms, such as with `method="lora"`, predicted anything.
+
+        Example: `suite.silent("meta", "none", method="lora", shots=50)`
+        """
+        chosen = [t for arm in arms for t in self.select(arm=arm, **wanted)]
+        return bool(chosen) and all(t.silent for t in chosen)
 
     def title(self, arm: str) -> str:
         """Returns the title of an arm; its name if the results do not describe it.
@@ -275,7 +291,14 @@ def _read_transfer(folder: Path, entry: Entry, kind: TaskKind, problems: list[st
                 f"from different runs; remove {file.parent} and run the command again"
             )
             return Transfer(entry, file.parent, record, score, None, None)
-    return Transfer(entry, file.parent, record, score, counts_Bk, errors)
+    return Transfer(entry, file.parent, record, score, counts_Bk, errors, _silent(kind, errors))
+
+
+def _silent(kind: TaskKind, errors: tuple[int, ...] | None) -> bool:
+    """Returns True if all that a task counts are answers without a prediction."""
+    if errors is None or kind.errors is None or not kind.errors.missed:
+        return False
+    return not any(n for name, n in zip(kind.errors.kinds, errors, strict=True) if name != kind.errors.missed)
 
 
 def _counted(folder: Path, kind: TaskKind) -> tuple[Counts | None, tuple[int, ...] | None]:

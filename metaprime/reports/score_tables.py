@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from itertools import product
 
 from metaprime.reports import curves
@@ -13,6 +15,8 @@ from metaprime.reports.document import ReportSection, Table, TableCell, figure_s
 from metaprime.reports.read import Suite, cost
 from metaprime.reports.scores import ContrastKey, Means, gains_over
 from metaprime.reports.wording import (
+    NOTHING,
+    TOO_FEW,
     UNKNOWN,
     interval_text,
     limits,
@@ -62,7 +66,7 @@ def _scores_table(suite: Suite, scores: Means, over_examples: set[tuple[str, str
         keys = [(name, method, shots) for method in results.methods]
         cells = [
             TableCell(arm.title),
-            *(_score_cell(scores.get(key), key in over_examples, len(results.seeds)) for key in keys),
+            *(_score_cell(suite, key, scores.get(key), key in over_examples) for key in keys),
         ]
         if results.matched:
             cells.append(_baseline_means(suite, scores, results.matched.get(name), shots))
@@ -89,12 +93,15 @@ def _scores_table(suite: Suite, scores: Means, over_examples: set[tuple[str, str
     return Table(caption, ("arm", *results.methods, *matched, *compute), tuple(rows))
 
 
-def _score_cell(score: Interval | None, over_examples: bool, seeds: int) -> TableCell:
+def _score_cell(suite: Suite, key: tuple[str, str, int], score: Interval | None, over_examples: bool) -> TableCell:
     """Returns mean and deviation, with a note of the interval and of missing seeds."""
     if score is None:
         return TableCell(UNKNOWN)
-    note = limits(score) + ("" if over_examples or score.count < 2 else " °")
-    if score.count < seeds:
+    arm, method, shots = key
+    if suite.silent(arm, method=method, shots=shots):
+        return TableCell(interval_text(score), NOTHING)
+    note = limits(score, scale=suite.scale) + ("" if over_examples or score.count < 2 else " °")
+    if score.count < (seeds := len(suite.results.seeds)):
         note = f"{note} {score.count} of {seeds} seeds".strip()
     return TableCell(interval_text(score), note)
 
@@ -163,6 +170,66 @@ def parameters_sections(suite: Suite, scores: Means, shots: int) -> Iterable[Rep
     yield ReportSection("parameters", "Parameters and stability", "", (Table(caption, header, tuple(rows)),))
 
 
+BOLD = "Bold: the corrected interval excludes zero, with three seeds at least."
+"""Explanation of bold differences, for captions."""
+
+
+@dataclass(frozen=True)
+class ContrastTexts:
+    """The texts of a contrast's intervals and p-values; empty intervals do not exist."""
+
+    interval: str
+    corrected: str
+    p: str
+    adjusted_p: str
+
+
+def contrast_texts(suite: Suite, key: ContrastKey, contrast: Contrast) -> ContrastTexts:
+    """Returns the texts of a contrast; without numbers where neither arm predicted anything.
+
+    Example: `contrast_texts(suite, key, contrasts_of(suite)[key]).corrected`
+    """
+    arm, subtracted, method, shots = key
+    if suite.silent(arm, subtracted, method=method, shots=shots):
+        return ContrastTexts(NOTHING, NOTHING, UNKNOWN, UNKNOWN)
+    alone, corrected = (limits(one, sign=True, scale=suite.scale) for one in (contrast.interval, contrast.corrected))
+    return ContrastTexts(alone, corrected, p_text(contrast.p), p_text(contrast.adjusted_p))
+
+
+def explained(suite: Suite, contrasts: Mapping[ContrastKey, Contrast]) -> str:
+    """Returns the explanation of the texts in place of intervals, if a table of these contrasts has any.
+
+    Example: `caption += explained(suite, contrasts_of(suite))`
+    """
+    texts = {text for key, one in contrasts.items() for text in vars(contrast_texts(suite, key, one)).values()}
+    wide = f" “{TOO_FEW}”: the interval is wider than the scale ({number(suite.scale)})." if TOO_FEW in texts else ""
+    return wide + (f" “{NOTHING}”: by neither arm, in any test example." if NOTHING in texts else "")
+
+
+def silences(suite: Suite) -> list[str]:
+    """Returns a sentence about the transfers that predicted nothing, or no sentence.
+
+    Example: `silences(suite)`
+    """
+    silent = [transfer for transfer in suite.transfers if transfer.silent]
+    if not silent:
+        return []
+    if len(silent) == len(suite.transfers):
+        return [
+            f"None of the {len(silent)} transfers predicted anything in any test example: all scores are those of empty "
+            "predictions, and their differences say nothing."
+        ]
+    rows = Counter((t.entry.arm, t.entry.method, t.entry.shots) for t in silent)
+    where = (
+        f"{suite.title(arm)} ({method}, K = {shots}) {count} of {len(suite.select(arm=arm, method=method, shots=shots))}"
+        for (arm, method, shots), count in rows.items()
+    )
+    return [
+        f"{len(silent)} of {len(suite.transfers)} transfers predicted nothing in any test example, which gives the score of "
+        f"empty predictions: {'; '.join(where)}."
+    ]
+
+
 def contrasts_section(suite: Suite, contrasts: Mapping[ContrastKey, Contrast]) -> ReportSection:
     """Returns the table of contrasts: `contrasts_section(suite, contrasts_of(suite))`.
 
@@ -172,16 +239,17 @@ def contrasts_section(suite: Suite, contrasts: Mapping[ContrastKey, Contrast]) -
         return ReportSection("contrasts", "Contrasts", "No contrast has two arms with a common complete seed yet.")
     several = len(suite.results.shots) > 1
     rows = []
-    for (arm, subtracted, method, shots), contrast in contrasts.items():
-        known = math.isfinite(contrast.difference)
+    for key, contrast in contrasts.items():
+        arm, subtracted, method, shots = key
+        told, known = contrast_texts(suite, key, contrast), math.isfinite(contrast.difference)
         name = subtraction(suite.title(arm), suite.title(subtracted))
         rows.append(
             (
                 TableCell(name, f"{method}, K = {shots}" if several else method),
-                TableCell(signed(contrast.difference), limits(contrast.interval, sign=True), contrast.bold),
-                TableCell(p_text(contrast.p)),
-                TableCell(p_text(contrast.adjusted_p)),
-                TableCell(limits(contrast.corrected, sign=True) or UNKNOWN),
+                TableCell(signed(contrast.difference), told.interval, contrast.bold),
+                TableCell(told.p),
+                TableCell(told.adjusted_p),
+                TableCell(told.corrected or UNKNOWN),
                 TableCell(str(contrast.interval.count if known else 0)),
             )
         )
@@ -190,7 +258,7 @@ def contrasts_section(suite: Suite, contrasts: Mapping[ContrastKey, Contrast]) -
         f"Differences in {suite.kind.metric.label} (points), paired by priming seed, with 95 % t-interval; p of "
         f"the paired t-test, alone and adjusted "
         f"by Holm over all {len(contrasts)} contrasts here; corrected: interval at 1 − 0.05/{len(contrasts)} (Bonferroni). "
-        "Bold: the corrected interval excludes zero."
+        f"{BOLD}{explained(suite, contrasts)}"
     )
     header = ("contrast", "difference", "p", "p (Holm)", "corrected interval", "seeds")
     return ReportSection("contrasts", "Contrasts", "", (Table(caption, header, tuple(rows)),))
@@ -210,12 +278,9 @@ def gains_section(suite: Suite, shots: int) -> ReportSection:
     for method in suite.results.methods:
         rows = []
         for arm in suite.results.arms:
-            row = [gains.get((arm, method, language)) for language in suite.results.languages]
-            if any(row):
-                cells = (
-                    TableCell(signed(gain.mean), limits(gain, sign=True)) if gain else TableCell(UNKNOWN)
-                    for gain in row
-                )
+            keys = [(arm, method, language) for language in suite.results.languages]
+            if gains.keys() & set(keys):
+                cells = (_gain_cell(suite, key, shots, gains.get(key)) for key in keys)
                 rows.append((TableCell(suite.title(arm)), *cells))
         if rows:
             caption = (
@@ -226,6 +291,15 @@ def gains_section(suite: Suite, shots: int) -> ReportSection:
             tables.append(Table(caption, ("arm", *suite.results.languages), tuple(rows)))
     figure = curves.gain_dots(suite, gains, shots)
     return ReportSection("gains", "Gains by language", "", tuple(tables), (figure,) if figure else ())
+
+
+def _gain_cell(suite: Suite, key: tuple[str, str, str], shots: int, gain: Interval | None) -> TableCell:
+    """Returns the difference from the control of an arm, method and language, with its interval."""
+    if gain is None:
+        return TableCell(UNKNOWN)
+    arm, method, language = key
+    silent = suite.silent(arm, str(suite.control), method=method, language=language, shots=shots)
+    return TableCell(signed(gain.mean), NOTHING if silent else limits(gain, sign=True, scale=suite.scale))
 
 
 def errors_section(suite: Suite, shots: int) -> ReportSection:

@@ -17,6 +17,7 @@ from metaprime.reports.score_tables import (
     gains_section,
     parameters_sections,
     scores_section,
+    silences,
 )
 from metaprime.reports.scores import all_scores, contrasts_of, middle_shots
 from metaprime.reports.sentences import arms_compared, examples
@@ -63,6 +64,7 @@ def gather(suite: Suite) -> Report:
         if contrasts
         else "No contrast can be computed yet.",
         *(f"Control: {title}." for title in unprimed),
+        *silences(suite),
     ]
     title = f"{results.name} ({results.setting})" if results.setting else results.name
     kinds = suite.kind.errors.kinds if suite.kind.errors else ()

@@ -12,15 +12,13 @@ from metaprime.reports.compute import COUNTED, how_equal, priming_cost, unit_of
 from metaprime.reports.document import Table, TableCell
 from metaprime.reports.formats import markdown_table, markdown_text
 from metaprime.reports.read import Suite, short_titles
-from metaprime.reports.score_tables import priming_cells
+from metaprime.reports.score_tables import BOLD, contrast_texts, explained, priming_cells, silences
 from metaprime.reports.scores import ContrastKey, Means, all_scores, contrasts_of
 from metaprime.reports.wording import (
     UNKNOWN,
     interval_text,
-    limits,
     listed,
     means,
-    p_text,
     signed,
     subtraction,
     terminal,
@@ -64,7 +62,7 @@ def as_text(suite: Suite, tables: Sequence[Table]) -> str:
     return "\n\n".join(
         [
             *map(markdown_table, tables),
-            *map(markdown_text, [*failed, *unread]),
+            *map(markdown_text, [*silences(suite), *failed, *unread]),
             f"Written by `{results.command}`, seeds {listed(results.seeds)}; {packages}.\n",
         ]
     )
@@ -77,6 +75,8 @@ def print_tables(suite: Suite, tables: Sequence[Table]) -> None:
     for title, table in zip(titles[: len(tables)], tables, strict=True):
         rows = [[_terminal_text(cell) for cell in row] for row in table.rows]
         console.print(terminal(title, table.header, rows))
+    for line in silences(suite):
+        console.print(Text(line))
 
 
 def _terminal_text(cell: TableCell) -> Text:
@@ -142,19 +142,20 @@ def _contrast_table(suite: Suite, contrasts: Mapping[ContrastKey, Contrast]) -> 
     rows = []
     for key in keys:
         (arm, subtracted, method, shots), contrast = key, contrasts[key]
+        told = contrast_texts(suite, key, contrast)
         cells = (
             TableCell(subtraction(arm, subtracted)),
             TableCell(_tuned(suite, titles.get(method, method), shots)),
             TableCell(signed(contrast.difference), bold=contrast.bold),
-            TableCell(limits(contrast.interval, sign=True) or UNKNOWN),
-            TableCell(limits(contrast.corrected, sign=True) or UNKNOWN),
-            TableCell(p_text(contrast.adjusted_p)),
+            TableCell(told.interval or UNKNOWN),
+            TableCell(told.corrected or UNKNOWN),
+            TableCell(told.adjusted_p),
         )
         rows.append(cells)
 
     caption = (
         f"Differences, paired by seed, with 95 % t-intervals over priming seeds: alone, and corrected (Bonferroni) so that all "
-        f"{len(keys)} hold at once; p after Holm, over all {len(keys)} too. Bold: the corrected interval excludes zero."
+        f"{len(keys)} hold at once; p after Holm, over all {len(keys)} too. {BOLD}{explained(suite, contrasts)}"
     )
     if pending := sum(math.isnan(contrast.difference) for contrast in contrasts.values()):
         caption += f" {pending} of the {len(keys)} have no complete seed in common yet (–): they count all the same."

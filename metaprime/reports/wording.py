@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 UNKNOWN = "–"
 """Text of a value that is not known."""
 
+TOO_FEW, NOTHING = "too few seeds", "nothing predicted"
+"""Texts in place of an interval: it is wider than the scale; it compares empty predictions."""
+
 
 def listed(items: Iterable[Any]) -> str:
     """Joins items by commas: `listed(("qai", "qao"))` is `qai, qao`, of no items `none`."""
@@ -48,13 +51,15 @@ def interval_text(interval: Interval) -> str:
     return f"{number(interval.mean)} ± {number(interval.deviation)}" if both else number(interval.mean)
 
 
-def limits(interval: Interval, sign: bool = False) -> str:
-    """Writes `[low, high]`, or nothing if there is no interval.
+def limits(interval: Interval, sign: bool = False, scale: float = math.inf) -> str:
+    """Writes `[low, high]`, `too few seeds` if that is wider than a scale, or nothing without an interval.
 
-    Example: `limits(t_interval([1, 3]), sign=True)`
+    Example: `limits(t_interval([1, 3]), sign=True, scale=100.0)`
     """
     if not math.isfinite(interval.low):
         return ""
+    if interval.wider_than(scale):
+        return TOO_FEW
     low, high = (signed(end) if sign else number(end) for end in (interval.low, interval.high))
     return f"[{low}, {high}]"
 

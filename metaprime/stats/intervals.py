@@ -13,6 +13,12 @@ from typing import TypeVar
 import numpy as np
 from scipy import stats
 
+FEWEST = 3
+"""Smallest number of seeds whose deviation a test may rest on."""
+
+EQUAL = 1e-9
+"""Deviation, relative to the mean, below which replicates are equal but for rounding."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -31,6 +37,16 @@ class Interval:
     low: float
     high: float
     count: int
+
+    def wider_than(self, scale: float) -> bool:
+        """Returns True if the interval is wider than the whole scale of its numbers; False without ends.
+
+        Args:
+            scale: distance between the smallest and the largest possible value.
+
+        Example: `t_interval([1.0, 90.0]).wider_than(100.0)`
+        """
+        return self.high - self.low > scale
 
     @property
     def excludes_zero(self) -> bool:
@@ -81,18 +97,22 @@ def paired_contrast(one: dict[int, float], other: dict[int, float], confidence: 
 def p_value(interval: Interval) -> float:
     """Returns the two-sided p-value of Student's test that the true mean is zero.
 
-    For a paired contrast this is the paired t-test. It is nan with one replicate; without any deviation
-    it is 1 if the mean is zero, else 0.
+    For a paired contrast this is the paired t-test. It is nan with one replicate. Equal replicates have no
+    deviation to test with, and two have next to none: their p is no smaller than the least that n signs can
+    give, 2 / 2^n.
 
     Example:
         p_value(t_interval([1.0, 2.0, 1.5]))
+        p_value(t_interval([7.0, 7.0]))  # 0.5
     """
     if interval.count < 2:
         return math.nan
-    if interval.deviation == 0:
-        return 1.0 if interval.mean == 0 else 0.0
+    least = 2.0 ** (1 - interval.count)
+    if interval.deviation <= EQUAL * abs(interval.mean):
+        return least if interval.mean else 1.0
     t = abs(interval.mean) / interval.deviation * math.sqrt(interval.count)
-    return float(2 * stats.t.sf(t, interval.count - 1))
+    p = float(2 * stats.t.sf(t, interval.count - 1))
+    return max(p, least) if interval.count < FEWEST else p
 
 
 Name = TypeVar("Name")
@@ -110,12 +130,14 @@ class Contrast:
         p: uncorrected p-value.
         adjusted_p: p-value after Holm's correction.
         corrected: interval after Bonferroni's correction.
+        level: error level of the whole table.
     """
 
     interval: Interval
     p: float
     adjusted_p: float
     corrected: Interval
+    level: float = 0.05
 
     @property
     def difference(self) -> float:
@@ -124,8 +146,13 @@ class Contrast:
 
     @property
     def bold(self) -> bool:
-        """Returns True if the corrected interval excludes zero, so that tables print the contrast bold."""
-        return self.corrected.excludes_zero
+        """Returns True if the corrected interval excludes zero, so that tables print the contrast bold.
+
+        The adjusted p forbids it to fewer than three seeds, and to equal differences of few seeds, whose
+        interval has no width.
+        """
+        enough = self.interval.count >= FEWEST and self.adjusted_p <= self.level
+        return enough and self.corrected.excludes_zero
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -172,6 +199,7 @@ def correct(
             p=p[name],
             adjusted_p=adjusted[name],
             corrected=paired_contrast(one, other, 1 - level / len(pairs)),
+            level=level,
         )
         for name, (one, other) in pairs.items()
     }

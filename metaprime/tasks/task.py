@@ -7,6 +7,7 @@ file with a TaskKind, and one line in `tasks/__init__.py`: its import.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -92,6 +93,11 @@ class Metric:
         """Name and unit for the axis of a figure, such as `entity F1 (%)`."""
         return f"{self.name} ({self.unit})" if self.unit else self.name
 
+    @property
+    def width(self) -> float:
+        """Distance between the smallest and the largest value: 100 for per cent, else infinite."""
+        return 100.0 if self.unit == "%" else math.inf
+
     def rank(self, value: float) -> float:
         """Returns a number that is larger for better values: `max(values, key=metric.rank)`."""
         return value if self.higher_is_better else -value
@@ -165,6 +171,7 @@ class Errors:
         unit: noun for the things counted, in the plural.
         caption: explanation of the kinds, in sentences.
         show: maps a line, and `gold` or `predicted`, to the pieces of that side.
+        missed: the kind of a gold answer to which no prediction belongs; empty: there is none.
     """
 
     kinds: tuple[str, ...]
@@ -173,6 +180,7 @@ class Errors:
     unit: str
     caption: str
     show: Callable[[Mapping[str, Any], str], tuple[Piece, ...]]
+    missed: str = ""
 
 
 @dataclass(frozen=True)

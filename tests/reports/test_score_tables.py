@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ from metaprime.reports.formats import as_csv, as_latex, as_markdown
 from metaprime.reports.read import Suite, read_suite
 from metaprime.reports.scores import contrasts_of, score_interval
 from metaprime.reports.sections import gather
-from metaprime.reports.wording import interval_text, limits, signed
+from metaprime.reports.summary import as_text, print_tables, tables_of
+from metaprime.reports.wording import NOTHING, TOO_FEW, interval_text, limits, signed
 from metaprime.reports.write import as_html
 
 
@@ -139,3 +142,72 @@ def test_the_report_has_table_and_figure_and_needs_neither(sized: Suite, make_su
     assert sections["over-parameters"].figures
     plain = {section.key for section in gather(read_suite(make_suite(tmp_path / "plain"))).sections}
     assert not plain & {"parameters", "over-parameters"}
+
+
+def silence(files: Iterator[Path]) -> None:
+    """Makes transfers of which no test sentence has an entity."""
+    for file in files:
+        predictions = file.parent / "predictions.jsonl"
+        lines = [json.loads(text) for text in predictions.read_text("utf-8").splitlines()]
+        told = [json.dumps({**line, "predicted": ["O"] * len(line["words"])}) + "\n" for line in lines]
+        predictions.write_text("".join(told), "utf-8")
+        record = json.loads(file.read_text("utf-8"))
+        for reading in ("lenient", "strict"):
+            record["scores"][reading]["overall"] |= {"f1": 0.0, "precision": 0.0, "recall": 0.0}
+        file.write_text(json.dumps(record), "utf-8")
+
+
+def told_everywhere(suite: Suite, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """What each form of a suite's results says, on lines without breaks."""
+    made, tables = gather(suite), tables_of(suite)
+    print_tables(suite, tables)
+    texts = {"terminal": capsys.readouterr().out, "table.md": as_text(suite, tables)}
+    texts |= {form.__name__: form(made) for form in (as_html, as_markdown, as_latex)}
+    return {form: " ".join(text.split()) for form, text in texts.items()}
+
+
+def test_an_interval_wider_than_the_scale_is_told_as_too_few_seeds(
+    make_suite: MakeSuite, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    suite = read_suite(make_suite(tmp_path, seeds=2, sentences=12))
+    contrasts = contrasts_of(suite)
+    wide = [key for key, one in contrasts.items() if one.corrected.high - one.corrected.low > 100]
+    assert 0 < len(wide) <= len(contrasts)
+    rows = section(gather(suite), "contrasts").tables[0].rows
+    assert sum(row[4].text == TOO_FEW for row in rows) == len(wide)
+    for form, text in told_everywhere(suite, capsys).items():
+        assert text.count(TOO_FEW) >= len(wide), form
+        assert not [end for key in wide if (end := signed(contrasts[key].corrected.high)) in text], form
+        assert form == "terminal" or "the interval is wider than the scale (100.0)" in text
+
+
+def test_a_metric_without_a_range_is_measured_by_its_largest_score(suite: Suite) -> None:
+    assert suite.scale == 100.0
+    unbounded = replace(suite.kind.metrics[0], unit="nats")
+    found = replace(suite, kind=replace(suite.kind, metrics=(unbounded,)))
+    assert found.scale == max(transfer.score for transfer in suite.transfers)
+
+
+def test_transfers_that_predict_nothing_are_told(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    silence(small.rglob("record.json"))
+    suite = read_suite(small)
+    assert suite.problems == ()
+    row = section(gather(suite), "contrasts").tables[0].rows[0]
+    assert (row[1].note, [cell.text for cell in row[2:5]]) == (NOTHING, ["–", "–", NOTHING])
+    assert section(gather(suite), "scores").tables[0].rows[0][1] == TableCell("0.0 ± 0.0", NOTHING)
+    for form, text in told_everywhere(suite, capsys).items():
+        assert NOTHING in text, form
+        assert "[+0.0, +0.0]" not in text, form
+        assert form == "as_latex" or "None of the 8 transfers predicted anything in any test example" in text
+
+
+def test_an_arm_that_predicts_nothing_is_named(small: Path) -> None:
+    silence(small.glob("cells/none/**/record.json"))
+    summary = gather(read_suite(small)).summary
+    assert summary[-1].startswith("4 of 8 transfers predicted nothing in any test example")
+    assert summary[-1].endswith("no priming (head, K = 50) 4 of 4.")
+
+
+def test_a_suite_that_predicts_says_nothing_of_it(report: Report) -> None:
+    assert not [line for line in report.summary if "predicted" in line]

@@ -165,7 +165,7 @@ def worked_out(folder: Path) -> Told:
     for key in asked:
         one, other = (by_seed.get((arm, key.method, key.shots), {}) for arm in (key.one, key.other))
         differences[key] = [one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())]
-    tested = {key: float(stats.ttest_1samp(own, 0).pvalue) for key, own in differences.items() if len(own) > 1}
+    tested = {key: p_of(own) for key, own in differences.items() if len(own) > 1}
     adjusted, largest = {}, 0.0
     for smaller, key in enumerate(sorted(tested, key=lambda key: tested[key])):
         largest = max(largest, min(1.0, tested[key] * (len(asked) - smaller)))
@@ -176,6 +176,17 @@ def worked_out(folder: Path) -> Told:
     )
 
 
+def p_of(differences: list[float]) -> float:
+    """The paired t-test's; of two seeds no less than the sign test can give."""
+    p = float(stats.ttest_1samp(differences, 0).pvalue)
+    return max(p, stats.binomtest(2, 2).pvalue) if len(differences) == 2 else p
+
+
+def told_interval(ends: Any) -> str:
+    """Both ends, if they are no further apart than F1 can be."""
+    return "too few seeds" if ends.high - ends.low > 100 else f"[{signed(ends.low)}, {signed(ends.high)}]"
+
+
 def expected_row(differences: list[float], p: float | None, family: int) -> Row:
     if not differences:
         return Row("–", "–", "–", "–", False)
@@ -184,8 +195,8 @@ def expected_row(differences: list[float], p: float | None, family: int) -> Row:
     alone, corrected = (
         stats.ttest_1samp(differences, 0).confidence_interval(level) for level in (0.95, 1 - 0.05 / family)
     )
-    interval, wider = (f"[{signed(ends.low)}, {signed(ends.high)}]" for ends in (alone, corrected))
-    bold = corrected.low > 0 or corrected.high < 0
+    interval, wider = told_interval(alone), told_interval(corrected)
+    bold = len(differences) > 2 and (corrected.low > 0 or corrected.high < 0)
     told_p = "< 0.001" if p < 0.001 else f"{p:.3f}"
     return Row(signed(float(np.mean(differences))), interval, wider, told_p, bool(bold))
 
@@ -268,10 +279,10 @@ def told_by_report_md(folder: Path, results: dict[str, Any]) -> Told:
     for contrast, difference, _, p, corrected, _ in rows:
         pair, _, method = contrast.partition(", K = ")[0].rpartition(" ")
         one, other = (names[title] for title in pair.split(" − "))
-        text, _, interval = difference.partition(" [")
+        text, _, interval = difference.partition(" ")
         text, bold = unmarked(text)
         shots = int(contrast.partition(", K = ")[2] or results["shots"][0])
-        interval = f"[{interval}" if interval else "–"
+        interval = interval or "–"
         contrasts[Key(one, other, method, shots)] = Row(text, interval, corrected, p, bold)
     return Told(contrasts, scores)
 

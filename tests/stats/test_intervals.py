@@ -66,9 +66,31 @@ def test_the_interval_excludes_zero_where_the_p_value_is_small(confidence: float
         assert found.excludes_zero == (p_value(found) < 1 - confidence)
 
 
-def test_without_deviation_there_is_no_doubt_and_no_warning() -> None:
+@pytest.mark.parametrize("count", [2, 3, 5, 10])
+@pytest.mark.parametrize("noise", [0.0, 1e-12])
+def test_equal_differences_have_the_p_of_the_sign_test(count: int, noise: float) -> None:
+    values = [7.0 + noise * place for place in range(count)]
+    sign_test = stats.binomtest(count, count).pvalue
+    assert p_value(t_interval(values)) == pytest.approx(sign_test)
+    assert p_value(t_interval([-value for value in values])) == pytest.approx(sign_test)
+
+
+def test_two_seeds_have_no_p_below_what_two_signs_can_give() -> None:
+    apart = t_interval([-1.0, 6.0])
+    assert p_value(apart) == pytest.approx(stats.ttest_1samp([-1.0, 6.0], 0).pvalue, rel=1e-9)
+    assert stats.ttest_1samp([5.0, 5.1], 0).pvalue < 0.01
+    assert p_value(t_interval([5.0, 5.1])) == 0.5
+
+
+def test_an_interval_is_measured_by_its_scale() -> None:
+    found = t_interval([10.0, 30.0])
+    assert found.wider_than(100.0)
+    assert not found.wider_than(300.0)
+    assert not t_interval([3.0]).wider_than(0.0)
+
+
+def test_without_deviation_there_is_no_warning() -> None:
     assert p_value(t_interval([0.0, 0.0, 0.0])) == 1.0
-    assert p_value(t_interval([0.5, 0.5])) == 0.0
     assert t_interval([-0.5, -0.5]).excludes_zero
     assert not t_interval([0.0, 0.0]).excludes_zero
 
@@ -157,6 +179,20 @@ def test_one_seed_claims_nothing() -> None:
     assert all(math.isnan(value) for value in (table["one seed"].p, table["one seed"].adjusted_p))
     # Of a family of two.
     assert table["five"].adjusted_p == 2 * table["five"].p
+
+
+@pytest.mark.parametrize(("seeds", "bold"), [(2, False), (3, False), (5, False), (6, True)])
+def test_equal_differences_are_bold_only_if_their_signs_are_evidence(seeds: int, bold: bool) -> None:
+    control = {seed: 70.0 + seed for seed in range(seeds)}
+    found = correct({0: ({seed: score + 7.0 for seed, score in control.items()}, control)})[0]
+    assert found.corrected.excludes_zero
+    assert found.bold == bold == (found.adjusted_p <= 0.05)
+
+
+def test_two_seeds_are_never_bold() -> None:
+    found = correct({0: ({0: 75.0, 1: 76.001}, {0: 70.0, 1: 71.0})})[0]
+    assert found.corrected.excludes_zero
+    assert not found.bold
 
 
 def test_an_empty_table_and_arms_without_a_shared_seed() -> None:

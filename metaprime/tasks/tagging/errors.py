@@ -208,4 +208,5 @@ ERRORS = Errors(
         "neither the same limits nor the same type is one of each. Every entity counts once."
     ),
     show=pieces_of,
+    missed="missed",
 )

@@ -2,7 +2,8 @@
 
 `lenient` is conlleval's: an I- that continues nothing opens an entity. `strict` counts only
 well-formed IOB2. The two agree for a model that has learned the scheme; a gap shows that it has
-not.
+not. Neither bounds the other: a wrong entity that begins with I- costs precision in the lenient
+reading alone.
 """
 
 from __future__ import annotations
