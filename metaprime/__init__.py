@@ -44,7 +44,6 @@ _MODULES = {
     "demo": "suite.demo",
     "estimate": "preflight.cost",
     "export": "transfers.export",
-    "learners": "meta",
     "load": "transfers.predict",
     "load_config": "config.loading",
     "override": "config.loading",
@@ -53,7 +52,7 @@ _MODULES = {
     "report": "reports.write",
     "transfer": "transfers.transfer",
 }
-"""The module that each public name is in."""
+"""The module that each public name but `learners`, itself a module, is in."""
 
 __all__ = [
     "Config",
@@ -79,6 +78,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "learners":
+        return importlib.import_module("metaprime.meta.learners")
     if name not in _MODULES:
         raise AttributeError(f"module 'metaprime' has no attribute {name!r}")
     return getattr(importlib.import_module(f"metaprime.{_MODULES[name]}"), name)

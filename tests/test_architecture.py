@@ -16,7 +16,7 @@ import metaprime
 ROOT = Path(__file__).parents[1]
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("types", "rng", "nn", "optim", "files"),
+    ("types", "table", "rng", "nn", "optim", "files"),
     ("data", "models", "peft", "meta", "stats"),
     ("tasks",),
     ("config", "interop"),
@@ -31,6 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 
 GROUND: dict[str, set[str]] = {
     "types": set(),
+    "table": set(),
     "rng": set(),
     "files": {"types"},
     "optim": {"types"},

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 from metaprime.config.older import MOVED
 from metaprime.config.sections import Config
 from metaprime.config.yaml import change_key, nearest, read_keys
-from metaprime.peft import METHODS
-from metaprime.tasks import TASKS
+from metaprime.peft import settings_of as method_settings
+from metaprime.tasks import settings_of as task_settings
 from metaprime.types import MetaprimeError
 
 
@@ -116,13 +116,13 @@ def _known_keys(place: Sequence[str], values: dict[str, Any]) -> list[str]:
     """Returns the keys that a section knows; in `peft`, `task` and methods, those of the chosen name."""
     # Methods and tasks have config classes of their own, which their names select.
     if place and place[0] == "peft":
-        return list(METHODS[values["peft"].get("method", "pfeiffer")].config.model_fields)
+        return list(method_settings(values["peft"].get("method", "pfeiffer")).model_fields)
     if place and place[0] == "task":
-        return list(TASKS[values["task"].get("name", "tagging")].config.model_fields)
+        return list(task_settings(values["task"].get("name", "tagging")).model_fields)
     if tuple(place[:2]) == ("transfer", "methods") and len(place) > 2:
         methods = values["transfer"]["methods"]
         chosen = methods[int(place[2])] if isinstance(methods, list) else methods
-        return list(METHODS[chosen.get("method", "pfeiffer")].config.model_fields)
+        return list(method_settings(chosen.get("method", "pfeiffer")).model_fields)
     # The annotations of all other sections lead there.
     model: type[BaseModel] = Config
     for name in place:

@@ -30,8 +30,10 @@ from metaprime.data.reading import Format
 from metaprime.meta import LEARNERS, Learner
 from metaprime.models.sites import Layout
 from metaprime.peft import METHODS, MethodConfig
+from metaprime.peft import settings_of as method_settings
 from metaprime.peft.method import label
 from metaprime.tasks import TASKS, TaskConfig
+from metaprime.tasks import settings_of as task_settings
 from metaprime.types import Section, is_number
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -351,7 +353,7 @@ def _method_config(value: Any) -> Any:
     name = value.get("method", "pfeiffer")
     if not isinstance(name, str) or name not in METHODS:
         raise ValueError(unknown(f"method {name!r}", str(name), METHODS))
-    return METHODS[name].config.model_validate(value)
+    return method_settings(name).model_validate(value)
 
 
 def _method_choice(value: Any) -> Any:
@@ -377,7 +379,7 @@ def _task_config(value: Any) -> Any:
     name = value.get("name", "tagging")
     if not isinstance(name, str) or name not in TASKS:
         raise ValueError(unknown(f"name {name!r}", str(name), TASKS))
-    return TASKS[name].config.model_validate(value)
+    return task_settings(name).model_validate(value)
 
 
 PeftConfig = Annotated[SerializeAsAny[MethodConfig], BeforeValidator(_method_config)]
@@ -498,9 +500,9 @@ class Config(Section):
     run: RunConfig = RunConfig()
     encoder: EncoderConfig = EncoderConfig()
     data: DataConfig = DataConfig()
-    task: TaskChoice = TASKS["tagging"].config()
+    task: TaskChoice = task_settings("tagging")()
     episodes: EpisodesConfig = EpisodesConfig()
-    peft: PeftConfig = METHODS["pfeiffer"].config()
+    peft: PeftConfig = method_settings("pfeiffer")()
     inner: InnerConfig = InnerConfig()
     outer: OuterConfig = OuterConfig()
     learner: LearnerConfig = LearnerConfig()
@@ -535,7 +537,7 @@ class Config(Section):
         """
         if isinstance(choice, MethodConfig):
             return choice
-        return self.peft if choice == self.peft.method else METHODS[choice].config()
+        return self.peft if choice == self.peft.method else method_settings(choice)()
 
     def by_method(self) -> dict[str, dict[str, Any]]:
         """Returns the config as JSON for the records of each method, by label.

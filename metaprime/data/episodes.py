@@ -12,13 +12,16 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from metaprime.data.rows import Row, blank, longest_window
 from metaprime.rng import stream, torch_stream
 from metaprime.types import Batch, Episodes, MetaprimeError
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-import torch
-from torch.nn.utils.rnn import pad_sequence
+from typing import TYPE_CHECKING, Any
 
 from metaprime.types import IGNORE, Batch
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,10 @@ def collate(rows: Sequence[Row], pad_id: int) -> Batch:
 
     Example: `collate(rows, tokenizer.pad_token_id)["input_ids"]`.
     """
+    # Reading and checking corpora needs no torch.
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
     windows = [window for row in rows for window in row.windows]
 
     def padded(values: list[tuple[int, ...]], fill: int) -> torch.Tensor:

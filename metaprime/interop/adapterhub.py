@@ -18,10 +18,7 @@ import torch
 from metaprime.files import save_tensors, write_json
 from metaprime.models.encoder import Encoder
 from metaprime.peft import MethodConfig
-from metaprime.peft.bottleneck import DesignConfig
-from metaprime.peft.lora import TermsConfig
-from metaprime.peft.mam import ComposedConfig
-from metaprime.peft.prefix import PrefixConfig
+from metaprime.peft.settings import ComposedConfig, DesignConfig, PrefixConfig, TermsConfig
 from metaprime.types import MetaprimeError, Params, strip_prefix
 
 ADAPTER_NAME = "metaprime"

@@ -20,12 +20,8 @@ from transformers import AutoModelForTokenClassification, PreTrainedModel
 from metaprime.models.encoder import Encoder, quiet
 from metaprime.models.sites import Layout, resolve
 from metaprime.peft import MethodConfig, hf_peft
-from metaprime.peft.hf_peft import HfConfig
-from metaprime.peft.ia3 import Ia3Config
 from metaprime.peft.injection import FUSED
-from metaprime.peft.lora import TermsConfig
-from metaprime.peft.prefix import PrefixConfig
-from metaprime.peft.prompt import PromptConfig
+from metaprime.peft.settings import HfConfig, Ia3Config, PrefixConfig, PromptConfig, TermsConfig
 from metaprime.types import MetaprimeError, Params
 
 ADAPTER = "default"

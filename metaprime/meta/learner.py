@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Literal, Protocol
-
-import torch
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from metaprime.types import Episodes, Loss, Params, Project, Select
+
+if TYPE_CHECKING:
+    import torch
 
 GROUPS = ("backbone", "adapter", "head")
 """First parts of parameter names: `backbone.x` is theta, `adapter.x` and `head.x` are phi."""

@@ -1,6 +1,6 @@
 """Lists the learners, each with its equation.
 
-A new learner is a value here, or a file with one and its import here (`from ... import x as x`).
+A new learner is a value here or in a file of its own, and one line in `meta/__init__.py`: its name and place.
 alpha is the inner step size, beta the outer one; a prime marks values after n inner steps.
 
 A learner is a pure function that accepts any model whose parameters are named `backbone.*`,
@@ -99,7 +99,6 @@ masked_words = Learner(
 )
 """Continued masked language modelling, a control: the same sentences without their labels."""
 
-LEARNERS: dict[str, Learner] = {name: value for name, value in list(vars().items()) if isinstance(value, Learner)}
-"""Every Learner of this file, its own or imported, by the name that the config key `learner.name` takes."""
+_LEARNERS = [name for name, value in list(vars().items()) if isinstance(value, Learner)]
 
-__all__ = ["LEARNERS", "Episodes", "Execution", "InnerLoop", "Learner", "MetaStep", "Outcome", "Way", *LEARNERS]
+__all__ = ["Episodes", "Execution", "InnerLoop", "Learner", "MetaStep", "Outcome", "Way", *_LEARNERS]

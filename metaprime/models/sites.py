@@ -5,13 +5,15 @@ Each `model_type` has one row. A new architecture needs a new row here, or `enco
 
 from __future__ import annotations
 
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 from pydantic import Field
-from torch import nn
-from transformers import PreTrainedModel
 
 from metaprime.types import LayerSites, MetaprimeError, Section, Sites
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
 
 ModulePath = Annotated[str, Field(pattern=r"^\w+(\.\w+)*$")]
 """A dotted path of a module, such as `attention.self.query`."""
@@ -149,12 +151,14 @@ def resolve(encoder: PreTrainedModel, layout: Layout) -> Sites:
         if next(module.parameters(recurse=False), None) is not None
         and not f"{path}.".startswith(layout.unused or ("\0",))
     }
-    words = cast(nn.Embedding, encoder.get_input_embeddings())
+    words = cast("nn.Embedding", encoder.get_input_embeddings())
     return Sites(layers, key.in_features, heads, width // heads, owners, words, encoder)
 
 
 def _layer_sites(encoder: PreTrainedModel, layer: nn.Module, layout: Layout) -> LayerSites:
     """Returns the modules of one layer."""
+    # An encoder is there, so torch is loaded: the table above is read without it.
+    from torch import nn
 
     def linear(path: str) -> nn.Linear:
         module = _at(encoder, layer, path)

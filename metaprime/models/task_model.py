@@ -6,13 +6,14 @@ Parameters are named `backbone.*` (theta), `adapter.*` (phi) and `head.*`; learn
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias, cast
+from collections.abc import Iterator, Sequence
+from typing import cast
 
 import torch
 from torch import nn
 from torch.func import functional_call
 
+from metaprime.models.outputs import Measure, Outputs, head_outputs
 from metaprime.nn import Adapter
 from metaprime.rng import Noise
 from metaprime.types import (
@@ -31,28 +32,6 @@ from metaprime.types import (
 
 VALUE_GROUPS = ("backbone", "adapter", "head", "rates")
 """Groups of a model's parameters; a parameter's name starts with that of its group."""
-
-Outputs: TypeAlias = "Callable[[TaskModel, Batch], torch.Tensor]"
-"""A task's forward pass: `outputs(model, batch)` returns (B, ...) for a batch of B windows."""
-
-Measure: TypeAlias = Callable[[torch.Tensor, Batch], torch.Tensor]
-"""A task's loss: `measure(outputs, batch)` returns () in nats."""
-
-
-def head_outputs(model: TaskModel, batch: Batch) -> torch.Tensor:
-    """Applies the head to the encoder's output; the forward pass of most tasks.
-
-    Args:
-        model: the model.
-        batch: tensors `(B, L)`.
-
-    Returns:
-        The head's output, for tagging logits `(B, L, C)`.
-
-    Example: `TaskModel(encoder, adapter, head, head_outputs)`
-    """
-    outputs: torch.Tensor = model.head(model.encode(batch))
-    return outputs
 
 
 class TaskModel(nn.Module):

@@ -1,38 +1,38 @@
-"""Lists the PEFT methods.
+"""Lists the PEFT methods, in the order of every list of them.
 
-A new method is one file with a METHOD, or a few lines in its family's file, and one line here: its import.
-The imports stand in the order of every list of methods.
+A new method is one file with a METHOD, or a few lines in its family's file, and one line here: its name and place.
 """
 
-# ruff: noqa: F401, I001
-
 from metaprime.peft.method import Method, MethodConfig
-from metaprime.peft.bottleneck import PFEIFFER
-from metaprime.peft.prefix import METHOD as PREFIX
-from metaprime.peft.lora import LORA
-from metaprime.peft.no_adapter import HEAD
-from metaprime.peft.no_adapter import FULL
-from metaprime.peft.bottleneck import HOULSBY
-from metaprime.peft.bottleneck import PARALLEL
-from metaprime.peft.bottleneck import SCALED_PARALLEL
-from metaprime.peft.bottleneck import PARALLEL_ATTENTION
-from metaprime.peft.multihead import METHOD as MULTIHEAD
-from metaprime.peft.lora import FFN_LORA
-from metaprime.peft.mam import METHOD as MAM
-from metaprime.peft.prompt import METHOD as PROMPT
-from metaprime.peft.ia3 import METHOD as IA3
-from metaprime.peft.bitfit import METHOD as BITFIT
-from metaprime.peft.sparse.selected import RANDOM
-from metaprime.peft.sparse.selected import MAGNITUDE
-from metaprime.peft.sparse.selected import SAM
-from metaprime.peft.sparse.selected import FISHER
-from metaprime.peft.sparse.pruned import CHILD
-from metaprime.peft.sparse.pruned import DIFF
-from metaprime.peft.sparse.pruned import MIXOUT
-from metaprime.peft.bottleneck import BOTTLENECK
-from metaprime.peft.hf_peft import METHOD as HF_PEFT
+from metaprime.peft.settings import SETTINGS
+from metaprime.table import Table
 
-METHODS: dict[str, Method] = {method.name: method for method in list(vars().values()) if isinstance(method, Method)}
+METHODS: Table[Method] = Table(
+    pfeiffer="metaprime.peft.bottleneck:PFEIFFER",
+    prefix="metaprime.peft.prefix:METHOD",
+    lora="metaprime.peft.lora:LORA",
+    head="metaprime.peft.no_adapter:HEAD",
+    full="metaprime.peft.no_adapter:FULL",
+    houlsby="metaprime.peft.bottleneck:HOULSBY",
+    parallel="metaprime.peft.bottleneck:PARALLEL",
+    scaled_parallel="metaprime.peft.bottleneck:SCALED_PARALLEL",
+    parallel_attention="metaprime.peft.bottleneck:PARALLEL_ATTENTION",
+    multihead_parallel="metaprime.peft.multihead:METHOD",
+    ffn_lora="metaprime.peft.lora:FFN_LORA",
+    mam="metaprime.peft.mam:METHOD",
+    prompt="metaprime.peft.prompt:METHOD",
+    ia3="metaprime.peft.ia3:METHOD",
+    bitfit="metaprime.peft.bitfit:METHOD",
+    random_mask="metaprime.peft.sparse.selected:RANDOM",
+    magnitude="metaprime.peft.sparse.selected:MAGNITUDE",
+    sam="metaprime.peft.sparse.selected:SAM",
+    fisher="metaprime.peft.sparse.selected:FISHER",
+    child_pruning="metaprime.peft.sparse.pruned:CHILD",
+    diff_pruning="metaprime.peft.sparse.pruned:DIFF",
+    mixout="metaprime.peft.sparse.pruned:MIXOUT",
+    bottleneck="metaprime.peft.bottleneck:BOTTLENECK",
+    hf="metaprime.peft.hf_peft:METHOD",
+)
 
 
 def method_of(config: MethodConfig) -> Method:
@@ -40,4 +40,12 @@ def method_of(config: MethodConfig) -> Method:
     return METHODS[config.method]
 
 
-__all__ = ["METHODS", "Method", "MethodConfig", "method_of"]
+def settings_of(name: str) -> type[MethodConfig]:
+    """Returns the class of a method's settings; torch is loaded only for a method that declares them in its own file.
+
+    Example: `settings_of("lora")()` is `LoraConfig()`.
+    """
+    return SETTINGS.get(name) or METHODS[name].config
+
+
+__all__ = ["METHODS", "Method", "MethodConfig", "method_of", "settings_of"]

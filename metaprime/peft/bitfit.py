@@ -11,20 +11,13 @@ moves only by rounding.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import nn
 
 from metaprime.nn import Adapter, broadcast_like
 from metaprime.peft.method import Method, MethodConfig
+from metaprime.peft.settings import BitfitConfig
 from metaprime.types import MetaprimeError, Params, Sites
-
-
-class BitfitConfig(MethodConfig):
-    """BitFit's config, which has no settings."""
-
-    method: Literal["bitfit"] = "bitfit"
 
 
 class Shift(nn.Module):

@@ -17,19 +17,26 @@ encoder, which has no such norm, z is the layer's output, and becomes z + A(z).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import nn
 
 from metaprime.nn import Adapter, broadcast_like, dropped, kaiming_uniform, linear
 from metaprime.peft.injection import add_between, add_to_output
-from metaprime.peft.method import Dropout, Method, MethodConfig
+from metaprime.peft.method import Method
+from metaprime.peft.settings import (
+    BottleneckConfig,
+    DesignConfig,
+    HoulsbyConfig,
+    ParallelAttentionConfig,
+    ParallelConfig,
+    PfeifferConfig,
+    ScaledParallelConfig,
+)
 from metaprime.rng import Noise
 from metaprime.types import LayerSites, Params, Sites
 
-At = tuple[Literal["attention", "ffn"], ...]
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "relu": torch.relu,
     "gelu": nn.functional.gelu,
@@ -37,95 +44,6 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "tanh": torch.tanh,
     "identity": lambda x: x,
 }
-
-
-class DesignConfig(MethodConfig):
-    """A point of the design space: position, width and form of A, and its composition with h.
-
-    - `composition`: `add` is h + A(x) with a fixed scale s; `learned` makes s a parameter that
-      starts at `scale`; `gated` is (1 - g) h + g A(x) with a learned scalar g that starts at zero.
-    - `layer_norm: in` gives A its own layer norm: it reads LN(x).
-    - `init: lora` draws W_d from a uniform distribution and sets W_u to zero, which leaves the
-      encoder unchanged at the start. `init: bert` draws both from N(0, 0.02), as the code of He et
-      al. does, which changes it.
-    - `dropout` acts on the bottleneck while training.
-    """
-
-    at: At = Field(default=("ffn",), min_length=1)
-    insertion: Literal["sequential", "parallel", "pfeiffer"] = "sequential"
-    bottleneck: PositiveInt = 48
-    activation: Literal["relu", "gelu", "silu", "tanh", "identity"] = "relu"
-    composition: Literal["add", "learned", "gated"] = "add"
-    scale: PositiveFloat = 1.0
-    layer_norm: Literal["none", "in"] = "none"
-    init: Literal["lora", "bert"] = "lora"
-    dropout: Dropout = 0.0
-
-    @model_validator(mode="after")
-    def _possible(self) -> DesignConfig:
-        if len(set(self.at)) < len(self.at):
-            raise ValueError(f"at names a block twice: {', '.join(self.at)}")
-        if self.insertion == "pfeiffer" and self.at != ("ffn",):
-            raise ValueError("insertion pfeiffer is around the feed-forward block's layer norm: at must be [ffn]")
-        if self.insertion == "pfeiffer" and self.composition == "gated":
-            raise ValueError("composition gated is not defined for insertion pfeiffer: use add or learned")
-        return self
-
-    @property
-    def identity(self) -> bool:
-        """True if the initial values leave the encoder unchanged."""
-        return self.init == "lora" or self.composition == "gated"
-
-
-class BottleneckConfig(DesignConfig):
-    """Any point of the design space, chosen by its settings."""
-
-    method: Literal["bottleneck"] = "bottleneck"
-
-
-class HoulsbyConfig(DesignConfig):
-    """An adapter after each block's output projection, before the residual sum."""
-
-    method: Literal["houlsby"] = "houlsby"
-    at: tuple[Literal["attention"], Literal["ffn"]] = ("attention", "ffn")
-    insertion: Literal["sequential"] = "sequential"
-
-
-class PfeifferConfig(DesignConfig):
-    """One adapter per layer, around the feed-forward block's layer norm."""
-
-    method: Literal["pfeiffer"] = "pfeiffer"
-    at: tuple[Literal["ffn"]] = ("ffn",)
-    insertion: Literal["pfeiffer"] = "pfeiffer"
-    composition: Literal["add", "learned"] = "add"
-
-
-class ParallelConfig(DesignConfig):
-    """An adapter parallel to the feed-forward block."""
-
-    method: Literal["parallel"] = "parallel"
-    at: tuple[Literal["ffn"]] = ("ffn",)
-    insertion: Literal["parallel"] = "parallel"
-
-
-class ScaledParallelConfig(DesignConfig):
-    """An adapter parallel to the feed-forward block, with s = 4.
-
-    He et al. use 4 for generation, and 2 for GLUE.
-    """
-
-    method: Literal["scaled_parallel"] = "scaled_parallel"
-    at: tuple[Literal["ffn"]] = ("ffn",)
-    insertion: Literal["parallel"] = "parallel"
-    scale: PositiveFloat = 4.0
-
-
-class ParallelAttentionConfig(DesignConfig):
-    """An adapter parallel to the attention heads."""
-
-    method: Literal["parallel_attention"] = "parallel_attention"
-    at: tuple[Literal["attention"]] = ("attention",)
-    insertion: Literal["parallel"] = "parallel"
 
 
 class Bottleneck(nn.Module):

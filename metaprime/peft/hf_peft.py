@@ -15,75 +15,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field, model_validator
 from torch import nn
 from torch.func import functional_call
 
 from metaprime.nn import Adapter
-from metaprime.peft.method import Method, MethodConfig
+from metaprime.peft.method import Method
+from metaprime.peft.settings import HfConfig
 from metaprime.rng import Noise
 from metaprime.types import MetaprimeError, Params, Sites
-
-OURS = {
-    "PREFIX_TUNING": "prefix",
-    "PROMPT_TUNING": "prompt",
-    "MULTITASK_PROMPT_TUNING": "prompt",
-    "P_TUNING": "prompt",
-    "CPT": "prompt",
-    "ADAPTION_PROMPT": "prefix",
-}
-"""Methods of peft that change the input or the cache -> methods here that suit every encoder."""
-
-NEEDS_MORE = {
-    "ADALORA": "needs a training loop that changes its ranks",
-    "PVERA": "needs its own switch to sample in training",
-    "POLY": "needs task numbers beside the words",
-    "XLORA": "needs adapters that are trained already",
-}
-"""Methods of peft that a plain forward pass does not train."""
-
-OTHER_DROPOUT = ("module_dropout", "rank_dropout", "boft_dropout")
-"""Keys of training-time noise without a dropout module, which would be off without a warning."""
-
-
-class HfConfig(MethodConfig):
-    """The config of a peft method: `config` holds peft's own keys, `peft_type` among them.
-
-    Without `target_modules` the query and value projections are changed.
-    """
-
-    method: Literal["hf"] = "hf"
-    config: dict[str, Any] = Field(default_factory=lambda: {"peft_type": "LORA"})
-
-    @model_validator(mode="after")
-    def _named(self) -> HfConfig:
-        if not isinstance(self.config.get("peft_type"), str):
-            raise ValueError("config needs peft_type, for example LORA")
-        if self.kind in OURS:
-            raise ValueError(
-                f"config.peft_type {self.kind}: peft passes it through the cache or the inputs, which many encoders "
-                f"do not support: use method: {OURS[self.kind]}, which runs on every encoder"
-            )
-        if self.kind in NEEDS_MORE:
-            raise ValueError(
-                f"config.peft_type {self.kind} {NEEDS_MORE[self.kind]}, which is not supported: use another peft_type"
-            )
-        if on := [key for key in OTHER_DROPOUT if self.config.get(key)]:
-            raise ValueError(f"config.{on[0]} is not supported: it would be off; remove it")
-        return self
-
-    @property
-    def kind(self) -> str:
-        """peft's name of the method, in capitals: `LORA`."""
-        return str(self.config["peft_type"]).upper()
-
-    @property
-    def identity(self) -> bool:
-        """True for LoRA with its default start; the starts of other methods are not known."""
-        return self.kind == "LORA" and self.config.get("init_lora_weights", True) is True
 
 
 class _Base:

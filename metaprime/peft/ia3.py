@@ -8,21 +8,14 @@ twice (DeBERTa with `share_att_key`), both uses are multiplied.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import nn
 
 from metaprime.nn import Adapter, broadcast_like
 from metaprime.peft.injection import rows_of
 from metaprime.peft.method import Method, MethodConfig
+from metaprime.peft.settings import Ia3Config
 from metaprime.types import Params, Sites
-
-
-class Ia3Config(MethodConfig):
-    """(IA)3's config, which has no settings."""
-
-    method: Literal["ia3"] = "ia3"
 
 
 class Factors(nn.Module):

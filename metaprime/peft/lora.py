@@ -10,41 +10,17 @@ computes queries, keys or values.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
 from torch import nn
 
 from metaprime.nn import Adapter, dropped, kaiming_uniform, linear
 from metaprime.peft.injection import add_to_output, rows_of
-from metaprime.peft.method import Dropout, Method, MethodConfig
+from metaprime.peft.method import Method
+from metaprime.peft.settings import FfnLoraConfig, LoraConfig, TermsConfig
 from metaprime.rng import Noise
 from metaprime.types import Params, Sites
-
-Site = Literal["query", "key", "value", "attention_out", "ffn_in", "ffn_out"]
-
-
-class TermsConfig(MethodConfig):
-    """Base of a config of low-rank terms: rank r, alpha (scale alpha / r), sites and dropout."""
-
-    rank: PositiveInt = 8
-    alpha: PositiveFloat = 16.0
-    sites: tuple[Site, ...] = Field(default=("query", "value"), min_length=1)
-    dropout: Dropout = 0.0
-
-
-class LoraConfig(TermsConfig):
-    """Low-rank terms on the projections in `sites`; `dropout` acts on their input in training."""
-
-    method: Literal["lora"] = "lora"
-
-
-class FfnLoraConfig(TermsConfig):
-    """Low-rank terms on the feed-forward projections; `dropout` acts on their input in training."""
-
-    method: Literal["ffn_lora"] = "ffn_lora"
-    sites: tuple[Literal["ffn_in"], Literal["ffn_out"]] = ("ffn_in", "ffn_out")
 
 
 class LowRank(nn.Module):

@@ -2,49 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import model_validator
 
 from metaprime.nn import Adapter
-from metaprime.peft.bottleneck import HE, SCALED_PARALLEL, ScaledParallelConfig
-from metaprime.peft.method import Method, MethodConfig
+from metaprime.peft.bottleneck import HE, SCALED_PARALLEL
+from metaprime.peft.method import Method
 from metaprime.peft.prefix import METHOD as PREFIX
-from metaprime.peft.prefix import PrefixConfig
+from metaprime.peft.settings import ComposedConfig, MamConfig
 from metaprime.types import Gradients, Params, Sites, add_prefix, strip_prefix
-
-
-class ComposedConfig(MethodConfig):
-    """Base of a composition's config: one field for each part, named after the part's method."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _over_the_defaults(cls, values: Any) -> Any:
-        """Fills in a part's missing keys from the composition's defaults instead of the part's."""
-        if not isinstance(values, dict):
-            return values
-        parts = {
-            name: field.default for name, field in cls.model_fields.items() if isinstance(field.default, MethodConfig)
-        }
-        settings = {name: values[name] for name in parts if isinstance(values.get(name), dict)}
-        return values | {name: parts[name].model_dump() | part for name, part in settings.items()}
-
-    @property
-    def identity(self) -> bool:
-        """True if the initial values of all parts leave the encoder unchanged."""
-        return all(part.identity for part in self.parts.values())
-
-    @property
-    def positions(self) -> int:
-        """Number of the encoder's positions that all parts together take from the words."""
-        return sum(part.positions for part in self.parts.values())
-
-    @property
-    def parts(self) -> dict[str, MethodConfig]:
-        """The parts' configs by name."""
-        values = {name: getattr(self, name) for name in type(self).model_fields}
-        return {name: value for name, value in values.items() if isinstance(value, MethodConfig)}
 
 
 def composed(config: type[ComposedConfig], source: str, *parts: Method) -> Method:
@@ -128,14 +95,6 @@ class Composition(Adapter):
     def _joined(values: dict[str, Params]) -> Params:
         """Joins the parts' values, each below the part's name."""
         return {full: value for name, part in values.items() for full, value in add_prefix(name, part).items()}
-
-
-class MamConfig(ComposedConfig):
-    """The settings of both parts; the defaults are those of He et al. for GLUE."""
-
-    method: Literal["mam"] = "mam"
-    prefix: PrefixConfig = PrefixConfig(length=16)
-    scaled_parallel: ScaledParallelConfig = ScaledParallelConfig(bottleneck=16, scale=2.0)
 
 
 METHOD = composed(MamConfig, HE, PREFIX, SCALED_PARALLEL)

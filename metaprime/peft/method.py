@@ -12,12 +12,14 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from metaprime.nn import Adapter
 from metaprime.types import Section, Sites
+
+if TYPE_CHECKING:
+    from metaprime.nn import Adapter
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 
@@ -53,6 +55,9 @@ def label(config: MethodConfig) -> str:
 
 def no_modules(sites: Sites, config: MethodConfig) -> Adapter:
     """Returns an empty adapter, that of head or full tuning: `no_modules(sites, HeadConfig())`."""
+    # Whoever injects has torch; whoever reads a config need not.
+    from metaprime.nn import Adapter
+
     return Adapter(config)
 
 

@@ -10,32 +10,15 @@ start; with `init: bert` both are drawn.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
 from torch import nn
 
 from metaprime.nn import Adapter, for_each
-from metaprime.peft.method import Method, MethodConfig
+from metaprime.peft.method import Method
+from metaprime.peft.settings import MultiheadParallelConfig
 from metaprime.types import BESIDE_SLOT, Params, Sites
-
-
-class MultiheadParallelConfig(MethodConfig):
-    """The number l of keys and values (`length`), the scale s, and their initialisation.
-
-    `init: lora` leaves the encoder unchanged at the start, `init: bert` does not.
-    """
-
-    method: Literal["multihead_parallel"] = "multihead_parallel"
-    length: PositiveInt = 16
-    scale: PositiveFloat = 1.0
-    init: Literal["lora", "bert"] = "lora"
-
-    @property
-    def identity(self) -> bool:
-        """True if the initial values leave the encoder unchanged."""
-        return self.init == "lora"
 
 
 class Heads(nn.Module):

@@ -16,43 +16,19 @@ Hugging Face's peft passes the prefix through the cache, after which words begin
 from __future__ import annotations
 
 import inspect
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import PositiveInt
 from torch import nn
 from torch.func import functional_call
 
 from metaprime.nn import Adapter, kaiming_uniform, linear
-from metaprime.peft.method import Method, MethodConfig
+from metaprime.peft.method import Method
+from metaprime.peft.settings import PrefixConfig
 from metaprime.types import PREFIX_SLOT, MetaprimeError, Params, Sites, strip_prefix
 
 PAST = "past_key_values_length"
 """Argument of the embeddings of encoders that can be decoders: the number of cached positions."""
-
-
-class PrefixConfig(MethodConfig):
-    """The prefix length l (`length`), and its parametrisation.
-
-    `mlp` is the width m of the MLP that computes the prefix in training, null for none.
-    `shift_positions` counts the prefix among the positions, as Hugging Face's peft does: it takes l
-    of them from the words.
-    """
-
-    method: Literal["prefix"] = "prefix"
-    length: PositiveInt = 16
-    mlp: PositiveInt | None = None
-    shift_positions: bool = False
-
-    @property
-    def identity(self) -> bool:
-        """False: a prefix changes the encoder from the start."""
-        return False
-
-    @property
-    def positions(self) -> int:
-        """Number of positions that the prefix takes from the words."""
-        return self.length if self.shift_positions else 0
 
 
 class Prefix(nn.Module):

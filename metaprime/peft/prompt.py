@@ -9,32 +9,15 @@ alone. Entries are drawn from N(0, 0.02), which changes the encoder from the sta
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import PositiveInt
 from torch import nn
 
 from metaprime.nn import Adapter, for_each
-from metaprime.peft.method import Method, MethodConfig
+from metaprime.peft.method import Method
+from metaprime.peft.settings import PromptConfig
 from metaprime.types import Params, Sites
-
-
-class PromptConfig(MethodConfig):
-    """The number l of vectors (`length`). The longest possible sentence is l sub-words shorter."""
-
-    method: Literal["prompt"] = "prompt"
-    length: PositiveInt = 16
-
-    @property
-    def identity(self) -> bool:
-        """False: a prompt changes the encoder from the start."""
-        return False
-
-    @property
-    def positions(self) -> int:
-        """Number of positions that the prompt takes from the words."""
-        return self.length
 
 
 class Prompt(nn.Module):

@@ -1,11 +1,24 @@
-"""Lists the tasks; a new task is one file with a TaskKind, and one line here: its import."""
+"""Lists the tasks; a new task is one file with a TaskKind, and one line here: its name and place."""
 
-# ruff: noqa: F401
-
-from metaprime.tasks.tagging.task import TAGGING
+from metaprime.table import Table
+from metaprime.tasks.tagging.settings import TaggingConfig
 from metaprime.tasks.task import Task, TaskConfig, TaskKind
 
-TASKS: dict[str, TaskKind] = {kind.name: kind for kind in list(vars().values()) if isinstance(kind, TaskKind)}
+TASKS: Table[TaskKind] = Table(
+    tagging="metaprime.tasks.tagging.task:TAGGING",
+)
 """Task kinds by the name that `task.name` gives."""
 
-__all__ = ["TASKS", "Task", "TaskConfig", "TaskKind"]
+_SETTINGS: dict[str, type[TaskConfig]] = {"tagging": TaggingConfig}
+"""Settings that are declared apart from their task, which needs torch."""
+
+
+def settings_of(name: str) -> type[TaskConfig]:
+    """Returns the class of a task's settings; torch is loaded only for a task that declares them in its own file.
+
+    Example: `settings_of("tagging")().labels`.
+    """
+    return _SETTINGS.get(name) or TASKS[name].config
+
+
+__all__ = ["TASKS", "Task", "TaskConfig", "TaskKind", "settings_of"]

@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerBase
 
 from metaprime.data.rows import Row, Window
-from metaprime.models.task_model import head_outputs
+from metaprime.models.outputs import head_outputs
 from metaprime.tasks.task import Task
 from metaprime.types import IGNORE, Batch, MetaprimeError, Sites
 

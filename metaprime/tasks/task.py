@@ -8,25 +8,24 @@ file with a TaskKind, and one line in `tasks/__init__.py`: its import.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
-import torch
-from torch import nn
-from torch.func import functional_call
+from typing import TYPE_CHECKING, Any
 
 from metaprime.data.audit import Finding
 from metaprime.data.reading import UNSTATED, Format, Policy, Reading
-from metaprime.data.rows import Example, Lengths, Row, by_length, to_device
+from metaprime.data.rows import Example, Lengths, Row
 from metaprime.data.subwords import Subwords
-from metaprime.models.task_model import Measure, Outputs, TaskModel, head_outputs
+from metaprime.models.outputs import Measure, Outputs, head_outputs
 from metaprime.types import Batch, Params, Section, Sites
 
-PREDICTED_TOGETHER = 64
-"""Largest number of rows per group, and of windows per forward pass, when predicting."""
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import torch
+    from torch import nn
+
+    from metaprime.models.task_model import TaskModel
 
 
 class TaskConfig(Section):
@@ -315,31 +314,6 @@ class Task:
 
     def trial_batch(self, rows: Sequence[Row]) -> Batch:
         """Returns a batch (B, L) of rows as training sees them, drawn alike in each call: for trial meta-steps."""
+        import torch
+
         return self.collate(self.corrupt(rows, torch.Generator().manual_seed(0)) if self.corrupt else rows)
-
-
-@torch.no_grad()
-def outputs_of(
-    model: TaskModel, values: Params, rows: Sequence[Row], collate: Callable[[Sequence[Row]], Batch]
-) -> Iterator[tuple[list[int], torch.Tensor]]:
-    """Runs a model over rows, grouped by length to save padding.
-
-    Args:
-        model: its modules are run.
-        values: all its parameters by name, such as the head's `(C, D)`.
-        rows: encoded examples, in any order.
-        collate: pads the windows of some rows to one batch (B, L).
-
-    Yields:
-        The numbers of the rows of one group, and the outputs of all their windows in that order,
-        such as (B, L, C).
-
-    Example: `for numbers, logits_BLC in outputs_of(model, values, rows, task.collate): ...`.
-    """
-    device = next(iter(values.values())).device
-    for chosen in by_length(rows, PREDICTED_TOGETHER):
-        batch = to_device(collate([rows[index] for index in chosen]), device)
-        # Long rows have several windows: the passes of a group are bounded too.
-        pieces = zip(*(tensor.split(PREDICTED_TOGETHER) for tensor in batch.values()), strict=True)
-        named = (dict(zip(batch, piece, strict=True)) for piece in pieces)
-        yield chosen, torch.cat([functional_call(model, values, (piece,)) for piece in named])

@@ -17,15 +17,21 @@ change: (indices, delta).
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field, NonNegativeFloat
 from torch import nn
 
 from metaprime.nn import Adapter
 from metaprime.peft.method import Method, MethodConfig
-from metaprime.peft.sparse.selected import FU, BudgetConfig, PositiveShare, RandomMaskConfig, check_budget, largest
+from metaprime.peft.settings import (
+    BudgetConfig,
+    ChildPruningConfig,
+    DiffPruningConfig,
+    MixoutConfig,
+    RandomMaskConfig,
+)
+from metaprime.peft.sparse.selected import FU, check_budget, largest
 from metaprime.peft.sparse.weights import CHANGE, Weights, change_weights, changeable, weights_of
 from metaprime.rng import Noise
 from metaprime.types import Params, Sites
@@ -36,42 +42,6 @@ is open with probability sigma(alpha)."""
 
 SHUT, OPEN = -1e4, 1e4
 """Values of alpha at which a gate no longer depends on its noise."""
-
-
-class ChildPruningConfig(BudgetConfig):
-    """Child pruning: all weights move, and after every step the largest changes stay.
-
-    `budget` is their share p, of each tensor or of all weights together (`scope`); `embeddings`
-    includes the word embeddings.
-    """
-
-    method: Literal["child_pruning"] = "child_pruning"
-
-
-class DiffPruningConfig(BudgetConfig):
-    """Diff pruning: changes behind gates, of which the most open stay.
-
-    `price` is lambda, the penalty in nats if all gates are open. alpha starts at `start`, where
-    gates are neither open nor shut. `burn_in` is the share of the steps after which gates are
-    fixed. `budget` is the share p of gates that stay open, of each tensor or of all weights
-    together (`scope`); `embeddings` includes the word embeddings.
-    """
-
-    method: Literal["diff_pruning"] = "diff_pruning"
-    start: float = 0.8
-    price: NonNegativeFloat = 1.0
-    burn_in: PositiveShare = 0.5
-
-
-class MixoutConfig(MethodConfig):
-    """Mixout: in training each weight is theta's with probability p (`mixout`).
-
-    `embeddings` includes the word embeddings.
-    """
-
-    method: Literal["mixout"] = "mixout"
-    mixout: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    embeddings: bool = False
 
 
 class Dense(nn.Module):

@@ -17,64 +17,16 @@ transfer, with theta and the head at their start. The selection is not different
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import nn
 
 from metaprime.nn import Adapter
-from metaprime.peft.method import Method, MethodConfig
+from metaprime.peft.method import Method
+from metaprime.peft.settings import BudgetConfig, FisherConfig, MagnitudeConfig, RandomMaskConfig, SamConfig
 from metaprime.peft.sparse.weights import CHANGE, Weights, change_weights, changeable, weights_of
 from metaprime.types import Gradients, MetaprimeError, Params, Sites
-
-PositiveShare = Annotated[float, Field(gt=0, le=1)]
-
-
-class BudgetConfig(MethodConfig):
-    """Base of a config with a budget: the share p (`budget`) of weights that may change.
-
-    The share is of each tensor or of all weights together (`scope`); `embeddings` includes the word
-    embeddings.
-    """
-
-    budget: PositiveShare = 0.005
-    scope: Literal["per_tensor", "global"] = "per_tensor"
-    embeddings: bool = False
-
-
-class RandomMaskConfig(BudgetConfig):
-    """A sparse change at random weights.
-
-    `budget` is their share p, of each tensor or of all weights together (`scope`); `embeddings`
-    includes the word embeddings.
-    """
-
-    method: Literal["random_mask"] = "random_mask"
-
-
-class MagnitudeConfig(BudgetConfig):
-    """A sparse change at the largest weights; settings as in `random_mask`."""
-
-    method: Literal["magnitude"] = "magnitude"
-
-
-class SamConfig(BudgetConfig):
-    """A sparse change at the weights with the largest sum of gradients.
-
-    Settings as in `random_mask`.
-    """
-
-    method: Literal["sam"] = "sam"
-
-
-class FisherConfig(BudgetConfig):
-    """A sparse change at the weights with the largest sum of squared gradients.
-
-    Settings as in `random_mask`.
-    """
-
-    method: Literal["fisher"] = "fisher"
 
 
 def kept(weights: Weights, config: BudgetConfig) -> int:

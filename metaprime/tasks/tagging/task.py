@@ -7,77 +7,29 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import BeforeValidator, Field
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from metaprime.data.reading import Format
 from metaprime.data.rows import Example, Row, collate
 from metaprime.models.task_model import TaskModel
 from metaprime.nn import linear
+from metaprime.tasks.outputs import outputs_of
 from metaprime.tasks.tagging import audit
 from metaprime.tasks.tagging.errors import ERRORS, STATISTICS
-from metaprime.tasks.tagging.labels import LabelSet, Rules
+from metaprime.tasks.tagging.labels import LabelSet
 from metaprime.tasks.tagging.reading import read
 from metaprime.tasks.tagging.scores import METRICS, score
+from metaprime.tasks.tagging.settings import TaggingConfig
 from metaprime.tasks.tagging.windows import encode, shuffled_tags
-from metaprime.tasks.task import Task, TaskConfig, TaskKind, Text, outputs_of
-from metaprime.types import IGNORE, Batch, Params, is_number
+from metaprime.tasks.task import Task, TaskKind, Text
+from metaprime.types import IGNORE, Batch, Params
 
 OUTSIDE = "O"
 """Tag of a word outside all entities."""
-
-
-def _column(value: Any) -> Any:
-    """Validates a column with one message; a union would give one for each of its members."""
-    if value is None or is_number(value) or (isinstance(value, str) and value):
-        return value
-    raise ValueError(f"input should be the number of a column from 1, its name or null, but is {value!r}")
-
-
-class TaggingConfig(TaskConfig):
-    """Config of sequence tagging: named entities, or other spans of words."""
-
-    name: Literal["tagging"] = "tagging"
-
-    labels: tuple[str, ...] = ("PER", "ORG", "LOC")
-    """Entity types."""
-
-    label_map: dict[str, str] = Field(default_factory=dict)
-    """Mapping that renames a corpus's types, or drops them: `{MISC: O}`."""
-
-    tag_names: tuple[str, ...] = ()
-    """Names of integer tags; the first is that of 0."""
-
-    words: Annotated[int | str | None, BeforeValidator(_column)] = None
-    """Column of the words: its number from 1 (CoNLL) or its name (tables); null: found by its content."""
-
-    tags: Annotated[int | str | None, BeforeValidator(_column)] = None
-    """Column of the tags, likewise."""
-
-    shuffle_tags: bool = False
-    """Control: permute the tags of each priming sentence among its words."""
-
-    def rules(self, labels: LabelSet | None, form: Format) -> Rules:
-        """Returns the rules by which a corpus is read, with labels or with every type.
-
-        Args:
-            labels: types of the run; None: every type is kept.
-            form: facts about the files that the section `data` states.
-
-        Example: `TaggingConfig(tags=3).rules(None, UNSTATED).form.tags` is 3.
-        """
-        return Rules(labels, self.invalid, self.tag_names, replace(form, words=self.words, tags=self.tags))
-
-    @property
-    def shuffles(self) -> bool:
-        """True if priming uses shuffled tags."""
-        return self.shuffle_tags
 
 
 class TagHead(nn.Linear):
