@@ -189,7 +189,7 @@ def test_remote_code_is_asked_for_by_its_key(make: Make) -> None:
     assert make("bert").encoder.trust_remote_code is False
     seen = {}
 
-    def spy(*args: Any) -> Any:
+    def spy(*args: Any, **_: Any) -> Any:
         seen["trusted"] = args[-1]
         raise MetaprimeError("seen")
 

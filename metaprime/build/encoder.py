@@ -48,5 +48,5 @@ def open_encoder(
         if accelerator:
             accelerator.wait_for_everyone()
         name = str(folder)
-    encoder = load_encoder(name, wanted.attention, wanted.sites, wanted.trust_remote_code)
+    encoder = load_encoder(name, wanted.attention, wanted.sites, wanted.trust_remote_code, spacing=wanted.spacing)
     return replace(encoder, autocast=wanted.precision == "bfloat16")

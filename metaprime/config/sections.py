@@ -29,6 +29,7 @@ from metaprime.config.yaml import nearest
 from metaprime.data.reading import Format
 from metaprime.meta import LEARNERS, Learner
 from metaprime.models.sites import Layout
+from metaprime.models.spacing import Spacing
 from metaprime.peft import METHODS, MethodConfig
 from metaprime.peft import settings_of as method_settings
 from metaprime.peft.method import label
@@ -115,6 +116,10 @@ class EncoderConfig(Section):
 
     sites: Layout | None = None
     """Module paths for an architecture that `models/sites.py` has no row for; null: its row."""
+
+    spacing: Spacing = "auto"
+    """The space before a word that comes alone: `auto` puts it there if words in running text have it as part of
+    their sub-words, `space` always, `none` leaves the tokenizer as its folder has it."""
 
     trust_remote_code: bool = False
     """True runs Python files that come with the checkpoint: allow only those that you have read."""

@@ -28,10 +28,13 @@ from transformers.utils import logging as transformers_logging
 from metaprime.files import check_readable
 from metaprime.models import attention, deberta
 from metaprime.models.sites import Layout, layout_of, resolve
+from metaprime.models.spacing import Spaced, Spacing, spaced
 from metaprime.types import MetaprimeError, Params
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 """Extensions of weight files that can run code when they are read."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,12 @@ class Encoder:
 
 
 def load_encoder(
-    name: str, implementation: str = "sdpa", layout: Layout | None = None, trust_remote_code: bool = False
+    name: str,
+    implementation: str = "sdpa",
+    layout: Layout | None = None,
+    trust_remote_code: bool = False,
+    *,
+    spacing: Spacing | None = "auto",
 ) -> Encoder:
     """Loads backbone and tokenizer; weights become float32 whatever the precision of the checkpoint.
 
@@ -65,6 +73,7 @@ def load_encoder(
         implementation: `sdpa` or `eager` attention.
         layout: the sites; by default the architecture's row of the site table.
         trust_remote_code: whether Python files that come with the checkpoint may be run.
+        spacing: as for `read_tokenizer`.
 
     Raises:
         MetaprimeError: the folder or hub id cannot be read; weights are pickled or incomplete; the
@@ -85,7 +94,7 @@ def load_encoder(
             module = _load_weights(name, config, trust_remote_code)
     except (OSError, ValueError, HfHubHTTPError, SafetensorError) as error:
         raise _explained(name, str(error)) from None
-    tokenizer = load_tokenizer(name, trust_remote_code)
+    tokenizer = load_tokenizer(name, trust_remote_code, spacing)
     _refuse_larger_tokenizer(name, tokenizer, module)
     sites = resolve(module, layout)
     if layout.disentangled:
@@ -95,23 +104,47 @@ def load_encoder(
     return Encoder(module, tokenizer, layout, name, weights_hash(dict(module.state_dict())))
 
 
-def load_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """Loads only the tokenizer of an encoder.
+def load_tokenizer(
+    name: str, trust_remote_code: bool = False, spacing: Spacing | None = "auto"
+) -> PreTrainedTokenizerBase:
+    """Loads only the tokenizer of an encoder, and logs what is said of its spaces.
 
     Args:
         name: a folder or a hub id.
         trust_remote_code: whether Python files that come with the checkpoint may be run.
+        spacing: as for `read_tokenizer`.
 
     Raises:
         MetaprimeError: the tokenizer is missing, slow or empty, or has no padding token.
 
     Example: `load_tokenizer("runs/demo/base")`
     """
+    read = read_tokenizer(name, trust_remote_code, spacing)
+    if read.notice:
+        log.warning("%s: %s", name, read.notice)
+    return read.tokenizer
+
+
+def read_tokenizer(name: str, trust_remote_code: bool = False, spacing: Spacing | None = "auto") -> Spaced:
+    """Loads only the tokenizer of an encoder, and logs nothing.
+
+    Args:
+        name: a folder or a hub id.
+        trust_remote_code: whether Python files that come with the checkpoint may be run.
+        spacing: `encoder.spacing`; None for what was trained before that key existed: the option of
+            transformers, which some of its classes ignore, and nothing else.
+
+    Raises:
+        MetaprimeError: the tokenizer is missing, slow or empty, or has no padding token.
+
+    Example: `read_tokenizer("runs/demo/base").notice`
+    """
     check_readable(Path(name))
+    options = {} if spacing == "none" else {"add_prefix_space": True}
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(
-                name, use_fast=True, add_prefix_space=True, trust_remote_code=trust_remote_code
+                name, use_fast=True, trust_remote_code=trust_remote_code, **options
             )
     except (OSError, ValueError, HfHubHTTPError) as error:
         raise _explained(name, str(error)) from None
@@ -123,7 +156,7 @@ def load_tokenizer(name: str, trust_remote_code: bool = False) -> PreTrainedToke
         raise MetaprimeError(
             f"encoder.name {name!r}: its tokenizer has no padding token: name one as pad_token in its tokenizer_config.json"
         )
-    return cast(PreTrainedTokenizerBase, tokenizer)
+    return spaced(tokenizer, spacing or "none")
 
 
 def weights_hash(weights: Params) -> str:

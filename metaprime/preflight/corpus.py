@@ -8,14 +8,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from metaprime.config.loading import load_config
-from metaprime.config.sections import Config, DataConfig
+from metaprime.config.sections import Config, DataConfig, EncoderConfig
 from metaprime.data import audit
 from metaprime.data.audit import SEVERITIES, Finding, Severity
 from metaprime.data.reading import NOTICES, Problem, Reading
 from metaprime.data.rows import Example, Lengths
 from metaprime.data.sources import languages
 from metaprime.data.subwords import Subwords, cache_folder
-from metaprime.models.encoder import load_tokenizer
+from metaprime.models.encoder import read_tokenizer
+from metaprime.models.spacing import Spaced
 from metaprime.tasks import TASKS
 from metaprime.tasks.task import Audit, Text
 from metaprime.types import MetaprimeError
@@ -118,20 +119,36 @@ def check_data(what: str, overrides: Sequence[str] = (), *, encoder: str | None 
     """
     if what.endswith((".yaml", ".yml")):
         config, known = load_config(what, overrides), True
-        check = _Check(config, known, _text(encoder or config.encoder.name, config.data, config.run.cache))
+        read = _tokenizer(encoder or config.encoder.name, config.encoder)
+        check = _Check(config, known, _text(read, config.data, config.run.cache), _findings(read))
         return check.report(check.parts_of_config())
     config = load_config(None, overrides)
     # All labels of a source are accepted, unless the command names some.
     known = any(text.startswith("task.label") for text in overrides)
-    check = _Check(config, known, _text(encoder or "", config.data, config.run.cache))
+    read = _tokenizer(encoder or "", config.encoder)
+    check = _Check(config, known, _text(read, config.data, config.run.cache), _findings(read))
     return check.report(check.parts_of_source(what))
 
 
-def _text(encoder: str, data: DataConfig, cache: bool) -> Text | None:
-    """Returns tokenizer and lengths of inputs; None without an encoder or for the embedded one."""
-    if not encoder or encoder.partition(":")[0] == "synthetic":
+def _tokenizer(name: str, settings: EncoderConfig) -> Spaced | None:
+    """Reads the tokenizer of an encoder; None without an encoder or for the embedded one."""
+    if not name or name.partition(":")[0] == "synthetic":
         return None
-    subwords = Subwords(load_tokenizer(encoder), cache_folder() if cache else None)
+    return read_tokenizer(name, settings.trust_remote_code, settings.spacing)
+
+
+def _findings(read: Spaced | None) -> list[Finding]:
+    """Returns what is said of a tokenizer's spaces."""
+    if read is None or read.notice is None:
+        return []
+    return [Finding("note" if read.right else "problem", "spacing", read.tokenizer.name_or_path, 1, read.notice)]
+
+
+def _text(read: Spaced | None, data: DataConfig, cache: bool) -> Text | None:
+    """Returns tokenizer and lengths of inputs; None without a tokenizer."""
+    if read is None:
+        return None
+    subwords = Subwords(read.tokenizer, cache_folder() if cache else None)
     return Text(subwords, Lengths(data.max_length, data.overlap, cut=data.long == "truncate"))
 
 
@@ -143,11 +160,13 @@ class _Check:
         config: config of the run.
         known: True restricts labels to those of the section `task`.
         text: tokenizer and lengths of inputs; None: sub-words are not counted.
+        tokenizer: findings about the tokenizer.
     """
 
     config: Config
     known: bool
     text: Text | None
+    tokenizer: list[Finding]
 
     @property
     def audit(self) -> Audit:
@@ -193,7 +212,7 @@ class _Check:
         """Reads all parts, then compares their sentences."""
         read: dict[str, list[Example]] = {}
         splits: dict[str, dict[str, Any]] = {}
-        findings: list[Finding] = []
+        findings = [*self.tokenizer]
         # A task without checks is an error of the config, not of each split.
         examine = self.audit.examine
         for part in parts:

@@ -95,7 +95,9 @@ def show(config: Config) -> tuple[Size, list[Module]]:
     Example: `size, modules = show(load_config(None, ["peft.method=lora"]))`.
     """
     settings = config.encoder
-    encoder = load_encoder(settings.name, settings.attention, settings.sites, settings.trust_remote_code)
+    encoder = load_encoder(
+        settings.name, settings.attention, settings.sites, settings.trust_remote_code, spacing=settings.spacing
+    )
     task = build_task(config.task, config.data, encoder, config.peft)
 
     # Building the model checks the method on a few sentences.

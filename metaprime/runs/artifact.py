@@ -141,7 +141,7 @@ def sites_of(artifact: Artifact) -> Layout | None:
 
 
 def load_encoder_of(artifact: Artifact, trust_remote_code: bool = False) -> Encoder:
-    """Loads the encoder of adapter and head, with the attention, precision and sites of their run.
+    """Loads the encoder of adapter and head, with the attention, precision, sites and spacing of their run.
 
     Args:
         artifact: adapter, head and provenance.
@@ -155,15 +155,17 @@ def load_encoder_of(artifact: Artifact, trust_remote_code: bool = False) -> Enco
         MetaprimeError: the encoder cannot be loaded, or its weights have changed since the
             training.
     """
-    attention = _encoder_config(artifact).get("attention", "sdpa")
-    encoder = load_encoder(artifact.encoder, attention, sites_of(artifact), trust_remote_code)
+    read = _encoder_config(artifact)
+    # What was trained before the key existed is read as it was then.
+    attention, spacing = read.get("attention", "sdpa"), read.get("spacing")
+    encoder = load_encoder(artifact.encoder, attention, sites_of(artifact), trust_remote_code, spacing=spacing)
     wanted = artifact.provenance["encoder_weights"]
     if encoder.weights != wanted:
         raise MetaprimeError(
             f"encoder {artifact.encoder} has weights {encoder.weights[:12]}, but adapter and head were trained on "
             f"{wanted[:12]}: restore that encoder, or train again"
         )
-    return replace(encoder, autocast=_encoder_config(artifact).get("precision") == "bfloat16")
+    return replace(encoder, autocast=read.get("precision") == "bfloat16")
 
 
 def _encoder_config(artifact: Artifact) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import torch
 from transformers import PreTrainedModel
 
 from metaprime.build.data import Split
-from metaprime.config.older import addressed, upgraded
+from metaprime.config.older import addressed, completed, upgraded
 from metaprime.data.rows import Row
 from metaprime.files import write_json, written_aside
 from metaprime.models.encoder import Encoder, save_encoder, weights_hash
@@ -47,7 +47,7 @@ ASKED = (
 """Keys of these sections that select cells or the path of the encoder. They are excluded from
 digests: hashes identify encoder, adapter and head, and a record lists the cells of its passes."""
 
-READ_BY = ("attention", "precision", "sites")
+READ_BY = ("attention", "precision", "sites", "spacing")
 """Keys of the section `encoder` on which a record depends: how any encoder is loaded."""
 
 log = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ class Recorder:
 
     def digest(self, method: str) -> str:
         """Returns a hash of the settings and weights on which all records of a method depend."""
-        depends = {"config": relevant(addressed(self.configs[method])), "weights": self.weights}
+        depends = {"config": addressed(relevant(self.configs[method])), "weights": self.weights}
         text = json.dumps(depends, sort_keys=True)
         return f"{hashlib.sha256(text.encode()).hexdigest()[:12]}-{self.source.encoder.weights[:12]}"
 
@@ -271,8 +271,8 @@ class Recorder:
         light = {f"adapter.{name}": value for name, value in phi.items()}
         light |= {name: value for name, value in finished.tuned.values.items() if name.startswith("head.")}
 
-        # Prediction must load the encoder with the same attention, precision and sites.
-        used = {key: record["config"]["encoder"][key] for key in ("attention", "precision")}
+        # Prediction must load the encoder with the same attention, precision, spacing and sites.
+        used = {key: record["config"]["encoder"][key] for key in ("attention", "precision", "spacing")}
         used["sites"] = self.source.encoder.layout.model_dump(mode="json")
         provenance: dict[str, Any] = {
             "kind": "tuned",
@@ -332,7 +332,7 @@ def _recorded(folder: Path) -> dict[str, Any]:
     """
     record = read_record(folder / RECORD)
     try:
-        config = relevant(upgraded(record["config"]))
+        config = relevant(completed(upgraded(record["config"])))
         return {**record, "config": config, "weights": dict(record["weights"])}
     except (KeyError, TypeError, AttributeError) as error:
         raise MetaprimeError(

@@ -81,7 +81,7 @@ def open_source(
             )
         artifact = load_artifact(Path(name)) if (Path(name) / CARD).is_file() else None
         sites = encoder.sites or (sites_of(artifact) if artifact else None)
-        loaded = load_encoder(name, encoder.attention, sites, encoder.trust_remote_code)
+        loaded = load_encoder(name, encoder.attention, sites, encoder.trust_remote_code, spacing=encoder.spacing)
         source = Source(replace(loaded, autocast=encoder.precision == "bfloat16"), artifact)
     if "primed" in (settings.start_adapter, settings.start_head) and source.artifact is None:
         raise MetaprimeError(

@@ -105,6 +105,13 @@ def test_an_added_key_counts_in_digests_once_it_is_set(change: str, key: str) ->
     assert changed.digest("data") != load_config().digest("data")
 
 
+def test_how_an_encoder_is_read_is_addressed_only_if_it_is_set() -> None:
+    changed = load_config(None, ["encoder.spacing=none"])
+    assert addressed(changed.model_dump(mode="json"))["encoder"]["spacing"] == "none"
+    assert "spacing" not in addressed(load_config().model_dump(mode="json"))["encoder"]
+    assert changed.digest("encoder") != load_config().digest("encoder")
+
+
 def test_completing_adds_no_section_and_keeps_what_is_set() -> None:
     values = {"data": {"encoding": "cp1251"}, "inner": {"steps": 3}}
     assert completed(values) == {"data": {"encoding": "cp1251", "sentences": "auto"}, "inner": {"steps": 3}}

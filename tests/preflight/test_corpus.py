@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
 from toy_corpus import SIZES, corpus
+from transformers import PreTrainedTokenizerFast
 
 from metaprime.preflight.corpus import check_data
 from metaprime.types import MetaprimeError
@@ -94,6 +96,20 @@ def test_a_tokenizer_adds_what_the_encoder_cannot_see(tmp_path: Path, toy_bert: 
     assert kinds(check_data(f"conll:{root}", ["data.max_length=12", "data.long=truncate"], encoder=str(toy_bert)))[
         "entities lost"
     ][0] == ("problem")
+
+
+def test_what_is_said_of_a_tokenizers_spaces_is_a_note(tmp_path: Path) -> None:
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE({letter: i for i, letter in enumerate(["[PAD]", *letters])}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]").save_pretrained(tmp_path / "glued")
+    root, encoder = corpus(tmp_path, "qaa"), str(tmp_path / "glued")
+    report = check_data(f"conll:{root}", encoder=encoder)
+    assert kinds(report)["spacing"] == ("note", encoder, 1)
+    (line,) = [line for line in report.lines() if line.startswith(f"note: {encoder}: ")]
+    assert "cut otherwise than in running text" in line
+    assert "encoder.spacing: none" in line
+    assert "spacing" not in kinds(check_data(f"conll:{root}", ["encoder.spacing=none"], encoder=encoder))
 
 
 @pytest.mark.parametrize("what", ["nowhere:x", "conll:/no/such/folder", "no.yaml"])

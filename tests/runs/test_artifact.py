@@ -211,6 +211,19 @@ def test_the_encoder_has_the_settings_of_its_run(toy_bert: Path) -> None:
     assert plain.module.config._attn_implementation == stock.module.config._attn_implementation == "metaprime_sdpa"
 
 
+@pytest.mark.parametrize(
+    ("of_run", "expected"), [({"spacing": "auto"}, "auto"), ({"spacing": "none"}, "none"), ({}, None)]
+)
+def test_words_are_cut_as_they_were_in_the_run(
+    toy_bert: Path, monkeypatch: pytest.MonkeyPatch, of_run: dict[str, str], expected: str | None
+) -> None:
+    stock = load_encoder(str(toy_bert))
+    asked: list[object] = []
+    monkeypatch.setattr("metaprime.runs.artifact.load_encoder", lambda *_, spacing: (asked.append(spacing), stock)[1])
+    load_encoder_of(artifact(str(toy_bert), stock.weights, encoder=of_run))
+    assert asked == [expected]
+
+
 def test_an_encoder_with_other_weights_is_refused(toy_bert: Path) -> None:
     weights = load_encoder(str(toy_bert)).weights
     with pytest.raises(
@@ -225,7 +238,7 @@ def test_the_card_cannot_allow_an_encoder_to_run_code(toy_bert: Path, monkeypatc
     stock = load_encoder(str(toy_bert))
     allowed: list[bool] = []
 
-    def load(name: str, attention: str, layout: object, trust_remote_code: bool) -> Any:
+    def load(name: str, attention: str, layout: object, trust_remote_code: bool, **_: Any) -> Any:
         allowed.append(trust_remote_code)
         return stock
 

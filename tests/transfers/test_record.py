@@ -67,7 +67,7 @@ def test_a_cells_folder_names_language_method_k_and_seed(recorder: Recorder) -> 
 def test_only_settings_that_change_a_result_are_relevant(parts: Parts, tmp_path: Path) -> None:
     kept = relevant(parts.config.model_dump(mode="json"))
     assert set(kept) == {"data", "task", "peft", "transfer", "encoder"}
-    assert set(kept["encoder"]) == {"attention", "precision", "sites"}
+    assert set(kept["encoder"]) == {"attention", "precision", "sites", "spacing"}
     assert not {"methods", "shots", "seeds", "encoder"} & set(kept["transfer"])
     assert not {"languages", "target_languages"} & set(kept["data"])
     for key in (
@@ -84,7 +84,8 @@ def test_only_settings_that_change_a_result_are_relevant(parts: Parts, tmp_path:
         "task.label_map={LOC: O}",
     ):
         assert relevant(override(parts.config, key).model_dump(mode="json")) != kept, key
-    assert relevant(override(parts.config, "encoder.attention=eager").model_dump(mode="json")) != kept
+    for key in ("encoder.attention=eager", "encoder.spacing=none"):
+        assert relevant(override(parts.config, key).model_dump(mode="json")) != kept, key
 
 
 def test_a_digest_names_settings_and_weights_but_no_cells(parts: Parts, recorder: Recorder) -> None:
@@ -92,6 +93,7 @@ def test_a_digest_names_settings_and_weights_but_no_cells(parts: Parts, recorder
     assert digest.endswith(recorder.source.encoder.weights[:12])
     assert changed(recorder, override(parts.config, "transfer.seeds=[7]")).digest("pfeiffer") == digest
     assert changed(recorder, override(parts.config, "transfer.steps=7")).digest("pfeiffer") != digest
+    assert changed(recorder, override(parts.config, "encoder.spacing=none")).digest("pfeiffer") != digest
     assert replace(recorder, primed={"the primed head": "0123456789ab"}).digest("pfeiffer") != digest
     encoder = replace(recorder.source.encoder, weights="f" * 64)
     assert replace(recorder, source=Source(encoder, None)).digest("pfeiffer").endswith("-" + "f" * 12)
