@@ -34,6 +34,11 @@ class Split:
     train: list[Row]
     scored: list[Row]
 
+    @property
+    def rows(self) -> list[Row]:
+        """Rows for a trial of a model: the training rows, or the scored ones if there are none."""
+        return self.train or self.scored
+
 
 def build_task(task: TaskConfig, data: DataConfig, encoder: Encoder, method: MethodConfig, cache: bool = False) -> Task:
     """Builds the task of a config, with windows short enough for the positions that a method takes.
@@ -120,7 +125,7 @@ def priming_rows(task: Task, data: DataConfig, seed: int) -> dict[str, list[Row]
     return pools
 
 
-def validation_rows(task: Task, data: DataConfig, language: str, most: int | None) -> Split:
+def validation_rows(task: Task, data: DataConfig, language: str, most: int | None, trains: bool = True) -> Split:
     """Reads training rows and validation rows of a held-out language.
 
     Args:
@@ -128,6 +133,7 @@ def validation_rows(task: Task, data: DataConfig, language: str, most: int | Non
         data: the section `data`.
         language: one of `data.validation_languages`.
         most: largest number of validation rows, the first ones; None reads all.
+        trains: whether to read training rows; without fine-tuning none are needed.
 
     Raises:
         MetaprimeError: a split cannot be read.
@@ -135,10 +141,10 @@ def validation_rows(task: Task, data: DataConfig, language: str, most: int | Non
     Example: `validation_rows(task, config.data, "de", 500).scored`
     """
     source = data.validation_source or data.source
-    return _split(task, data, source, (language, data.validation_split), most)
+    return _split(task, source, (language, data.validation_split), most, data.train_split if trains else None)
 
 
-def target_rows(task: Task, data: DataConfig, language: str, most: int | None) -> Split:
+def target_rows(task: Task, data: DataConfig, language: str, most: int | None, trains: bool = True) -> Split:
     """Reads training rows and test rows of a target language.
 
     Args:
@@ -146,18 +152,20 @@ def target_rows(task: Task, data: DataConfig, language: str, most: int | None) -
         data: the section `data`.
         language: one of `data.target_languages`.
         most: largest number of test rows, the first ones; None reads all.
+        trains: whether to read training rows; without fine-tuning none are needed.
 
     Raises:
         MetaprimeError: a split cannot be read.
 
     Example: `target_rows(task, config.data, "sw", None).scored`
     """
-    return _split(task, data, data.target_source or data.source, (language, data.test_split), most)
+    source = data.target_source or data.source
+    return _split(task, source, (language, data.test_split), most, data.train_split if trains else None)
 
 
-def _split(task: Task, data: DataConfig, source: str, scored: tuple[str, str], most: int | None) -> Split:
-    """Reads training rows, and the rows of a (language, split) to score."""
-    train = task.read(source, scored[0], data.train_split)
+def _split(task: Task, source: str, scored: tuple[str, str], most: int | None, train_split: str | None) -> Split:
+    """Reads training rows, if their split is named, and the rows of a (language, split) to score."""
+    train = task.read(source, scored[0], train_split) if train_split else []
     examples = task.read(source, *scored)
     return Split(task.encode(train), task.encode(examples[:most]))
 

@@ -413,8 +413,9 @@ class TransferConfig(Section):
     """Methods to fine-tune with: names, or mappings such as `{method: lora, rank: 4}`. A name takes the
     settings of the section `peft` if they are for this method, its defaults otherwise."""
 
-    shots: tuple[PositiveInt, ...] = (50,)
-    """Labelled sentences K of each target language, each at least 1."""
+    shots: tuple[NonNegativeInt, ...] = (50,)
+    """Labelled sentences K of each target language, each at least 0; 0 scores the primed adapter and head
+    as they are, which `start_adapter` and `start_head` must ask for."""
 
     seeds: tuple[NonNegativeInt, ...] = (0,)
     """Seeds of sentences, their order, and fresh adapters and heads, each at least 0."""

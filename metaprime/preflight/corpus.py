@@ -204,7 +204,8 @@ class _Check:
         ):
             for name in names:
                 corpus = source or data.source
-                parts.append(Part(role, corpus, name, data.train_split, shots, "transfer.shots"))
+                if shots:
+                    parts.append(Part(role, corpus, name, data.train_split, shots, "transfer.shots"))
                 parts.append(Part(role, corpus, name, scored, 1, "scoring"))
         return parts
 

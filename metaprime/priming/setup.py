@@ -31,6 +31,7 @@ from metaprime.runs.folder import STATES, Claim
 from metaprime.runs.provenance import Provenance, fingerprint, versions
 from metaprime.tasks import Task
 from metaprime.transfers.held_out import Validation, held_out_splits
+from metaprime.transfers.shots import check_untrained
 from metaprime.transfers.start import Source, context_over, make_context
 from metaprime.types import Episodes, Loss, MetaprimeError, State, trainable
 
@@ -237,6 +238,7 @@ def _validation(run: Run, task: Task, data: DataConfig, settings: TransferConfig
     learner, name = run.learner, run.asked.learner.name
     if not (run.asked.outer.validate_every and data.validation_languages):
         return None
+    check_untrained(settings.model_copy(update={"shots": settings.shots[:1]}), [run.asked.peft])
     if settings.start_adapter == "primed" and not learner.injects:
         raise MetaprimeError(
             f"transfer.start_adapter: learner.name {name!r} learns no adapter to start validation from: set it to fresh"
@@ -250,6 +252,6 @@ def _validation(run: Run, task: Task, data: DataConfig, settings: TransferConfig
     if learner.injects:
         context = context_over(run.model, task, run.asked.peft, settings, {})
     else:
-        source, example = Source(run.encoder, None), next(iter(splits.values())).train
+        source, example = Source(run.encoder, None), next(iter(splits.values())).rows
         context = make_context(source, task, run.asked.peft, settings, example, run.accelerator.device)
     return Validation(context, splits, run.seed)

@@ -156,7 +156,9 @@ def shot_curves(suite: Suite, scores: Mapping[tuple[str, str, int], Interval]) -
                 means, lows, highs = zip(*((y.mean, y.low, y.high) for y in intervals), strict=True)
                 lines.append(Line(series[arm], x, means, lows, highs, marked=True))
         if lines:
-            panels.append(LinePanel(method, "K labelled sentences (log)", metric.with_unit, tuple(lines), log_x=True))
+            # A logarithmic axis has no place for K = 0.
+            axis, log = ("K labelled sentences", False) if 0 in results.shots else ("K labelled sentences (log)", True)
+            panels.append(LinePanel(method, axis, metric.with_unit, tuple(lines), log_x=log))
     if not panels:
         return None
     caption = (

@@ -382,7 +382,7 @@ def cost(transfers: Sequence[Transfer]) -> TransferCost:
     for transfer in transfers:
         record, training = transfer.record, transfer.record["training"]
         settings, sentences = record.get("config", {}).get("transfer", {}), training.get("sentences")
-        if "steps" in settings and "batch" in settings and sentences:
+        if "steps" in settings and "batch" in settings and sentences is not None:
             passes.append(settings["steps"] * min(settings["batch"], sentences))
         if training.get("flops") is not None:
             flops.append(training["flops"])

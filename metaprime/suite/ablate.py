@@ -174,7 +174,7 @@ def choose_one(cell: Rate) -> Ran:
 
     # One score for each rate and K, in the unit of the task's metric.
     splits = held_out_splits(task, config.data, settings)
-    context = make_context(source, task, method, settings, next(iter(splits.values())).train, device)
+    context = make_context(source, task, method, settings, next(iter(splits.values())).rows, device)
     validation = Validation(context, splits, config.run.seed)
     tried = try_rates(settings.lr, settings.shots, validation)
     scores = {lr: sum(by_rate[lr] for by_rate in tried.values()) / len(tried) for lr in settings.lr}

@@ -50,7 +50,8 @@ def fine_tune(context: TransferContext, run: KShotRun, lr: float, *, count: bool
     """Trains a copy of the starting values of a run: `fine_tune(context, run, 1e-2).values`.
 
     With `stop: development` part of the rows becomes a development set, and the values with the
-    best score on it are returned. For head tuning the encoder encodes each sentence once.
+    best score on it are returned. For head tuning the encoder encodes each sentence once. Without
+    rows (K = 0) the starting values are returned.
 
     Args:
         context: model, loss and settings.
@@ -61,6 +62,8 @@ def fine_tune(context: TransferContext, run: KShotRun, lr: float, *, count: bool
     Raises:
         MetaprimeError: the loss is not finite.
     """
+    if not run.rows:
+        return _untrained(context, run)
     # Split the rows and prepare values, optimizer and sentences.
     began, settings = time.perf_counter(), context.settings
     rows, development = set_aside(run.rows, settings, run.seed, run.language)
@@ -97,6 +100,14 @@ def fine_tune(context: TransferContext, run: KShotRun, lr: float, *, count: bool
         flops=None if trained is None else trained + reading,
         seconds=time.perf_counter() - began,
     )
+
+
+def _untrained(context: TransferContext, run: KShotRun) -> FineTuned:
+    """Returns the starting values as they would be stored: the result for K = 0."""
+    began = time.perf_counter()
+    values = {name: value.detach().clone() for name, value in run.start().items()}
+    project(context.model, values, 1.0)
+    return FineTuned(values, steps=0, losses=[], flops=0.0, seconds=time.perf_counter() - began)
 
 
 def values_to_train(context: TransferContext, start: Params) -> tuple[Params, Params]:

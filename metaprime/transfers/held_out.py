@@ -37,7 +37,8 @@ def held_out_splits(task: Task, data: DataConfig, settings: TransferConfig) -> d
         MetaprimeError: a language cannot be read or has fewer sentences than K.
     """
     languages = data.validation_languages
-    splits = {language: validation_rows(task, data, language, settings.test_sentences) for language in languages}
+    most, trains = settings.test_sentences, any(settings.shots)
+    splits = {language: validation_rows(task, data, language, most, trains) for language in languages}
     for language, split in splits.items():
         sample(split.train, max(settings.shots), 0, language)
     check_shares(settings)

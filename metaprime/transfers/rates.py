@@ -15,7 +15,7 @@ def check_rates(settings: TransferConfig, data: DataConfig) -> None:
     Raises:
         MetaprimeError: `transfer.lr` lists several rates and `data.validation_languages` is empty.
     """
-    if len(settings.lr) > 1 and not data.validation_languages:
+    if any(settings.shots) and len(settings.lr) > 1 and not data.validation_languages:
         raise MetaprimeError(
             "transfer.lr lists several rates: data.validation_languages must name languages to choose on"
         )
@@ -32,15 +32,16 @@ def choose_rates(
         validation: reads the held-out languages; called only for several rates.
 
     Returns:
-        K -> rate.
+        K -> rate; 0 for K = 0, where nothing is fine-tuned.
 
     Example: `choose_rates([0.01], [4, 8], validation)` is `{4: 0.01, 8: 0.01}`.
     """
-    if len(rates) == 1:
-        return dict.fromkeys(many_shots, rates[0])
+    trained = [shots for shots in many_shots if shots]
+    if len(rates) == 1 or not trained:
+        return {shots: rates[0] if shots else 0.0 for shots in many_shots}
     held_out = validation()
-    tried = try_rates(rates, many_shots, held_out)
-    return {shots: best_rate(by_rate, held_out) for shots, by_rate in tried.items()}
+    tried = try_rates(rates, trained, held_out)
+    return {shots: best_rate(tried[shots], held_out) if shots else 0.0 for shots in many_shots}
 
 
 def best_rate(scores: Mapping[float, float], validation: Validation) -> float:

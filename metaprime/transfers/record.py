@@ -131,14 +131,13 @@ class Recorder:
     def provenance(self, cell: Cell) -> Provenance:
         """Returns config, versions, weights and sentences, on which a cell's record depends."""
         split = self.splits[cell.language]
+        # Nothing is trained on for K = 0: its record stays valid whatever the training split holds.
+        training = {f"{cell.language} (training)": fingerprint(split.train)} if cell.shots else {}
         return Provenance(
             config=relevant(self.configs[cell.method]),
             versions=versions(),
             weights=self.weights,
-            sentences={
-                f"{cell.language} (training)": fingerprint(split.train),
-                f"{cell.language} (scored)": fingerprint(split.scored),
-            },
+            sentences={**training, f"{cell.language} (scored)": fingerprint(split.scored)},
         )
 
     def digest(self, method: str) -> str:
@@ -244,7 +243,7 @@ class Recorder:
                 "lr": finished.lr,
                 "sentences": cell.shots,
                 "beside": list(finished.beside),
-                "last_loss": tuned.losses[-1],
+                "last_loss": tuned.losses[-1] if tuned.losses else None,
                 "flops": tuned.flops,
             },
         }

@@ -8,6 +8,7 @@ import torch
 
 from metaprime.config.sections import TransferConfig
 from metaprime.data.rows import Row
+from metaprime.peft import MethodConfig, method_of
 from metaprime.rng import stream
 from metaprime.types import NOISE, Batch, MetaprimeError
 
@@ -29,11 +30,32 @@ def check_shares(settings: TransferConfig) -> None:
             f"transfer.leave_out {settings.leave_out} exceeds K = {min(settings.shots)} sentences: lower it"
         )
     for shots in settings.shots if settings.stop == "development" else ():
-        if not 0 < round(settings.development_share * shots) < shots:
+        if shots and not 0 < round(settings.development_share * shots) < shots:
             raise MetaprimeError(
                 f"transfer.development_share {settings.development_share} of {shots} sentences leaves no training or no "
                 "development sentence: change it, raise transfer.shots, or use transfer.stop: fixed"
             )
+
+
+def check_untrained(settings: TransferConfig, methods: Sequence[MethodConfig]) -> None:
+    """Validates that K = 0, where nothing is fine-tuned, does not score an adapter or head drawn at random.
+
+    Args:
+        settings: the section `transfer`.
+        methods: methods of the transfers.
+
+    Raises:
+        MetaprimeError: K = 0 would score a fresh adapter or head.
+    """
+    adapts = any(method_of(method).injects for method in methods)
+    starts = {"adapter": settings.start_adapter if adapts else "primed", "head": settings.start_head}
+    if 0 in settings.shots and (fresh := [group for group, start in starts.items() if start == "fresh"]):
+        keys = " and ".join(f"transfer.start_{group}: primed" for group in fresh)
+        primed = " and ".join(f"outer.{group}: meta" for group in fresh)
+        raise MetaprimeError(
+            f"transfer.shots 0 fine-tunes nothing, and would score a {' and a '.join(fresh)} drawn at random: set {keys} (with "
+            f"an encoder primed with {primed}), or give K of at least 1"
+        )
 
 
 def set_aside(rows: Sequence[Row], settings: TransferConfig, seed: int, language: str) -> tuple[list[Row], list[Row]]:

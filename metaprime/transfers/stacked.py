@@ -72,11 +72,11 @@ def groups_of(context: TransferContext, runs: Sequence[KShotRun]) -> list[Sequen
 def go_together(context: TransferContext, runs: Sequence[KShotRun]) -> bool:
     """Returns True if runs can share a pass and are faster in it.
 
-    They need an adapter over a frozen encoder, a fixed number of steps and batches of one size.
+    They need rows, an adapter over a frozen encoder, a fixed number of steps and batches of one size.
     """
     model, settings = context.model, context.settings
-    alike = len({min(settings.batch, len(run.rows)) for run in runs}) == 1
-    if len(runs) < 2 or not alike or settings.stop != "fixed" or not len(model.adapter):
+    sizes = {min(settings.batch, len(run.rows)) for run in runs}
+    if len(runs) < 2 or len(sizes) > 1 or 0 in sizes or settings.stop != "fixed" or not len(model.adapter):
         return False
     # A sparse change of the weights needs a copy of the encoder's weights for each run.
     if not model.supports_one_pass or model.noisy or CHANGE in model.adapter:

@@ -21,7 +21,7 @@ from metaprime.rng import torch_stream
 from metaprime.runs.artifact import CARD, Artifact, load_artifact, sites_of, trained_groups
 from metaprime.runs.folder import PRIMED
 from metaprime.tasks import Task
-from metaprime.transfers.shots import set_aside
+from metaprime.transfers.shots import check_untrained, set_aside
 from metaprime.types import Loss, MetaprimeError, Params
 
 
@@ -101,8 +101,10 @@ def check_start(source: Source, settings: TransferConfig, methods: Sequence[Meth
         task: its labels are those of the head.
 
     Raises:
-        MetaprimeError: adapter or head is a random draw, or is of another method or other labels.
+        MetaprimeError: adapter or head is a random draw, or is of another method or other labels;
+            K = 0 would score one that is fresh.
     """
+    check_untrained(settings, methods)
     artifact = source.artifact
     if artifact is None:
         return

@@ -268,7 +268,7 @@ def _shares(run: _Run, todo: set[Cell]) -> Iterator[_Share]:
         cells = [cell for cell in run.cells if cell.method == label]
         if not todo.intersection(cells):
             continue
-        example = run.splits[label][cells[0].language].train
+        example = run.splits[label][cells[0].language].rows
         context = make_context(run.source, run.tasks[label], method, run.settings, example, run.accelerator.device)
         frozen = weights_hash(context.backbone)
         for shots in run.settings.shots:
@@ -327,7 +327,8 @@ def _target_splits(task: Task, settings: TransferConfig, data: DataConfig) -> di
     languages = data.target_languages
     if not languages:
         raise MetaprimeError("data.target_languages is empty: name at least one language to transfer to")
-    splits = {language: target_rows(task, data, language, settings.test_sentences) for language in languages}
+    most, trains = settings.test_sentences, any(settings.shots)
+    splits = {language: target_rows(task, data, language, most, trains) for language in languages}
     for language, split in splits.items():
         sample(split.train, max(settings.shots), 0, language)
     check_shares(settings)

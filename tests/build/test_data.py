@@ -260,3 +260,16 @@ def test_text_alone_needs_a_mask_token(task: Task, encoder: Encoder) -> None:
     encoder.tokenizer.mask_token = None
     with pytest.raises(MetaprimeError, match="no mask token"):
         text_alone(task, encoder)
+
+
+@pytest.mark.parametrize("read", [validation_rows, target_rows])
+def test_without_training_the_training_split_need_not_exist(
+    task: Task, config: Config, read: Callable[..., Split]
+) -> None:
+    whole = read(task, config.data, "qai", 5)
+    data = config.data.model_copy(update={"train_split": "nowhere"})
+    found = read(task, data, "qai", 5, trains=False)
+    assert (found.train, found.scored) == ([], whole.scored)
+    assert (found.rows, whole.rows) == (whole.scored, whole.train)
+    with pytest.raises(MetaprimeError, match="nowhere"):
+        read(task, data, "qai", 5)

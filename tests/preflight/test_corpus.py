@@ -79,6 +79,8 @@ def test_a_config_is_checked_by_what_it_reads(tmp_path: Path) -> None:
         "qac/test": "target",
     }
     assert report.clean
+    untrained = check_data(str(file), ["transfer.shots=0"])
+    assert set(untrained.splits) == {"qaa/train", "qab/validation", "qac/test"}
     first = (root / "qaa" / "train.conll").read_text("utf-8").split("\n\n")[0]
     test = root / "qac" / "test.conll"
     test.write_text(test.read_text("utf-8") + "\n" + first + "\n", "utf-8")

@@ -100,3 +100,18 @@ def test_multitask_cannot_be_validated_from_an_adapter_it_has_not(tiny: MakeConf
     with pytest.raises(MetaprimeError, match=r"transfer\.start_adapter: learner\.name 'multitask' learns no adapter"):
         prime(config)
     assert not (tmp_path / "run").exists()
+
+
+def test_validation_without_a_sentence_scores_no_fresh_head(tiny: MakeConfig, tmp_path: Path) -> None:
+    config = tiny(tmp_path / "run", "transfer.shots=[0, 8]")
+    with pytest.raises(MetaprimeError, match=r"transfer\.shots 0 .* set transfer\.start_adapter: primed and"):
+        prime(config)
+    assert not (tmp_path / "run").exists()
+    run = set_up(
+        tiny(tmp_path / "run", "transfer.shots=0", "transfer.start_adapter=primed", "transfer.start_head=primed"),
+        Accelerator(),
+    )
+    assert run.best.validation
+    backbone = {**run.best.validation.context.backbone, **run.state.backbone}
+    scores = run.best.validation.scores(backbone, {**run.state.adapter, **run.state.head}, 0.1, 0, ["qac"])
+    assert 0 <= scores["qac"] <= 100

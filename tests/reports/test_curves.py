@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from toy_suite import section
+from toy_suite import MakeSuite, section
 
 from metaprime.reports import curves
 from metaprime.reports.curves import moved, over_parameters
 from metaprime.reports.document import Report
 from metaprime.reports.figures import HeatPanel, LinePanel
-from metaprime.reports.read import Suite
+from metaprime.reports.read import Suite, cost, read_suite
 from metaprime.reports.scores import all_scores
 from metaprime.stats.intervals import t_interval
 
@@ -89,3 +90,17 @@ def test_the_destination_frames_what_was_primed_for(suite: Suite, report: Report
     assert panel.marked == {(2, 0), (3, 1)}
     gain = suite.by_seed("meta", "head", 20), suite.by_seed("none", "head", 20)
     assert panel.values[2][1] == pytest.approx(np.mean(list(gain[0].values())) - np.mean(list(gain[1].values())))
+
+
+def test_no_sentence_has_a_place_on_the_axis(make_suite: MakeSuite, tmp_path: Path) -> None:
+    for shots, is_log in (((0, 20), False), ((5, 20), True)):
+        suite = read_suite(make_suite(tmp_path / str(is_log), arms=("none", "meta"), shots=shots))
+        figure = curves.shot_curves(suite, all_scores(suite)[0])
+        assert figure
+        for panel in figure.panels:
+            assert isinstance(panel, LinePanel)
+            assert [line.x for line in panel.lines] == [shots, shots]
+            assert (panel.log_x, "(log)" in panel.x_label) == (is_log, is_log)
+        # Nothing is trained on without a sentence, which is a known number of passes.
+        assert cost(suite.select(shots=20)).passes == 1600.0
+        assert cost(suite.select(shots=shots[0])).passes == 100 * min(16, shots[0])

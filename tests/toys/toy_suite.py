@@ -141,7 +141,9 @@ def _sentences(language: str, count: int, words: Sequence[str]) -> list[Example]
 def _write_cell(file: Path, cell: dict[str, Any], test: list[Example]) -> None:
     """Arms, methods and numbers of shots meet the same hard entities; the seed moves the level."""
     level = ARMS[cell["arm"]][3] + (0.0 if cell["method"] == "pfeiffer" else -0.05)
-    level += 0.08 * math.log10(cell["shots"] / 50) + stream(0, "level", cell["arm"], cell["seed"]).normal(0, 0.02)
+    level += 0.08 * math.log10(max(1, cell["shots"]) / 50) + stream(0, "level", cell["arm"], cell["seed"]).normal(
+        0, 0.02
+    )
     hard = stream(0, "hard", cell["language"])
     own = stream(0, "own", *map(str, cell.values()))
     lines = []

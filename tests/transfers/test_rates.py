@@ -161,3 +161,22 @@ def test_several_rates_without_a_language_to_choose_on_are_refused(primed_run: C
     config = elsewhere(primed_run, tmp_path / "run", "transfer.lr=[0.01, 0.02]", "data.validation_languages=[]")
     with pytest.raises(MetaprimeError, match=r"transfer\.lr lists several rates: data\.validation_languages must name"):
         transferred(config)
+
+
+def test_no_sentence_needs_no_rate(validation: Callable[..., Validation], monkeypatch: pytest.MonkeyPatch) -> None:
+    def unwanted() -> NoReturn:
+        raise AssertionError("the held-out languages were read")
+
+    assert choose_rates([0.1, 0.2], [0], unwanted) == {0: 0.0}
+    assert choose_rates([0.1], [0, 8], unwanted) == {0: 0.0, 8: 0.1}
+    check_rates(TransferConfig(lr=(0.1, 0.2), shots=0), DataConfig(languages=("qaa",), validation_languages=()))
+
+    asked: list[int] = []
+
+    def scores(self: Validation, backbone: Params, primed: Params, lr: float, shots: int, names: Sequence[str]) -> Any:
+        asked.append(shots)
+        return dict.fromkeys(names, lr)
+
+    monkeypatch.setattr(Validation, "scores", scores)
+    assert choose_rates([0.1, 0.2], [0, 8], validation) == {0: 0.0, 8: 0.2}
+    assert set(asked) == {8}

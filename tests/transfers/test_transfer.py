@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from toy_transfers import elsewhere, transferred, tree
 
 from metaprime.config.loading import override
 from metaprime.config.sections import Config
+from metaprime.reports.wording import transfer_table
 from metaprime.runs.records import comparable, read_record
+from metaprime.tasks import TASKS
 from metaprime.transfers import stacked
+from metaprime.transfers.predict import load
 from metaprime.transfers.transfer import TransferResult, transfer
 from metaprime.types import MetaprimeError
 
@@ -298,3 +302,59 @@ def test_an_output_that_is_a_file_is_refused(primed_run: Config, tmp_path: Path)
     (tmp_path / "run").write_text("")
     with pytest.raises(MetaprimeError, match="is a file; choose another"):
         transferred(elsewhere(primed_run, tmp_path / "run"))
+
+
+PRIMED = ("transfer.start_adapter=primed", "transfer.start_head=primed")
+
+
+def test_no_sentence_scores_what_was_primed(primed_run: Config, tmp_path: Path) -> None:
+    config = elsewhere(primed_run, tmp_path / "run", *PRIMED, "transfer.shots=[0, 8]", "transfer.methods=[pfeiffer]")
+    config = override(config, "transfer.seeds=[0, 1]", "transfer.lr=[0.02, 0.03]")
+    results = transfer(config)
+    assert [(result.shots, result.seed) for result in results] == [(0, 0), (0, 1), (8, 0), (8, 1)]
+    zero, other, eight, _ = results
+
+    # The primed encoder itself predicts the same, and the cell holds its values.
+    primed = Path(primed_run.run.output) / "primed"
+    lines = [json.loads(line) for line in (zero.path / "predictions.jsonl").read_text("utf-8").splitlines()]
+    assert len(lines) == 20
+    pairs = load(primed).predict([line["words"] for line in lines])
+    assert [[tag for _, tag in sentence] for sentence in pairs] == [line["predicted"] for line in lines]
+    wanted, stored, tuned = (load_file(folder / "metaprime.safetensors") for folder in (primed, zero.path, eight.path))
+    assert stored.keys() == wanted.keys() == tuned.keys()
+    assert all(torch.equal(stored[name], value) for name, value in wanted.items())
+    assert not any(torch.equal(tuned[name], value) for name, value in wanted.items())
+
+    # It is recorded as K = 0 like any other K.
+    assert zero.path.name == "qai-pfeiffer-k0-s0"
+    training = {"steps": 0, "lr": 0.0, "sentences": 0, "beside": [], "last_loss": None, "flops": 0.0}
+    assert zero.record["training"] == training
+    assert zero.record["frozen"]["unchanged"]
+    assert zero.scores == other.scores
+    assert set(zero.record["sentences"]) == {"qai (scored)"}
+    header, rows = transfer_table([result.record for result in results], TASKS["tagging"].listed)
+    assert [row[header.index("K")] for row in rows] == ["0", "8"]
+
+    # Asked for alone, when no training sentence is read, what is finished stays so.
+    before = tree(zero.path)
+    again = transfer(override(config, "transfer.shots=0"))
+    assert [result.scores for result in again] == [zero.scores, other.scores]
+    assert tree(zero.path) == before
+
+
+def test_no_sentence_and_a_fresh_head_is_noise_and_refused(primed_run: Config, tmp_path: Path) -> None:
+    for encoder in ("base", str(Path(primed_run.run.output) / "primed")):
+        config = elsewhere(primed_run, tmp_path / "run", "transfer.shots=0", f"transfer.encoder={encoder}")
+        with pytest.raises(MetaprimeError, match=r"transfer\.shots 0 .* drawn at random: set transfer\.start_adapter"):
+            transfer(config)
+    assert not (tmp_path / "run" / "transfer").exists()
+
+
+def test_a_language_without_training_sentences_is_scored(primed_run: Config, tmp_path: Path) -> None:
+    folder = tmp_path / "corpus" / "xx"
+    folder.mkdir(parents=True)
+    (folder / "test.conll").write_text("Mali B-PER\nbono O\n\nBono O\nMali B-PER\n", encoding="utf-8")
+    changes = (*PRIMED, "transfer.shots=0", "transfer.methods=[pfeiffer]", "transfer.lr=[0.1, 0.2]")
+    source = (f"data.target_source=conll:{tmp_path / 'corpus'}", "data.target_languages=[xx]")
+    (result,) = transfer(elsewhere(primed_run, tmp_path / "run", *changes, *source))
+    assert result.record["scores"]["sentences"] == 2
