@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
@@ -47,6 +47,12 @@ Select: TypeAlias = "Callable[[Params, Gradients], Params]"
 Project: TypeAlias = "Callable[[Params, float], Params]"
 """`project(values, done)` returns the values that a constraint changes after the share `done` of
 all steps, in (0, 1]."""
+
+Spacing = Literal["auto", "space", "none"]
+"""Whether a space is put before each word: where running text shows that it belongs there, always, or never."""
+
+Direction = Literal["both", "causal"]
+"""Whether a word's state must depend on the words behind it (`both`), or need not (`causal`)."""
 
 IGNORE = -100
 """Label of a sub-word without a label; `torch.nn.functional.cross_entropy` skips it by default."""

@@ -29,13 +29,12 @@ from metaprime.config.yaml import nearest
 from metaprime.data.reading import Format
 from metaprime.meta import LEARNERS, Learner
 from metaprime.models.sites import Layout
-from metaprime.models.spacing import Spacing
 from metaprime.peft import METHODS, MethodConfig
 from metaprime.peft import settings_of as method_settings
 from metaprime.peft.method import label
 from metaprime.tasks import TASKS, TaskConfig
 from metaprime.tasks import settings_of as task_settings
-from metaprime.types import Section, is_number
+from metaprime.types import Section, Spacing, is_number
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Names = tuple[str, ...]

@@ -28,8 +28,8 @@ from transformers.utils import logging as transformers_logging
 from metaprime.files import check_readable
 from metaprime.models import attention, deberta
 from metaprime.models.sites import Layout, layout_of, resolve
-from metaprime.models.spacing import Spaced, Spacing, spaced
-from metaprime.types import MetaprimeError, Params
+from metaprime.models.spacing import Spaced, spaced
+from metaprime.types import MetaprimeError, Params, Spacing
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 """Extensions of weight files that can run code when they are read."""

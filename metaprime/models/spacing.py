@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from tokenizers import normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
-Spacing = Literal["auto", "space", "none"]
-"""Whether a space is put before each word: where running text shows that it belongs there, always, or never."""
+from metaprime.types import Spacing
 
 WORDS = ("it", "was", "in", "the", "year", "1990", "don't", "co-op", "U.S.", "3,5", "as", "of", "a", "city")
 """Words to compare; some of them are cut in several parts before sub-words are looked up."""
