@@ -20,17 +20,26 @@ Policy = Literal["repair", "drop", "error"]
 ProblemKind = Literal[
     "other scheme",
     "row without tokens",
+    "byte order mark",
+    "chosen columns",
+    "chosen sentences",
+    "language prefix",
     "invalid tag sequence",
     "unknown tag",
     "unmapped type",
     "malformed line",
     "column count",
     "not UTF-8",
+    "not in the encoding",
+    "not text",
+    "no blank line",
     "not JSON",
     "missing value",
     "lengths differ",
 ]
-NOTICES: frozenset[ProblemKind] = frozenset({"other scheme", "row without tokens"})
+NOTICES: frozenset[ProblemKind] = frozenset(
+    {"other scheme", "row without tokens", "byte order mark", "chosen columns", "chosen sentences", "language prefix"}
+)
 """Kinds that are logged and never refused."""
 
 EXAMPLES_SHOWN = 5
@@ -128,8 +137,14 @@ def dropping(problems: Sequence[Problem], invalid: Policy) -> list[Problem]:
     return [replace(problem, dropped=number == first) for number, problem in enumerate(problems)]
 
 
-def settle(reading: Reading, invalid: Policy) -> list[Example]:
+def settle(reading: Reading, invalid: Policy, logged: set[str] | None = None) -> list[Example]:
     """Returns the sentences of a split and logs what was repaired or dropped.
+
+    Args:
+        reading: sentences and problems.
+        invalid: the policy.
+        logged: notices that are not repeated, to which those of this split are added; None: all are
+            logged.
 
     Raises:
         MetaprimeError: there are problems that the policy does not allow, or no sentence is left.
@@ -147,12 +162,14 @@ def settle(reading: Reading, invalid: Policy) -> list[Example]:
             + f"\ncorrect them, or set task.invalid: drop to leave {lost} of {_total(reading)} sentences out"
         )
 
-    # One line for each kind of notice, and one for all that was repaired or dropped.
-    for kind in sorted(NOTICES):
-        notices = [problem for problem in reading.problems if problem.kind == kind]
-        if notices:
-            total = f" ({len(notices)} in all)" if len(notices) > 1 else ""
-            log.warning("%s: %s", notices[0].origin, notices[0].text + total)
+    # One line for each notice, and one for all that was repaired or dropped.
+    logged = set() if logged is None else logged
+    notices = Counter(problem.text for problem in reading.problems if problem.kind in NOTICES)
+    for problem in reading.problems:
+        if problem.text in notices and problem.text not in logged:
+            total = f" ({notices[problem.text]} in all)" if notices[problem.text] > 1 else ""
+            log.warning("%s: %s", problem.origin, problem.text + total)
+            logged.add(problem.text)
     if grave:
         lost = sum(problem.dropped for problem in grave)
         outcome = f"{lost} of {_total(reading)} sentences dropped" if invalid == "drop" else "repaired"

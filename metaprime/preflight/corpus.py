@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from metaprime.config.loading import load_config
 from metaprime.config.sections import Config, DataConfig, EncoderConfig
 from metaprime.data import audit
-from metaprime.data.audit import SEVERITIES, Finding, Severity
+from metaprime.data.audit import SEVERITIES, Finding
+from metaprime.data.readers.folders import listing
 from metaprime.data.reading import NOTICES, Problem, Reading
 from metaprime.data.rows import Example, Lengths
 from metaprime.data.sources import languages
@@ -234,6 +235,7 @@ class _Check:
 
         # Splits against each other.
         findings += audit.overlaps(read, _apart(parts))
+        findings = _once(findings)
         findings.sort(key=lambda finding: (SEVERITIES.index(finding.severity), finding.where, finding.kind))
         return CorpusReport(splits, {name: self.audit.columns(facts) for name, facts in splits.items()}, findings)
 
@@ -241,12 +243,15 @@ class _Check:
         """Returns the findings within one split."""
         findings = []
         for kind, problems in _by_kind(reading).items():
+            origins = tuple(problem.origin for problem in problems[: audit.EXAMPLES])
+            if kind in NOTICES:
+                texts = dict.fromkeys(problem.text for problem in problems)
+                findings += [Finding("note", kind, part.name, len(problems), text, origins) for text in texts]
+                continue
             text = f"{len(problems)} x {kind}, with task.invalid: {self.config.task.invalid}; e.g. {problems[0].text}"
             if lost := sum(problem.dropped for problem in problems):
                 text = f"{lost} sentences are left out: {text}"
-            origins = tuple(problem.origin for problem in problems[: audit.EXAMPLES])
-            severity: Severity = "note" if kind in NOTICES else "problem"
-            findings.append(Finding(severity, kind, part.name, len(problems), text, origins))
+            findings.append(Finding("problem", kind, part.name, len(problems), text, origins))
         sentences = reading.sentences
         return [
             *findings,
@@ -267,6 +272,23 @@ def _subword_facts(examples: Sequence[Example], subwords: Subwords) -> dict[str,
         "longest_subwords": longest + len(subwords.before) + len(subwords.after),
         "unknown_subwords": unknown / total if total else 0.0,
     }
+
+
+def _once(findings: Sequence[Finding]) -> list[Finding]:
+    """Joins notices about several splits in the same words into one finding."""
+    merged: dict[tuple[str, str], list[Finding]] = {}
+    for number, finding in enumerate(findings):
+        key = (finding.kind, finding.text) if finding.kind in NOTICES else (finding.kind, str(number))
+        merged.setdefault(key, []).append(finding)
+    return [
+        replace(
+            same[0],
+            where=listing([finding.where for finding in same], audit.EXAMPLES),
+            count=sum(finding.count for finding in same),
+            examples=tuple(origin for finding in same for origin in finding.examples)[: audit.EXAMPLES],
+        )
+        for same in merged.values()
+    ]
 
 
 def _apart(parts: Sequence[Part]) -> list[tuple[str, str]]:

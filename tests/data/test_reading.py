@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from metaprime.data.reading import Policy, Problem, ProblemKind, Reading, dropping, drops, settle, shown
+from metaprime.data.reading import NOTICES, Policy, Problem, ProblemKind, Reading, dropping, drops, settle, shown
 from metaprime.data.rows import Example
 from metaprime.types import MetaprimeError
 
@@ -16,7 +16,7 @@ SENTENCE = Example(("a",), ("O",), "x:1")
 
 @pytest.mark.parametrize("kind", get_args(ProblemKind))
 def test_what_each_policy_leaves_out(kind: ProblemKind) -> None:
-    told = kind in ("other scheme", "row without tokens")
+    told = kind in NOTICES
     assert drops(kind, "drop") == drops(kind, "error") == (not told)
     assert drops(kind, "repair") == (not told and kind != "invalid tag sequence")
 
@@ -57,6 +57,23 @@ def test_a_repair_and_a_drop_are_told_in_one_line(caplog: pytest.LogCaptureFixtu
         "x: 1 x invalid tag sequence: repaired; x:9: I-PER",
         "x: 1 x unknown tag: 1 of 2 sentences dropped; x:9: ?",
     ]
+
+
+def test_what_only_informs_is_refused_by_no_policy() -> None:
+    assert {
+        *("other scheme", "row without tokens", "byte order mark"),
+        *("chosen columns", "chosen sentences", "language prefix"),
+    } == NOTICES
+
+
+def test_a_notice_is_told_once_for_all_files_alike(caplog: pytest.LogCaptureFixture) -> None:
+    told: set[str] = set()
+    with caplog.at_level(logging.WARNING):
+        for place, texts in (("x", ("a", "b")), ("y", ("b", "c")), ("z", ("a", "c"))):
+            notices = [Problem("chosen columns", place, text) for text in texts]
+            settle(Reading([SENTENCE], notices, place), "error", told)
+        settle(Reading([SENTENCE], [Problem("chosen columns", "x", "a")] * 2, "x"), "error")
+    assert caplog.messages == ["x: a", "x: b", "y: c", "x: a (2 in all)"]
 
 
 def test_nothing_left_is_an_error() -> None:

@@ -48,6 +48,23 @@ def test_planted_faults_are_found_and_nothing_else(tmp_path: Path) -> None:
     assert [f.severity for f in report.findings] == sorted((f.severity for f in report.findings), key=ORDER.index)
 
 
+def test_a_choice_of_columns_is_one_note_for_all_files_alike_and_can_be_overruled(tmp_path: Path) -> None:
+    root = corpus(tmp_path, "qaa", "qaf")
+    for file in root.rglob("*.conll"):
+        lines = file.read_text("utf-8").splitlines()
+        file.write_text("\n".join(f"{line}\tO" if line else "" for line in lines) + "\n", "utf-8")
+    report = check_data(f"conll:{root}")
+    (note,) = report.findings
+    assert (note.severity, note.kind, note.count, report.clean) == ("note", "chosen columns", 6, True)
+    assert note.text == "column 2 is read as the tags, though column 3 could be too; task.tags chooses another"
+    assert note.where.endswith(" and 3 more")
+    assert len(note.examples) == 3
+    assert report.splits["qaa/train"]["entities"]
+    overruled = check_data(f"conll:{root}", ["task.tags=3"])
+    assert overruled.splits["qaa/train"]["entities"] == {}
+    assert {finding.kind for finding in overruled.findings} == {"no entity"}
+
+
 ORDER = ("fatal", "problem", "note")
 
 

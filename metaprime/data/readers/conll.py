@@ -3,70 +3,63 @@
     DIR/<language>/<split>.conll
     token TAB tag          token tag          index TAB token TAB tag          token POS chunk tag
     index TAB token TAB tag TAB - TAB annotator                                (Universal NER)
+    index TAB token TAB outer tag TAB inner tag                                (GermEval)
+    token TAB tag TAB number of the sentence, without blank lines
 
 A line with a tab is split at tabs only, any other line at ASCII spaces; other white space (U+00A0,
-U+2028) is data. The meaning of the columns is decided once for a file:
+U+2028) is data. The meaning of the columns is decided once for a file (`shapes.py`). In a file
+without an index all lines must have as many columns as most of them; in one with an index columns
+after the tag may be missing, and multiword ranges (`1-2`) and empty nodes (`1.1`) are skipped, since
+their words have lines of their own.
 
-    tag      the last column in which at least half of the lines have `O` or `X-TYPE`, else the last
-    index    the first column, if it counts 0, 1, 2 ... or 1, 2, 3 ... in most sentences of three or
-             more columns; multiword ranges (`1-2`) and empty nodes (`1.1`) are then skipped, since
-             their words have lines of their own, and columns after the tag may be missing
-    token    the first column, or the one after the index
-
-In a file without an index all lines must have as many columns as most of them.
+A line before the first word of a sentence that begins with `#` and a space or tab is a comment, if
+it reads `# key = value`, or has not the columns of the other lines with a tag where they have one:
+`# O` is the word `#` in a file of two columns.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
 
 from metaprime.data.readers import folders
+from metaprime.data.readers.shapes import NO_WORD, ConllLine, Shape, counts, numbering, shape_of, usual_width
+from metaprime.data.readers.text import Lines, read_lines
 from metaprime.data.reading import UNSTATED, Corpus, Format, Problem, Reading, dropping, shown
 from metaprime.data.rows import Example
+from metaprime.types import MetaprimeError, is_number
 
 EXTENSIONS = ("conll", "conllu", "txt", "tsv", "bio", "iob2")
-TAG_LIKE = re.compile(r"O|[A-Z]-.+", re.DOTALL)
-NO_WORD = re.compile(r"[0-9]+[-.][0-9]+")
-ABOUT = re.compile(rb"# [^ \t]+ = [^\t]*")
+ABOUT = re.compile(r"# [^ \t]+ = [^\t]*")
+PREFIX = re.compile(r"([a-z]{2,}(?:-[a-z]+)*):.+", re.DOTALL)
+"""A word as WikiANN's archives have it: `nl:word`."""
+
+FEW = 10
+"""Fewest words by which a prefix is known that is not the name of the language's folder."""
+
+LONGEST = 40
+"""Most words of the one sentence of a file without blank lines that is taken for a sentence."""
 
 
-class ConllLine(NamedTuple):
-    """The number of a line, counted from 1, and its columns."""
-
-    number: int
-    columns: list[str]
-
-
-class Block(NamedTuple):
-    """The lines of one sentence that were split into columns, and the problems of the others."""
-
-    lines: list[ConllLine]
-    problems: list[Problem]
-
-    @property
-    def counts(self) -> bool:
-        """True if the first column counts the words from 0 or 1."""
-        numbers = [line.columns[0] for line in self.lines if not NO_WORD.fullmatch(line.columns[0])]
-        return bool(numbers) and any(numbers == [str(first + word) for word in range(len(numbers))] for first in (0, 1))
-
-
-class Shape(NamedTuple):
-    """Columns of a file.
+@dataclass(frozen=True)
+class Block:
+    """The lines of one sentence that were split into columns, and the problems of the others.
 
     Attributes:
-        width: number of columns.
-        first: number of the first line with that many.
-        tag: number of the column of tags.
-        indexed: True if the first column is an index; a number too, that of the column of tokens.
+        lines: lines with words.
+        problems: of lines that were not split.
+        heads: lines before the first word that begin with `#`: comments, or words.
+        document: True if a -DOCSTART- line, or nothing, is between this block and the one before.
     """
 
-    width: int
-    first: int
-    tag: int
-    indexed: bool
+    lines: list[ConllLine] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    heads: list[ConllLine] = field(default_factory=list)
+    document: bool = True
 
 
 def languages(root: str) -> list[str]:
@@ -78,118 +71,190 @@ def read(root: str, language: str, split: str, form: Format = UNSTATED) -> Readi
     """Reads one split with the file's own tags: `read("data", "de", "train").sentences`.
 
     Raises:
-        MetaprimeError: the folder, language or split does not exist.
+        MetaprimeError: the folder, language or split does not exist, or has not the stated columns.
     """
-    return parse(folders.locate(root, language, split, EXTENSIONS))
+    return parse(folders.locate(root, language, split, EXTENSIONS), form)
 
 
-def parse(path: Path) -> Reading:
+def parse(path: Path, form: Format = UNSTATED) -> Reading:
     """Reads one file with its own tags; `origin` is the line of a sentence's first word.
 
+    Args:
+        path: the file.
+        form: its encoding, columns and sentences, as far as they are stated.
+
     Raises:
-        MetaprimeError: the file cannot be read.
+        MetaprimeError: the file cannot be read, or has not the stated columns.
 
     Example: `parse(Path("train.conll")).problems`.
     """
-    reading = Reading(place=str(path))
-    blocks = _blocks(path)
-    shape = _shape([block for block in blocks if block.lines])
+    lines = read_lines(path, form)
+    reading = Reading(place=str(path), problems=list(lines.problems))
+    blocks, notice = _numbered(_blocks(path, lines), form, path)
+    reading.problems.extend(notice)
+
+    # Comments are distinguished from words by the columns of the other lines.
+    bodies = [block.lines for block in blocks if block.lines]
+    shape = shape_of(bodies or [block.heads for block in blocks if block.heads], form, str(path))
+    reading.problems.extend(Problem("chosen columns", str(path), text) for text in shape.notices)
+    tags = frozenset(shape.tag(line.columns) for body in bodies for line in body if len(line.columns) == shape.width)
+    blocks = [_with_heads(block, shape, tags) for block in blocks]
+    blocks = [block for block in blocks if block.lines or block.problems]
+    endless = form.sentences == "auto" and not notice and all(block.document for block in blocks)
+
+    sentences = []
     for block in blocks:
         problems = [*block.problems, *_misshapen(path, block, shape)]
+        if not problems and endless and len(block.lines) > LONGEST:
+            problems.append(_endless(path, block))
         if problems:
             problems.sort(key=lambda problem: int(problem.origin.rpartition(":")[2]))
             reading.problems.extend(dropping(problems, "error"))
         else:
-            reading.sentences.append(_sentence(path, block, shape))
+            sentences.append(_sentence(path, block, shape))
+    reading.sentences.extend(_without_prefix(sentences, reading, path.parent.name))
     return reading
 
 
 def _sentence(path: Path, block: Block, shape: Shape) -> Example:
     """Builds the sentence of a block without problems."""
     lines = block.lines
-    if shape.indexed:
-        lines = [line for line in lines if not NO_WORD.fullmatch(line.columns[0])]
+    if shape.index is not None:
+        lines = [line for line in lines if not NO_WORD.fullmatch(line.columns[shape.index])]
     first, last = lines[0].number, lines[-1].number
     # Without gaps the line of each word follows from the first one.
     consecutive = last - first + 1 == len(lines)
     return Example(
-        tuple(line.columns[shape.indexed] for line in lines),
-        tuple(line.columns[shape.tag] for line in lines),
+        tuple(line.columns[shape.words] for line in lines),
+        tuple(shape.tag(line.columns) for line in lines),
         f"{path}:{first}" if consecutive else f"{path}:lines {first}-{last}",
     )
 
 
-def _shape(blocks: list[Block]) -> Shape:
-    """Infers the columns of a file from most of its lines; two columns if it has no line."""
-    rows = [line for block in blocks for line in block.lines]
-    widths = Counter(len(line.columns) for line in rows)
-    width = widths.most_common(1)[0][0] if rows else 2
-    first = next((line.number for line in rows if len(line.columns) == width), 0)
-    wide = [block for block in blocks if len(block.lines[0].columns) > 2]
-    indexed = width > 2 and sum(block.counts for block in wide) * 2 > len(wide)
-
-    # The tag is in the last column in which at least half of the lines have one.
-    for column in range(width - 1, indexed, -1):
-        tags = sum(len(line.columns) > column and TAG_LIKE.fullmatch(line.columns[column]) is not None for line in rows)
-        if tags * 2 >= len(rows):
-            return Shape(width, first, column, indexed)
-    return Shape(width, first, width - 1, indexed)
+def _without_prefix(sentences: list[Example], reading: Reading, language: str) -> list[Example]:
+    """Takes the language off words that all begin with it, `nl:word`, and says so."""
+    found = Counter(match[1] if (match := PREFIX.fullmatch(word)) else "" for one in sentences for word in one.words)
+    if len(found) != 1 or "" in found:
+        return sentences
+    ((prefix, number),) = found.items()
+    if number < FEW and prefix != language:
+        return sentences
+    text = f"every word begins with {prefix}:, which is taken off, as the prefix of a language"
+    reading.problems.append(Problem("language prefix", reading.place, text))
+    return [replace(one, words=tuple(word.removeprefix(f"{prefix}:") for word in one.words)) for one in sentences]
 
 
 def _misshapen(path: Path, block: Block, shape: Shape) -> list[Problem]:
     """Finds lines of a block that do not fit the columns of the file."""
     problems = []
     for number, columns in block.lines:
-        ragged = shape.indexed and len(columns) > shape.tag
+        ragged = shape.index is not None and len(columns) > max(shape.words, shape.tags)
         if len(columns) != shape.width and not ragged:
             text = (
                 f"{len(columns)} columns in {_line(columns)}, but {shape.width} on line {shape.first} and most others; "
                 "give all lines the same columns, split by tabs"
             )
             problems.append(Problem("column count", f"{path}:{number}", text))
-        elif not columns[shape.indexed] or not columns[shape.tag]:
+        elif not columns[shape.words] or not columns[shape.tags]:
             text = f"{_line(columns)} has an empty column; each line needs a token and its tag, separated by a tab"
             problems.append(Problem("malformed line", f"{path}:{number}", text))
 
     # An index with gaps means a lost line. Other problems of the block would explain the gap.
-    if shape.indexed and block.lines and not block.problems and not problems and not block.counts:
-        number, columns = block.lines[0]
-        text = (
-            "the first column counts the words in the other sentences but not in this one, which begins with "
-            f"{shown(columns[0])}; number it from 0 or 1 without gaps, or remove that column everywhere"
-        )
-        problems.append(Problem("malformed line", f"{path}:{number}", text))
-    return problems
+    if shape.index is None or not block.lines or block.problems or problems or counts(block.lines, shape.index):
+        return problems
+    number, columns = block.lines[0]
+    text = (
+        f"the {'first' if shape.index == 0 else 'second'} column counts the words in the other sentences but not in "
+        f"this one, which begins with {shown(columns[shape.index])}; number it from 0 or 1 without gaps, or remove that "
+        "column everywhere"
+    )
+    return [Problem("malformed line", f"{path}:{number}", text)]
 
 
-def _blocks(path: Path) -> list[Block]:
-    """Splits a file into sentences at blank lines and -DOCSTART-; skips comments."""
-    # Not splitlines(), which also splits at U+2028.
-    lines = folders.contents(path).split(b"\n")
-    blocks, block = [], Block([], [])
-    for number, raw in enumerate(lines, start=1):
-        if not raw.strip(b" \t\r") or raw.startswith(b"-DOCSTART-"):
-            blocks.append(block)
-            block = Block([], [])
+def _endless(path: Path, block: Block) -> Problem:
+    """Returns the problem of a long sentence in a file without blank lines."""
+    text = (
+        f"one sentence of {len(block.lines)} words, as no blank line ends a sentence in this file; put one after each "
+        "sentence, or name a column that numbers them, e.g. data.sentences: 3; data.sentences: blank_lines takes it "
+        "as it is"
+    )
+    return Problem("no blank line", f"{path}:{block.lines[0].number}", text)
+
+
+def _blocks(path: Path, lines: Lines) -> list[Block]:
+    """Splits a file into sentences at blank lines and -DOCSTART-; skips comments of the form `# key = value`."""
+    blocks, block = [], Block()
+    for number, text in enumerate(lines.texts, start=1):
+        if not text.strip(" \t\r") or text.startswith("-DOCSTART-"):
+            # An empty block is still before the first word behind what ended the last one.
+            if block.lines or block.problems or block.heads:
+                blocks.append(block)
+                block = Block(document=False)
+            if text.startswith("-DOCSTART-"):
+                block = replace(block, document=True)
             continue
-        if not block.lines and not block.problems and _is_comment(raw):
-            continue
-        line = _line_of(raw, number, path)
-        if isinstance(line, Problem):
+        line = lines.bad.get(number) or _line_of(text, number, path)
+        bare = text.rstrip(" \t\r")
+        if not block.lines and not block.problems and bare.startswith(("# ", "#\t")):
+            if isinstance(line, ConllLine) and not ABOUT.fullmatch(bare):
+                block.heads.append(line)
+        elif isinstance(line, Problem):
             block.problems.append(line)
         else:
             block.lines.append(line)
-    return [block for block in [*blocks, block] if block.lines or block.problems]
+    return [*blocks, block]
 
 
-def _line_of(raw: bytes, number: int, path: Path) -> ConllLine | Problem:
+def _numbered(blocks: list[Block], form: Format, path: Path) -> tuple[list[Block], list[Problem]]:
+    """Splits blocks where the column that numbers sentences changes, and says so if the column was found."""
+    column = None
+    filled = [block for block in blocks if block.lines]
+    width = usual_width([line for block in filled for line in block.lines])
+    if is_number(form.sentences):
+        column = int(form.sentences) - 1
+        if filled and column >= width:
+            text = f"data.sentences is {column + 1}, but it has {width} columns; correct data.sentences"
+            raise MetaprimeError(f"{path}: {text}")
+    elif form.sentences == "auto" and all(block.document for block in filled):
+        column = numbering([block.lines for block in filled])
+    if column is None:
+        return blocks, []
+    text = f"no blank line ends a sentence: one ends where the number in column {column + 1} changes"
+    notice = Problem("chosen sentences", str(path), f"{text}; data.sentences chooses another column, or blank_lines")
+    return [part for block in blocks for part in _parts(block, column, width)], [
+        notice
+    ] if form.sentences == "auto" else []
+
+
+def _parts(block: Block, column: int, width: int) -> list[Block]:
+    """Splits a block where the value of a column changes; an empty or missing one is that of the line before."""
+    before = ""
+    numbers = []
+    for line in block.lines:
+        before = (line.columns[column] if len(line.columns) == width else "") or before
+        numbers.append(before)
+    lines = iter(block.lines)
+    parts = [Block([next(lines) for _ in group], document=False) for _, group in groupby(numbers)]
+    if not parts:
+        return [block]
+    # Problems go with the last sentence that begins before them.
+    for problem in block.problems:
+        number = int(problem.origin.rpartition(":")[2])
+        near = [part for part in parts if part.lines[0].number < number] or parts
+        near[-1 if near is not parts else 0].problems.append(problem)
+    parts[0] = replace(parts[0], heads=block.heads, document=block.document)
+    return parts
+
+
+def _with_heads(block: Block, shape: Shape, tags: frozenset[str]) -> Block:
+    """Puts the words among the first lines of a block before its other words; the rest are comments."""
+    words = next((place for place, line in enumerate(block.heads) if shape.fits(line.columns, tags)), None)
+    return block if words is None else replace(block, lines=[*block.heads[words:], *block.lines])
+
+
+def _line_of(text: str, number: int, path: Path) -> ConllLine | Problem:
     """Splits a line into columns, or returns the problem because of which it cannot be split."""
-    try:
-        text = raw.decode().removesuffix("\r")
-    except UnicodeDecodeError as error:
-        remedy = f"iconv -f latin1 -t utf-8 {path.name} > {path.stem}.utf8{path.suffix}"
-        wrong = f"byte 0x{raw[error.start]:02x} is not UTF-8; convert the file, e.g. {remedy}"
-        return Problem("not UTF-8", f"{path}:{number}", wrong)
+    text = text.removesuffix("\r")
     if "\r" in text:
         wrong = f"{shown(text)} has a carriage return in it; end lines with a line feed, e.g. tr '\\r' '\\n'"
         return Problem("malformed line", f"{path}:{number}", wrong)
@@ -203,17 +268,7 @@ def _line_of(raw: bytes, number: int, path: Path) -> ConllLine | Problem:
     return ConllLine(number, columns)
 
 
-def _is_comment(raw: bytes) -> bool:
-    """Returns True if a line before a sentence is a comment: `# id = 1`, or `# ...` without a tag.
-
-    `# O` is the word `#` with its tag.
-    """
-    text = raw.rstrip(b" \t\r")
-    last = re.split(rb"[\t ]", text)[-1].decode(errors="replace")
-    return text.startswith(b"# ") and (ABOUT.fullmatch(text) is not None or not TAG_LIKE.fullmatch(last))
-
-
-def _line(columns: list[str]) -> str:
+def _line(columns: Sequence[str]) -> str:
     """Quotes a line for a message; tabs make an empty column visible."""
     return shown((" " if all(columns) else "\t").join(columns))
 

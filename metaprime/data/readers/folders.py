@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from pathlib import Path
 
+from metaprime.files import check_readable
 from metaprime.types import MetaprimeError
 
 VALIDATION = ("validation", "dev", "val", "valid")
@@ -102,20 +104,6 @@ def check_names(language: str, split: str) -> None:
             raise MetaprimeError(f"{kind} {name!r} is not a plain name; give one without path separators, e.g. 'train'")
 
 
-def contents(path: Path) -> bytes:
-    """Returns the bytes of a text file without a byte order mark: `contents(Path("train.conll"))`.
-
-    Raises:
-        MetaprimeError: the file cannot be read.
-    """
-    try:
-        return path.read_bytes().removeprefix(b"\xef\xbb\xbf")
-    except OSError as error:
-        raise MetaprimeError(
-            f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
-        ) from error
-
-
 def listing(names: list[str], limit: int = 20) -> str:
     """Joins names for a message: `listing(["a", "b", "c"], limit=2)` is `a, b and 1 more`."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
@@ -123,11 +111,18 @@ def listing(names: list[str], limit: int = 20) -> str:
 
 
 def is_folder(path: Path) -> bool:
-    """Returns True if a folder exists, False for an impossible path: `is_folder(Path("data"))`."""
+    """Returns True if a folder exists, False for an impossible path: `is_folder(Path("data"))`.
+
+    Raises:
+        MetaprimeError: there is no permission to look.
+    """
     try:
-        return path.is_dir()
+        return stat.S_ISDIR(path.stat().st_mode)
+    except PermissionError:
+        check_readable(path)
+        return False
     except (OSError, ValueError):
-        # The path is too long, not permitted, or has a NUL in it.
+        # There is nothing, or the path is too long or has a NUL in it.
         return False
 
 
@@ -145,10 +140,12 @@ def _folder(root: str) -> Path:
 
 def _entries(folder: Path) -> list[Path]:
     """Lists a folder, sorted, without hidden entries."""
+    if os.access(folder, os.F_OK) and not os.access(folder, os.R_OK | os.X_OK):
+        raise MetaprimeError(f"{folder}: permission denied: have its owner make it readable for you (chmod)")
     try:
         return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
-        raise MetaprimeError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from error
+        raise MetaprimeError(f"{folder}: cannot be listed ({error.strerror}); check the path") from error
 
 
 def _files(folder: Path, extensions: tuple[str, ...]) -> list[Path]:

@@ -13,6 +13,7 @@ def read(
     language: str,
     split: str,
     rules: Rules,
+    logged: set[str] | None = None,
 ) -> list[Example]:
     """Reads the sentences of one split and logs what was repaired or dropped.
 
@@ -21,6 +22,8 @@ def read(
         language: name of a language of the source.
         split: name of the split.
         rules: how its files and tags are read.
+        logged: notices that are not repeated, to which those of this split are added; None: all are
+            logged.
 
     Raises:
         MetaprimeError: the split cannot be read, or has problems that the policy does not allow;
@@ -28,7 +31,7 @@ def read(
 
     Example: `read("synthetic:", "qaa", "train", Rules(LabelSet(("PER", "ORG", "LOC"))))`.
     """
-    return settle(examine(source, language, split, rules), rules.invalid)
+    return settle(examine(source, language, split, rules), rules.invalid, logged)
 
 
 def examine(

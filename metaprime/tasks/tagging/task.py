@@ -70,7 +70,8 @@ def build(config: TaggingConfig, text: Text) -> Task:
         kind=TAGGING,
         config=config,
         labels=labels.tags,
-        read=partial(read, rules=config.rules(labels, text.form)),
+        # A notice is logged once for all files of a run that are alike.
+        read=partial(read, rules=config.rules(labels, text.form), logged=set()),
         example=lambda words: Example(tuple(words), (OUTSIDE,) * len(words), "text"),
         encode=lambda examples: encode(examples, text.subwords, labels, text.lengths),
         collate=padded,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from metaprime.data.readers import conll
-from metaprime.data.reading import Reading
+from metaprime.data.reading import NOTICES, UNSTATED, Format, Reading
 from metaprime.data.rows import Example
 from metaprime.types import MetaprimeError
 
@@ -26,15 +26,21 @@ def count_sentences(path: Path) -> int:
 
 def parse(folder: Path, text: str | bytes, name: str = "train.conll") -> list[Example]:
     reading = examine(folder, text, name)
-    assert reading.problems == []
+    assert [problem for problem in reading.problems if problem.kind not in NOTICES] == []
     return reading.sentences
 
 
-def examine(folder: Path, text: str | bytes, name: str = "train.conll") -> Reading:
+def examine(folder: Path, text: str | bytes, name: str = "train.conll", form: Format = UNSTATED) -> Reading:
     path = folder / "de" / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return conll.read(str(folder), "de", path.stem)
+    return conll.read(str(folder), "de", path.stem, form)
+
+
+def notices(folder: Path, text: str | bytes, form: Format = UNSTATED) -> list[str]:
+    reading = examine(folder, text, form=form)
+    assert {problem.kind for problem in reading.problems} <= NOTICES
+    return [problem.text for problem in reading.problems]
 
 
 def pairs(sentences: list[Example]) -> list[list[tuple[str, str]]]:
@@ -88,6 +94,109 @@ def test_a_hash_with_a_tag_is_a_word_and_a_comment_never_stands_inside(tmp_path:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        ("# B-MISC NN\na O NN\n\nb O NN\n", [[("#", "B-MISC"), ("a", "O")], [("b", "O")]]),
+        ("# 0\na 1\n\nb 0\n", [[("#", "0"), ("a", "1")], [("b", "0")]]),
+        ("#\tNN\tO\na\tNN\tO\n", [[("#", "O"), ("a", "O")]]),
+        ("#\tsource\tdate\na\tNN\tO\n", [[("a", "O")]]),
+        ("# the letter O\na NN B-X\n", [[("a", "B-X")]]),
+        ("# a\n# O\n# O\n\n# O\n\n# b\n", [[("#", "O"), ("#", "O")], [("#", "O")]]),
+        (b"# Jos\xe9\na O\n", [[("a", "O")]]),
+    ],
+)
+def test_a_hash_is_a_word_where_it_has_the_columns_of_the_other_lines(
+    tmp_path: Path, text: str | bytes, taken: list[list[tuple[str, str]]]
+) -> None:
+    assert pairs(parse(tmp_path, text)) == taken
+
+
+NUMBERED = "Ada\tB-PER\t1.0\nnaps\tO\t1.0\nso\tO\t2.0\ndoes\tO\t2.0\nEve\tB-PER\t2.0\n"
+TWO = [[("Ada", "B-PER"), ("naps", "O")], [("so", "O"), ("does", "O"), ("Eve", "B-PER")]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        NUMBERED,
+        "\n" + NUMBERED + "\n\n",
+        "-DOCSTART- O\n\n" + NUMBERED,
+        "1\tAda\tB-PER\n1\tnaps\tO\n2\tso\tO\n2\tdoes\tO\n2\tEve\tB-PER\n",
+        "s7 1 Ada B-PER\ns7 2 naps O\ns9 1 so O\ns9 2 does O\ns9 3 Eve B-PER\n",
+    ],
+)
+def test_a_column_that_numbers_sentences_stands_for_blank_lines(tmp_path: Path, text: str) -> None:
+    assert pairs(parse(tmp_path, text)) == TWO
+    assert any(
+        notice.startswith("no blank line ends a sentence: one ends where the number in column")
+        and notice.endswith("; data.sentences chooses another column, or blank_lines")
+        for notice in notices(tmp_path, text)
+    )
+
+
+def test_numbers_of_sentences_begin_anew_in_each_document(tmp_path: Path) -> None:
+    text = "a O 1\nb O 1\nc O 2\nd O 2\n-DOCSTART- O O\ne O 1\nf O 1\ng O 2\nh O 2\n"
+    words = [one.words for one in parse(tmp_path, text)]
+    assert words == [("a", "b"), ("c", "d"), ("e", "f"), ("g", "h")]
+
+
+def test_stated_ends_of_sentences_are_taken_without_a_notice(tmp_path: Path) -> None:
+    assert pairs(examine(tmp_path, NUMBERED, form=Format(sentences="blank_lines")).sentences) == [TWO[0] + TWO[1]]
+    # Blank lines end a sentence too; an empty number is that of the line before.
+    text = "a\tO\tx\nb\tO\t\nc\tO\ty\n\nd\tO\ty\n"
+    reading = examine(tmp_path, text, form=Format(sentences=3))
+    assert [one.words for one in reading.sentences] == [("a", "b"), ("c",), ("d",)]
+    assert reading.problems == []
+
+
+def test_a_mistake_costs_one_of_the_numbered_sentences(tmp_path: Path) -> None:
+    text = "a\tO\t1\nb\tO\t1\nc\tO\t2\nd\n\te\tO\t2\nf\tO\t3\ng\tO\t3\n"
+    reading = examine(tmp_path, text, form=Format(sentences=3))
+    assert [one.words for one in reading.sentences] == [("a", "b"), ("f", "g")]
+    assert sum(problem.dropped for problem in reading.problems) == 1
+
+
+@pytest.mark.parametrize("start", ["", "-DOCSTART- O\n\n"])
+def test_a_file_without_blank_lines_is_told_with_its_length(tmp_path: Path, start: str) -> None:
+    text = start + "a B-PER\nb O\n" * 30
+    (told,) = problems(tmp_path, text)
+    assert told.startswith(f"!no blank line {3 if start else 1}: one sentence of 60 words, as no blank line ends")
+    assert "data.sentences: blank_lines takes it as it is" in told
+    reading = examine(tmp_path, text, form=Format(sentences="blank_lines"))
+    assert (len(reading.sentences[0].words), reading.problems) == (60, [])
+    assert [len(one.words) for one in parse(tmp_path, text + "\n" + "c O\n" * 50)] == [60, 50]
+    assert len(parse(tmp_path, "a O\n" * 40)) == 1
+
+
+def test_the_prefix_of_a_language_is_taken_off_with_a_notice(tmp_path: Path) -> None:
+    assert pairs(parse(tmp_path, "de:Ada B-PER\nde:: O\n\nde:de:x O\n")) == [
+        [("Ada", "B-PER"), (":", "O")],
+        [("de:x", "O")],
+    ]
+    text = "be-x-old:a O\n" * 10
+    assert notices(tmp_path, text) == [
+        "every word begins with be-x-old:, which is taken off, as the prefix of a language"
+    ]
+    assert {word for one in parse(tmp_path, text) for word in one.words} == {"a"}
+    for other in ("http:x O\n" * 9, "de:a O\nb O\n" * 10, "de:a O\nnl:b O\n" * 10):
+        assert notices(tmp_path, other) == []
+        assert ":" in parse(tmp_path, other)[0].words[0]
+
+
+def test_marks_of_joined_files_are_no_words(tmp_path: Path) -> None:
+    text = "\ufeff-DOCSTART- O\n\nAda B-PER\nnaps O\n\n\ufeff-DOCSTART- O\n\n\ufeffAix B-LOC\n"
+    assert pairs(parse(tmp_path, text)) == [[("Ada", "B-PER"), ("naps", "O")], [("Aix", "B-LOC")]]
+    assert len(notices(tmp_path, text)) == 1
+
+
+def test_a_file_in_a_stated_encoding(tmp_path: Path) -> None:
+    text = "Юрий\tB-PER\nспит\tO\n"
+    reading = examine(tmp_path, text.encode("cp1251"), form=Format(encoding="cp1251"))
+    assert reading.sentences[0].words == ("Юрий", "спит")
+    assert [p.kind for p in examine(tmp_path, text.encode("utf-16")).problems] == ["byte order mark"]
+
+
 def test_other_white_space_is_data(tmp_path: Path) -> None:
     text = "a\u2028b\tO\n\u00a0\tO\nNew York\tB-LOC\n\n\u0085 O\n\u3000 O\n"
     assert [sentence.words for sentence in parse(tmp_path, text)] == [
@@ -108,6 +217,99 @@ def test_the_origin_of_words_that_are_not_on_neighbouring_lines_names_both_ends(
     assert [s.origin for s in parse(tmp_path, text)] == [f"{path}:lines 1-4", f"{path}:6"]
 
 
+@pytest.mark.parametrize(
+    ("text", "taken", "said"),
+    [
+        # Two levels, with a line about the source that is no sentence's word.
+        (
+            "#\thttp://x.org\t[2011-03-01]\n1\tAda\tB-PER\tO\n2\tof\tI-PER\tO\n3\tAix\tI-PER\tB-LOC\n\n1\tnaps\tO\tO\n",
+            [[("Ada", "B-PER"), ("of", "I-PER"), ("Aix", "I-PER")], [("naps", "O")]],
+            ["column 3 is read as the tags, though column 4 could be too; task.tags chooses another"],
+        ),
+        # Chunks behind the entities, and before them.
+        (
+            "Ada B-PER NN B-NP\nnaps O VB B-VP\n\nAix B-LOC NN B-NP\n",
+            [[("Ada", "B-PER"), ("naps", "O")], [("Aix", "B-LOC")]],
+            ["column 2 is read as the tags, though column 4 could be too; task.tags chooses another"],
+        ),
+        (
+            "Ada NN B-NP B-PER\nnaps VB B-VP O\n",
+            [[("Ada", "B-PER"), ("naps", "O")]],
+            ["column 4 is read as the tags, though column 3 could be too; task.tags chooses another"],
+        ),
+        # Spans of a treebank that cover almost all words.
+        (
+            "Ada B-SUBJ O\nand I-SUBJ O\nEve I-SUBJ O\nnap B-PRED O\n. O O\n\n" * 4,
+            [[("Ada", "O"), ("and", "O"), ("Eve", "O"), ("nap", "O"), (".", "O")]] * 4,
+            ["column 3 is read as the tags, though column 2 could be too; task.tags chooses another"],
+        ),
+        # Gold before predicted.
+        (
+            "Ada NN B-PER O\nnaps VB O O\n",
+            [[("Ada", "B-PER"), ("naps", "O")]],
+            ["column 3 is read as the tags, though column 4 could be too; task.tags chooses another"],
+        ),
+        (
+            "1\tAda\tada\t_\tname=B-PER|SpaceAfter=No\n2\tnaps\tnap\t_\tSpaceAfter=No\n3\t.\t.\t_\tname=O\n",
+            [[("Ada", "B-PER"), ("naps", "O"), (".", "O")]],
+            [
+                "the values of name= in column 5 are read as the tags, and a word without it has O; "
+                "task.tags chooses another column"
+            ],
+        ),
+        (
+            "B-PER\tAda\nO\tnaps\n",
+            [[("Ada", "B-PER"), ("naps", "O")]],
+            ["column 1 is read as the tags; task.tags chooses another"],
+        ),
+        (
+            "Ada NN x\nnaps VB y\n",
+            [[("Ada", "x"), ("naps", "y")]],
+            ["no column looks like tags: the last one, column 3, is read as the tags; task.tags chooses another"],
+        ),
+        (
+            "1 1 Ada B-PER\n1 2 naps O\n\n2 1 Aix B-LOC\n2 2 . O\n",
+            [[("Ada", "B-PER"), ("naps", "O")], [("Aix", "B-LOC"), (".", "O")]],
+            ["column 3 is read as the words, as column 1 numbers the sentences; task.words chooses another"],
+        ),
+    ],
+    ids=["levels", "chunks last", "chunks", "dense", "predicted", "MISC", "tags first", "none", "numbers"],
+)
+def test_a_choice_between_columns_is_told(
+    tmp_path: Path, text: str, taken: list[list[tuple[str, str]]], said: list[str]
+) -> None:
+    assert pairs(parse(tmp_path, text)) == taken
+    assert notices(tmp_path, text) == said
+
+
+def test_stated_columns_are_taken_without_a_notice(tmp_path: Path) -> None:
+    text = "1\tAda\tB-PER\tO\n2\tof\tI-PER\tO\n3\tAix\tI-PER\tB-LOC\n"
+    for form, taken in (
+        (Format(tags=4), [("Ada", "O"), ("of", "O"), ("Aix", "B-LOC")]),
+        (Format(tags=3, words=1), [("1", "B-PER"), ("2", "I-PER"), ("3", "I-PER")]),
+        (Format(tags=2, words=3), [("B-PER", "Ada"), ("I-PER", "of"), ("I-PER", "Aix")]),
+    ):
+        reading = examine(tmp_path, text, form=form)
+        assert pairs(reading.sentences) == [taken]
+        assert reading.problems == []
+    misc = "1 Ada x=B|name=B-PER\n2 . x=A\n"
+    assert pairs(examine(tmp_path, misc, form=Format(tags=3)).sentences) == [[("Ada", "B-PER"), (".", "O")]]
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        (Format(tags=3), r"train\.conll: task\.tags is 3, but it has 2 columns; correct task\.tags"),
+        (Format(words="text"), r"task\.words is 'text', but its columns have numbers, 1 to 2; correct task\.words"),
+        (Format(words=2, tags=2), r"task\.words and task\.tags both name column 2; correct one"),
+        (Format(sentences=3), r"data\.sentences is 3, but it has 2 columns; correct data\.sentences"),
+    ],
+)
+def test_a_stated_column_that_is_not_there_is_refused(tmp_path: Path, form: Format, message: str) -> None:
+    with pytest.raises(MetaprimeError, match=message):
+        examine(tmp_path, "Ada B-PER\nnaps O\n", form=form)
+
+
 def test_a_tag_is_in_the_last_column_that_looks_like_it(tmp_path: Path) -> None:
     assert pairs(parse(tmp_path, "a B-NP B-PER x\nb B-VP O O\nc O O y\n")) == [[("a", "B-PER"), ("b", "O"), ("c", "O")]]
     assert pairs(parse(tmp_path, "a NN per\nb NN o\n")) == [[("a", "per"), ("b", "o")]]
@@ -124,7 +326,10 @@ def test_a_tag_is_in_the_last_column_that_looks_like_it(tmp_path: Path) -> None:
         ("a\tO\nb\t\n", ["!malformed line 2: 'b\\t' has an empty column"]),
         ("a O\n\nb O\nc d O\n", ["!column count 4: 3 columns in 'c d O', but 2 on line 1 and most others; give all"]),
         ("New York B-LOC\n\na O\n\nb O\n", ["!column count 1: 3 columns in 'New York B-LOC', but 2 on line 3"]),
-        (b"a O\nb O\n\nJos\xe9 B-PER\n", ["!not UTF-8 4: byte 0xe9 is not UTF-8; convert the file, e.g. iconv -f"]),
+        (
+            b"a O\nb O\n\nJos\xe9 B-PER\n",
+            ["!not UTF-8 4: byte 0xe9 is not UTF-8 (byte 4 of the line); data.encoding names the"],
+        ),
         (b"\xef\xbb\xbfa O\n\xff O\n", ["!not UTF-8 2: byte 0xff is not UTF-8"]),
         (
             "a O\rb O\rc O\r",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from toy_permissions import Forbid
 
 from metaprime.data.readers import folders
 from metaprime.types import MetaprimeError
@@ -64,8 +65,13 @@ def test_a_language_that_cannot_be_a_folder_is_a_message(tmp_path: Path) -> None
         folders.locate(str(tmp_path), "x" * 5000, "train", KINDS)
 
 
-def test_a_mark_of_byte_order_is_not_text(tmp_path: Path) -> None:
-    (tmp_path / "x").write_bytes(b"\xef\xbb\xbfa\xef\xbb\xbf")
-    assert folders.contents(tmp_path / "x") == b"a\xef\xbb\xbf"
-    with pytest.raises(MetaprimeError, match=r"nowhere: cannot be read \(No such file or directory\); check the path"):
-        folders.contents(tmp_path / "nowhere")
+def test_a_folder_without_permission_is_not_called_missing(tmp_path: Path, forbid: Forbid) -> None:
+    (tmp_path / "de").mkdir()
+    (tmp_path / "de" / "train.conll").touch()
+    forbid(tmp_path / "de")
+    for ask in (
+        lambda: folders.languages(str(tmp_path), KINDS),
+        lambda: folders.locate(str(tmp_path), "de", "train", KINDS),
+    ):
+        with pytest.raises(MetaprimeError, match=r"de: permission denied: have its owner"):
+            ask()

@@ -61,7 +61,11 @@ def test_ner_tags_go_before_other_tags(tmp_path: Path) -> None:
         ('{"tokens": [], "ner_tags": []}', "row without tokens", "a row without tokens is left out"),
         ('{"tokens": ["\\ud800"], "ner_tags": ["O"]}', "not UTF-8", "half a surrogate pair in"),
         ('{"tokens": ["a"], "ner_tags": ["B-\\ud800"]}', "not UTF-8", "half a surrogate pair in"),
-        (b'{"tokens": ["\xe9"], "ner_tags": ["O"]}', "not UTF-8", "byte 0xe9 is not UTF-8; convert the file"),
+        (
+            b'{"tokens": ["\xe9"], "ner_tags": ["O"]}',
+            "not UTF-8",
+            "byte 0xe9 is not UTF-8 (byte 14 of the line); data.encoding",
+        ),
     ],
 )
 def test_a_mistake_names_its_line_and_costs_one_sentence(
