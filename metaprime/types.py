@@ -13,11 +13,23 @@ This file imports no torch at run time, so that `metaprime --help` answers at on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
+from types import UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    Protocol,
+    TypeAlias,
+    Union,
+    get_args,
+    get_origin,
+    runtime_checkable,
+)
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 if TYPE_CHECKING:
     import torch
@@ -80,10 +92,87 @@ class MetaprimeError(Exception):
     """
 
 
+@dataclass(frozen=True, eq=False)
+class Scalar:
+    """A value of a config file that is written without quotes and may be text or not.
+
+    A `Section` settles it: a key that wants text takes the text, any other key the value. It equals
+    its value.
+
+    Attributes:
+        text: the value as it is written, such as `010`, `1e-4` or `null`.
+        value: a number, bool or None.
+
+    Example: `Scalar("1e-4", 0.0001).value`.
+    """
+
+    text: str
+    value: float | bool | None
+
+    def __eq__(self, other: object) -> bool:
+        """Returns True for an equal value, written in whatever way."""
+        return bool(self.value == (other.value if isinstance(other, Scalar) else other))
+
+    def __hash__(self) -> int:
+        """Returns the hash of the value."""
+        return hash(self.value)
+
+    def __repr__(self) -> str:
+        """Returns the text, for messages."""
+        return self.text
+
+
 class Section(BaseModel):
     """Base class of all config sections: immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settled(cls, values: Any) -> Any:
+        """Settles each `Scalar` by the type of its key."""
+        if not isinstance(values, dict):
+            return values
+        fields = cls.model_fields
+        return {
+            key: settle_scalars(value, fields[key].annotation if key in fields else Any)
+            for key, value in values.items()
+        }
+
+
+def settle_scalars(value: Any, wanted: Any) -> Any:
+    """Returns a value of a config file with each `Scalar` as text or as its value.
+
+    Args:
+        value: a Scalar, a list or a mapping; anything else is returned as it is.
+        wanted: type of its key; the mappings of sections, and what wants Scalars, are left alone.
+
+    Example: `settle_scalars([Scalar("010", 10)], tuple[str, ...])` is `["010"]`.
+    """
+    kinds = list(_kinds(wanted))
+    if Scalar in kinds:
+        return value
+    if isinstance(value, Scalar):
+        # An empty value is no text.
+        as_text = value.text and str in kinds and type(value.value) not in kinds
+        return value.text if as_text else value.value
+    if not isinstance(value, list | dict) or any(
+        isinstance(kind, type) and issubclass(kind, Section) for kind in kinds
+    ):
+        return value
+    inside = [get_args(kind)[-2:] for kind in kinds if get_origin(kind) in (tuple, dict)]
+    if isinstance(value, dict):
+        return {key: settle_scalars(item, inside[0][1] if inside else Any) for key, item in value.items()}
+    return [settle_scalars(item, inside[0][0] if inside else Any) for item in value]
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """Yields the members of a union, and what `Annotated` adds to them."""
+    if get_origin(annotation) in (Annotated, Union, UnionType):
+        for member in get_args(annotation):
+            yield from _kinds(member)
+    else:
+        yield annotation
 
 
 def is_number(value: object) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from torch import nn
 
 from metaprime.tasks.tagging.task import TagHead
@@ -23,9 +23,11 @@ from metaprime.types import (
     Episodes,
     MetaprimeError,
     Params,
+    Scalar,
     Section,
     State,
     add_prefix,
+    settle_scalars,
     strip_prefix,
     trainable,
 )
@@ -143,3 +145,62 @@ def test_importing_the_vocabulary_loads_neither_torch_nor_numpy() -> None:
     code = "import sys, metaprime.types; print({'torch', 'numpy', 'transformers'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+class Inner(Section):
+    """A section inside another one."""
+
+    names: tuple[str, ...] = ()
+    anything: dict[str, Any] = Field(default_factory=dict)
+
+
+class Outer(Section):
+    """A section with every kind of key that holds text."""
+
+    name: str = ""
+    maybe: str | None = None
+    number: float | None = None
+    pairs: tuple[tuple[str, str], ...] = ()
+    named: dict[str, str] = Field(default_factory=dict)
+    inner: Inner = Inner()
+    several: tuple[Inner | str, ...] = ()
+
+
+ZEROES, NOTHING = Scalar("010", 10), Scalar("~", None)
+
+
+def test_a_section_settles_scalars_by_the_types_of_its_keys() -> None:
+    inner = {"names": [ZEROES, NOTHING], "anything": {"a": [ZEROES, NOTHING], "b": "x"}}
+    settled = Outer.model_validate(
+        {
+            **{"name": ZEROES, "maybe": NOTHING, "number": ZEROES, "pairs": [[ZEROES, NOTHING]]},
+            **{"named": {"a": ZEROES, "b": NOTHING}, "inner": inner, "several": [inner, ZEROES]},
+        }
+    )
+    right = Inner(names=("010", "~"), anything={"a": [10, None], "b": "x"})
+    assert settled == Outer(
+        name="010",
+        maybe=None,
+        number=10.0,
+        pairs=(("010", "~"),),
+        named={"a": "010", "b": "~"},
+        inner=right,
+        several=(right, "010"),
+    )
+    assert Outer.model_validate({"maybe": ZEROES, "number": NOTHING}) == Outer(maybe="010")
+
+
+def test_values_that_are_not_written_are_not_turned_into_text() -> None:
+    for value in (10, None, True):
+        with pytest.raises(ValidationError, match="should be a valid string"):
+            Outer.model_validate({"name": value})
+        assert settle_scalars(value, str) is value
+    with pytest.raises(ValidationError, match="should be a valid string"):
+        Outer.model_validate({"name": Scalar("", None)})
+
+
+def test_a_scalar_equals_its_value_and_shows_its_text() -> None:
+    assert ZEROES == 10 == Scalar("10", 10)
+    assert Scalar("010", 8) != ZEROES
+    assert hash(ZEROES) == hash(10)
+    assert repr([ZEROES, NOTHING]) == "[010, ~]"

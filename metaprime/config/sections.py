@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -25,7 +24,7 @@ from pydantic import (
 )
 
 from metaprime.config.older import addressed
-from metaprime.config.yaml import nearest
+from metaprime.config.yaml import nearest, written
 from metaprime.data.reading import Format
 from metaprime.meta import LEARNERS, Learner
 from metaprime.models.sites import Layout
@@ -567,7 +566,7 @@ class Config(Section):
 
     def as_yaml(self) -> str:
         """Returns the config as YAML, which `load_config` reads back to an equal value."""
-        return str(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+        return written(self.model_dump(mode="json"))
 
     def recorded(self) -> tuple[Path, dict[str, Any], str]:
         """Returns the output folder, `facts()` and `as_yaml()`, which a run records."""

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import yaml
 
+from metaprime.config.yaml import read_value
 from metaprime.files import check_readable
 from metaprime.runs.log import read_metrics
 from metaprime.runs.records import PREDICTIONS, Record, headline, read_record
@@ -183,7 +183,7 @@ def _overrides(overrides: Any) -> Iterator[tuple[str, Any]]:
         yield from overrides.items()
     for line in overrides if isinstance(overrides, list | tuple) else ():
         key, _, value = str(line).partition("=")
-        yield key, yaml.safe_load(value)
+        yield key, read_value(value)
 
 
 def short_titles(results: Results) -> Mapping[str, str]:

@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from metaprime.config.yaml import written
 from metaprime.reports import curves
 from metaprime.reports.document import Report, ReportSection, Table, TableCell, figure_section
 from metaprime.reports.read import Suite, cost
@@ -126,7 +125,7 @@ def _environment_section(suite: Suite) -> ReportSection:
     tables += [Table("Versions.", ("package", "version"), versions)] if versions else []
 
     commands = "\n".join(line for line in (results.command, f"metaprime report {suite.folder}") if line)
-    config = yaml.safe_dump(results.config, sort_keys=False, allow_unicode=True) if results.config else ""
+    config = written(results.config) if results.config else ""
     code = [("Commands", commands), *([("Base config", config)] if config else [])]
     note = f"Priming seeds {listed(results.seeds)}."
     return ReportSection("environment", "Environment", note, tuple(tables), code=tuple(code))

@@ -19,10 +19,10 @@ from metaprime.config.sections import Config, method_label
 from metaprime.config.yaml import change_key, nearest, read_keys
 from metaprime.priming.settings import Sections, check_sections
 from metaprime.suite.cells import Primer, Target
-from metaprime.types import MetaprimeError, Section
+from metaprime.types import MetaprimeError, Scalar, Section
 
 Changes = tuple[str, ...]
-Axes = dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]]
+Axes = dict[str, Annotated[tuple[Annotated[Any, Scalar], ...], Field(min_length=1)]]
 OWN = "own"
 """Value of `priming` for an arm that primes; heading of a column whose method differs between arms."""
 
@@ -312,8 +312,24 @@ def _combinations(axes: Axes) -> list[ArmSection]:
 
 
 def _as_override(value: Any) -> str:
-    """Returns a value as an override spells it."""
-    return value if isinstance(value, str) else json.dumps(value)
+    """Returns a value as an override spells it; text inside lists and mappings has quotes."""
+    return value if isinstance(value, str) else _spelled(value)
+
+
+def _spelled(value: Any) -> str:
+    """Returns a value as JSON, but numbers as they are written, unless they have a point.
+
+    The key decides what 010 and 1e-4 are. Arms are named after the text, and 5.0e-4 has always been
+    0.0005 there.
+    """
+    if isinstance(value, list):
+        return f"[{', '.join(map(_spelled, value))}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)}: {_spelled(item)}" for key, item in value.items()) + "}"
+    if not isinstance(value, Scalar):
+        return json.dumps(value)
+    number = isinstance(value.value, float | int) and not isinstance(value.value, bool)
+    return value.text if number and "." not in value.text else json.dumps(value.value)
 
 
 def _resolved(arms: dict[str, ArmSection], name: str, base: Config, where: str) -> ArmPlan:

@@ -45,9 +45,9 @@ def test_an_unknown_key_names_the_nearest(refused: Refused, text: str, words: li
         ("inner.lr=[1]", "inner.lr", "[1]"),
         ("inner.batched=maybe", "inner.batched", "'maybe'"),
         ("inner.order=third", "inner.order", "'third'"),
-        ("run.output=3", "run.output", "3"),
+        ("run.output=[3]", "run.output", "[3]"),
         ("data.languages=de", "data.languages", "'de'"),
-        ("data.languages=[no, de]", "data.languages.0", "False"),  # YAML reads Norway's code as a truth value
+        ("data.languages=[de, [no]]", "data.languages.1", "['no']"),
         ("task.label_map=[a]", "task.label_map", "['a']"),
         ("inner=3", "inner", "3"),
         ("transfer.shots=[a]", "transfer.shots.0", "'a'"),

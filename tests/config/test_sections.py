@@ -49,7 +49,7 @@ EVERY_KIND = {
         ("data.sentences=0", "data.sentences"),
         ("data.sentences=lines", "data.sentences"),
         ("task.words=0", "task.words"),
-        ("task.tags=true", "task.tags"),
+        ("task.tags=[true]", "task.tags"),
         ("task.tags=''", "task.tags"),
         ("outer.lr=0", "outer.lr"),
         ("outer.steps=0", "outer.steps"),
@@ -134,7 +134,8 @@ def test_transfer_methods_are_names_or_mappings() -> None:
         ("[{method: lora, rnk: 4}]", ["unknown key transfer.methods.0.rnk", "did you mean rank?"]),
         ("[lora, lora]", ["'lora' twice"]),
         ("[{method: lora, rank: 4}, {method: lora, rank: 4}]", ["'lora-rank4' twice"]),
-        ("[3]", ["transfer.methods.0", "mapping with the key `method`"]),
+        ("[[3]]", ["transfer.methods.0", "mapping with the key `method`"]),
+        ("[3]", ["transfer.methods.0", "method '3' is unknown"]),
     ],
 )
 def test_a_method_that_is_none_is_refused(refused: Refused, methods: str, words: list[str]) -> None:

@@ -42,6 +42,8 @@ def test_arms_stand_as_the_suite_lists_them(small: Path) -> None:
         ({"peft.method": "prefix"}, "prefix"),
         (["peft={method: head}"], "head"),
         ({"peft": {"method": "prefix"}}, "prefix"),
+        # As YAML 1.1 this is a day that there is not.
+        (["data.train_split=2024-13-45", "peft.method=head"], "head"),
         (["learner.name=maml"], "full"),
         (["learner.name=anil"], "head"),
         (["learner.name=anil", "peft={method: head}"], "head"),

@@ -244,6 +244,34 @@ def test_methods_are_an_axis(write: Write) -> None:
     assert len({arm.primer and arm.primer.key for arm in plan.arms.values()}) == 1
 
 
+def test_values_of_an_axis_are_read_by_their_keys_as_they_are_written(write: Write) -> None:
+    path = write(arms=None, contrasts=None)
+    languages = "axes: {data.languages: [[no, 010, null], [1e-4]]}\n"
+    path.write_text(path.read_text("utf-8") + languages, encoding="utf-8")
+    primed = [arm.primer.config for arm in read_plan(path).arms.values() if arm.primer]
+    assert [config.data.languages for config in primed] == [("no", "010", "null"), ("1e-4",)]
+
+
+def test_arms_of_an_axis_are_named_as_numbers_are_written(write: Write) -> None:
+    path = write(arms=None, contrasts=[["outer.lr=1e-3", "outer.lr=0.0005"]])
+    # Older versions took 1e-3 for text and 5.0e-4 for a number: their records have these names.
+    path.write_text(path.read_text("utf-8") + "axes: {outer.lr: [1e-3, 5.0e-4, 1]}\n", encoding="utf-8")
+    arms = read_plan(path).arms
+    assert list(arms) == ["outer.lr=1e-3", "outer.lr=0.0005", "outer.lr=1"]
+    assert [arm.primer and arm.primer.config.outer.lr for arm in arms.values()] == [0.001, 0.0005, 1.0]
+
+
+def test_names_of_a_suite_are_text_as_they_are_written(write: Write) -> None:
+    path = write(name=None, arms=None, contrasts=None)
+    arms = (
+        "arms: [{name: no, title: 010}, {name: 1e-4, line: null, priming: no, transfer: [transfer.start_head=primed]}]"
+    )
+    path.write_text(path.read_text("utf-8") + f"name: 010\n{arms}\ncontrasts: [[1e-4, no]]\n", encoding="utf-8")
+    plan = read_plan(path)
+    assert (plan.name, list(plan.arms), plan.contrasts) == ("010", ["no", "1e-4"], (("1e-4", "no"),))
+    assert (plan.arms["no"].title, plan.arms["1e-4"].line) == ("010", "null")
+
+
 def test_arms_with_different_numbers_of_methods_are_refused_by_their_names(write: Write) -> None:
     for methods in ({"one": "[lora, head]", "other": "[lora]"}, {"one": "[lora]", "other": "[lora, head]"}):
         counts = [text.count(",") + 1 for text in methods.values()]
