@@ -31,6 +31,7 @@ from metaprime.data.readers import synthetic
 from metaprime.data.rows import Lengths
 from metaprime.data.subwords import Subwords
 from metaprime.interop.adapterhub import save_for_adapterhub
+from metaprime.interop.token_classifier import Tuned
 from metaprime.models.encoder import load_encoder
 from metaprime.models.task_model import TaskModel, partition
 from metaprime.nn import Adapter
@@ -115,7 +116,7 @@ def difference(
 
     # Logits of AdapterHub's package.
     (folder / "adapter").mkdir()
-    save_for_adapterhub(encoder, chosen, task.labels, values, folder / "adapter")
+    save_for_adapterhub(Tuned(encoder, chosen, task.labels, values), folder / "adapter")
     save_file(inputs, folder / "inputs")
     words = [folder / "encoder", folder / "adapter", folder / "inputs", folder / "out"]
     done = subprocess.run([python, "-c", LOAD, *map(str, words)], capture_output=True, text=True, check=False)

@@ -4,18 +4,26 @@ Writes docs/methods.md: every method as the code has it, with formula, source, s
 with their defaults.
 """
 
+import copy
 import inspect
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
 
 import torch
 import yaml
 from transformers import BertConfig, BertModel
 
+from metaprime.interop.token_classifier import Tuned
+from metaprime.models.encoder import Encoder, quiet
 from metaprime.models.sites import BERT, resolve
 from metaprime.peft import METHODS, Method
 from metaprime.reports.wording import markdown
+from metaprime.transfers.export import FORMATS
+from metaprime.types import MetaprimeError
 
 PAGE = Path(__file__).parent / "methods.md"
+WIDTH = 32
 
 USAGE = """## Use a method
 
@@ -47,15 +55,27 @@ What happens to adapter and head between meta-steps is `outer.adapter` and `oute
 ```
 metaprime peft list --encoder DIR
 metaprime peft show mam --encoder DIR
-metaprime peft export CELL OUT --format adapterhub
+metaprime peft export CELL OUT --format transformers
 ```
 
-`metaprime peft export` writes a transfer's adapter and head for other packages:
+`metaprime peft export` writes a transfer's model for other packages, with a model card:
 
-| format | methods |
-|---|---|
-| `peft`, for Hugging Face's peft | `lora`, `ffn_lora`, `ia3`, `prompt`, `prefix` with `shift_positions: true`, `hf` |
-| `adapterhub`, for AdapterHub | `houlsby`, `pfeiffer`, `parallel`, `scaled_parallel`, `prefix`, `lora`, `ffn_lora`, `mam` |
+| `--format` | what | loaded by |
+|---|---|---|
+| `peft` | adapter and head | `peft.AutoPeftModelForTokenClassification.from_pretrained(OUT)` |
+| `adapterhub` | adapter and head | `model.load_adapter(OUT, use_safetensors=True)` of AdapterHub |
+| `transformers` | encoder with the adapter in its weights, head, tokenizer | `pipeline("token-classification", OUT)` |
+
+`AutoModelForTokenClassification.from_pretrained(OUT)` reads the last one too. AdapterHub's package
+needs transformers 4, and so an environment of its own.
+
+What was written for peft or transformers is loaded again by these loaders before it is kept, and
+refused if its logits are not ours. peft's loader takes the labels from the encoder's config, where
+priming writes them; for another encoder the card has the call with the labels in it. The
+architecture's own token classifier must have one linear layer on the encoder, which ModernBERT's,
+for one, has not.
+
+With its default settings, on BERT:
 """
 
 
@@ -69,8 +89,36 @@ def page() -> str:
         "shows where they sit. s is `scale`, f `activation`, r `bottleneck` or `rank`, l `length`.\n",
         markdown(("method", "formula", "source", "parameters"), rows),
         USAGE,
+        markdown(("method", *FORMATS), _exports()),
     ]
     return "\n".join([*parts, *(_section(method) for method in METHODS.values())])
+
+
+def _exports() -> list[list[str]]:
+    """Tries every format with every method, on a BERT of one narrow layer: yes, or the reason why not."""
+    shape = {"hidden_size": WIDTH, "intermediate_size": WIDTH, "num_attention_heads": 2, "num_hidden_layers": 1}
+    module = BertModel(BertConfig(vocab_size=9, **shape))
+    with TemporaryDirectory() as folder:
+        with quiet():
+            module.save_pretrained(folder)
+        encoder = Encoder(module, cast(Any, None), BERT, folder, "")
+        return [[f"`{name}`", *_answers(encoder, method)] for name, method in METHODS.items()]
+
+
+def _answers(encoder: Encoder, method: Method) -> list[str]:
+    adapter = method.inject(resolve(copy.deepcopy(encoder.module), BERT), method.config())
+    values = {
+        f"adapter.{name}": value.detach() for name, value in (*adapter.named_parameters(), *adapter.named_buffers())
+    }
+    values |= {"head.weight": torch.zeros(3, WIDTH), "head.bias": torch.zeros(3)}
+    tuned, answers = Tuned(encoder, method.config(), ("O", "B-X", "I-X"), values), []
+    for form in FORMATS.values():
+        try:
+            form.convert(tuned)
+            answers.append("yes")
+        except MetaprimeError as error:
+            answers.append(str(error).removeprefix(f"peft.method {method.name!r} ").replace("|", "\\|"))
+    return answers
 
 
 def _phi(method: Method) -> int:

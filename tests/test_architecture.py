@@ -57,7 +57,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
     ),
     "transfers": (
         *("__init__", "shots", "evaluate", "start", "head_only", "finetune", "stacked", "held_out", "rates"),
-        *("stability", "record", "transfer", "predict", "export"),
+        *("stability", "record", "transfer", "predict", "card", "export"),
     ),
     "priming": (
         *("__init__", "starts", "guards", "memory", "batching", "settings", "outer", "best", "setup", "metrics"),

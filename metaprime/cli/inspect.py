@@ -145,12 +145,14 @@ def show_method(
 def export_method(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a transfer cell.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; it must not exist.")],
-    form: Annotated[str, typer.Option("--format", help="Format of the files: peft or adapterhub.")] = "peft",
+    form: Annotated[
+        str, typer.Option("--format", help="Format of the files: peft, adapterhub or transformers.")
+    ] = "peft",
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Write adapter and head for other packages: Hugging Face's peft reads lora, ffn_lora, ia3 and prompt; AdapterHub reads
-    houlsby, pfeiffer, parallel, scaled_parallel, prefix, lora, ffn_lora and mam.
+    """Write a tuned model for other packages: Hugging Face's peft, AdapterHub, or transformers alone, as an ordinary token
+    classifier with the adapter merged into its weights. docs/methods.md lists which method has which format.
     """
     from metaprime.transfers.export import export as run
 
-    say(f"adapter and head for {form}: {run(folder, out, form, trust_remote_code)}")
+    say(f"exported for {form}: {run(folder, out, form, trust_remote_code)}")

@@ -9,14 +9,15 @@ needs transformers 4) and compares logits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from metaprime.files import save_tensors, write_json
-from metaprime.models.encoder import Encoder
+from metaprime.interop.token_classifier import Tuned, address, linear_head
+from metaprime.models.encoder import label_names
 from metaprime.peft import MethodConfig
 from metaprime.peft.settings import ComposedConfig, DesignConfig, PrefixConfig, TermsConfig
 from metaprime.types import MetaprimeError, Params, strip_prefix
@@ -42,34 +43,40 @@ Written = tuple[dict[str, Any], Params]
 """A method's config and tensors, both with AdapterHub's names."""
 
 
-def save_for_adapterhub(
-    encoder: Encoder, method: MethodConfig, labels: Sequence[str], values: Params, folder: Path
-) -> None:
+def save_for_adapterhub(tuned: Tuned, folder: Path) -> None:
     """Writes `adapter_config.json`, `adapter.safetensors`, `head_config.json` and `model_head.safetensors`.
-
-    Args:
-        encoder: the encoder of adapter and head.
-        method: the PEFT method.
-        labels: names of the C labels.
-        values: adapter and head by full name, in the method's shapes; `head.weight` is `(C, D)`.
-        folder: an existing folder.
 
     Raises:
         MetaprimeError: AdapterHub cannot represent this method, or not on this encoder.
 
-    Example: `save_for_adapterhub(encoder, config.peft, labels, values, Path("export"))`
+    Example: `save_for_adapterhub(Tuned(encoder, config.peft, labels, values), Path("export"))`
     """
-    module = encoder.module
+    for name, content in adapterhub_files(tuned).items():
+        if name.endswith(".json"):
+            write_json(folder / name, content)
+        else:
+            save_tensors(content, folder / name)
+
+
+def adapterhub_files(tuned: Tuned) -> dict[str, Any]:
+    """Returns the content of each file in AdapterHub's format, JSON or tensors by name.
+
+    Raises:
+        MetaprimeError: AdapterHub cannot represent this method, or not on this encoder.
+
+    Example: `adapterhub_files(tuned)["head_config.json"]`
+    """
+    module, head = tuned.encoder.module, linear_head(tuned.values)
     if module.config.model_type not in ENCODERS:
         raise MetaprimeError(
             f"AdapterHub does not support {type(module).__name__}, or names its modules differently: only "
             f"{', '.join(ENCODERS)} can be exported"
         )
-    config, tensors = _written(method, strip_prefix("adapter", values), module.config)
+    config, tensors = _written(tuned.method, strip_prefix("adapter", tuned.values), module.config)
     about = {
         "hidden_size": module.config.hidden_size,
         "model_class": type(module).__name__.removesuffix("Model") + "AdapterModel",
-        "model_name": encoder.name,
+        "model_name": address(tuned.encoder.name),
         "model_type": module.config.model_type,
         "name": ADAPTER_NAME,
         "version": VERSION,
@@ -79,26 +86,23 @@ def save_for_adapterhub(
         "activation_function": "tanh",
         "dropout_prob": None,
         "head_type": "tagging",
-        "label2id": {label: index for index, label in enumerate(labels)},
+        "label2id": label_names(tuned.labels)["label2id"],
         "layers": 1,
-        "num_labels": len(labels),
+        "num_labels": len(tuned.labels),
     }
-    base = module.base_model_prefix
-    save_tensors({f"{base}.{name}": value for name, value in tensors.items()}, folder / "adapter.safetensors")
-    write_json(folder / "adapter_config.json", about | {"config": config})
-    head = {f"heads.{ADAPTER_NAME}.1.{part}": values[f"head.{part}"] for part in ("weight", "bias")}
-    save_tensors(head, folder / "model_head.safetensors")
-    write_json(folder / "head_config.json", about | {"config": tagging})
+    return {
+        "adapter.safetensors": {f"{module.base_model_prefix}.{name}": value for name, value in tensors.items()},
+        "adapter_config.json": about | {"config": config},
+        "model_head.safetensors": {f"heads.{ADAPTER_NAME}.1.{part}": value for part, value in head.items()},
+        "head_config.json": about | {"config": tagging},
+    }
 
 
 def _written(method: MethodConfig, phi: Params, shape: Any) -> Written:
     """Converts a method; `shape` is the encoder's own config."""
     writer = next((writer for config, writer in WRITERS.items() if isinstance(method, config)), None)
     if writer is None:
-        raise MetaprimeError(
-            f"peft.method {method.method!r} cannot be exported to AdapterHub: only bottleneck adapters, prefix, lora, ffn_lora "
-            "and mam can"
-        )
+        raise MetaprimeError(f"peft.method {method.method!r} has no equivalent in AdapterHub")
     return writer(method, phi, shape)
 
 
@@ -192,9 +196,7 @@ def _lora(method: Any, phi: Params, shape: Any) -> Written:
 def _prefix(method: Any, phi: Params, shape: Any) -> Written:
     """Converts a prefix; its keys and values, each (H, P, D / H) for a layer, become one vector."""
     if method.shift_positions:
-        raise MetaprimeError(
-            "AdapterHub numbers the words' positions without the prefix, here they begin after it: use --format peft"
-        )
+        raise MetaprimeError("AdapterHub numbers the words' positions without the prefix, here they begin after it")
     if method.mlp:
         raise MetaprimeError(
             "this prefix still comes out of its MLP: export the folder of a transfer, which holds the computed prefix"

@@ -7,17 +7,20 @@ one linear layer, as our head is.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import AutoModelForTokenClassification, PreTrainedModel
+from transformers import PreTrainedModel
 
-from metaprime.models.encoder import Encoder, quiet
+from metaprime.interop.token_classifier import Tuned, classifier_path, linear_head, load_classifier, revision
+from metaprime.models.encoder import Encoder, label_names, quiet
 from metaprime.models.sites import Layout, resolve
 from metaprime.peft import MethodConfig, hf_peft
 from metaprime.peft.injection import FUSED
@@ -37,97 +40,113 @@ MakePlan = Callable[[Any, Any, Layout, Encoder], Plan]
 """`make(peft, method, layout, encoder)` returns the plan of a method."""
 
 
-def save_as_peft(
-    encoder: Encoder,
-    method: MethodConfig,
-    labels: Sequence[str],
-    values: Params,
-    folder: Path,
-    trust_remote_code: bool = False,
-) -> None:
-    """Writes `adapter_config.json` and `adapter_model.safetensors`.
+def save_as_peft(tuned: Tuned, folder: Path) -> None:
+    """Writes `adapter_config.json` and `adapter_model.safetensors` into an existing folder.
 
     With a prompt, peft's model also returns logits at the prompt's positions, before those of the words.
-
-    Args:
-        encoder: the encoder of adapter and head.
-        method: the PEFT method.
-        labels: names of the C labels.
-        values: adapter and head by full name, in the method's shapes; `head.weight` is `(C, D)`.
-        folder: an existing folder.
-        trust_remote_code: whether Python files that come with the encoder may be run.
 
     Raises:
         MetaprimeError: peft is not installed, or cannot represent this method on this encoder.
 
-    Example: `save_as_peft(encoder, config.peft, labels, values, Path("export"))`
+    Example: `save_as_peft(Tuned(encoder, config.peft, labels, values), Path("export"))`
     """
-    peft = _package()
-    plan = _plan_of(method, encoder)
-    model = _classifier_of(encoder, labels, trust_remote_code)
-    layout = encoder.layout
-    layers = [f"{model.base_model_prefix}.{layout.layers}.{index}" for index in range(model.config.num_hidden_layers)]
-    config, tensors = plan(peft, method, layout, encoder)
-    wrapped = peft.get_peft_model(model, config).eval()
-    with torch.no_grad():
-        for theirs, ours in tensors(wrapped, layers, values):
-            theirs.copy_(ours.reshape(theirs.shape))
-        head = wrapped.get_base_model().classifier.modules_to_save[ADAPTER]
-        for name, parameter in head.named_parameters():
-            parameter.copy_(values[f"head.{name}"])
-    wrapped.save_pretrained(folder, safe_serialization=True)
+    # The encoder's embeddings are not ours; left to "auto", peft would ask the hub whether they changed.
+    peft_model(tuned).save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
+
+
+@torch.no_grad()
+def peft_model(tuned: Tuned) -> Any:
+    """Returns peft's model of an encoder's token classifier, with our adapter and head in it.
+
+    Raises:
+        MetaprimeError: peft is not installed, or cannot represent this method on this encoder.
+
+    Example: `peft_model(tuned).peft_config`
+    """
+    peft, head, encoder = _package(), linear_head(tuned.values), tuned.encoder
+    plan = _plan_of(tuned.method, encoder)
+    model = load_classifier(tuned)
+    path, layout = classifier_path(model), encoder.layout
+    count = len(resolve(encoder.module, layout).layers)
+    layers = [f"{model.base_model_prefix}.{layout.layers}.{index}" for index in range(count)]
+    config, tensors = plan(peft, tuned.method, layout, encoder)
+    with _calm():
+        wrapped = peft.get_peft_model(model, config, revision=revision(encoder.name)).eval()
+    for theirs, ours in tensors(wrapped, layers, tuned.values):
+        theirs.copy_(ours.reshape(theirs.shape))
+    copied = wrapped.get_base_model().get_submodule(path).modules_to_save[ADAPTER]
+    for name, parameter in copied.named_parameters():
+        parameter.copy_(head[name])
+    return wrapped
+
+
+def merged_by_peft(tuned: Tuned) -> PreTrainedModel:
+    """Returns the token classifier with our head, and the adapter merged into its weights by peft.
+
+    Raises:
+        MetaprimeError: as `save_as_peft`; or peft cannot merge this method.
+
+    Example: `merged_by_peft(tuned)(**inputs).logits`
+    """
+    wrapped = peft_model(tuned)
+    try:
+        merged: PreTrainedModel = wrapped.merge_and_unload()
+    except (AttributeError, NotImplementedError, ValueError, TypeError, RuntimeError) as error:
+        raise MetaprimeError(f"peft cannot merge this adapter into the encoder's weights: {error}") from None
+    return merged
+
+
+def load_peft(folder: Path, labels: Sequence[str] = (), trust_remote_code: bool = False) -> Any:
+    """Loads an exported folder by peft's own loader: `load_peft(Path("export")).config.id2label`.
+
+    Args:
+        folder: written by `save_as_peft`.
+        labels: names of the C labels, if the encoder's own config does not have them.
+        trust_remote_code: whether Python files that come with the encoder may be run.
+    """
+    names = label_names(labels) if labels else {}
+    with quiet(), _calm():
+        return _package().AutoPeftModelForTokenClassification.from_pretrained(
+            str(folder), trust_remote_code=trust_remote_code, **names
+        )
 
 
 def _plan_of(method: MethodConfig, encoder: Encoder) -> MakePlan:
     """Returns the function that makes the plan of a method; refuses methods that peft cannot represent."""
     plan = next((plan for config, plan in PLANS.items() if isinstance(method, config)), None)
     if plan is None:
-        raise MetaprimeError(
-            f"peft.method {method.method!r} has no equivalent in Hugging Face's peft: only lora, ffn_lora, ia3, prompt, and "
-            "prefix with shift_positions can be exported; try --format adapterhub"
-        )
-    if isinstance(method, PrefixConfig) and not method.shift_positions:
-        raise MetaprimeError(
-            "in Hugging Face's peft the words' positions begin after the prefix, here they did not: fine-tune with "
-            "peft.shift_positions: true, or use --format adapterhub"
-        )
-    if isinstance(method, PrefixConfig) and method.mlp:
-        raise MetaprimeError(
-            "this prefix still comes out of its MLP: export the folder of a transfer, which holds the computed prefix"
-        )
+        raise MetaprimeError(f"peft.method {method.method!r} has no equivalent in Hugging Face's peft")
+    if isinstance(method, PrefixConfig):
+        _check_prefix(method)
     sites = {*FUSED} & {*getattr(method, "sites", ())}
     fused = encoder.layout.query == encoder.layout.key and not isinstance(method, HfConfig)
     if fused and (isinstance(method, Ia3Config) or sites):
         raise MetaprimeError(
             f"the queries, keys and values of this {type(encoder.module).__name__} are one projection, which peft can only "
-            "modify as a whole: it cannot be exported, use the metaprime folder itself"
+            "modify as a whole"
         )
     return plan
 
 
-def _classifier_of(encoder: Encoder, labels: Sequence[str], trust_remote_code: bool) -> PreTrainedModel:
-    """Loads the token classifier of an encoder; refuses one whose head is more than a linear layer."""
-    names = {"id2label": dict(enumerate(labels)), "label2id": {label: index for index, label in enumerate(labels)}}
-    try:
-        with quiet():
-            model: PreTrainedModel = AutoModelForTokenClassification.from_pretrained(
-                encoder.name, dtype=torch.float32, trust_remote_code=trust_remote_code, **names
-            )
-    except ValueError as error:
-        raise MetaprimeError(f"{encoder.name} cannot be read as a token classifier: {error}") from None
-    children = {name for name, part in model.named_children() if next(part.parameters(), None) is not None}
-    if heads := children - {model.base_model_prefix}:
-        _refuse_other_head(model, heads)
-    return model
-
-
-def _refuse_other_head(model: PreTrainedModel, heads: set[str]) -> None:
-    """Refuses a model whose head is not one linear layer called `classifier`."""
-    if heads != {"classifier"} or not isinstance(model.classifier, nn.Linear):
+def _check_prefix(method: PrefixConfig) -> None:
+    """Refuses prefixes that are another function in peft."""
+    if not method.shift_positions:
         raise MetaprimeError(
-            f"{type(model).__name__} puts more than a linear layer on the encoder ({', '.join(sorted(heads))}), which our head "
-            "does not fit: it cannot be exported, use the metaprime folder itself"
+            "in Hugging Face's peft the words' positions begin after the prefix, here they did not: fine-tune with "
+            "peft.shift_positions: true"
         )
+    if method.mlp:
+        raise MetaprimeError(
+            "this prefix still comes out of its MLP: export the folder of a transfer, which holds the computed prefix"
+        )
+
+
+@contextlib.contextmanager
+def _calm() -> Iterator[None]:
+    """Hides a warning that peft provokes in transformers and that users can do nothing about."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.* is deprecated", FutureWarning)
+        yield
 
 
 def _package() -> Any:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from huggingface_hub.errors import HfHubHTTPError
@@ -175,14 +176,35 @@ def weights_hash(weights: Params) -> str:
     return digest.hexdigest()
 
 
-def save_encoder(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def label_names(labels: Sequence[str]) -> dict[str, Any]:
+    """Returns the keys of a Hugging Face config that name the outputs of a head.
+
+    Example: `label_names(["O", "B-PER"])["id2label"]` is `{0: "O", 1: "B-PER"}`.
+    """
+    return {"id2label": dict(enumerate(labels)), "label2id": {label: number for number, label in enumerate(labels)}}
+
+
+def save_encoder(
+    module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, labels: Sequence[str] = ()
+) -> None:
     """Writes a plain Hugging Face folder, which `AutoModel.from_pretrained` reads without metaprime.
 
-    Example: `save_encoder(encoder.module, encoder.tokenizer, Path("primed"))`
+    Args:
+        module: the encoder.
+        tokenizer: its tokenizer.
+        folder: the folder to write.
+        labels: names of the outputs of the heads that will stand on it, written to config.json: a
+            token classifier over this folder then has as many outputs, with these names.
+
+    Example: `save_encoder(encoder.module, encoder.tokenizer, Path("primed"), task.labels)`
     """
     with quiet():
         module.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        if labels:
+            config = copy.deepcopy(module.config)
+            config.update(label_names(labels))
+            config.save_pretrained(folder)
 
 
 def _refuse_bad_folder(name: str) -> None:

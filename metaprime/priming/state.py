@@ -116,6 +116,7 @@ def save_primed(run: Run, folder: Path) -> None:
     }
     values = {**run.state.adapter, **(run.state.head if run.learner.reads_labels else {})}
     with written_aside(folder) as aside:
-        save_encoder(backbone, run.encoder.tokenizer, aside)
+        # A head of masked words has no labels; the task's are those of the heads that transfers make.
+        save_encoder(backbone, run.encoder.tokenizer, aside, run.task.labels)
         (aside / "metaprime.yaml").write_text(run.claim.text, encoding="utf-8")
         save_artifact(aside, Artifact(run.method, run.task.config, run.task.labels, values, ".", provenance))

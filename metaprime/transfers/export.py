@@ -2,24 +2,68 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import torch
+
+from metaprime.build.data import restored_task
+from metaprime.build.model import build_model
 from metaprime.files import written_aside
-from metaprime.interop.adapterhub import save_for_adapterhub
-from metaprime.interop.hf_peft import save_as_peft
+from metaprime.interop.adapterhub import adapterhub_files, save_for_adapterhub
+from metaprime.interop.hf_peft import load_peft, peft_model, save_as_peft
+from metaprime.interop.token_classifier import Tuned
+from metaprime.interop.transformers_folder import load_transformers, merged_classifier, save_as_transformers
+from metaprime.models.encoder import Encoder, label_names
+from metaprime.models.task_model import assign
 from metaprime.runs.artifact import load_artifact, load_encoder_of, trained_groups
+from metaprime.runs.records import RECORD, read_record
+from metaprime.tasks import Task
+from metaprime.transfers.card import Export, write_card
+from metaprime.transfers.predict import CHECKED_TEXT
 from metaprime.types import MetaprimeError
 
-FORMATS = ("peft", "adapterhub")
+
+@dataclass(frozen=True)
+class Format:
+    """A file format of another package.
+
+    Attributes:
+        convert: returns the converted model, or says why there is none.
+        save: writes the converted model into a folder.
+    """
+
+    convert: Callable[[Tuned], Any]
+    save: Callable[[Tuned, Path], None]
+
+
+FORMATS = {
+    "peft": Format(peft_model, save_as_peft),
+    "adapterhub": Format(adapterhub_files, save_for_adapterhub),
+    "transformers": Format(merged_classifier, save_as_transformers),
+}
+"""Value of `--format` -> format."""
+
+TOLERANCE = 1e-4
+"""Largest difference between our logits and those of a loaded export, as a share of the largest logit."""
+
+log = logging.getLogger(__name__)
 
 
 def export(folder: str | Path, out: str | Path, form: str = "peft", trust_remote_code: bool = False) -> Path:
-    """Writes adapter and head in the file format of another package.
+    """Writes adapter and head in the file format of another package, with a model card.
+
+    What was written for peft or transformers is loaded again by their own loader, and kept only if
+    its logits are ours.
 
     Args:
         folder: folder of a transfer's cell, or a primed folder with a trained adapter and head.
         out: folder to write, which must not exist.
-        form: `peft` for Hugging Face's peft, or `adapterhub`.
+        form: `peft` for Hugging Face's peft, `adapterhub`, or `transformers` for an ordinary token
+            classifier, with the adapter merged into its weights.
         trust_remote_code: whether Python files that come with the encoder may be run.
 
     Returns:
@@ -34,7 +78,7 @@ def export(folder: str | Path, out: str | Path, form: str = "peft", trust_remote
         'exported'
     """
     if form not in FORMATS:
-        raise MetaprimeError(f"--format {form!r} is unknown: {' or '.join(FORMATS)}")
+        raise MetaprimeError(f"--format {form!r} is unknown: {', '.join(FORMATS)}")
     artifact, target = load_artifact(Path(folder)), Path(out)
     if target.exists():
         raise MetaprimeError(f"{target} exists: choose another folder, or remove it")
@@ -43,11 +87,78 @@ def export(folder: str | Path, out: str | Path, form: str = "peft", trust_remote
             f"{folder} holds only a random draw of {' and '.join(sorted(missing))} (outer.adapter or outer.head reset or "
             "keep): prime with meta, or export a transfer"
         )
-    encoder = load_encoder_of(artifact, trust_remote_code)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    # Whoever loads the export computes in float32.
+    encoder = replace(load_encoder_of(artifact, trust_remote_code), autocast=False)
+    task = restored_task(artifact.task, encoder, artifact.method)
+    record = read_record(Path(folder) / RECORD) if (Path(folder) / RECORD).is_file() else None
+    tuned = Tuned(encoder, artifact.method, artifact.labels, artifact.values, trust_remote_code)
     with written_aside(target) as aside:
-        if form == "peft":
-            save_as_peft(encoder, artifact.method, artifact.labels, artifact.values, aside, trust_remote_code)
-        else:
-            save_for_adapterhub(encoder, artifact.method, artifact.labels, artifact.values, aside)
+        _save(tuned, form, aside)
+        named = _names_labels(encoder, artifact.labels)
+        _check(tuned, task, form, aside, named)
+        write_card(aside, Export(artifact, task.kind, record, form, named))
+    if form == "peft" and not named:
+        log.warning(
+            "the config of %s does not name the %d labels: peft's loader needs them as README.md of %s shows",
+            artifact.encoder,
+            len(artifact.labels),
+            target,
+        )
     return target
+
+
+def _save(tuned: Tuned, form: str, folder: Path) -> None:
+    """Writes the files of a format; a refusal names the formats that are possible instead."""
+    try:
+        FORMATS[form].save(tuned, folder)
+    except MetaprimeError as error:
+        others = [name for name, other in FORMATS.items() if name != form and _possible(tuned, other)]
+        remedy = f"use --format {' or '.join(others)}" if others else "no other format can hold it either"
+        raise MetaprimeError(f"{error}; {remedy}. The metaprime folder itself works with `metaprime predict`") from None
+
+
+def _possible(tuned: Tuned, other: Format) -> bool:
+    """Returns True if a format can hold the model."""
+    try:
+        other.convert(tuned)
+    except MetaprimeError:
+        return False
+    return True
+
+
+def _names_labels(encoder: Encoder, labels: Sequence[str]) -> bool:
+    """Returns True if the encoder's own config names these labels."""
+    return bool(encoder.module.config.id2label == label_names(labels)["id2label"])
+
+
+def _check(tuned: Tuned, task: Task, form: str, folder: Path, named: bool) -> None:
+    """Checks that the loader which users call gives our logits.
+
+    Raises:
+        MetaprimeError: it gives others, because the format cannot hold what the model computes.
+    """
+    # AdapterHub's package needs another version of transformers.
+    if form == "adapterhub":
+        return
+    rows = task.encode([task.example(CHECKED_TEXT.split())])
+    model, batch = build_model(tuned.encoder, task, tuned.method, rows), task.collate(rows)
+    assign(model, tuned.values)
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
+    if form == "peft":
+        theirs = load_peft(folder, () if named else tuned.labels, tuned.trust_remote_code)
+    else:
+        theirs = load_transformers(folder, tuned.trust_remote_code)
+    # peft returns logits at the positions of a prompt too, before those of the words.
+    with torch.no_grad():
+        ours, logits = model(batch), theirs.eval()(**inputs).logits[:, -batch["input_ids"].shape[1] :]
+    if ours.shape != logits.shape:
+        raise MetaprimeError(
+            f"task.name {task.config.name}: its outputs of shape {tuple(ours.shape)} are not one for each sub-word, as those of "
+            "a token classifier are: it cannot be exported"
+        )
+    difference, size = (ours - logits).abs().max().item(), max(1.0, ours.abs().max().item())
+    if not difference <= TOLERANCE * size:
+        raise MetaprimeError(
+            f"--format {form}: what its loader reads gives other logits than this model (largest difference {difference:.1e}): "
+            f"peft.method {tuned.method.method} on this {type(tuned.encoder.module).__name__} cannot be exported so"
+        )

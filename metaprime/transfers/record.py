@@ -286,7 +286,7 @@ class Recorder:
             if context.moves_backbone:
                 encoder = str(aside / "encoder")
                 tuned = _tuned_encoder(self.source.encoder, finished.tuned.values)
-                save_encoder(tuned, self.source.encoder.tokenizer, Path(encoder))
+                save_encoder(tuned, self.source.encoder.tokenizer, Path(encoder), context.task.labels)
                 weights = weights_hash(dict(tuned.state_dict()))
             provenance["encoder_weights"] = weights
             task = context.task

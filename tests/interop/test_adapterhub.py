@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from metaprime.interop.adapterhub import save_for_adapterhub
+from metaprime.interop.token_classifier import Tuned
 from metaprime.models.encoder import Encoder, load_encoder
 from metaprime.models.sites import resolve
 from metaprime.peft import METHODS
@@ -42,7 +43,7 @@ def test_every_value_is_there_under_its_name(
     toy_bert: Path, tmp_path: Path, method: str, settings: dict[str, Any], blocks: list[str]
 ) -> None:
     encoder, config, values = made(toy_bert, method, settings)
-    save_for_adapterhub(encoder, config, LABELS, values, tmp_path)
+    save_for_adapterhub(Tuned(encoder, config, LABELS, values), tmp_path)
     found = load_file(tmp_path / "adapter.safetensors")
     twice = 2 * 2 * 2 if "layer_norm" in settings else 0  # weight and bias of two norms in two layers
     assert len(found) == len([name for name in values if name.startswith("adapter.")]) + twice
@@ -65,7 +66,7 @@ def test_every_value_is_there_under_its_name(
 
 def test_mam_is_a_union_of_its_parts(toy_bert: Path, tmp_path: Path) -> None:
     encoder, config, values = made(toy_bert, "mam", {"prefix": {"length": 3}})
-    save_for_adapterhub(encoder, config, LABELS, values, tmp_path)
+    save_for_adapterhub(Tuned(encoder, config, LABELS, values), tmp_path)
     about = json.loads((tmp_path / "adapter_config.json").read_text())["config"]
     assert [part["architecture"] for part in about["configs"]] == ["prefix_tuning", None]
     found = load_file(tmp_path / "adapter.safetensors")
@@ -78,7 +79,7 @@ def test_mam_is_a_union_of_its_parts(toy_bert: Path, tmp_path: Path) -> None:
 
 def test_lora_names_its_projections(toy_bert: Path, tmp_path: Path) -> None:
     encoder, config, values = made(toy_bert, "lora", {"sites": ("key", "ffn_out"), "rank": 2, "alpha": 3.0})
-    save_for_adapterhub(encoder, config, LABELS, values, tmp_path)
+    save_for_adapterhub(Tuned(encoder, config, LABELS, values), tmp_path)
     about = json.loads((tmp_path / "adapter_config.json").read_text())["config"]
     assert (about["attn_matrices"], about["intermediate_lora"], about["output_lora"]) == (["k"], False, True)
     found = load_file(tmp_path / "adapter.safetensors")
@@ -90,7 +91,7 @@ def test_lora_names_its_projections(toy_bert: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("width", range(1, 33))
 def test_the_factor_gives_the_width_back(toy_bert: Path, tmp_path: Path, width: int) -> None:
     encoder, config, values = made(toy_bert, "pfeiffer", {"bottleneck": width})
-    save_for_adapterhub(encoder, config, LABELS, values, tmp_path)
+    save_for_adapterhub(Tuned(encoder, config, LABELS, values), tmp_path)
     about = json.loads((tmp_path / "adapter_config.json").read_text())
     assert int(32 // about["config"]["reduction_factor"]) == width
 
@@ -99,10 +100,10 @@ def test_the_factor_gives_the_width_back(toy_bert: Path, tmp_path: Path, width: 
     ("model_type", "method", "settings", "told"),
     [
         *((name, "lora", {}, "only bert, roberta") for name in ("modernbert", "distilbert", "deberta-v2", "camembert")),
-        ("bert", "ia3", {}, "'ia3' cannot be exported to AdapterHub"),
+        ("bert", "ia3", {}, "'ia3' has no equivalent in AdapterHub"),
         ("bert", "lora", {"sites": ("value", "attention_out")}, "no LoRA at attention_out"),
         ("bert", "prefix", {"mlp": 4}, "comes out of its MLP"),
-        ("bert", "prefix", {"shift_positions": True}, "here they begin after it: use --format peft"),
+        ("bert", "prefix", {"shift_positions": True}, "here they begin after it"),
         ("bert", "parallel_attention", {}, "another function"),
         ("bert", "houlsby", {"composition": "gated"}, "another function"),
         ("bert", "pfeiffer", {"layer_norm": "in"}, "second layer norm"),
@@ -118,5 +119,5 @@ def test_what_would_be_another_function_is_refused(
 ) -> None:
     encoder, config, values = made(toy_encoder(model_type), method, settings)
     with pytest.raises(MetaprimeError, match=told):
-        save_for_adapterhub(encoder, config, LABELS, values, tmp_path)
+        save_for_adapterhub(Tuned(encoder, config, LABELS, values), tmp_path)
     assert not list(tmp_path.iterdir())

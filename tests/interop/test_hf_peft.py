@@ -13,46 +13,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch.func import functional_call
+from toy_tuned import ALBERT, EVERY_SITE, INPUTS, logits, made
 from transformers import AutoModelForTokenClassification
 
-from metaprime.build.model import build_model
-from metaprime.data.readers import synthetic
-from metaprime.data.rows import Lengths
-from metaprime.data.subwords import Subwords
 from metaprime.interop.hf_peft import PLANS, save_as_peft
-from metaprime.models.encoder import Encoder, load_encoder
-from metaprime.models.task_model import TaskModel, partition
-from metaprime.peft import METHODS, MethodConfig
-from metaprime.rng import torch_stream
-from metaprime.tasks import TASKS
-from metaprime.tasks.tagging.task import TaggingConfig
-from metaprime.tasks.task import Text
-from metaprime.types import MetaprimeError, Params
+from metaprime.interop.token_classifier import Tuned
+from metaprime.peft import METHODS
+from metaprime.types import MetaprimeError
 
 peft = pytest.importorskip("peft")
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
-
-IDS = torch.randint(5, 60, (2, 9), generator=torch_stream(0, "ids"))
-INPUTS = {"input_ids": IDS, "attention_mask": (torch.arange(9) < torch.tensor([[9], [6]])).long()}
-EVERY_SITE = ("query", "key", "value", "attention_out", "ffn_in", "ffn_out")
-
-
-def made(folder: Path, method: MethodConfig) -> tuple[Encoder, tuple[str, ...], TaskModel, Params]:
-    """An encoder, the tags, a model of both with the method in it, and values for adapter and head, none of them zero."""
-    encoder = load_encoder(str(folder))
-    text = Text(Subwords(encoder.tokenizer), Lengths(64))
-    task = TASKS["tagging"].build(TaggingConfig(labels=("PER", "ORG", "LOC")), text)
-    model = build_model(encoder, task, method, task.encode(synthetic.read("", "qaa", "train")[:4]))
-    draw = torch_stream(0, "phi and head")
-    state = partition(model)
-    values = {k: 0.3 * torch.randn(v.shape, generator=draw) for k, v in {**state.adapter, **state.head}.items()}
-    return encoder, task.labels, model, values
-
-
-def logits(model: TaskModel, values: Params) -> torch.Tensor:
-    with torch.no_grad():
-        found: torch.Tensor = functional_call(model, values, (INPUTS,))
-    return found[INPUTS["attention_mask"].bool()]
 
 
 def theirs(folder: Path, saved: Path) -> torch.Tensor:
@@ -76,11 +46,24 @@ def test_the_logits_are_ours(
 ) -> None:
     folder = toy_encoder(model_type)
     encoder, labels, model, values = made(folder, METHODS[method].config(**settings))
-    save_as_peft(encoder, METHODS[method].config(**settings), labels, values, tmp_path)
+    save_as_peft(Tuned(encoder, METHODS[method].config(**settings), labels, values), tmp_path)
     expected = logits(model, values)
     torch.testing.assert_close(theirs(folder, tmp_path), expected, rtol=0, atol=1e-5)
     stored = load_file(tmp_path / "adapter_model.safetensors")
     assert sum(value.numel() for value in stored.values()) == sum(value.numel() for value in values.values())
+
+
+@pytest.mark.parametrize("name", ["lora", "ffn_lora", "ia3", "prompt", "hf"])
+def test_layers_that_share_weights_are_written_once(
+    toy_encoder: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
+    folder, method = toy_encoder("albert"), METHODS[name].config()
+    encoder, labels, model, values = made(folder, method, ALBERT)
+    save_as_peft(Tuned(encoder, method, labels, values), tmp_path)
+    base = AutoModelForTokenClassification.from_pretrained(folder, num_labels=7)
+    with torch.no_grad():
+        found = peft.PeftModel.from_pretrained(base, tmp_path).eval()(**INPUTS).logits[:, -9:]
+    torch.testing.assert_close(found[INPUTS["attention_mask"].bool()], logits(model, values), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("model_type", ["bert", "xlm-roberta", "electra", "eurobert"])
@@ -89,7 +72,7 @@ def test_a_prompt_is_ours_behind_its_own_positions(
 ) -> None:
     folder, method = toy_encoder(model_type), METHODS["prompt"].config(length=5)
     encoder, labels, model, values = made(folder, method)
-    save_as_peft(encoder, method, labels, values, tmp_path)
+    save_as_peft(Tuned(encoder, method, labels, values), tmp_path)
     base = AutoModelForTokenClassification.from_pretrained(folder, num_labels=7)
     with torch.no_grad():
         found = peft.PeftModel.from_pretrained(base, tmp_path).eval()(**INPUTS).logits
@@ -104,7 +87,7 @@ def test_a_prefix_that_shifts_positions_is_ours(
 ) -> None:
     folder, method = toy_encoder(model_type), METHODS["prefix"].config(length=5, shift_positions=True)
     encoder, labels, model, values = made(folder, method)
-    save_as_peft(encoder, method, labels, values, tmp_path)
+    save_as_peft(Tuned(encoder, method, labels, values), tmp_path)
     expected = logits(model, values)
     torch.testing.assert_close(theirs(folder, tmp_path), expected, rtol=0, atol=1e-5)
     plain = made(folder, METHODS["prefix"].config(length=5))[2]
@@ -123,7 +106,7 @@ def test_a_prefix_that_shifts_positions_is_ours(
 def test_a_config_of_their_own_goes_back_to_them(toy_bert: Path, tmp_path: Path, config: dict[str, Any]) -> None:
     method = METHODS["hf"].config(config=config)
     encoder, labels, model, values = made(toy_bert, method)
-    save_as_peft(encoder, method, labels, values, tmp_path)
+    save_as_peft(Tuned(encoder, method, labels, values), tmp_path)
     torch.testing.assert_close(theirs(toy_bert, tmp_path), logits(model, values), rtol=0, atol=1e-5)
 
 
@@ -147,7 +130,7 @@ def test_the_gradients_are_ours(
     values = {name: value.requires_grad_() for name, value in values.items()}
     mask = INPUTS["attention_mask"].bool()
     functional_call(model, values, (INPUTS,))[mask].square().sum().backward()
-    save_as_peft(encoder, config, labels, {k: v.detach() for k, v in values.items()}, tmp_path)
+    save_as_peft(Tuned(encoder, config, labels, {k: v.detach() for k, v in values.items()}), tmp_path)
     base = AutoModelForTokenClassification.from_pretrained(folder, num_labels=7)
     loaded = peft.PeftModel.from_pretrained(base, tmp_path).eval().requires_grad_()
     loaded(**INPUTS).logits[:, -9:][mask].square().sum().backward()
@@ -165,7 +148,7 @@ def test_the_gradients_are_ours(
 def test_a_fresh_process_needs_nothing_of_ours(toy_bert: Path, tmp_path: Path, name: str) -> None:
     method = METHODS[name].config(**({"shift_positions": True} if name == "prefix" else {}))
     encoder, labels, model, values = made(toy_bert, method)
-    save_as_peft(encoder, method, labels, values, tmp_path / "saved")
+    save_as_peft(Tuned(encoder, method, labels, values), tmp_path / "saved")
     save_file(INPUTS, tmp_path / "inputs.safetensors")
     code = f"""
 import sys
@@ -197,7 +180,7 @@ def test_what_peft_cannot_is_said(
     config = METHODS[method].config()
     encoder, labels, _, values = made(toy_encoder(model_type), config)
     with pytest.raises(MetaprimeError, match=told):
-        save_as_peft(encoder, config, labels, values, tmp_path)
+        save_as_peft(Tuned(encoder, config, labels, values), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -205,4 +188,4 @@ def test_without_peft_it_is_named(toy_bert: Path, tmp_path: Path, monkeypatch: p
     encoder, labels, _, values = made(toy_bert, METHODS["lora"].config())
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(MetaprimeError, match="pip install peft"):
-        save_as_peft(encoder, METHODS["lora"].config(), labels, values, tmp_path)
+        save_as_peft(Tuned(encoder, METHODS["lora"].config(), labels, values), tmp_path)

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoConfig
 
 from metaprime.config.loading import load_config
 from metaprime.config.sections import Config
 from metaprime.priming import state as module
 from metaprime.priming.prime import prime
+from metaprime.runs.artifact import load_artifact
 from metaprime.runs.checkpoint import Checkpoint, save_checkpoint
 
 STEPS = 60
@@ -129,3 +131,11 @@ def test_the_kill_would_be_noticed(unbroken: Path, toy_bert: Path, tmp_path: Pat
         prime(whole, resume=True)
     ours, theirs = (root / "primed" / "model.safetensors" for root in (output, unbroken))
     assert ours.read_bytes() != theirs.read_bytes()
+
+
+def test_the_primed_config_names_the_labels(primed_run: Config) -> None:
+    """A token classifier over the folder has the task's outputs, which a loader of exports needs."""
+    primed = Path(primed_run.run.output) / "primed"
+    config = AutoConfig.from_pretrained(primed)
+    assert tuple(config.id2label.values()) == load_artifact(primed).labels
+    assert config.num_labels == 7
