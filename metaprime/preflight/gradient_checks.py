@@ -16,6 +16,7 @@ from metaprime.interop import learn2learn
 from metaprime.meta import InnerLoop, Learner, Outcome, Way
 from metaprime.meta.execution import episode
 from metaprime.meta.learner import GROUPS, in_groups
+from metaprime.preflight.constants import Constants
 from metaprime.rng import torch_stream
 from metaprime.types import Batch, Episodes, Loss, MetaprimeError, Params, trainable
 
@@ -120,7 +121,8 @@ def against_differences(bench: Bench) -> Iterator[Check]:
     """Compares the gradient's slope along one direction in each group with central differences of the loss.
 
     For a learner of second order, the gradient is that of second order. A displacement is no slope of the
-    loss after adaptation; the displacement of one plain SGD step is the slope of the loss before it.
+    loss after adaptation; the displacement of one plain SGD step is the slope of the loss before it. Parts
+    that the forward pass detaches keep their values in the differences.
 
     Args:
         bench: inputs of the meta-step.
@@ -137,18 +139,39 @@ def against_differences(bench: Bench) -> Iterator[Check]:
         bench = replace(bench, batch=replace(bench.batch, support=(), lengths=bench.batch.lengths[-1:]), inner=plain)
     gradients = bench.gradients(second_order=second_order)
     groups = _groups(gradients)
+    bench, held = _holding_constants(bench)
     for group in bench.inner.outer:
         gradient = groups[group]
         direction = _direction(gradient)
         slope = _dot(gradient, direction)
         errors = {size: _error(bench, direction, slope, size) for size in SIZES}
         best = min(errors, key=lambda size: _or_infinite(errors[size]))
-        remark = f"step size {best:g}, the best of {len(SIZES)}" if slope else "this gradient is zero"
+        remark = f"step size {best:g}, the best of {len(SIZES)}{held}" if slope else "this gradient is zero"
         yield Check(f"{what} = central differences: {group}", errors[best], bench.differences, remark)
+
+
+def _holding_constants(bench: Bench) -> tuple[Bench, str]:
+    """Returns a bench whose loss keeps detached parts constant, and a remark; the same bench without such parts."""
+    first: list[Params] = [
+        {name: value[0].detach().requires_grad_(value.is_floating_point()) for name, value in values.items()}
+        for values in (bench.start, bench.batch.query)
+    ]
+    probe = Constants(bench.loss)
+    probe.loss(bench.backbone, *first)
+    if not probe.present:
+        return bench, ""
+    # Recorded parts come back in the order of the passes, which are therefore one after another.
+    constants = Constants(bench.loss)
+    held = replace(bench, loss=constants.loss, inner=bench.inner.executed(way=Way.LOOP))
+    held.outcome(outer=("head",))
+    constants.hold()
+    return held, "; parts that the forward pass detaches, as DoRA its norms, are held constant"
 
 
 def against_optimizer(bench: Bench) -> Check:
     """Compares the first-order gradient, or the displacement, with copies that `torch.optim.SGD` trains.
+
+    The copies end with the query loss. A learner whose own outer loss has another value is not compared.
 
     Args:
         bench: inputs of the meta-step.
@@ -158,9 +181,16 @@ def against_optimizer(bench: Bench) -> Check:
     what = f"{bench.orders[False]} = torch.optim.SGD on copies"
     if bench.inner.optimizer != "sgd":
         return Check(what, remark=f"inner.optimizer {bench.inner.optimizer}: torch's has epsilon outside the root")
-    parts = [_by_optimizer(bench, index) for index in range(bench.batch.total)]
+    parts, losses = zip(*(_by_optimizer(bench, index) for index in range(bench.batch.total)), strict=True)
+    found = bench.outcome(outer=GROUPS, second_order=False)
+    own, query = found.query_loss.mean().item(), sum(losses) / len(losses)
+    if abs(own - query) > bench.differences * abs(query):
+        remark = (
+            f"this learner's outer loss is {own:.4g}, the query loss after adaptation {query:.4g}: another objective"
+        )
+        return Check(what, remark=remark)
     expected = {name: torch.stack([part[name] for part in parts]).sum(0) for name in parts[0]}
-    return Check(what, _distance(bench.gradients(outer=GROUPS), expected), bench.equality)
+    return Check(what, _distance(found.gradients, expected), bench.equality)
 
 
 def against_learn2learn(bench: Bench, second_order: bool) -> Check:
@@ -246,40 +276,44 @@ def _direction(gradients: Params) -> Params:
     return {name: value / length for name, value in mixed.items()}
 
 
-def _by_optimizer(bench: Bench, index: int) -> Params:
-    """Returns one episode's part of the gradient, by ordinary training of a copy of its values.
+def _by_optimizer(bench: Bench, index: int) -> tuple[Params, float]:
+    """Returns one episode's part of the gradient, by ordinary training of a copy of its values, and its query loss.
 
     The part is the gradient of the query loss after training; for a displacement, the way that the values
     moved per inner learning rate, with the query as the last step.
     """
-    inner, batch = bench.inner, bench.batch
+    inner, batch = bench.inner, bench.learner.passes(bench.batch)
     before = {**bench.backbone, **_without_rates(episode(bench.start, index))}
     trained = {name: value.detach().clone().requires_grad_(value.is_floating_point()) for name, value in before.items()}
     moving = [trained[name] for name in in_groups(list(trainable(trained)), inner.moves)]
     optimizer = torch.optim.SGD(moving, lr=inner.lr)
 
-    def backward(tensors: Batch) -> None:
-        """Computes fresh gradients of the loss on one batch."""
+    def backward(tensors: Batch) -> float:
+        """Computes fresh gradients of the loss on one batch; returns the loss in nats."""
         for value in trained.values():
             value.grad = None
         backbone = {name: trained[name] for name in bench.backbone}
         fast = {name: trained[name] for name in trained if name not in bench.backbone}
-        torch.autograd.backward(bench.loss(backbone, fast, episode(tensors, index)))
+        loss = bench.loss(backbone, fast, episode(tensors, index))
+        torch.autograd.backward(loss)
+        return loss.item()
 
     # The inner loop.
     steps = (*batch.support, batch.query) if bench.learner.adapts_on_query else batch.support
+    last = 0.0
     for tensors in steps:
-        backward(tensors)
+        last = backward(tensors)
         if inner.clip:
             torch.nn.utils.clip_grad_norm_(moving, inner.clip)
         optimizer.step()
 
     # The parts of all episodes add up to the mean over T.
     if not bench.learner.adapts_on_query:
-        backward(batch.query)
-        return {name: value.grad / batch.total for name, value in trained.items() if value.grad is not None}
+        last = backward(batch.query)
+        gradients = {name: value.grad / batch.total for name, value in trained.items() if value.grad is not None}
+        return gradients, last
     scale = inner.lr * len(steps) * batch.total
-    return {name: (before[name] - value.detach()) / scale for name, value in trainable(trained).items()}
+    return {name: (before[name] - value.detach()) / scale for name, value in trainable(trained).items()}, last
 
 
 def _distance(found: Params, expected: Params) -> float:

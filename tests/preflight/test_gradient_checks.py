@@ -173,6 +173,48 @@ def test_a_gradient_of_zero_fails_and_says_so() -> None:
     assert against_optimizer(bench).value == pytest.approx(1)
 
 
+@pytest.mark.parametrize("name", sorted({*SECOND} & {*ADAPTING}))
+def test_the_order_of_the_config_changes_no_check(name: str) -> None:
+    bench = bench_of(name, second_order=True)
+    assert against_optimizer(bench) == against_optimizer(bench_of(name))
+    assert {check.verdict for check in against_differences(bench)} == {"passed"}
+
+
+def test_a_learner_with_another_outer_loss_is_compared_with_that_alone() -> None:
+    def seen_again(episodes: Episodes) -> Episodes:
+        return replace(episodes, query=episodes.support[-1])
+
+    right = LEARNERS["peft_maml"]
+
+    def step(loss: Any, backbone: Params, start: Params, batch: Episodes, inner: InnerLoop) -> Outcome:
+        return right.step(loss, backbone, start, seen_again(batch), inner)
+
+    bench = bench_of("peft_maml")
+    undeclared = replace(bench, learner=replace(right, step=step))
+    found = against_optimizer(undeclared)
+    assert (found.verdict, found.value) == ("not checked", None)
+    assert "this learner's outer loss is " in found.remark
+    assert found.remark.endswith(": another objective")
+    assert {check.verdict for check in against_differences(undeclared)} == {"passed"}
+    # A learner that says which episodes it sees is compared on those.
+    declared = replace(bench, learner=replace(right, step=step, passes=seen_again))
+    assert against_optimizer(declared).verdict == "passed"
+
+
+@pytest.mark.parametrize("name", ["peft_maml", "multitask_peft"])
+def test_what_is_detached_on_purpose_is_held_constant(name: str) -> None:
+    def normed(backbone: Params, fast: Params, batch: Batch) -> torch.Tensor:
+        size = (backbone["backbone.w"].norm() + fast["adapter.a"].norm()).detach()
+        return loss(backbone, {**fast, "head.v": fast["head.v"] / size}, batch)
+
+    bench = replace(bench_of(name), loss=normed)
+    slopes = list(against_differences(bench))
+    assert {check.verdict for check in slopes} == {"passed"}, slopes
+    assert all("; parts that the forward pass detaches" in check.remark for check in slopes)
+    planted = list(against_differences(wrong(bench, lambda outcome, inner: scaled(outcome, "adapter", 1.001))))
+    assert [check.verdict for check in planted] == ["passed", "failed", "passed"]
+
+
 @pytest.mark.parametrize("name", ADAPTING)
 @pytest.mark.parametrize("clip", [0.01, 100.0])
 def test_clipping_is_that_of_torch(name: str, clip: float) -> None:

@@ -118,6 +118,18 @@ def test_inner_loops_of_all_kinds_pass(tiny: MakeConfig, tmp_path: Path, overrid
     assert any("= torch.optim.SGD" in one.what and one.verdict == "passed" for one in report.checks)
 
 
+def test_second_order_and_dora_pass(tiny: MakeConfig, tmp_path: Path) -> None:
+    """DoRA takes the norms of its weights as constants: the slopes are those of the loss with these norms."""
+    pytest.importorskip("peft")
+    dora = "peft={method: hf, config: {peft_type: LORA, use_dora: true, r: 2}}"
+    report = examine_gradients(tiny(tmp_path, dora, "inner.order=second", "inner.steps=1"))
+    assert report.passed, report.rows()
+    found = check(report, "second order = central differences: adapter")
+    assert found.verdict == "passed"
+    assert "as DoRA its norms" in found.remark
+    assert check(report, "first order = torch.optim.SGD on copies").verdict == "passed"
+
+
 def test_few_sentences_and_steps_are_enough(tiny: MakeConfig, tmp_path: Path) -> None:
     report = examine_gradients(tiny(tmp_path, "inner.steps=7", "episodes.support=9", "episodes.query=5"))
     assert "2 episodes of " in report.setting
