@@ -15,16 +15,36 @@ from typing import Annotated
 import typer
 
 from metaprime.cli import inspect
-from metaprime.cli.options import ConfigFile, MaxTime, Overrides, Overwrite, Resume, TrustRemoteCode, first_process, say
+from metaprime.cli.options import (
+    ConfigFile,
+    MaxTime,
+    Overrides,
+    Overwrite,
+    Resume,
+    TrustRemoteCode,
+    check_folder,
+    first_process,
+    print_versions,
+    say,
+    without_file,
+)
 from metaprime.types import MetaprimeError
 
 app = typer.Typer(
     help="Prime a multilingual encoder for parameter-efficient fine-tuning, then fine-tune and score it.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_versions, is_eager=True, help="Show versions and exit.")
+    ] = False,
+) -> None:
+    """Declares the options that stand before a command."""
 
 
 @app.command()
@@ -40,10 +60,11 @@ def prime(
 ) -> None:
     """Train the encoder so that adapters fine-tune better on it; save it as a plain Hugging Face model."""
     from metaprime.config.loading import load_config
-    from metaprime.priming.prime import prime as run
     from metaprime.runs.stopping import seconds_of
 
     loaded, seconds = load_config(config, overrides or []), seconds_of(max_time)
+    from metaprime.priming.prime import prime as run
+
     encoder = run(loaded, resume=resume, overwrite=overwrite, force=force, max_seconds=seconds)
     say(f"primed encoder: {encoder.path}")
 
@@ -59,15 +80,16 @@ def transfer(
     max_time: MaxTime = None,
 ) -> None:
     """Fine-tune the frozen encoder on K sentences of each target language and score it on the test split."""
+    from metaprime.config.loading import load_config
+    from metaprime.runs.stopping import seconds_of
+
+    loaded, seconds = load_config(config, overrides or []), seconds_of(max_time)
     from rich.console import Console
 
-    from metaprime.config.loading import load_config
     from metaprime.reports.wording import terminal, transfer_table
-    from metaprime.runs.stopping import seconds_of
     from metaprime.tasks import TASKS
     from metaprime.transfers.transfer import transfer as run
 
-    loaded, seconds = load_config(config, overrides or []), seconds_of(max_time)
     results = run(loaded, overwrite=overwrite, force=force, max_seconds=seconds)
     if first_process():
         kind = TASKS[loaded.task.name]
@@ -83,6 +105,9 @@ def predict(
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Predict the answer for one sentence. The task tagging prints a line `word<TAB>tag` for each word."""
+    from metaprime.runs.artifact import check_artifact
+
+    check_artifact(folder)
     from metaprime.transfers.predict import predict as run
 
     prediction = run(folder, text, trust_remote_code)
@@ -92,7 +117,7 @@ def predict(
 
 @app.command()
 def demo(
-    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG.yaml]", show_default=False)] = None,
+    config: Annotated[str | None, typer.Argument(metavar="[CONFIG.yaml]", show_default=False)] = None,
     overrides: Overrides = None,
     arms: Annotated[str, typer.Option(help="Arms, separated by commas, or `all`.")] = "none,multitask,shuffled,meta",
     seeds: Annotated[str, typer.Option(help="Seeds of priming: FIRST-LAST or one number.")] = "0-4",
@@ -101,11 +126,14 @@ def demo(
 ) -> None:
     """Compare no priming with three ways of priming on synthetic languages; transfer to unseen languages; print a table."""
     from metaprime.config.loading import load_config
+
+    file, changes = without_file(config, overrides or [])
+    loaded, numbers = load_config(file, changes), _seeds(seeds)
     from metaprime.suite.demo import ARMS
     from metaprime.suite.demo import demo as run
 
     chosen = list(ARMS) if arms == "all" else arms.split(",")
-    run(load_config(config, overrides or []), arms=chosen, seeds=_seeds(seeds), jobs=jobs, overwrite=overwrite)
+    run(loaded, arms=chosen, seeds=numbers, jobs=jobs, overwrite=overwrite)
 
 
 @app.command()
@@ -124,10 +152,14 @@ def ablate(
     ] = False,
 ) -> None:
     """Run a suite: prime each arm with each seed, transfer, compare. Exit code 1: some cells failed, all others are done."""
+    from metaprime.suite.spec import read_plan
+
+    changes = overrides or []
+    # A mistake in the suite is refused before the packages that carry it out are loaded.
+    read_plan(suite, changes, setting)
     from metaprime.suite.ablate import ablate as run
     from metaprime.suite.forecast import forecast
 
-    changes = overrides or []
     if dry_run:
         for line in forecast(suite, changes, setting=setting, jobs=jobs, overwrite=overwrite).lines(jobs):
             typer.echo(line)
@@ -147,6 +179,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="Folder to write to; default: DIR.", show_default=False)] = None,
 ) -> None:
     """Write a suite's report.html, .md, .tex and .csv: scores, contrasts, curves, errors and missing cells."""
+    check_folder(folder, "give the folder that `metaprime ablate` wrote")
     from metaprime.reports.write import report as run
 
     for file in run(folder, out):

@@ -27,9 +27,10 @@ def doctor(
 
     if not gradients:
         raise MetaprimeError("metaprime doctor: nothing to examine: add --gradients")
+    loaded = load_config(config, overrides or [])
     from metaprime.preflight.gradients import examine_gradients
 
-    report = examine_gradients(load_config(config, overrides or []))
+    report = examine_gradients(loaded)
     if as_json:
         typer.echo(json.dumps(report.as_json(), ensure_ascii=False, indent=2))
     else:
@@ -52,9 +53,11 @@ def estimate(
     import json
 
     from metaprime.config.loading import load_config
+
+    loaded = load_config(config, overrides or [])
     from metaprime.preflight.cost import estimate as run
 
-    needs = run(load_config(config, overrides or []))
+    needs = run(loaded)
     for line in [json.dumps(needs.as_json(), indent=2)] if as_json else needs.lines():
         say(line)
 
@@ -122,16 +125,18 @@ def show_method(
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Show the places of a method's modules in an encoder, after a self-check that each is called and trained."""
-    from rich.console import Console
-
     from metaprime.config.loading import load_config
-    from metaprime.preflight.methods import show
-    from metaprime.reports.wording import terminal
 
     if not encoder:
         raise MetaprimeError("metaprime peft show: the encoder is missing: add --encoder DIR")
     keys = [f"encoder.name={encoder}", f"encoder.trust_remote_code={trust_remote_code}"]
-    size, modules = show(load_config(None, [*keys, f"peft.method={name}", *(overrides or [])]))
+    loaded = load_config(None, [*keys, f"peft.method={name}", *(overrides or [])])
+    from rich.console import Console
+
+    from metaprime.preflight.methods import show
+    from metaprime.reports.wording import terminal
+
+    size, modules = show(loaded)
     rows = [
         [module.path, module.site, " ".join(f"{part} {tuple(shape)}" for part, shape in module.shapes.items())]
         for module in modules
@@ -153,6 +158,9 @@ def export_method(
     """Write a tuned model for other packages: Hugging Face's peft, AdapterHub, or transformers alone, as an ordinary token
     classifier with the adapter merged into its weights. docs/methods.md lists which method has which format.
     """
+    from metaprime.runs.artifact import check_artifact
+
+    check_artifact(folder)
     from metaprime.transfers.export import export as run
 
     say(f"exported for {form}: {run(folder, out, form, trust_remote_code)}")

@@ -1,12 +1,16 @@
-"""Defines arguments and options that commands share, and prints output once per launch."""
+"""Defines arguments and options that commands share, and prints output once per launch. Nothing here loads torch."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from metaprime import __version__
+from metaprime.types import MetaprimeError
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", show_default=False)]
 Overrides = Annotated[
@@ -40,3 +44,45 @@ def say(text: str) -> None:
     """Prints a line in the first process only: `say("results: runs/demo")`."""
     if first_process():
         typer.echo(text)
+
+
+def without_file(word: str | None, overrides: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Returns config file and overrides of a command whose config may be left out.
+
+    Args:
+        word: its first argument: the file, or the first override.
+        overrides: its other arguments.
+
+    Example: `without_file("outer.steps=5", ["inner.steps=1"])` is `(None, ["outer.steps=5", "inner.steps=1"])`.
+    """
+    if word is None or "=" not in word or Path(word).exists():
+        return word, list(overrides)
+    return None, [word, *overrides]
+
+
+def check_folder(folder: Path, remedy: str) -> None:
+    """Refuses a folder that does not exist, before a command loads what it needs to read it.
+
+    Raises:
+        MetaprimeError: there is no such folder.
+
+    Example: `check_folder(Path("runs/demo"), "give a folder that exists")`.
+    """
+    if not folder.exists():
+        raise MetaprimeError(f"{folder} does not exist: {remedy}")
+
+
+def print_versions(wanted: bool) -> None:
+    """Prints the versions of metaprime, torch and transformers and exits: `print_versions(True)`."""
+    if not wanted:
+        return
+    # From the packages' metadata: importing them takes seconds.
+    from importlib.metadata import PackageNotFoundError, version
+
+    say(f"metaprime {__version__}")
+    for package in ("torch", "transformers"):
+        try:
+            say(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            say(f"{package} is not installed")
+    raise typer.Exit

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metaprime.config.loading import load_config
 from metaprime.config.sections import Config, DataConfig, EncoderConfig
@@ -16,11 +16,12 @@ from metaprime.data.reading import NOTICES, Problem, Reading
 from metaprime.data.rows import Example, Lengths
 from metaprime.data.sources import languages
 from metaprime.data.subwords import Subwords, cache_folder
-from metaprime.models.encoder import read_tokenizer
-from metaprime.models.spacing import Spaced
 from metaprime.tasks import TASKS
 from metaprime.tasks.task import Audit, Text
 from metaprime.types import MetaprimeError
+
+if TYPE_CHECKING:
+    from metaprime.models.spacing import Spaced
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,9 @@ def _tokenizer(name: str, settings: EncoderConfig) -> Spaced | None:
     """Reads the tokenizer of an encoder; None without an encoder or for the embedded one."""
     if not name or name.partition(":")[0] == "synthetic":
         return None
+    # A source that is not there is refused before transformers is loaded.
+    from metaprime.models.encoder import read_tokenizer
+
     return read_tokenizer(name, settings.trust_remote_code, settings.spacing)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from metaprime.config.sections import InnerConfig, LearnerConfig, OuterConfig
 from metaprime.meta import Execution, InnerLoop, Learner, Way
-from metaprime.models.task_model import TaskModel
 from metaprime.peft import MethodConfig, method_of
 from metaprime.types import MetaprimeError, State, trainable
+
+if TYPE_CHECKING:
+    from metaprime.models.task_model import TaskModel
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -96,7 +98,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def terminal(title: str, header: Sequence[str], rows: Sequence[Sequence[str | Text]], left: int = 1) -> Table:
-    """Returns a table for a terminal.
+    """Returns a table for a terminal; in a narrow one cells are wrapped, the names in the first column last, and none is cut.
 
     Args:
         title: its title.
@@ -107,9 +109,17 @@ def terminal(title: str, header: Sequence[str], rows: Sequence[Sequence[str | Te
     Example:
         Console().print(terminal("F1", ["arm", "F1"], [["meta", "70.0"]]))
     """
-    table = Table(title=title)
+    # Names need room for all of their text, other columns for their longest word.
+    columns = [list(map(str, column)) for column in zip(header, *rows, strict=True)]
+    names = max(map(len, columns[0]))
+    words = sum(max(len(word) for text in column for word in (text.split() or [""])) for column in columns[1:])
+    room = Console().width - words - names
+    # Lines and spaces between columns are left out of a table that is too wide for them.
+    wide = room > 3 * len(columns)
+    table = Table(title=title) if wide else Table(title=title, box=box.SIMPLE_HEAD, padding=0)
     for place, name in enumerate(header):
-        table.add_column(name, justify="left" if place < left else "right")
+        justify: Literal["left", "right"] = "left" if place < left else "right"
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=place == 0 and room > len(columns))
     for row in rows:
         table.add_row(*row)
     return table

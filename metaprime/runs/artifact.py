@@ -11,19 +11,20 @@ import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from metaprime.files import check_readable, save_tensors, write_json
 from metaprime.meta import LEARNERS
-from metaprime.models.encoder import Encoder, load_encoder
 from metaprime.models.sites import Layout
 from metaprime.peft import METHODS, MethodConfig
 from metaprime.tasks import TASKS, TaskConfig
 from metaprime.types import MetaprimeError, Params
+
+if TYPE_CHECKING:
+    from metaprime.models.encoder import Encoder
 
 CARD, VALUES = "metaprime.json", "metaprime.safetensors"
 """Files of an artifact: settings, labels and provenance; values of adapter and head."""
@@ -77,6 +78,16 @@ def save_artifact(folder: Path, artifact: Artifact) -> None:
     write_json(folder / CARD, card)
 
 
+def check_artifact(folder: Path) -> None:
+    """Refuses a folder that holds no artifact, before torch is loaded: `check_artifact(Path("run/primed"))`.
+
+    Raises:
+        MetaprimeError: the folder has no card.
+    """
+    if not (folder / CARD).is_file():
+        raise MetaprimeError(f"{folder} holds no {CARD}: give a folder that `metaprime prime` or `transfer` wrote")
+
+
 def load_artifact(folder: Path) -> Artifact:
     """Reads the card and the values of a folder: `load_artifact(Path("run/primed")).labels`.
 
@@ -87,8 +98,9 @@ def load_artifact(folder: Path) -> Artifact:
         MetaprimeError: the folder holds no artifact, or a file of it is damaged or may not be read.
     """
     check_readable(folder)
-    if not (folder / CARD).is_file():
-        raise MetaprimeError(f"{folder} holds no {CARD}: give a folder that `metaprime prime` or `transfer` wrote")
+    check_artifact(folder)
+    from safetensors.torch import load_file
+
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         values = load_file(folder / VALUES)
@@ -155,6 +167,8 @@ def load_encoder_of(artifact: Artifact, trust_remote_code: bool = False) -> Enco
         MetaprimeError: the encoder cannot be loaded, or its weights have changed since the
             training.
     """
+    from metaprime.models.encoder import load_encoder
+
     read = _encoder_config(artifact)
     # What was trained before the key existed is read as it was then.
     attention, spacing = read.get("attention", "sdpa"), read.get("spacing")

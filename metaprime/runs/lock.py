@@ -11,13 +11,13 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import torch
-from accelerate import Accelerator
+from typing import TYPE_CHECKING, Any
 
 from metaprime.files import writing
 from metaprime.types import MetaprimeError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 LOCK = ".lock"
 """File in the output directory of an active run: JSON with host, pid and start time."""
@@ -55,6 +55,9 @@ def locked(output: Path, accelerator: Accelerator | None = None) -> Iterator[Non
 
     # The others learn whether it got the lock.
     if accelerator and accelerator.num_processes > 1:
+        # Imported here: reports read names of this module and load no torch.
+        import torch
+
         refused = torch.tensor(float(bool(refusal)), device=accelerator.device)
         if accelerator.reduce(refused, reduction="sum").item() and not refusal:
             refusal = f"run.output {output} cannot be locked: see the message of the first process"

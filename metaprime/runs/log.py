@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,6 +18,9 @@ from metaprime.types import MetaprimeError
 
 METRICS_FILE = "metrics.jsonl"
 """File of a priming run's metrics, one line per meta-step."""
+
+EVERY_S = 30.0
+"""Longest time without a line of progress, where there is no terminal."""
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -87,32 +92,42 @@ class MetricsLog:
 
 
 class Display:
-    """A progress display on stderr: a bar on a terminal, elsewhere a line per tenth of the work.
+    """A progress display on stderr: a bar on a terminal; elsewhere lines, at each tenth of the work and every 30 s.
 
     Example:
         with Display("priming", 100, shown=True) as display:
             display.show(1, "loss 0.70")
     """
 
-    def __init__(self, title: str, total: int, shown: bool) -> None:
-        """`total` is the number of units of work; only the first process is `shown`."""
-        self.title, self.total = title, total
+    def __init__(self, title: str, total: int, shown: bool, unit: str = "step", every: float = EVERY_S) -> None:
+        """`total` is the number of units of work; only the first process is `shown`; `every` is in seconds."""
+        self.title, self.total, self.unit, self.every = title, total, unit, every
         self.console = Console(stderr=True)
         self.bar: Progress | None = None
         self.plain = shown and not self.console.is_terminal
+        self.began = self.printed = time.monotonic()
+        # Units that were done before, of a run that is resumed; None until the first of this run.
+        self.before: int | None = None
+        self.done, self.note = 0, ""
+        self.ended = threading.Event()
         if shown and self.console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self.bar = Progress(*columns, TextColumn("{task.fields[note]}"), console=self.console)
             self.task = self.bar.add_task(title, total=total, note="")
 
     def __enter__(self) -> Display:
+        self.began = self.printed = time.monotonic()
         if self.bar:
             self.bar.start()
+        elif self.plain:
+            # A thread, since one step or cell may take longer than the time between two lines.
+            threading.Thread(target=self._remind, daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.ended.set()
         if self.bar:
             self.bar.stop()
 
@@ -120,5 +135,33 @@ class Display:
         """Shows that `done` units of `total` are done, with a short note."""
         if self.bar:
             self.bar.update(self.task, completed=done, note=note)
-        elif self.plain and (done == self.total or done % max(1, self.total // 10) == 0):
-            print(f"{self.title} {done}/{self.total} {note}", file=sys.stderr, flush=True)
+            return
+        if self.before is None:
+            self.before = max(0, done - 1) if self.unit == "step" else 0
+        tenths = 10 * done // max(1, self.total), 10 * self.done // max(1, self.total)
+        self.done, self.note = done, note
+        if self.plain and (tenths[0] > tenths[1] or time.monotonic() - self.printed >= self.every):
+            self._print()
+
+    def _print(self) -> None:
+        """Prints how far the work is, how long a unit takes, and how long the rest will."""
+        self.printed = time.monotonic()
+        line = f"{self.title} {self.done}/{self.total} {self.note}".rstrip()
+        if new := self.done - (self.before or 0):
+            each = (self.printed - self.began) / new
+            line += f" ({each:.2g} s/{self.unit}, {duration(each * (self.total - self.done))} left)"
+        print(line, file=sys.stderr, flush=True)
+
+    def _remind(self) -> None:
+        """Prints a line whenever there was none for a while, until the work ends."""
+        while not self.ended.wait(max(0.01, self.printed + self.every - time.monotonic())):
+            if time.monotonic() - self.printed >= self.every:
+                self._print()
+
+
+def duration(seconds: float) -> str:
+    """Writes a duration: `duration(4000)` is `1 h 7 min`, `duration(200)` is `3 min`, `duration(9.6)` is `10 s`."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

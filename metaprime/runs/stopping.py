@@ -11,12 +11,12 @@ import threading
 import time
 from collections.abc import Iterator
 from types import FrameType, TracebackType
-from typing import Any
-
-import torch
-from accelerate import Accelerator
+from typing import TYPE_CHECKING, Any
 
 from metaprime.types import MetaprimeError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 IGNORABLE = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 """Signals of a lost terminal and of batch systems. One that is ignored at the start stays ignored: `nohup` does
@@ -113,6 +113,9 @@ class Stopping:
             self.code = CODES[signal.SIGALRM]
         if accelerator.num_processes == 1:
             return self.code
+        # The command line reads durations before torch is loaded.
+        import torch
+
         votes = torch.tensor([float(self.code == code) for code in CAUSES], device=accelerator.device)
         counts = accelerator.reduce(votes, reduction="sum").tolist()
         return next((code for code, count in zip(CAUSES, counts, strict=True) if count), 0)

@@ -117,7 +117,7 @@ def carry_out(plan: SuitePlan, folder: Path, encoder: Encoder, pool: Pool, quiet
     order = CellOrder(plan, encoder)
     remaining = sum(kind.cells - kind.done for kind in count_cells(plan).values())
     ended = 0
-    with Display("cells", remaining, bool(remaining) and not quiet) as display:
+    with Display("cells", remaining, bool(remaining) and not quiet, unit="cell") as display:
 
         def follow(job: Job, outcome: Ran | Exception) -> list[Job]:
             """Records how a job ended and returns the jobs that can run now."""

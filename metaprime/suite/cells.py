@@ -20,7 +20,6 @@ from metaprime.peft import MethodConfig
 from metaprime.runs.folder import PRIMED, TRANSFERS
 from metaprime.runs.log import METRICS_FILE, read_metrics
 from metaprime.runs.records import RECORD, read_record
-from metaprime.transfers.record import Cell
 from metaprime.types import MetaprimeError
 
 PRIMINGS = "priming"
@@ -196,6 +195,9 @@ class Transfers:
 
     def _file(self, language: str, label: str, shots: int) -> Path:
         """Returns the path of a record; that of version 0.1 if only that one exists."""
+        # Suites are read before torch is loaded.
+        from metaprime.transfers.record import Cell
+
         encoder = PRIMED if self.config.transfer.encoder != BASE else BASE
         file = self.folder / TRANSFERS / encoder / Cell(language, label, shots, self.seed).folder / RECORD
         if self.older and not file.parent.exists():

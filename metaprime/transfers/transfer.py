@@ -218,7 +218,7 @@ def _carry_out(run: _Run, stop: Stopping, policy: _Policy) -> None:
     # All processes list the unfinished cells before one of them finishes another.
     accelerator.wait_for_everyone()
     count = -(-len(todo) // accelerator.num_processes)
-    with Display("transfer", count, accelerator.is_main_process and not policy.quiet) as display:
+    with Display("transfer", count, accelerator.is_main_process and not policy.quiet, unit="cell") as display:
         shown = 0
         for share in _shares(run, todo):
             stop.check()

@@ -16,9 +16,13 @@ from metaprime.cli.options import (
     Overwrite,
     Resume,
     TrustRemoteCode,
+    check_folder,
     first_process,
+    print_versions,
     say,
+    without_file,
 )
+from metaprime.types import MetaprimeError
 
 DEFAULTS = {
     "config": Path("x.yaml"),
@@ -89,3 +93,37 @@ def test_the_first_process_of_a_launch_prints(
     say("results: runs/demo")
     assert first_process() == first
     assert capsys.readouterr().out == ("results: runs/demo\n" if first else "")
+
+
+def test_a_first_word_that_is_no_file_is_an_override(tmp_path: Path) -> None:
+    assert without_file("outer.steps=5", ["inner.steps=1"]) == (None, ["outer.steps=5", "inner.steps=1"])
+    assert without_file("none.yaml", []) == ("none.yaml", [])
+    assert without_file(None, ["a=1"]) == (None, ["a=1"])
+    file = tmp_path / "lr=1.yaml"
+    file.touch()
+    assert without_file(str(file), ["a=1"]) == (str(file), ["a=1"])
+
+
+def test_a_folder_that_is_missing_is_refused(tmp_path: Path) -> None:
+    check_folder(tmp_path, "give one")
+    with pytest.raises(MetaprimeError, match=r"none does not exist: give one$"):
+        check_folder(tmp_path / "none", "give one")
+
+
+def test_versions_are_those_of_the_packages(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    import transformers
+
+    import metaprime
+
+    monkeypatch.delenv("RANK", raising=False)
+    print_versions(False)
+    with pytest.raises(typer.Exit):
+        print_versions(True)
+    assert capsys.readouterr().out.splitlines() == [
+        f"metaprime {metaprime.__version__}",
+        f"torch {torch.__version__}",
+        f"transformers {transformers.__version__}",
+    ]

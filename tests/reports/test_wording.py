@@ -6,6 +6,7 @@ import io
 import math
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from metaprime.reports.wording import interval_text, limits, markdown, p_text, signed, terminal, transfer_table
@@ -30,6 +31,32 @@ def test_terminal_shows_every_cell() -> None:
     Console(file=text, width=80).print(terminal("scores", ["language", "F1"], [["qaa", "70.0"]]))
     for part in ("scores", "language", "F1", "qaa", "70.0"):
         assert part in text.getvalue()
+
+
+HEADER = ("arm", "pfeiffer", "HT", "sentence passes", "10^12 FLOPs", "seconds")
+ARMS = ("meta-priming", "multi-task", "shuffled labels")
+
+
+@pytest.mark.parametrize("width", [120, 80, 60])
+def test_names_are_whole_in_a_narrow_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    text = io.StringIO()
+    rows = [[arm, "39.9 ± 3.4", "38.1 ± 2.0", "29,120", "12.3", "1,234"] for arm in ARMS]
+    Console(file=text).print(terminal("scores", HEADER, rows))
+    lines = text.getvalue().splitlines()
+    assert all(any(arm in line for line in lines) for arm in ARMS)
+    assert max(map(len, lines)) <= width
+    for word in ("39.9", "29,120", "1,234", "sentence", "FLOPs", "seconds"):
+        assert word in text.getvalue()
+
+
+def test_nothing_is_cut_where_there_is_no_room_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    text = io.StringIO()
+    Console(file=text).print(terminal("", HEADER[:3], [["scaled_parallel-bottleneck64", "39.9", "38.1"]]))
+    lines = text.getvalue().splitlines()
+    assert "…" not in text.getvalue()
+    assert "scaled_parallel-bottleneck64" in "".join(line.split()[0] for line in lines if line.strip())
 
 
 def test_one_run_has_no_spread_and_no_interval() -> None:

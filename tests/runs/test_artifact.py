@@ -219,7 +219,7 @@ def test_words_are_cut_as_they_were_in_the_run(
 ) -> None:
     stock = load_encoder(str(toy_bert))
     asked: list[object] = []
-    monkeypatch.setattr("metaprime.runs.artifact.load_encoder", lambda *_, spacing: (asked.append(spacing), stock)[1])
+    monkeypatch.setattr("metaprime.models.encoder.load_encoder", lambda *_, spacing: (asked.append(spacing), stock)[1])
     load_encoder_of(artifact(str(toy_bert), stock.weights, encoder=of_run))
     assert asked == [expected]
 
@@ -242,7 +242,7 @@ def test_the_card_cannot_allow_an_encoder_to_run_code(toy_bert: Path, monkeypatc
         allowed.append(trust_remote_code)
         return stock
 
-    monkeypatch.setattr("metaprime.runs.artifact.load_encoder", load)
+    monkeypatch.setattr("metaprime.models.encoder.load_encoder", load)
     claims = artifact(str(toy_bert), stock.weights, encoder={"trust_remote_code": True})
     load_encoder_of(claims)
     load_encoder_of(claims, trust_remote_code=True)
