@@ -21,6 +21,7 @@ ADDED: dict[str, Any] = {
     "data.sentences": "auto",
     "task.words": None,
     "task.tags": None,
+    "task.scheme": "auto",
     "encoder.spacing": "auto",
 }
 """Keys of sections that version 0.1 had, added since, with the defaults that keep to its behaviour. A config with

@@ -71,7 +71,7 @@ def read_lines(path: Path, form: Format) -> Lines:
     data = contents(path)
     mark, encoding = next(((mark, name) for mark, name in MARKS if data.startswith(mark)), (b"", form.encoding))
     problems = []
-    if mark and codecs.lookup(encoding) != codecs.lookup(form.encoding):
+    if mark and not encoding.startswith(codecs.lookup(form.encoding).name):
         text = f"read as {encoding}, as the byte order mark of the file says, and not by data.encoding {form.encoding}"
         problems.append(Problem("byte order mark", str(path), text))
     data = data.removeprefix(mark)

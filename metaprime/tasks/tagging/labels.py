@@ -12,7 +12,8 @@ from functools import cached_property
 
 from metaprime.data.reading import UNSTATED, Format, Policy, Problem, Reading, dropping, shown
 from metaprime.data.rows import Example
-from metaprime.tasks.tagging.schemes import parts, repair, scheme
+from metaprime.tasks.tagging.schemes import SchemeName, parts, repair, scheme
+from metaprime.tasks.tagging.spelling import TYPELESS, spelling
 from metaprime.types import MetaprimeError
 
 
@@ -89,12 +90,14 @@ class Rules:
         invalid: policy for sentences with problems.
         tag_names: meaning of the tags 0, 1, 2 ... of a corpus with integer tags.
         form: facts about the files.
+        scheme: the tagging scheme of every file; `auto`: each file's is found.
     """
 
     labels: LabelSet | None
     invalid: Policy = "repair"
     tag_names: Sequence[str] = ()
     form: Format = UNSTATED
+    scheme: SchemeName = "auto"
 
 
 def labelled(reading: Reading, rules: Rules) -> Reading:
@@ -108,9 +111,19 @@ def labelled(reading: Reading, rules: Rules) -> Reading:
     """
     labels, tag_names = rules.labels, rules.tag_names
     named = [_named(sentence, tag_names) for sentence in reading.sentences]
-    form = scheme(sentence.gold for sentence in named)
     converted = Reading(problems=list(reading.problems), place=reading.place)
-    if form.name != "IOB2":
+    written = spelling(
+        (sentence.gold for sentence in named),
+        rules.scheme,
+        labels.types if labels else None,
+        tuple(labels.mapping) if labels else (),
+    )
+    if written:
+        named = [replace(sentence, gold=tuple(map(written.rewrite, sentence.gold))) for sentence in named]
+    if written and written.text:
+        converted.problems.append(Problem("other scheme", reading.place, written.text))
+    form = scheme((sentence.gold for sentence in named), rules.scheme)
+    if form.name != "IOB2" and rules.scheme == "auto" and not (written and written.bare):
         converted.problems.append(Problem("other scheme", reading.place, f"tags are in {form.name}, converted to IOB2"))
 
     for sentence in named:
@@ -151,14 +164,18 @@ def _unknown(sentence: Example, labels: LabelSet | None, tag_names: Sequence[str
             known = f"task.tag_names names 0 to {len(tag_names) - 1}" if tag_names else "nothing says what numbers mean"
             remedy = "list the tags in their order, e.g. task.tag_names: [O, B-PER, I-PER]"
             problems.append(Problem("unknown tag", where(sentence, word), f"tag {shown(tag)}, but {known}; {remedy}"))
+        elif not prefix and TYPELESS.fullmatch(tag):
+            remedy = "correct it, or name the one type that it stands for, e.g. task.labels: [PER]"
+            text = f"tag {shown(tag)} is neither O nor PREFIX-TYPE such as B-PER; {remedy}"
+            problems.append(Problem("unknown tag", where(sentence, word), text))
         elif not prefix:
-            remedy = "correct it, or the order of the columns"
+            remedy = "correct it, or name the column of the tags by task.tags, or their scheme by task.scheme"
             text = f"tag {shown(tag)} is neither O nor PREFIX-TYPE such as B-PER; {remedy}"
             problems.append(Problem("unknown tag", where(sentence, word), text))
         elif labels is not None and name and labels.target(name) is None:
-            remedy = (
-                f"add e.g. task.label_map: {{{name if len(name) <= 40 and name.isprintable() else shown(name)}: O}}"
-            )
+            key = name if len(name) <= 40 and name.isprintable() else shown(name)
+            alike = next((label for label in labels.types if label.casefold() == name.casefold()), "O")
+            remedy = f"add e.g. task.label_map: {{{key}: {alike}}}"
             text = f"type {shown(name)} is neither in task.labels {list(labels.types)} nor in task.label_map; {remedy}"
             problems.append(Problem("unmapped type", where(sentence, word), text))
     return problems

@@ -17,10 +17,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 OPENING, CONTINUING, ENDING = "BSU", "IMEL", "SUEL"
 """Prefixes that open an entity, continue one, or end one."""
+
+SchemeName = Literal["auto", "IOB2", "IOB1", "IO", "BIOES", "bare"]
+"""Values of `task.scheme`: found by a file's content, or what its owner states; `bare` tags have no prefix."""
 
 TAG = re.compile(rf"([{OPENING}{CONTINUING}])-(.+)", re.DOTALL)
 
@@ -37,11 +40,17 @@ class Scheme(NamedTuple):
     opens_inside: bool
 
 
-def scheme(tagged: Iterable[Sequence[str]]) -> Scheme:
-    """Detects the scheme of a file from the tags of all its sentences.
+def scheme(tagged: Iterable[Sequence[str]], stated: SchemeName = "auto") -> Scheme:
+    """Detects the scheme of a file from the tags of all its sentences, unless it is stated.
+
+    Args:
+        tagged: the tags of each sentence.
+        stated: `task.scheme`.
 
     Example: `scheme([["I-PER", "O"]])` is `Scheme("IO", True)`.
     """
+    if stated != "auto":
+        return Scheme(stated, stated in ("IOB1", "IO", "bare"))
     prefixes: set[str] = set()
     # `apart`: some opening prefix does not directly follow a tag of its type.
     opened, apart = 0, False

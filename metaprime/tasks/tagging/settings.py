@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from metaprime.data.reading import Format
 from metaprime.tasks.tagging.labels import LabelSet, Rules
+from metaprime.tasks.tagging.schemes import SchemeName
 from metaprime.tasks.task import TaskConfig
 from metaprime.types import is_number
 
@@ -40,6 +41,10 @@ class TaggingConfig(TaskConfig):
     tags: Annotated[int | str | None, BeforeValidator(_column)] = None
     """Column of the tags, likewise."""
 
+    scheme: SchemeName = "auto"
+    """Tagging scheme of the files: `IOB2`, `IOB1`, `IO`, `BIOES`, or `bare` for types without a prefix; `auto`
+    finds that of each file."""
+
     shuffle_tags: bool = False
     """Control: permute the tags of each priming sentence among its words."""
 
@@ -52,7 +57,8 @@ class TaggingConfig(TaskConfig):
 
         Example: `TaggingConfig(tags=3).rules(None, UNSTATED).form.tags` is 3.
         """
-        return Rules(labels, self.invalid, self.tag_names, replace(form, words=self.words, tags=self.tags))
+        stated = replace(form, words=self.words, tags=self.tags)
+        return Rules(labels, self.invalid, self.tag_names, stated, self.scheme)
 
     @property
     def shuffles(self) -> bool:

@@ -34,7 +34,8 @@ def test_a_file_is_read_as_its_mark_says(tmp_path: Path) -> None:
             )
         ]
     assert "not by data.encoding cp1251" in lines_of(tmp_path, b"\xef\xbb\xbfa", "cp1251").problems[0].text
-    assert lines_of(tmp_path, f"\ufeff{TEXT}".encode("utf-16-le"), "utf-16-le").problems == []
+    for stated in ("utf-16-le", "UTF-16"):
+        assert lines_of(tmp_path, f"\ufeff{TEXT}".encode("utf-16-le"), stated).problems == []
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "UTF8", "gb18030", *WIDE])

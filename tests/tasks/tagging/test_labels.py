@@ -101,6 +101,11 @@ def test_an_unknown_type_names_its_line_and_the_remedy() -> None:
     ]
 
 
+def test_a_type_in_another_case_is_not_taken_but_the_remedy_is_named() -> None:
+    (problem,) = apply("B-Per").problems
+    assert problem.text.endswith("; add e.g. task.label_map: {Per: PER}")
+
+
 def test_a_type_called_o_is_not_outside_unless_somebody_says_so() -> None:
     assert [p.kind for p in apply("B-O", "O").problems] == ["unmapped type"]
     assert tags_of(apply("B-O", "O", labels=LabelSet(("PER",), {"O": "O"}))) == [("O", "O")]
