@@ -38,7 +38,7 @@ ABOUT = re.compile(r"# [^ \t]+ = [^\t]*")
 PREFIX = re.compile(r"([a-z]{2,}(?:-[a-z]+)*):.+", re.DOTALL)
 """A word as WikiANN's archives have it: `nl:word`."""
 
-FEW = 10
+FEWEST_WORDS = 10
 """Fewest words by which a prefix is known that is not the name of the language's folder."""
 
 LONGEST = 40
@@ -137,7 +137,7 @@ def _without_prefix(sentences: list[Example], reading: Reading, language: str) -
     if len(found) != 1 or "" in found:
         return sentences
     ((prefix, number),) = found.items()
-    if number < FEW and prefix != language:
+    if number < FEWEST_WORDS and prefix != language:
         return sentences
     text = f"every word begins with {prefix}:, which is taken off, as the prefix of a language"
     reading.problems.append(Problem("language prefix", reading.place, text))

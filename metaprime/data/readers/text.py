@@ -16,7 +16,7 @@ from metaprime.files import check_readable
 from metaprime.types import MetaprimeError
 
 MARK = "\ufeff"
-MARKS = (
+BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     # The mark of UTF-32 begins with that of UTF-16.
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -26,7 +26,7 @@ MARKS = (
 )
 """Byte order marks and the encodings that they say."""
 
-FEW = 4
+FEWEST_ENDS = 4
 """Fewest line ends by which UTF-16 differs from text with a zero byte in it."""
 
 
@@ -69,7 +69,9 @@ def read_lines(path: Path, form: Format) -> Lines:
         MetaprimeError: the file cannot be read, or its encoding does not say the order of bytes.
     """
     data = contents(path)
-    mark, encoding = next(((mark, name) for mark, name in MARKS if data.startswith(mark)), (b"", form.encoding))
+    mark, encoding = next(
+        ((mark, name) for mark, name in BYTE_ORDER_MARKS if data.startswith(mark)), (b"", form.encoding)
+    )
     problems = []
     if mark and not encoding.startswith(codecs.lookup(form.encoding).name):
         text = f"read as {encoding}, as the byte order mark of the file says, and not by data.encoding {form.encoding}"
@@ -136,4 +138,4 @@ def _undecodable(error: UnicodeDecodeError, encoding: str, place: str) -> Proble
 def _is_wide(data: bytes) -> bool:
     """Returns True if a zero byte is beside every line feed, as in UTF-16 and UTF-32."""
     ends = data.count(b"\n")
-    return ends >= FEW and ends in (data.count(b"\n\0"), data.count(b"\0\n"))
+    return ends >= FEWEST_ENDS and ends in (data.count(b"\n\0"), data.count(b"\0\n"))

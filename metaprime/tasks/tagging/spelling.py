@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from metaprime.tasks.tagging.schemes import SchemeName, parts
 
-OUTSIDE = frozenset("Oo")
+OUTSIDES = frozenset("Oo")
 LETTER = "[BISMELUbismelu]"
 SEPARATED = re.compile(rf"(?P<prefix>{LETTER})(?P<mark>[-_/:.|])(?P<type>.+)", re.DOTALL)
 BEHIND = re.compile(r"(?P<type>.+)(?P<mark>[-_/:.|])(?P<prefix>[BISMELU])", re.DOTALL)
@@ -57,7 +57,7 @@ def spelling(
     Example: `spelling([["B_PER", "I_PER"]], "auto", None).rewrite("I_PER")` is `I-PER`.
     """
     counts = Counter(chain.from_iterable(tagged))
-    inside = sorted(set(counts) - OUTSIDE)
+    inside = sorted(set(counts) - OUTSIDES)
     if scheme == "bare":
         return Spelling("", _bare, bare=True)
     if any(parts(tag) for tag in inside) or (not inside and "O" in counts) or not counts:
@@ -81,7 +81,7 @@ def spelling(
         return Spelling(text, lambda tag, pattern=pattern: _rewritten(tag, pattern, names))  # type: ignore[misc]
 
     named = all(any(map(str.isalpha, tag)) for tag in inside)
-    if scheme != "auto" or not named or not OUTSIDE & set(counts):
+    if scheme != "auto" or not named or not OUTSIDES & set(counts):
         return None
     text = f"tags such as {inside[0]} have no prefix: words in a row with one type are read as one entity"
     return Spelling(f"{text}; task.scheme names another scheme", _bare, bare=True)
@@ -89,7 +89,7 @@ def spelling(
 
 def _bare(tag: str) -> str:
     """Returns a tag without a prefix with one."""
-    return "O" if tag in OUTSIDE else f"I-{tag}"
+    return "O" if tag in OUTSIDES else f"I-{tag}"
 
 
 def _without_type(example: str, types: Sequence[str] | None) -> Spelling | None:
@@ -99,7 +99,7 @@ def _without_type(example: str, types: Sequence[str] | None) -> Spelling | None:
     name = types[0] if types else NO_TYPE
 
     def rewrite(tag: str) -> str:
-        return "O" if tag in OUTSIDE else f"{tag[0].upper()}-{name}"
+        return "O" if tag in OUTSIDES else f"{tag[0].upper()}-{name}"
 
     return Spelling(f"tags such as {example} have no type, and are read as those of {name}", rewrite)
 
@@ -108,7 +108,7 @@ def _rewritten(tag: str, pattern: re.Pattern[str], names: dict[str, str]) -> str
     """Returns a tag with its prefix in front, a hyphen, and its type as the run writes it."""
     match = pattern.fullmatch(tag)
     if match is None:
-        return "O" if tag in OUTSIDE else tag
+        return "O" if tag in OUTSIDES else tag
     # Lower-case prefixes come with types in lower case.
     name = match["type"] if match["prefix"].isupper() else names.get(match["type"].casefold(), match["type"])
     return f"{match['prefix'].upper()}-{name}"
