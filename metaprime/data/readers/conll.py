@@ -27,7 +27,17 @@ from itertools import groupby
 from pathlib import Path
 
 from metaprime.data.readers import folders
-from metaprime.data.readers.shapes import NO_WORD, ConllLine, Shape, counts, numbering, shape_of, usual_width
+from metaprime.data.readers.shapes import (
+    NO_WORD,
+    ConllLine,
+    Shape,
+    counts,
+    counts_anew,
+    numbering,
+    sentence_numbers,
+    shape_of,
+    usual_width,
+)
 from metaprime.data.readers.text import Lines, read_lines
 from metaprime.data.reading import UNSTATED, Corpus, Format, Problem, Reading, dropping, shown
 from metaprime.data.rows import Example
@@ -40,6 +50,9 @@ PREFIX = re.compile(r"([a-z]{2,}(?:-[a-z]+)*):.+", re.DOTALL)
 
 FEWEST_WORDS = 10
 """Fewest words by which a prefix is known that is not the name of the language's folder."""
+
+MOST = 0.95
+"""Smallest share of words by which a prefix is known."""
 
 LONGEST = 40
 """Most words of the one sentence of a file without blank lines that is taken for a sentence."""
@@ -132,14 +145,13 @@ def _sentence(path: Path, block: Block, shape: Shape) -> Example:
 
 
 def _without_prefix(sentences: list[Example], reading: Reading, language: str) -> list[Example]:
-    """Takes the language off words that all begin with it, `nl:word`, and says so."""
+    """Takes the language off words that begin with it, `nl:word`, if nearly all do, and says so."""
     found = Counter(match[1] if (match := PREFIX.fullmatch(word)) else "" for one in sentences for word in one.words)
-    if len(found) != 1 or "" in found:
+    ((prefix, number),) = found.most_common(1) or [("", 0)]
+    if not prefix or number < MOST * found.total() or (number < FEWEST_WORDS and prefix != language):
         return sentences
-    ((prefix, number),) = found.items()
-    if number < FEWEST_WORDS and prefix != language:
-        return sentences
-    text = f"every word begins with {prefix}:, which is taken off, as the prefix of a language"
+    text = f"{number} of {found.total()} words" if len(found) > 1 else "all words"
+    text = f"{text} begin with {prefix}:, which is taken off, as the prefix of a language"
     reading.problems.append(Problem("language prefix", reading.place, text))
     return [replace(one, words=tuple(word.removeprefix(f"{prefix}:") for word in one.words)) for one in sentences]
 
@@ -219,20 +231,20 @@ def _numbered(blocks: list[Block], form: Format, path: Path) -> tuple[list[Block
         column = numbering([block.lines for block in filled])
     if column is None:
         return blocks, []
-    text = f"no blank line ends a sentence: one ends where the number in column {column + 1} changes"
-    notice = Problem("chosen sentences", str(path), f"{text}; data.sentences chooses another column, or blank_lines")
-    return [part for block in blocks for part in _parts(block, column, width)], [
-        notice
-    ] if form.sentences == "auto" else []
+    parts = [part for block in blocks for part in _parts(block, column, width)]
+    if form.sentences != "auto":
+        return parts, []
+    anew = all(counts_anew([line.columns[column] for line in block.lines]) for block in filled)
+    place = f"begins where column {column + 1} counts anew"
+    if not anew:
+        place = f"ends where the number in column {column + 1} changes"
+    text = f"no blank line ends a sentence: one {place}; data.sentences chooses another column, or blank_lines"
+    return parts, [Problem("chosen sentences", str(path), text)]
 
 
 def _parts(block: Block, column: int, width: int) -> list[Block]:
     """Splits a block where the value of a column changes; an empty or missing one is that of the line before."""
-    before = ""
-    numbers = []
-    for line in block.lines:
-        before = (line.columns[column] if len(line.columns) == width else "") or before
-        numbers.append(before)
+    numbers = sentence_numbers([line.columns[column] if len(line.columns) == width else "" for line in block.lines])
     lines = iter(block.lines)
     parts = [Block([next(lines) for _ in group], document=False) for _, group in groupby(numbers)]
     if not parts:

@@ -18,7 +18,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import NamedTuple
 
 from metaprime.data.reading import Format
@@ -156,7 +156,7 @@ def counts(block: Sequence[ConllLine], column: int) -> bool:
 def numbering(blocks: Sequence[Sequence[ConllLine]]) -> int | None:
     """Returns the column that numbers the sentences of a file without blank lines: `numbering(documents)`.
 
-    Its numbers grow, and stay the same for two lines or more on average.
+    Its numbers grow, or count words and begin anew; sentences have two words or more on average.
 
     Args:
         blocks: lines of each document.
@@ -164,18 +164,47 @@ def numbering(blocks: Sequence[Sequence[ConllLine]]) -> int | None:
     rows = [line for block in blocks for line in block]
     width = usual_width(rows)
     for column in range(width):
-        runs = 0
-        for block in blocks:
-            values = [line.columns[column] for line in block if len(line.columns) == width]
-            found = [NUMBER.fullmatch(value) for value in values]
-            numbers = [int(match[2]) for match in found if match]
-            if len(numbers) < len(values) or any(before > after for before, after in pairwise(numbers)):
-                break
-            runs += len(list(groupby(numbers)))
-        else:
-            if len(blocks) < runs <= len(rows) / 2:
-                return column
+        values = [[line.columns[column] for line in block if len(line.columns) == width] for block in blocks]
+        numbers = [[int(match[2]) for value in own if (match := NUMBER.fullmatch(value))] for own in values]
+        # An empty number is that of the line before.
+        if any(
+            len(own) < sum(map(bool, given)) or not all(given[:1]) for own, given in zip(numbers, values, strict=True)
+        ):
+            continue
+        grow = all(before <= after for own in numbers for before, after in pairwise(own))
+        if not grow and not all(counts_anew(own) for own in values):
+            continue
+        found = sum(len(set(sentence_numbers(own))) for own in values)
+        if len(blocks) < found <= len(rows) / 2:
+            return column
     return None
+
+
+def sentence_numbers(values: Sequence[str]) -> list[int]:
+    """Returns the number of each line's sentence, counted from 0: `sentence_numbers(["7", "7", "8"])` is 0, 0, 1.
+
+    Args:
+        values: a column that numbers sentences, or words within each; empty where nothing changes.
+    """
+    anew = counts_anew(values)
+    numbers, before = [], values[0] if values else ""
+    number = 0
+    for place, value in enumerate(values):
+        new = value == values[0] if anew else value not in ("", before)
+        number += place > 0 and new
+        before = value or before
+        numbers.append(number)
+    return numbers
+
+
+def counts_anew(values: Sequence[str]) -> bool:
+    """Returns True if a column counts words and begins anew: `counts_anew(["1", "2", "3", "1"])`."""
+    if not values or values[0] not in ("0", "1") or not all(map(str.isdecimal, values)):
+        return False
+    numbers = list(map(int, values))
+    times = numbers.count(numbers[0])
+    steps = all(after in (before + 1, numbers[0]) for before, after in pairwise(numbers))
+    return steps and times > 1 and 2 * times <= len(numbers)
 
 
 def _stated(key: str, column: int | str | None, width: int, place: str) -> int | None:
@@ -191,7 +220,8 @@ def _stated(key: str, column: int | str | None, width: int, place: str) -> int |
 def _same_in_each(blocks: Sequence[Sequence[ConllLine]], column: int) -> bool:
     """Returns True if a column has a number that is the same on all lines of each sentence."""
     several = sum(len(block) > 1 for block in blocks)
-    values = [{line.columns[column] if len(line.columns) > column else "" for line in block} for block in blocks]
+    # The number may be on the first line only.
+    values = ({line.columns[column] for line in block if len(line.columns) > column} - {""} for block in blocks)
     return several * 2 > len(blocks) and all(
         len(found) == 1 and NUMBER.fullmatch(next(iter(found))) is not None for found in values
     )
@@ -233,7 +263,8 @@ def _is_tag(value: str) -> bool:
 
 def _share(rows: Sequence[ConllLine], column: int, holds: Callable[[str], bool]) -> float:
     """Returns the share of lines whose value in a column has a property."""
-    return sum(len(line.columns) > column and holds(line.columns[column]) for line in rows) / max(len(rows), 1)
+    values = Counter(line.columns[column] for line in rows if len(line.columns) > column)
+    return sum(number for value, number in values.items() if holds(value)) / max(len(rows), 1)
 
 
 def _holds_chunks(rows: Sequence[ConllLine], column: int) -> bool:

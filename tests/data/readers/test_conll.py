@@ -123,6 +123,7 @@ TWO = [[("Ada", "B-PER"), ("naps", "O")], [("so", "O"), ("does", "O"), ("Eve", "
         "\n" + NUMBERED + "\n\n",
         "-DOCSTART- O\n\n" + NUMBERED,
         "1\tAda\tB-PER\n1\tnaps\tO\n2\tso\tO\n2\tdoes\tO\n2\tEve\tB-PER\n",
+        "Sentence: 1\tAda\tB-PER\n\tnaps\tO\nSentence: 2\tso\tO\n\tdoes\tO\n\tEve\tB-PER\n",
         "s7 1 Ada B-PER\ns7 2 naps O\ns9 1 so O\ns9 2 does O\ns9 3 Eve B-PER\n",
     ],
 )
@@ -133,6 +134,16 @@ def test_a_column_that_numbers_sentences_stands_for_blank_lines(tmp_path: Path, 
         and notice.endswith("; data.sentences chooses another column, or blank_lines")
         for notice in notices(tmp_path, text)
     )
+
+
+def test_an_index_that_begins_anew_stands_for_blank_lines(tmp_path: Path) -> None:
+    text = "1\tAda\tB-PER\n2\tnaps\tO\n1\tso\tO\n2\tdoes\tO\n3\tEve\tB-PER\n"
+    assert pairs(parse(tmp_path, text)) == TWO
+    assert notices(tmp_path, text) == [
+        "no blank line ends a sentence: one begins where column 1 counts anew; "
+        "data.sentences chooses another column, or blank_lines"
+    ]
+    assert pairs(examine(tmp_path, text, form=Format(sentences=1)).sentences) == TWO
 
 
 def test_numbers_of_sentences_begin_anew_in_each_document(tmp_path: Path) -> None:
@@ -176,7 +187,10 @@ def test_the_prefix_of_a_language_is_taken_off_with_a_notice(tmp_path: Path) -> 
     ]
     text = "be-x-old:a O\n" * 10
     assert notices(tmp_path, text) == [
-        "every word begins with be-x-old:, which is taken off, as the prefix of a language"
+        "all words begin with be-x-old:, which is taken off, as the prefix of a language"
+    ]
+    assert notices(tmp_path, "de:a O\n" * 19 + "b O\n") == [
+        "19 of 20 words begin with de:, which is taken off, as the prefix of a language"
     ]
     assert {word for one in parse(tmp_path, text) for word in one.words} == {"a"}
     for other in ("http:x O\n" * 9, "de:a O\nb O\n" * 10, "de:a O\nnl:b O\n" * 10):
