@@ -6,24 +6,35 @@ with their defaults.
 
 import copy
 import inspect
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import torch
 import yaml
+from peft import PeftType
 from transformers import BertConfig, BertModel
 
 from metaprime.interop.token_classifier import Tuned
 from metaprime.models.encoder import Encoder, quiet
 from metaprime.models.sites import BERT, resolve
 from metaprime.peft import METHODS, Method
+from metaprime.peft.settings import why_not
 from metaprime.reports.wording import markdown
 from metaprime.transfers.export import FORMATS
 from metaprime.types import MetaprimeError
 
 PAGE = Path(__file__).parent / "methods.md"
 WIDTH = 32
+
+PEFT = f"""### Every method of peft {version("peft")}
+
+A test primes, fine-tunes and exports each of them on a small encoder and reads the export with
+peft's own loader, or finds it refused with this reason. Some need settings that fit the width of
+the encoder, which their messages name.
+"""
+PEFT_HEADER = ("`peft_type`", "priming", "transfer and export", "reason")
 
 USAGE = """## Use a method
 
@@ -91,7 +102,21 @@ def page() -> str:
         USAGE,
         markdown(("method", *FORMATS), _exports()),
     ]
-    return "\n".join([*parts, *(_section(method) for method in METHODS.values())])
+    return "\n".join(
+        [*parts, *(_section(method) for method in METHODS.values()), PEFT, markdown(PEFT_HEADER, _types())]
+    )
+
+
+def _types() -> list[list[str]]:
+    """Lists peft's methods with what each can be used for, or why not."""
+    rows = []
+    for kind in sorted(one.value for one in PeftType):
+        if reason := why_not(kind):
+            rows.append([f"`{kind}`", "no", "no", f"{kind} {reason}"])
+            continue
+        reason = METHODS["hf"].config(config={"peft_type": kind}).tuning_only
+        rows.append([f"`{kind}`", "no" if reason else "yes", "yes", reason])
+    return rows
 
 
 def _exports() -> list[list[str]]:

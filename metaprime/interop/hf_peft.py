@@ -224,8 +224,9 @@ def _prefix(peft: Any, method: Any, layout: Layout, encoder: Encoder) -> Plan:
 
 def _hf(peft: Any, method: Any, layout: Layout, encoder: Encoder) -> Plan:
     """Makes the plan of a method that peft implements itself."""
-    adapter = hf_peft.inject(resolve(copy.deepcopy(encoder.module), layout), method)
-    config = hf_peft.peft_config(method, [path.replace(":", ".") for path in adapter], task_type="TOKEN_CLS")
+    adapter = cast(hf_peft.HfLayers, hf_peft.inject(resolve(copy.deepcopy(encoder.module), layout), method))
+    # A pattern that finds modules of the encoder finds others in the classifier, such as its head.
+    config = hf_peft.peft_config(method, [], task_type="TOKEN_CLS", **hf_peft.exact(adapter, adapter.source[1]))
 
     def tensors(wrapped: Any, layers: Sequence[str], values: Params) -> Tensors:
         base = wrapped.get_base_model()

@@ -13,9 +13,10 @@ batch, so it depends on the padding.
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -26,6 +27,8 @@ from metaprime.peft.method import Method
 from metaprime.peft.settings import HfConfig
 from metaprime.rng import Noise
 from metaprime.types import MetaprimeError, Params, Sites
+
+log = logging.getLogger(__name__)
 
 
 class _Base:
@@ -52,6 +55,10 @@ class _Base:
             return self._known[1]
         return self.module.forward(x, *rest, **named)
 
+    def own_weight(self) -> Any:
+        """Returns the module's weight with its graph: `base.own_weight().requires_grad`."""
+        return self.module.weight
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.module, name)
 
@@ -70,6 +77,8 @@ class HfLayer(nn.Module):
         del layer._modules["base_layer"]
         base = _Base(module)
         object.__setattr__(layer, "base_layer", base)
+        # peft's own method detaches the weight: theta would get no gradient through it.
+        object.__setattr__(layer, "get_base_weight", base.own_weight)
         object.__setattr__(self, "parts", (layer.eval(), base))
         for name, parameter in _trained(layer):
             self.register_parameter(name.replace(".", ":"), nn.Parameter(torch.zeros_like(parameter)))
@@ -131,6 +140,8 @@ class HfLayers(Adapter):
         values: Params = {}
         for path, layer in _injected(encoder, config, int(torch.randint(2**62, (), generator=generator))).items():
             place = path.replace(".", ":")
+            if place not in self:
+                continue
             values |= {f"{place}.{name.replace('.', ':')}": value.detach().cpu() for name, value in _trained(layer)}
         return values
 
@@ -171,9 +182,16 @@ def inject(sites: Sites, config: Any) -> Adapter:
             changed weights of the encoder.
     """
     modules = dict(sites.encoder.named_modules())
-    settings = peft_config(config, _query_and_value(sites, modules))
+    settings = peft_config(config, _norms(sites) if config.kind == "LN_TUNING" else _query_and_value(sites, modules))
     layers: dict[str, nn.Module] = {}
-    for path, layer in _injected(sites.encoder, settings, 0).items():
+    found = _injected(sites.encoder, settings, 0)
+    # A pattern such as all-linear also matches a pooler, which is no owner of parameters that matter.
+    unused = [path for path in found if path not in sites.owners and any(True for _ in _own(modules[path]))]
+    if unused:
+        log.warning("peft.config: no token-level loss reaches %s, which stays unchanged", ", ".join(unused))
+    for path, layer in found.items():
+        if path in unused:
+            continue
         wrapper = layers[path] = HfLayer(layer, modules[path])
         modules[path].register_forward_hook(lambda module, inputs, output, wrapper=wrapper: wrapper(inputs[0], output))
     return HfLayers(config, layers, sites.encoder, settings)
@@ -234,6 +252,33 @@ def _trained(layer: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     for name, parameter in layer.named_parameters():
         if parameter.requires_grad and not name.startswith("base_layer."):
             yield name, parameter
+
+
+def exact(adapter: HfLayers, config: Any) -> dict[str, Any]:
+    """Returns the keys of a peft config that name exactly the modules of an adapter, whatever pattern found them.
+
+    Args:
+        adapter: as `inject` returned it.
+        config: peft's own config.
+
+    Example: `peft_config(method, [], **exact(adapter, adapter.source[1]))`
+    """
+    paths = {path.replace(":", "."): layer for path, layer in adapter.items()}
+    forward = [path for path, layer in paths.items() if getattr(cast(HfLayer, layer).parts[0], "is_feedforward", False)]
+    keys: dict[str, Any] = {"target_modules": list(paths), "feedforward_modules": forward}
+    keys |= dict.fromkeys(("layers_to_transform", "layers_pattern", "exclude_modules"))
+    return {key: value for key, value in keys.items() if hasattr(config, key)}
+
+
+def _own(module: nn.Module) -> Iterator[nn.Parameter]:
+    """Yields the parameters of a module itself."""
+    return module.parameters(recurse=False)
+
+
+def _norms(sites: Sites) -> list[str]:
+    """Returns the paths of the norms inside the layers: owners of a weight that is a vector."""
+    inside = {id(module) for layer in sites.layers for module in layer.layer.modules()}
+    return [path for path, one in sites.owners.items() if id(one) in inside and all(p.dim() == 1 for p in _own(one))]
 
 
 def _query_and_value(sites: Sites, modules: dict[str, nn.Module]) -> list[str]:

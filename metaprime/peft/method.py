@@ -35,6 +35,11 @@ class MethodConfig(Section):
         return True
 
     @property
+    def tuning_only(self) -> str:
+        """Reason why priming cannot simulate the method, which only fine-tunes; empty: it can."""
+        return ""
+
+    @property
     def positions(self) -> int:
         """Number of the encoder's positions that the method takes from the words."""
         return 0

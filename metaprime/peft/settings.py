@@ -345,6 +345,7 @@ OURS = {
     "P_TUNING": "prompt",
     "CPT": "prompt",
     "ADAPTION_PROMPT": "prefix",
+    "CARTRIDGE": "prefix",
 }
 """Methods of peft that change the input or the cache -> methods here that suit every encoder."""
 
@@ -353,17 +354,44 @@ NEEDS_MORE = {
     "PVERA": "needs its own switch to sample in training",
     "POLY": "needs task numbers beside the words",
     "XLORA": "needs adapters that are trained already",
+    "OSF": "projects its gradients by hooks on its parameters, which values do not have",
+    "SHADOW": "runs a second network beside the layers of a decoder",
+    "TRAINABLE_TOKENS": "replaces rows of the embedding table itself, which stays the encoder's",
+    "UNILORA": "shares the parameters that it trains among layers",
+    "VBLORA": "shares the parameters that it trains among layers",
+    "TINYLORA": "shares the parameters that it trains among layers",
 }
 """Methods of peft that a plain forward pass does not train."""
+
+TUNING_ONLY = {
+    "LN_TUNING": "replaces norms by copies of them",
+    "FROD": "replaces weights by a decomposition of what they were",
+    "HRA": "takes weights without their gradient",
+}
+"""Methods of peft under which weights of the encoder get no gradient, so that priming cannot move them."""
 
 OTHER_DROPOUT = ("module_dropout", "rank_dropout", "boft_dropout")
 """Keys of training-time noise without a dropout module, which would be off without a warning."""
 
 
+def why_not(kind: str) -> str:
+    """Returns the reason why a method of peft is refused, with a remedy; empty: it is not.
+
+    Example: `why_not("LORA")` is empty.
+    """
+    if kind in OURS:
+        return (
+            "is passed by peft through the cache or the inputs, which many encoders do not support: use method: "
+            f"{OURS[kind]}, which runs on every encoder"
+        )
+    return f"{NEEDS_MORE[kind]}, which is not supported: use another peft_type" if kind in NEEDS_MORE else ""
+
+
 class HfConfig(MethodConfig):
     """The config of a peft method: `config` holds peft's own keys, `peft_type` among them.
 
-    Without `target_modules` the query and value projections are changed.
+    Without `target_modules` the query and value projections are changed; by LN_TUNING the norms of
+    the layers. Modules that no token-level loss reaches, such as a pooler, are left out.
     """
 
     method: Literal["hf"] = "hf"
@@ -373,15 +401,8 @@ class HfConfig(MethodConfig):
     def _named(self) -> HfConfig:
         if not isinstance(self.config.get("peft_type"), str):
             raise ValueError("config needs peft_type, for example LORA")
-        if self.kind in OURS:
-            raise ValueError(
-                f"config.peft_type {self.kind}: peft passes it through the cache or the inputs, which many encoders "
-                f"do not support: use method: {OURS[self.kind]}, which runs on every encoder"
-            )
-        if self.kind in NEEDS_MORE:
-            raise ValueError(
-                f"config.peft_type {self.kind} {NEEDS_MORE[self.kind]}, which is not supported: use another peft_type"
-            )
+        if reason := why_not(self.kind):
+            raise ValueError(f"config.peft_type {self.kind} {reason}")
         if on := [key for key in OTHER_DROPOUT if self.config.get(key)]:
             raise ValueError(f"config.{on[0]} is not supported: it would be off; remove it")
         return self
@@ -390,6 +411,12 @@ class HfConfig(MethodConfig):
     def kind(self) -> str:
         """peft's name of the method, in capitals: `LORA`."""
         return str(self.config["peft_type"]).upper()
+
+    @property
+    def tuning_only(self) -> str:
+        """Reason why weights of the encoder would get no gradient in priming; empty: they get one."""
+        reason = TUNING_ONLY.get(self.kind, "")
+        return f"peft_type {self.kind} {reason}, so that they get no gradient in priming" if reason else ""
 
     @property
     def identity(self) -> bool:

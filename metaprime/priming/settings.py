@@ -37,6 +37,11 @@ def check_sections(sections: Sections) -> None:
         raise MetaprimeError(f"inner.steps must be at least 1 for learner.name {name!r}")
     if learner.injects and method_of(sections.peft).moves_backbone:
         raise MetaprimeError(f"peft.method {sections.peft.method!r} has no adapter for learner.name {name!r}")
+    if learner.injects and "backbone" in learner.outer and (reason := sections.peft.tuning_only):
+        raise MetaprimeError(
+            f"peft.method {sections.peft.method!r} of learner.name {name!r}: {reason}: prime with another method, and fine-tune "
+            "with this one by transfer.methods"
+        )
     if inner.learn_rates and not (learner.second_order and learner.adapts and torch):
         where = f"learner.name {name!r} with backend {sections.learner.backend}"
         raise MetaprimeError(f"inner.learn_rates: {where} has no inner rates to learn")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,15 +12,26 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch.func import functional_call
-from toy_tuned import ALBERT, EVERY_SITE, INPUTS, logits, made
+from toy_config import started_at
+from toy_tuned import ALBERT, EVERY_SITE, INPUTS, logits, made, tagging
 from transformers import AutoModelForTokenClassification
 
-from metaprime.interop.hf_peft import PLANS, save_as_peft
+from metaprime.config.sections import InnerConfig, LearnerConfig, OuterConfig, TransferConfig
+from metaprime.interop.hf_peft import PLANS, load_peft, save_as_peft
 from metaprime.interop.token_classifier import Tuned
+from metaprime.meta import LEARNERS, InnerLoop, Way
+from metaprime.models.task_model import TaskModel, functional_loss, initial_values, partition
 from metaprime.peft import METHODS
-from metaprime.types import MetaprimeError
+from metaprime.peft.settings import why_not
+from metaprime.priming.settings import Sections, check_sections
+from metaprime.rng import torch_stream
+from metaprime.tasks.task import Task
+from metaprime.transfers.finetune import fine_tune
+from metaprime.transfers.start import context_over
+from metaprime.types import Batch, Episodes, MetaprimeError, Params
 
 peft = pytest.importorskip("peft")
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
@@ -51,6 +63,96 @@ def test_the_logits_are_ours(
     torch.testing.assert_close(theirs(folder, tmp_path), expected, rtol=0, atol=1e-5)
     stored = load_file(tmp_path / "adapter_model.safetensors")
     assert sum(value.numel() for value in stored.values()) == sum(value.numel() for value in values.values())
+
+
+NARROW: dict[str, dict[str, Any]] = {
+    "C3A": {"block_size": 8},
+    "MISS": {"r": 4},
+    "ROAD": {"group_size": 8},
+    "SHIRA": {"r": 2},
+    "WAVEFT": {"n_frequency": 20},
+}
+"""Settings of methods whose defaults are for wider encoders."""
+
+
+def primed_once(model: TaskModel, task: Task, batch: Batch, fast: Params, unused: tuple[str, ...]) -> None:
+    """Asserts that a meta-step moves the adapter, and gives theta the slope of its loss."""
+    one, loss = {name: value[None] for name, value in batch.items()}, functional_loss(model, task.loss)
+    episodes = Episodes(("qaa",), (0,), 1, (one,), one)
+    inner = InnerLoop(lr=0.3, carry=True).executed(way=Way.LOOP)
+    theta, start = partition(model, unused).backbone, {name: value[None] for name, value in fast.items()}
+    outcome = LEARNERS["peft_maml"].step(loss, theta, start, episodes, inner)
+    assert any(not torch.equal(outcome.mean_fast[name], fast[name]) for name in fast if name.startswith("adapter."))
+
+    # Some layers of peft round to float32 inside, so that the differences are coarse.
+    draw = torch_stream(0, "direction")
+    way = {
+        n: torch.randn(v.shape, generator=draw) for n, v in theta.items() if "query.weight" in n or "value.weight" in n
+    }
+    slope = sum((outcome.gradients[name] * value).sum().item() for name, value in way.items())
+    up, down = (
+        loss(
+            {**theta, **{name: theta[name] + size * value for name, value in way.items()}}, outcome.mean_fast, batch
+        ).item()
+        for size in (1e-3, -1e-3)
+    )
+    assert (up - down) / 2e-3 == pytest.approx(slope, rel=0.05, abs=5e-3)
+
+
+# Some layers of peft warn of a missing compiler, of norms, or of hooks, which are ours.
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("kind", [kind.value for kind in peft.PeftType])
+def test_every_type_of_peft_is_primed_tuned_and_exported_or_refused(toy_bert: Path, tmp_path: Path, kind: str) -> None:
+    settings = {"peft_type": kind, **NARROW.get(kind, {})}
+    if reason := why_not(kind):
+        with pytest.raises(ValidationError, match=re.escape(f"config.peft_type {kind} {reason}")):
+            METHODS["hf"].config(config=settings)
+        return
+    method = METHODS["hf"].config(config=settings)
+    encoder, labels, model, _ = made(toy_bert, method)
+    task, rows = tagging(encoder)
+    start = {group: initial_values(model, group, torch_stream(0, group)) for group in ("adapter", "head")}
+    fast = {**start["adapter"], **start["head"]}
+    batch = task.collate(rows)
+
+    # One meta-step of priming: theta learns through an adapter that moves, by the slope of its loss.
+    sections = Sections(LearnerConfig(), InnerConfig(), OuterConfig(), method)
+    if method.tuning_only:
+        with pytest.raises(MetaprimeError, match=f"peft_type {kind} .* no gradient in priming: prime with another"):
+            check_sections(sections)
+    else:
+        check_sections(sections)
+        primed_once(model, task, batch, fast, encoder.layout.unused)
+
+    # A transfer, whose result peft's own loader reads.
+    context = context_over(model, task, method, TransferConfig(steps=3, batch=2, clip=None), {})
+    tuned = fine_tune(context, started_at(fast, rows), 0.05)
+    assert any(not torch.equal(tuned.values[name], fast[name]) for name in start["adapter"])
+    save_as_peft(Tuned(encoder, method, labels, tuned.values), tmp_path)
+    with torch.no_grad():
+        found = load_peft(tmp_path, labels).eval()(**INPUTS).logits[INPUTS["attention_mask"].bool()]
+    torch.testing.assert_close(found, logits(model, tuned.values), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"target_modules": "all-linear"},
+        {"target_modules": "all-linear", "use_dora": True},
+        {"target_modules": r".*\.(query|output\.dense)"},
+        {"layers_to_transform": [1]},
+        {"target_modules": ["dense"], "exclude_modules": ["intermediate.dense"]},
+    ],
+    ids=str,
+)
+def test_a_pattern_finds_the_same_modules_again(toy_bert: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
+    method = METHODS["hf"].config(config={"peft_type": "LORA", "r": 2, **settings})
+    encoder, labels, model, values = made(toy_bert, method)
+    assert not any("pooler" in name for name in values)
+    save_as_peft(Tuned(encoder, method, labels, values), tmp_path)
+    with torch.no_grad():
+        found = load_peft(tmp_path, labels).eval()(**INPUTS).logits[INPUTS["attention_mask"].bool()]
+    torch.testing.assert_close(found, logits(model, values), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["lora", "ffn_lora", "ia3", "prompt", "hf"])

@@ -39,6 +39,8 @@ KINDS: list[dict[str, Any]] = [
     {"peft_type": "VERA", "r": 8},
     {"peft_type": "FOURIERFT", "n_frequency": 20},
     {"peft_type": "LN_TUNING", "target_modules": ["attention.output.LayerNorm"]},
+    {"peft_type": "LN_TUNING"},
+    {"peft_type": "LORA", "layers_to_transform": [1]},
     {"peft_type": "LORA", "target_modules": ["word_embeddings"]},
 ]
 """Linear, element by element, orthogonal, with frozen parts, norms, embeddings."""
@@ -133,7 +135,6 @@ def test_dropout_is_drawn_from_the_key(toy_bert: Path) -> None:
         ({"peft_type": "LORA", "bias": "all"}, r"would train .*bias of the encoder itself"),
         ({"peft_type": "LORA", "modules_to_save": ["pooler"]}, r"would train .*pooler.* of the encoder itself"),
         ({"peft_type": "LORA", "init_lora_weights": "pissa"}, r"initialisation changes .*query\.weight of the encoder"),
-        ({"peft_type": "TINYLORA"}, r"layers of this method share parameters"),
     ],
     ids=str,
 )
@@ -181,3 +182,22 @@ def test_a_start_is_drawn_for_the_encoder_as_it_is(toy_bert: Path) -> None:
     with torch.no_grad():
         found, expected = (model(**inputs).last_hidden_state for model in (ours, plain))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def test_a_pooler_that_a_pattern_finds_is_left_out_and_named(toy_bert: Path, caplog: pytest.LogCaptureFixture) -> None:
+    encoder = load_encoder(str(toy_bert))
+    config = hf_peft.HfConfig(config={"peft_type": "LORA", "target_modules": "all-linear"})
+    modules = hf_peft.inject(resolve(encoder.module, encoder.layout), config)
+    assert "no token-level loss reaches pooler.dense, which stays unchanged" in caplog.text
+    assert len(modules) == 2 * 6
+    assert modules.initial(torch_stream(0, "phi")).keys() == dict(modules.named_parameters()).keys()
+
+
+def test_ln_tuning_changes_the_norms_of_the_layers(toy_bert: Path) -> None:
+    encoder = load_encoder(str(toy_bert))
+    modules = hf_peft.inject(
+        resolve(encoder.module, encoder.layout), hf_peft.HfConfig(config={"peft_type": "LN_TUNING"})
+    )
+    assert {path.rpartition(":")[2] for path in modules} == {"LayerNorm"}
+    assert len(modules) == 2 * 2
+    assert sum(value.numel() for value in modules.parameters()) == 4 * 2 * 32
