@@ -49,11 +49,11 @@ WITHIN: dict[str, tuple[str, ...]] = {
     ),
     "runs": (
         *("__init__", "artifact", "checkpoint", "flops", "provenance", "lock", "log", "records", "results"),
-        *("stopping", "folder"),
+        *("stopping", "folder", "found"),
     ),
     "reports": (
         *("__init__", "compute", "figures", "read", "wording", "curves", "scores", "sentences", "document"),
-        *("formats", "score_tables", "summary", "sections", "write"),
+        *("formats", "score_tables", "run_tables", "summary", "sections", "write"),
     ),
     "transfers": (
         *("__init__", "shots", "evaluate", "start", "head_only", "finetune", "stacked", "held_out", "rates"),

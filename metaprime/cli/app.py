@@ -174,12 +174,13 @@ def ablate(
 @app.command()
 def report(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Folder that `metaprime ablate` wrote, with results.json.")
+        Path,
+        typer.Argument(metavar="DIR", help="Output folder of `ablate`, `demo`, `prime` or `transfer`, or one above."),
     ],
     out: Annotated[Path | None, typer.Option(help="Folder to write to; default: DIR.", show_default=False)] = None,
 ) -> None:
-    """Write a suite's report.html, .md, .tex and .csv: scores, contrasts, curves, errors and missing cells."""
-    check_folder(folder, "give the folder that `metaprime ablate` wrote")
+    """Write report.html, .md, .tex and .csv of a suite or of plain runs: scores, contrasts, curves, errors, missing cells."""
+    check_folder(folder, "give the run.output of a command")
     from metaprime.reports.write import report as run
 
     for file in run(folder, out):

@@ -14,7 +14,7 @@ from metaprime.reports.wording import markdown
 if TYPE_CHECKING:
     from metaprime.tasks.task import Piece
 
-IN_LATEX = ("scores", "contrasts", "gains", "errors")
+IN_LATEX = ("scores", "transfers", "primings", "contrasts", "gains", "errors")
 """Keys of the sections whose tables are written as LaTeX."""
 
 

@@ -1,7 +1,7 @@
 """Reads a suite from disk: `results.json` and the records, predictions and metrics that it names.
 
-A suite may be incomplete. Files that are missing or damaged are listed in `problems`; the rest is
-read.
+A folder without `results.json` is read as the cells that lie below it (`runs.found`). Files that are
+missing or damaged are listed in `problems`; the rest is read.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 
 from metaprime.config.yaml import read_value
 from metaprime.files import check_readable
+from metaprime.runs.found import find
 from metaprime.runs.log import read_metrics
 from metaprime.runs.records import PREDICTIONS, Record, headline, read_record
 from metaprime.runs.results import RESULTS, Arm, Entry, Results, read_results
@@ -204,16 +205,16 @@ def read_suite(folder: Path, results: Results | None = None) -> Suite:
     """Reads a suite with everything that tables and reports need.
 
     Args:
-        folder: the suite's output folder, which holds `results.json`.
+        folder: the suite's output folder, or one of plain runs.
         results: content of `results.json`, if the caller has it; None: it is read.
 
     Raises:
-        MetaprimeError: `results.json` is missing or damaged, or its task is unknown.
+        MetaprimeError: `results.json` is damaged, its task is unknown, or nothing lies in the folder.
 
     Example:
         suite = read_suite(Path("runs/order"))
     """
-    results = results or read_results(folder)
+    results = results or (read_results(folder) if (folder / RESULTS).exists() else find(folder))
     problems: list[str] = []
 
     kind = kind_of(results, folder)

@@ -10,6 +10,7 @@ from metaprime.config.yaml import written
 from metaprime.reports import curves
 from metaprime.reports.document import Report, ReportSection, Table, TableCell, figure_section
 from metaprime.reports.read import Suite, cost
+from metaprime.reports.run_tables import counted, priming_rows, primings_section, transfers_section
 from metaprime.reports.score_tables import (
     contrasts_section,
     errors_section,
@@ -21,6 +22,7 @@ from metaprime.reports.score_tables import (
 from metaprime.reports.scores import all_scores, contrasts_of, middle_shots
 from metaprime.reports.sentences import arms_compared, examples
 from metaprime.reports.wording import UNKNOWN, listed
+from metaprime.runs.found import suites_below
 from metaprime.runs.records import Record, headline
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ def gather(suite: Suite) -> Report:
     Example:
         report = gather(read_suite(Path("runs/order")))
     """
+    if not suite.results.asked:
+        return _gather_runs(suite)
     results, label = suite.results, suite.kind.metric.label
     scores, over_examples = all_scores(suite)
     shots = middle_shots(suite)
@@ -70,6 +74,23 @@ def gather(suite: Suite) -> Report:
     return Report(title, tuple(summary), tuple(sections), tuple(_csv_rows(suite)), kinds)
 
 
+def _gather_runs(suite: Suite) -> Report:
+    """Returns the content of the report on plain runs."""
+    sections = [
+        transfers_section(suite),
+        primings_section(suite),
+        *figure_section("learning", "Learning curves", curves.learning_curves(suite), None),
+        *figure_section("inner", "Inner loop", curves.inner_curves(suite), None),
+        *([errors_section(suite, middle_shots(suite))] if suite.transfers else []),
+        _missing_section(suite),
+        _environment_section(suite),
+    ]
+    suites = [f"A suite with a page of its own: metaprime report {path}" for path in suites_below(suite.folder)]
+    kinds = suite.kind.errors.kinds if suite.kind.errors else ()
+    rows = [*_csv_rows(suite)] or priming_rows(suite)
+    return Report(suite.results.name, (*counted(suite), *silences(suite), *suites), tuple(sections), tuple(rows), kinds)
+
+
 def _examples_section(suite: Suite, shots: int) -> ReportSection:
     """Returns test examples that two arms answer differently."""
     arms = arms_compared(suite)
@@ -81,14 +102,15 @@ def _examples_section(suite: Suite, shots: int) -> ReportSection:
 
 def _missing_section(suite: Suite) -> ReportSection:
     """Returns tables of failed cells, missing transfers and unusable files."""
-    results, missing = suite.results, suite.missing()
+    results, missing = suite.results, suite.missing() if suite.results.asked else []
     tables = []
     if results.failed:
         rows = (
             (TableCell(suite.title(f.arm)), TableCell(UNKNOWN if f.seed is None else str(f.seed)), TableCell(f.error))
             for f in results.failed
         )
-        tables.append(Table("Failed cells.", ("arm", "seed", "error"), tuple(rows)))
+        caption = "Failed cells." if results.asked else "Records that are not shown."
+        tables.append(Table(caption, ("arm", "seed", "error"), tuple(rows)))
     if missing:
         rows = (
             (TableCell(suite.title(arm)), TableCell(str(seed)), TableCell(f"{present} of {wanted}"))
@@ -121,13 +143,13 @@ def _environment_section(suite: Suite) -> ReportSection:
         for name, arm in results.arms.items()
     )
     header = ("arm", "title", "overrides", "overrides of transfer", "priming run", "downstream rates")
-    tables = [Table("Arms and their changes to the base config.", header, arms)] if arms else []
+    tables = [Table("Arms and their changes to the base config.", header, arms)] if arms and results.asked else []
     tables += [Table("Versions.", ("package", "version"), versions)] if versions else []
 
     commands = "\n".join(line for line in (results.command, f"metaprime report {suite.folder}") if line)
     config = written(results.config) if results.config else ""
     code = [("Commands", commands), *([("Base config", config)] if config else [])]
-    note = f"Priming seeds {listed(results.seeds)}."
+    note = f"Priming seeds {listed(results.seeds)}." if results.asked else ""
     return ReportSection("environment", "Environment", note, tuple(tables), code=tuple(code))
 
 

@@ -16,17 +16,18 @@ from metaprime.reports.sections import gather
 
 
 def report(folder: str | Path, out: str | Path | None = None) -> list[Path]:
-    """Writes `report.html`, `.md`, `.tex` and `.csv` for a suite, finished or not.
+    """Writes `report.html`, `.md`, `.tex` and `.csv` for a suite, finished or not, or for plain runs.
 
     Args:
-        folder: output folder of `ablate` or `demo`, which holds `results.json`.
+        folder: output folder of `ablate` or `demo`, which holds `results.json`; or of `prime` and
+            `transfer`, or a folder above several of them.
         out: folder to write to; None: `folder`.
 
     Returns:
         Paths of the files.
 
     Raises:
-        MetaprimeError: `folder` holds no suite, matplotlib is not installed, or `out` cannot be
+        MetaprimeError: `folder` holds nothing, matplotlib is not installed, or `out` cannot be
             written.
 
     Example:

@@ -110,6 +110,8 @@ class Results(_Read):
     records: tuple[Entry, ...] = ()
     primings: dict[str, dict[int, str]] = {}
     failed: tuple[Failure, ...] = ()
+    asked: bool = True
+    """False: the cells were found in a folder (`runs.found`), not asked for together."""
 
     @model_validator(mode="before")
     @classmethod
@@ -123,7 +125,7 @@ class Results(_Read):
 
 def as_json(results: Results) -> dict[str, Any]:
     """Returns the content of `results.json`, with the order of arms: `as_json(results)["order"]`."""
-    return results.model_dump(mode="json") | {"order": list(results.arms)}
+    return results.model_dump(mode="json", exclude={"asked"}) | {"order": list(results.arms)}
 
 
 def write_results(folder: Path, results: Results) -> None:

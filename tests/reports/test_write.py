@@ -84,8 +84,8 @@ def test_nothing_from_corpus_titles_or_errors_acts_on_the_page(hostile: Report) 
     assert page.count("&lt;script&gt;alert(1)") > 20
 
 
-def test_a_folder_without_a_suite_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MetaprimeError, match=r"give the output folder of `metaprime ablate`"):
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MetaprimeError, match=r"nothing is no folder: give the run\.output of a command"):
         report(tmp_path / "nothing")
 
 
