@@ -63,7 +63,21 @@ WITHIN: dict[str, tuple[str, ...]] = {
         *("__init__", "starts", "guards", "memory", "batching", "settings", "outer", "best", "setup", "metrics"),
         *("state", "step", "primed", "prime"),
     ),
-    "suite": (*("__init__", "workers", "cells", "spec", "results", "order", "record", "forecast", "ablate", "demo"),),
+    "suite": (
+        *(
+            "__init__",
+            "workers",
+            "cells",
+            "spec",
+            "results",
+            "order",
+            "record",
+            "forecast",
+            "ablate",
+            "recorded",
+            "demo",
+        ),
+    ),
 }
 """In these rooms a file imports only files that stand before it."""
 

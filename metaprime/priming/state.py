@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
-import time
 from pathlib import Path
 from typing import cast
 
@@ -26,7 +23,7 @@ from metaprime.runs.checkpoint import (
     save_checkpoint,
 )
 from metaprime.runs.folder import STATES
-from metaprime.runs.provenance import versions
+from metaprime.runs.provenance import made_here, versions
 from metaprime.types import MetaprimeError, Params
 
 log = logging.getLogger(__name__)
@@ -112,7 +109,7 @@ def save_primed(run: Run, folder: Path) -> None:
         "config": run.config,
         "processes": run.accelerator.num_processes,
         "versions": versions(),
-        "volatile": {"host": socket.gethostname(), "pid": os.getpid(), "written": time.strftime("%Y-%m-%dT%H:%M:%S")},
+        "volatile": made_here(),
     }
     values = {**run.state.adapter, **(run.state.head if run.learner.reads_labels else {})}
     with written_aside(folder) as aside:

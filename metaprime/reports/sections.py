@@ -23,6 +23,7 @@ from metaprime.reports.scores import all_scores, contrasts_of, middle_shots
 from metaprime.reports.sentences import arms_compared, examples
 from metaprime.reports.wording import UNKNOWN, listed
 from metaprime.runs.found import suites_below
+from metaprime.runs.provenance import machines_text
 from metaprime.runs.records import Record, headline
 
 if TYPE_CHECKING:
@@ -149,7 +150,8 @@ def _environment_section(suite: Suite) -> ReportSection:
     commands = "\n".join(line for line in (results.command, f"metaprime report {suite.folder}") if line)
     config = written(results.config) if results.config else ""
     code = [("Commands", commands), *([("Base config", config)] if config else [])]
-    note = f"Priming seeds {listed(results.seeds)}." if results.asked else ""
+    machines = f"{machines_text(transfer.record.get('volatile', {}) for transfer in suite.transfers)}."
+    note = f"Priming seeds {listed(results.seeds)}. {machines}" if results.asked else machines
     return ReportSection("environment", "Environment", note, tuple(tables), code=tuple(code))
 
 

@@ -23,6 +23,7 @@ from metaprime.reports.wording import (
     subtraction,
     terminal,
 )
+from metaprime.runs.provenance import machines_text
 from metaprime.stats.intervals import Contrast
 
 TABLE = "table.md"
@@ -59,11 +60,12 @@ def as_text(suite: Suite, tables: Sequence[Table]) -> str:
     others = f" (and {len(suite.problems) - 1} more, see the report)" if len(suite.problems) > 1 else ""
     unread = (f"Could not be used: {problem}{others}" for problem in suite.problems[:1])
     packages = ", ".join(f"{name} {version}" for name, version in results.versions.items())
+    machines = machines_text(transfer.record.get("volatile", {}) for transfer in suite.transfers)
     return "\n\n".join(
         [
             *map(markdown_table, tables),
             *map(markdown_text, [*silences(suite), *failed, *unread]),
-            f"Written by `{results.command}`, seeds {listed(results.seeds)}; {packages}.\n",
+            f"Written by `{results.command}`, seeds {listed(results.seeds)}; {packages}. {machines}.\n",
         ]
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from metaprime.files import LEFT, check_readable, discard, sweep, write_json, write_text, writing
 from metaprime.runs.lock import LOCK
-from metaprime.runs.provenance import Provenance, changes, versions
+from metaprime.runs.provenance import Provenance, changes, machine, versions
 from metaprime.types import MetaprimeError
 
 RUN_RECORD = "run.json"
@@ -167,7 +167,7 @@ def open_output(claim: Claim, overwrite: bool, provenance: Provenance | None = N
             for name in sorted(rest, key=lambda name: (PRIMED, TRANSFERS, STATES, name).index(name)):
                 discard(output / name)
     parts = {"versions": versions(), **(provenance.as_json() if provenance else {})}
-    write_json(output / RUN_RECORD, {**parts, "config": claim.config})
+    write_json(output / RUN_RECORD, {**parts, "config": claim.config, "volatile": machine()})
     write_text(output / CONFIG, claim.text)
     return output
 

@@ -1,14 +1,24 @@
-"""Records config, versions, weights and data of a run, and detects changes since its start."""
+"""Records config, versions, weights and data of a run, and detects changes since its start.
+
+The machine is recorded too and never compared: the last digits of results depend on its processor.
+"""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import os
 import platform
+import re
+import socket
+import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metaprime.config.older import completed, upgraded
@@ -100,6 +110,69 @@ def _equal(one: Any, other: Any) -> bool:
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+
+
+def made_here() -> dict[str, Any]:
+    """Returns what differs between equal runs: host, process, time, and `machine()`."""
+    written = time.strftime("%Y-%m-%dT%H:%M:%S")
+    return {"host": socket.gethostname(), "pid": os.getpid(), "written": written, **machine()}
+
+
+def machine() -> dict[str, Any]:
+    """Returns processor, its instructions, torch's threads and the commit of the code: `machine()["cpu"]`.
+
+    The commit is empty if the package is installed from no checkout, and ends in `-dirty` if files of the
+    checkout were changed.
+    """
+    # Imported here: reports read this module and load no torch.
+    import torch
+
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return {"cpu": _cpu(), "instructions": instructions, "threads": torch.get_num_threads(), "commit": _commit()}
+
+
+def machines_text(recorded: Iterable[Mapping[str, Any]]) -> str:
+    """Describes the machines that records were made on, `not recorded` for those that do not say it.
+
+    Args:
+        recorded: a block with the keys of `machine()`, or without them, for each record.
+
+    Example: `machines_text([{"cpu": "x86", "instructions": "AVX2", "threads": 1, "commit": "ab"}])` is
+        `CPU x86 (AVX2), threads 1, commit ab`.
+    """
+    texts = {
+        f"CPU {block['cpu']} ({block['instructions']}), threads {block['threads']}, commit {block['commit'] or 'unknown'}"
+        if "cpu" in block
+        else "CPU, threads and commit not recorded"
+        for block in recorded
+    }
+    return " or ".join(sorted(texts)) or "CPU, threads and commit not recorded"
+
+
+@functools.cache
+def _cpu() -> str:
+    """Returns the model of the processor, with family and model numbers where Linux lists them."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        text = ""
+    listed = dict(re.findall(r"^([^:\t\n]+?)\s*:[ \t]*(.*)$", text.partition("\n\n")[0], flags=re.MULTILINE))
+    name = listed.get("model name") or platform.processor() or platform.machine()
+    numbers = [f"{key.removeprefix('cpu ')} {listed[key]}" for key in ("cpu family", "model") if key in listed]
+    return f"{name}, {', '.join(numbers)}" if numbers else name
+
+
+@functools.cache
+def _commit() -> str:
+    """Returns the commit of the checkout that holds the package; empty: there is none, or no git."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return ""
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

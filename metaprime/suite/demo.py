@@ -17,6 +17,7 @@ from metaprime.runs.lock import locked
 from metaprime.runs.log import METRICS_FILE
 from metaprime.runs.stopping import Stopping
 from metaprime.suite.ablate import carry_out
+from metaprime.suite.recorded import against_recorded
 from metaprime.suite.spec import ArmSection, SuiteSection, make_plan
 from metaprime.suite.workers import workers
 from metaprime.types import MetaprimeError
@@ -112,6 +113,8 @@ def demo(
         open_output(claim, overwrite)
         with workers(jobs) as pool:
             results = carry_out(plan, output, encoder, pool, quiet)
+        if not quiet:
+            print(*against_recorded(config.facts(), seeds, output), sep="\n")
         # The folder shows one priming run: encoder and metrics.
         if folder := results["primings"].get(PUT_FIRST, {}).get(str(seeds[0])):
             shutil.rmtree(output / PRIMED, ignore_errors=True)

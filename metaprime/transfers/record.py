@@ -10,8 +10,6 @@ import copy
 import hashlib
 import json
 import logging
-import os
-import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +25,7 @@ from metaprime.data.rows import Row
 from metaprime.files import write_json, written_aside
 from metaprime.models.encoder import Encoder, save_encoder, weights_hash
 from metaprime.runs.artifact import Artifact, save_artifact
-from metaprime.runs.provenance import Provenance, changes, fingerprint, versions
+from metaprime.runs.provenance import Provenance, changes, fingerprint, made_here, versions
 from metaprime.runs.records import PREDICTIONS, RECORD, Record, read_record
 from metaprime.tasks.task import Scores
 from metaprime.transfers.evaluate import evaluate
@@ -213,12 +211,7 @@ class Recorder:
             **stability,
             "frozen": {"before": frozen, "after": after, "unchanged": after == frozen},
             **self._depends(context, cell),
-            "volatile": {
-                "seconds": tuned.seconds + time.perf_counter() - began,
-                "host": socket.gethostname(),
-                "pid": os.getpid(),
-                "written": time.strftime("%Y-%m-%dT%H:%M:%S"),
-            },
+            "volatile": {"seconds": tuned.seconds + time.perf_counter() - began, **made_here()},
         }
         to_json = context.task.kind.to_json
         lines = [to_json(row.example, answer) for row, answer in zip(scored, predicted, strict=True)]

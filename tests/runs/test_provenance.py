@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import subprocess
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from metaprime.data.rows import Example, Row, Window
-from metaprime.runs.provenance import PACKAGES, PARTS, Provenance, changes, fingerprint, versions
+from metaprime.runs import provenance
+from metaprime.runs.provenance import (
+    PACKAGES,
+    PARTS,
+    Provenance,
+    changes,
+    fingerprint,
+    machine,
+    machines_text,
+    made_here,
+    versions,
+)
 
 CONFIG = {"inner": {"lr": 0.1, "steps": 5}, "data": {"languages": ["qaa", "qab"], "cut": None}, "seed": 0}
 
@@ -145,3 +159,40 @@ def test_versions_name_what_results_depend_on() -> None:
     assert set(found) == {"python", "platform", *PACKAGES}
     assert found["torch"] == torch.__version__
     assert found["numpy"] == version("numpy")
+
+
+def test_the_machine_is_told() -> None:
+    found = machine()
+    assert found["threads"] == torch.get_num_threads()
+    assert found["instructions"] == torch.backends.cpu.get_cpu_capability()
+    listed = Path("/proc/cpuinfo")
+    if listed.is_file() and "model name" in listed.read_text("utf-8"):
+        name = next(line for line in listed.read_text("utf-8").splitlines() if line.startswith("model name"))
+        assert found["cpu"].startswith(name.partition(":")[2].strip())
+    assert {"host", "pid", "written"} | found.keys() == made_here().keys()
+
+
+def test_the_commit_is_that_of_the_packages_own_checkout() -> None:
+    root = Path(provenance.__file__).parents[2]
+    if shutil.which("git") is None or not (root / ".git").exists():
+        assert machine()["commit"] == ""
+        return
+    head = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
+    assert head.startswith(machine()["commit"].removesuffix("-dirty"))
+
+
+def test_a_package_outside_a_checkout_has_no_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # Installed below somebody's own repository, whose commit says nothing of the package.
+    (tmp_path / ".git").mkdir()
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "venv/site/metaprime/runs/provenance.py"))
+    assert provenance._commit.__wrapped__() == ""
+
+
+def test_machines_are_described_once_each_and_old_records_as_not_recorded() -> None:
+    one = {"cpu": "x86", "instructions": "AVX2", "threads": 1, "commit": "ab"}
+    assert machines_text([one, one]) == "CPU x86 (AVX2), threads 1, commit ab"
+    assert machines_text([one, {"host": "vm"}]) == (
+        "CPU x86 (AVX2), threads 1, commit ab or CPU, threads and commit not recorded"
+    )
+    assert machines_text([{**one, "commit": ""}]) == "CPU x86 (AVX2), threads 1, commit unknown"
+    assert machines_text([]) == "CPU, threads and commit not recorded"
