@@ -49,8 +49,8 @@ def _transfer_row(suite: Suite, transfer: Transfer) -> tuple[TableCell, ...]:
     )
 
 
-def priming_rows(suite: Suite) -> list[dict[str, Any]]:
-    """Returns column -> value of each priming run: `priming_rows(suite)[0]["state"]`; None: unknown."""
+def run_rows(suite: Suite) -> list[dict[str, Any]]:
+    """Returns column -> value of each priming run: `run_rows(suite)[0]["state"]`; None: unknown."""
     rows = []
     for name, arm in suite.results.arms.items():
         if arm.priming is None:
@@ -79,7 +79,7 @@ def priming_rows(suite: Suite) -> list[dict[str, Any]]:
 def primings_section(suite: Suite) -> ReportSection:
     """Returns the table of priming runs: `primings_section(read_suite(Path("runs/smoke")))`."""
     rows = []
-    for row in priming_rows(suite):
+    for row in run_rows(suite):
         loss = UNKNOWN if row["query_loss"] is None else f"{row['query_loss']:.3f}"
         known = (
             UNKNOWN if row[key] is None else str(row[key]) for key in ("run", "learner", "method", "seed", "state")
@@ -96,9 +96,9 @@ def primings_section(suite: Suite) -> ReportSection:
     return ReportSection("primings", "Priming runs", "", (Table(caption, header, tuple(rows)),))
 
 
-def counted(suite: Suite) -> list[str]:
-    """Returns the summary of plain runs: `counted(suite)[0]`."""
-    results, runs = suite.results, priming_rows(suite)
+def runs_summary(suite: Suite) -> list[str]:
+    """Returns the summary of plain runs: `runs_summary(suite)[0]`."""
+    results, runs = suite.results, run_rows(suite)
     finished = sum(row["state"] == "finished" for row in runs)
     encoders = len({transfer.entry.arm for transfer in suite.transfers})
     return [

@@ -10,7 +10,7 @@ from metaprime.config.yaml import written
 from metaprime.reports import curves
 from metaprime.reports.document import Report, ReportSection, Table, TableCell, figure_section
 from metaprime.reports.read import Suite, cost
-from metaprime.reports.run_tables import counted, priming_rows, primings_section, transfers_section
+from metaprime.reports.run_tables import primings_section, run_rows, runs_summary, transfers_section
 from metaprime.reports.score_tables import (
     contrasts_section,
     errors_section,
@@ -88,8 +88,10 @@ def _gather_runs(suite: Suite) -> Report:
     ]
     suites = [f"A suite with a page of its own: metaprime report {path}" for path in suites_below(suite.folder)]
     kinds = suite.kind.errors.kinds if suite.kind.errors else ()
-    rows = [*_csv_rows(suite)] or priming_rows(suite)
-    return Report(suite.results.name, (*counted(suite), *silences(suite), *suites), tuple(sections), tuple(rows), kinds)
+    rows = [*_csv_rows(suite)] or run_rows(suite)
+    return Report(
+        suite.results.name, (*runs_summary(suite), *silences(suite), *suites), tuple(sections), tuple(rows), kinds
+    )
 
 
 def _examples_section(suite: Suite, shots: int) -> ReportSection:

@@ -19,7 +19,7 @@ from metaprime.runs.records import RECORD, Record, read_record
 from metaprime.runs.results import RESULTS, Arm, Entry, Failure, Results
 from metaprime.types import MetaprimeError
 
-SETTINGS = ("learner.name", "peft.method", "outer.steps")
+SHOWN_SETTINGS = ("learner.name", "peft.method", "outer.steps")
 """Keys of a priming run's config that its arm holds."""
 
 FIRST_TASK = "tagging"
@@ -114,7 +114,7 @@ def _primings(folder: Path, failed: list[Failure]) -> Iterator[tuple[str, tuple[
         try:
             config = upgraded(json.loads((run / RUN_RECORD).read_text(encoding="utf-8"))["config"])
             seed = int(config["run"]["seed"])
-            settings = {key: config[key.split(".")[0]][key.split(".")[1]] for key in SETTINGS}
+            settings = {key: config[key.split(".")[0]][key.split(".")[1]] for key in SHOWN_SETTINGS}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             failed.append(Failure(arm=name, error=f"{run / RUN_RECORD} cannot be read ({error!r})"))
             continue

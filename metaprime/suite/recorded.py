@@ -19,7 +19,7 @@ from metaprime.config.sections import Config
 from metaprime.reports.read import Suite, read_suite, short_titles
 from metaprime.reports.wording import number
 
-Means = Mapping[tuple[str, str], tuple[float, float]]
+RecordedMeans = Mapping[tuple[str, str], tuple[float, float]]
 """(arm, method) -> mean and standard deviation over SEEDS."""
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -28,7 +28,7 @@ SEEDS = (0, 1, 2, 3, 4)
 PAGE = "docs/results/demo.md"
 """Page of the recorded demonstration; a test holds its numbers and RECORDED together."""
 
-RECORDED: Means = {
+RECORDED: RecordedMeans = {
     ("none", "pfeiffer"): (26.6, 1.8),
     ("none", "head"): (23.1, 1.0),
     ("multitask", "pfeiffer"): (38.6, 2.7),
@@ -42,8 +42,8 @@ RECORDED: Means = {
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """The mean of an arm and method beside the recorded one: `Comparison("meta", "AT", 39.2, 39.9, 6.0).within`.
+class BesideRecorded:
+    """The mean of an arm and method beside the recorded one: `BesideRecorded("meta", "AT", 39.2, 39.9, 6.0).within`.
 
     Attributes:
         title: title of the arm.
@@ -96,7 +96,7 @@ def is_recorded(facts: Mapping[str, Any], seeds: Sequence[int]) -> bool:
     return tuple(seeds) == SEEDS and facts == Config().facts()
 
 
-def compared(suite: Suite, recorded: Means = RECORDED) -> list[Comparison]:
+def compared(suite: Suite, recorded: RecordedMeans = RECORDED) -> list[BesideRecorded]:
     """Compares each recorded arm and method that a suite has with every seed.
 
     Args:
@@ -112,7 +112,7 @@ def compared(suite: Suite, recorded: Means = RECORDED) -> list[Comparison]:
         found = suite.by_seed(arm, method, shots)
         if len(found) == len(SEEDS):
             own = sum(found.values()) / len(found)
-            rows.append(Comparison(suite.title(arm), titles.get(method, method), own, mean, spread(deviation)))
+            rows.append(BesideRecorded(suite.title(arm), titles.get(method, method), own, mean, spread(deviation)))
     return rows
 
 

@@ -11,7 +11,7 @@ import pytest
 from toy_suite import section
 
 from metaprime.reports.read import read_suite
-from metaprime.reports.run_tables import priming_rows
+from metaprime.reports.run_tables import run_rows
 from metaprime.reports.sections import gather
 from metaprime.reports.write import report
 from metaprime.types import MetaprimeError
@@ -42,7 +42,7 @@ def test_a_row_for_each_transfer_and_each_priming_run(tmp_path: Path) -> None:
 def test_a_mixture_names_the_suite_and_the_run_that_is_not_finished() -> None:
     made = gather(suite := read_suite(OLD))
     assert [line for line in made.summary if line.endswith("suite/arms")]
-    states = {row["run"]: (row["state"], row["of"]) for row in priming_rows(suite)}
+    states = {row["run"]: (row["state"], row["of"]) for row in run_rows(suite)}
     assert states["finished"] == ("finished", 4)
     assert states["interrupted"][0] == "not finished"
     assert len(section(made, "transfers").tables[0].rows) == len(list(OLD.rglob("record.json")))
