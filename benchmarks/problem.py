@@ -17,7 +17,7 @@ from transformers import BertConfig, BertModel
 
 from metaprime.models.attention import register
 from metaprime.models.sites import BERT, resolve
-from metaprime.models.task_model import TaskModel
+from metaprime.models.task_model import TaskModel, Traits
 from metaprime.peft import METHODS
 from metaprime.rng import torch_stream
 from metaprime.tasks.tagging.task import TagHead
@@ -157,7 +157,9 @@ def make_problem(shape: Shape, size: Size, device: str = "cpu") -> Problem:
     layout = BERT.model_copy(update={"unused": ()})
     method = METHODS["pfeiffer"]
     adapter = method.inject(resolve(encoder, layout), method.config(bottleneck=BOTTLENECK))
-    model = TaskModel(encoder, adapter, TagHead(size.hidden, TAGS), supports_one_pass=True).eval().to(device)
+    model = (
+        TaskModel(encoder, adapter, TagHead(size.hidden, TAGS), traits=Traits(supports_one_pass=True)).eval().to(device)
+    )
 
     # Equal values for phi and head of both models.
     draw = torch_stream(0, "start")

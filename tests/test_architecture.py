@@ -60,7 +60,19 @@ WITHIN: dict[str, tuple[str, ...]] = {
         *("stability", "record", "transfer", "predict", "card", "export"),
     ),
     "priming": (
-        *("__init__", "starts", "guards", "memory", "batching", "settings", "outer", "best", "setup", "metrics"),
+        *(
+            "__init__",
+            "starts",
+            "guards",
+            "collapse",
+            "memory",
+            "batching",
+            "settings",
+            "outer",
+            "best",
+            "setup",
+            "metrics",
+        ),
         *("state", "step", "primed", "prime"),
     ),
     "suite": (

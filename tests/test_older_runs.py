@@ -73,7 +73,9 @@ def test_an_interrupted_run_ends_where_the_unbroken_one_did(old: Path) -> None:
             theirs["validation_f1" if mine["step"] == 0 else "query_loss"], rel=1e-3
         )
     if SAME_CPU:
-        assert found == EXPECTED["metrics"]
+        # Losses of different sentences are no longer compared, and some steps are checked for collapse.
+        kept = [{key: line[key] for key in line if key != "support_falls"} for line in EXPECTED["metrics"]]
+        assert [{key: mine[key] for key in theirs} for mine, theirs in zip(found, kept, strict=True)] == kept
         weights = (old / "interrupted/primed/model.safetensors").read_bytes()
         assert hashlib.sha256(weights).hexdigest() == EXPECTED["weights"]
 

@@ -14,6 +14,7 @@ import torch
 from transformers import BertConfig, BertModel
 
 from metaprime import load_config, prime, transfer
+from metaprime.config.presets import EMBEDDED
 from metaprime.config.sections import Config
 from metaprime.data.readers import synthetic
 from metaprime.models.sites import BERT, resolve
@@ -81,7 +82,7 @@ def stand_in(config: Config, folder: Path) -> list[str]:
 
 
 def test_demo_yaml_spells_out_the_defaults() -> None:
-    assert load_config(ROOT / "recipes/configs/demo.yaml") == load_config()
+    assert load_config(ROOT / "recipes/configs/demo.yaml") == load_config().at_rates(EMBEDDED, EMBEDDED)
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)

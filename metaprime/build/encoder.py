@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from metaprime.build.pretrain import pretrain
 from metaprime.config.sections import EncoderConfig
 from metaprime.models.encoder import Encoder, load_encoder
+from metaprime.models.features import shortened
 from metaprime.runs.folder import KEPT_BASE
 from metaprime.runs.log import Display
 
@@ -49,4 +50,4 @@ def open_encoder(
             accelerator.wait_for_everyone()
         name = str(folder)
     encoder = load_encoder(name, wanted.attention, wanted.sites, wanted.trust_remote_code, spacing=wanted.spacing)
-    return replace(encoder, autocast=wanted.precision == "bfloat16")
+    return replace(shortened(encoder, wanted.layer), autocast=wanted.precision == "bfloat16")

@@ -9,6 +9,7 @@ import torch
 
 from metaprime.data.rows import Row
 from metaprime.models.encoder import Encoder
+from metaprime.models.features import feature_scale
 from metaprime.models.injection_check import check_injection, probe, supports_one_pass
 from metaprime.models.sites import resolve
 from metaprime.models.task_model import TaskModel
@@ -37,9 +38,11 @@ def build_model(encoder: Encoder, task: Task, method: MethodConfig, example: Seq
     module = copy.deepcopy(encoder.module)
     sites = resolve(module, encoder.layout)
     head = task.new_head(sites)
+    scale = (encoder.scale or feature_scale(encoder)) if task.scales else 1.0
     batch = task.collate(example[:CHECKED])
-    bare = probe(TaskModel(module, Adapter(), head, task.outputs).eval(), batch)
-    model = TaskModel(module, method_of(method).inject(sites, method), head, task.outputs).eval()
+    bare = probe(TaskModel(module, Adapter(), head, task.outputs).variant(scale=scale), batch)
+    adapter = method_of(method).inject(sites, method)
+    model = TaskModel(module, adapter, head, task.outputs).variant(scale=scale)
     check_injection(model, batch, bare, method.identity)
     with torch.no_grad():
         one_pass = supports_one_pass(model, batch)

@@ -21,12 +21,11 @@ from metaprime.files import write_json, written_aside
 from metaprime.models.encoder import save_encoder
 from metaprime.optim import ScheduledAdamW, adamw
 from metaprime.rng import stream, torch_stream
+from metaprime.runs.folder import PRETRAIN_RECORD
 from metaprime.tasks.masking import masked
 from metaprime.types import IGNORE, MetaprimeError
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-PRETRAIN_RECORD = "pretrain.json"
-"""Config and source of an embedded encoder."""
 
 
 def pretrain(config: PretrainConfig, source: str, folder: Path, report: Callable[[int, int, float], None]) -> Path:
@@ -47,7 +46,7 @@ def pretrain(config: PretrainConfig, source: str, folder: Path, report: Callable
     Example: `pretrain(PretrainConfig(), "synthetic:", Path("base"), lambda *progress: None)`
     """
     root = source.partition(":")[2]
-    wanted = {"pretrain": config.model_dump(mode="json"), "source": source}
+    wanted = {"pretrain": {**config.model_dump(mode="json"), "lr": config.rate}, "source": source}
     if (folder / PRETRAIN_RECORD).is_file() and json.loads(
         (folder / PRETRAIN_RECORD).read_text(encoding="utf-8")
     ) == wanted:
@@ -90,7 +89,7 @@ def _train(
 ) -> None:
     """Trains a model on masked words, in place; `blocks_NL` holds token ids (N, L)."""
     special_S, words = torch.arange(len(SPECIAL)), (len(SPECIAL), model.config.vocab_size)
-    group = {"params": model.parameters(), "peak": config.lr, "weight_decay": 0.01}
+    group = {"params": model.parameters(), "peak": config.rate, "weight_decay": 0.01}
     optimizer = ScheduledAdamW(adamw([group], epsilon=1e-8, fused=False), config.steps, warmup=0.1, clip=1.0)
     for step in range(config.steps):
         rows = stream(config.seed, "pretrain batch", step).choice(len(blocks_NL), size=config.batch)

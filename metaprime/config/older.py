@@ -17,12 +17,16 @@ OLD = {new: old for old, new in NEW.items()}
 
 
 ADDED: dict[str, Any] = {
+    "encoder.layer": None,
     "data.encoding": "utf-8",
     "data.sentences": "auto",
     "task.words": None,
     "task.tags": None,
     "task.scheme": "auto",
     "encoder.spacing": "auto",
+    "outer.patience": 3,
+    "transfer.head_lr": None,
+    "transfer.method_lr": None,
 }
 """Keys of sections that version 0.1 had, added since, with the defaults that keep to its behaviour. A config with
 such a default has the digest that it had before there was the key."""

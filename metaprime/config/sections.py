@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from metaprime.config.older import addressed
+from metaprime.config.presets import Kind, far_above, preset_of, pretrain_rate
 from metaprime.config.yaml import nearest, written
 from metaprime.data.reading import Format
 from metaprime.meta import LEARNERS, Learner
@@ -37,7 +38,15 @@ from metaprime.types import Section, Spacing, is_number
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Names = tuple[str, ...]
+Rates = tuple[PositiveFloat, ...]
 Rule = Literal["reset", "keep", "carry_one", "carry_mean", "meta"]
+
+OPEN_RATES: dict[str, dict[str, None]] = {
+    "inner": {"lr": None},
+    "outer": {"lr": None, "adapter_lr": None, "head_lr": None},
+    "transfer": {"lr": None, "method_lr": None, "head_lr": None},
+}
+"""Keys of rates that may be null until the kind of encoder is known, by section."""
 
 OUTPUT_KEYS = ("run.output", "run.cache")
 """Keys that choose where files are kept; no result depends on them."""
@@ -57,6 +66,12 @@ class RunConfig(Section):
 
     cache: bool = True
     """True keeps tokenised text in `~/.cache/metaprime` for later runs."""
+
+
+def _given(rate: float | None) -> float:
+    """Returns a rate that `Config.at_rates` has filled in."""
+    assert rate is not None, "a config is put at the rates of its encoder first"
+    return rate
 
 
 class PretrainConfig(Section):
@@ -83,14 +98,19 @@ class PretrainConfig(Section):
     length: PositiveInt = 64
     """Length of a block in sub-words, at least 1."""
 
-    lr: PositiveFloat = 2e-3
-    """Peak learning rate, above 0."""
+    lr: PositiveFloat | None = None
+    """Peak learning rate, above 0; null: 2e-3 up to a width of 128, less for wider ones."""
 
     seed: NonNegativeInt = 0
     """Seed of weights, batches and masks, at least 0."""
 
     threads: PositiveInt = 2
     """CPU threads of pre-training, at least 1."""
+
+    @property
+    def rate(self) -> float:
+        """The rate, or that of this width if it is null."""
+        return self.lr or pretrain_rate(self.hidden)
 
     @model_validator(mode="after")
     def _divisible(self) -> PretrainConfig:
@@ -111,6 +131,9 @@ class EncoderConfig(Section):
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of matrix products: `float32`, or `bfloat16` by autocast; weights, gradients and losses
     stay float32."""
+
+    layer: PositiveInt | None = None
+    """Number of layers to keep, counted from the input; the head reads the last one kept. null: all."""
 
     sites: Layout | None = None
     """Module paths for an architecture that `models/sites.py` has no row for; null: its row."""
@@ -238,8 +261,8 @@ class InnerConfig(Section):
     steps: NonNegativeInt = 5
     """Number of inner steps n, at least 0."""
 
-    lr: PositiveFloat = 0.1
-    """Inner learning rate alpha, above 0."""
+    lr: PositiveFloat | None = None
+    """Inner learning rate alpha, above 0; null: the rate measured for this kind of encoder."""
 
     optimizer: Literal["sgd", "adam"] = "sgd"
     """Inner optimizer: plain `sgd`, or `adam`."""
@@ -270,18 +293,23 @@ class InnerConfig(Section):
     compile: bool = False
     """True compiles the whole meta-step, which takes minutes before the first step."""
 
+    @property
+    def rate(self) -> float:
+        """The rate, of a config that is at the rates of its encoder (`Config.at_rates`)."""
+        return _given(self.lr)
+
 
 class OuterConfig(Section):
     """The outer loop: AdamW on theta, with warm-up and linear decay to zero, and checkpoints."""
 
-    lr: PositiveFloat = 2e-3
-    """Peak outer learning rate beta, above 0."""
+    lr: PositiveFloat | None = None
+    """Peak outer learning rate beta, above 0; null: the rate measured for this kind of encoder."""
 
     adapter_lr: PositiveFloat | None = None
-    """Peak rate of a learned adapter, above 0; null: `lr`."""
+    """Peak rate of a learned adapter, above 0; null: `lr`, or the measured rate if that is null too."""
 
     head_lr: PositiveFloat | None = None
-    """Peak rate of a learned head, above 0; null: `lr`."""
+    """Peak rate of a learned head, above 0; null: `lr`, or the measured rate if that is null too."""
 
     rates_lr: PositiveFloat | None = None
     """Peak rate of learned inner rates, above 0; null: `lr`."""
@@ -322,8 +350,16 @@ class OuterConfig(Section):
     divergence: Annotated[float, Field(gt=1)] | None = 10.0
     """Factor above 1: a query loss this many times the running median is reported; null: never."""
 
+    patience: PositiveInt | None = 3
+    """Checks in a row that find the encoder collapsed before the run stops, at least 1; null: never."""
+
     rollback: bool = False
     """True returns a diverging run to its last checkpoint with half the rates, three times at most."""
+
+    @property
+    def rate(self) -> float:
+        """The rate, of a config that is at the rates of its encoder (`Config.at_rates`)."""
+        return _given(self.lr)
 
 
 class LearnerConfig(Section):
@@ -390,6 +426,12 @@ TaskChoice = Annotated[SerializeAsAny[TaskConfig], BeforeValidator(_task_config)
 MethodChoice = Annotated[str | SerializeAsAny[MethodConfig], BeforeValidator(_method_choice)]
 
 
+def _wrapped(value: Any) -> Any:
+    """Returns a single value as a list of one; a list and null stay as they are."""
+    # A null of a file is a Scalar that equals None.
+    return value if isinstance(value, list | tuple) or value in (None,) else [value]
+
+
 def method_label(choice: str | MethodConfig) -> str:
     """Returns the label of one of `transfer.methods`: its name, or name and settings.
 
@@ -424,9 +466,17 @@ class TransferConfig(Section):
     batch: PositiveInt = 16
     """Sentences of a training step, at least 1."""
 
-    lr: tuple[PositiveFloat, ...] = (1e-2, 3e-3, 3e-2)
-    """Peak learning rates, each above 0. Of several, the held-out languages choose the best for each
-    method and K; validation during priming uses the first."""
+    lr: Rates | None = None
+    """Peak learning rates, each above 0; null: the rates measured for this kind of encoder. Of several, the
+    held-out languages choose the best for each method and K; validation during priming uses the first."""
+
+    method_lr: dict[str, Rates] | None = None
+    """Peak learning rates by the name of the method, where one differs from `lr`: `{ia3: 3e-2}`; null: none
+    does, or the measured rates if `lr` is null too."""
+
+    head_lr: PositiveFloat | None = None
+    """Peak rate of the head beside an adapter, above 0; null: that of the adapter, or the measured rate if
+    `lr` is null too. Head tuning has the rate `lr`."""
 
     warmup: Share = 0.1
     """Share of the training steps over which the rate rises, 0 to 1."""
@@ -466,18 +516,42 @@ class TransferConfig(Section):
         """Wraps a single value of a list key, such as `shots: 50`, in a list."""
         if isinstance(values, dict):
             many = ("methods", "shots", "seeds", "lr")
-            return {k: [v] if k in many and not isinstance(v, list | tuple) else v for k, v in values.items()}
+            values = {k: _wrapped(v) if k in many else v for k, v in values.items()}
+            if isinstance(by_method := values.get("method_lr"), dict):
+                values["method_lr"] = {name: _wrapped(rates) for name, rates in by_method.items()}
         return values
 
     @model_validator(mode="after")
     def _not_empty(self) -> TransferConfig:
         for key in ("methods", "shots", "seeds", "lr"):
-            if not getattr(self, key):
+            if getattr(self, key) == ():
                 raise ValueError(f"{key} is empty: give at least one")
+        for name, rates in (self.method_lr or {}).items():
+            if name not in METHODS:
+                raise ValueError(f"method_lr: {unknown(f'method {name!r}', name, METHODS)}")
+            if not rates:
+                raise ValueError(f"method_lr.{name} is empty: give at least one")
         labels = [method_label(method) for method in self.methods]
         if twice := [name for name in labels if labels.count(name) > 1]:
             raise ValueError(f"methods names {twice[0]!r} twice: keep one of them")
         return self
+
+    @property
+    def all_rates(self) -> list[Rates]:
+        """The rates that methods can have; none are known of a config that is not at the rates of an encoder."""
+        return [rates for rates in (self.lr, *(self.method_lr or {}).values()) if rates]
+
+    def rates(self, method: MethodConfig) -> Rates:
+        """Returns the rates of one method, of a config that is at the rates of its encoder (`Config.at_rates`).
+
+        Args:
+            method: settings of the method.
+
+        Example: `settings.rates(LoraConfig())`.
+        """
+        found = (self.method_lr or {}).get(method.method, self.lr)
+        assert found is not None, "a config is put at the rates of its encoder first"
+        return found
 
 
 class Config(Section):
@@ -524,6 +598,56 @@ class Config(Section):
             _look_up(self, key)
         return self
 
+    @property
+    def asks_for_rates(self) -> bool:
+        """True if a rate is null that depends on the kind of encoder."""
+        return None in (self.inner.lr, self.outer.lr, self.transfer.lr)
+
+    def at_rates(self, primed: Kind, tuned: Kind) -> Config:
+        """Returns the config with a rate for each key of a rate that is null.
+
+        Args:
+            primed: kind of the encoder that is primed.
+            tuned: kind of the encoder that transfers start from.
+
+        Example: `Config().at_rates(EMBEDDED, EMBEDDED).outer.lr` is 0.002.
+        """
+        # The table of methods loads torch, which the embedded encoder's rates need not.
+        methods = {} if tuned.embedded else {method.name: method.rate for method in METHODS.values()}
+        changes: dict[str, Any] = {}
+        for name, kind in (("inner", primed), ("outer", primed), ("transfer", tuned)):
+            section = getattr(self, name)
+            changes[name] = section.model_copy(update=preset_of(kind, methods).fill(name, dict(section)))
+        if self.encoder.pretrain.lr is None:
+            pretrain = self.encoder.pretrain.model_copy(update={"lr": self.encoder.pretrain.rate})
+            changes["encoder"] = self.encoder.model_copy(update={"pretrain": pretrain})
+        return self.model_copy(update=changes)
+
+    def remarks_on_rates(self, primed: Kind, tuned: Kind) -> list[str]:
+        """Returns a sentence for each rate far above the measured one, and for encoders that none was measured on.
+
+        Args:
+            primed: kind of the encoder that is primed.
+            tuned: kind of the encoder that transfers start from.
+
+        Example: `Config(outer={"lr": 0.1}).remarks_on_rates(EMBEDDED, EMBEDDED)`.
+        """
+        blank = {name: getattr(self, name).model_copy(update=OPEN_RATES[name]) for name in OPEN_RATES}
+        usual = self.model_copy(update=blank).at_rates(primed, tuned)
+        given = [("inner.lr", self.inner.lr, usual.inner.rate), ("outer.lr", self.outer.lr, usual.outer.rate)]
+        chosen = self.at_rates(primed, tuned).transfer
+        for name, method in self.methods().items():
+            # Of several rates the held-out languages choose, so that one high one does no harm.
+            lowest, highest = min(chosen.rates(method)), max(usual.transfer.rates(method))
+            given.append((f"transfer.lr of {name}", lowest, highest))
+        remarks = far_above(given)
+        if not primed.measured and None in (self.outer.lr, self.inner.lr):
+            remarks.append(
+                f"rates of an encoder of width {primed.width} were not measured: those that the config leaves out are scaled "
+                "from smaller encoders, and are recorded with the run"
+            )
+        return remarks
+
     def methods(self) -> dict[str, MethodConfig]:
         """Returns the settings of each method to fine-tune with, by its label in cells and tables.
 
@@ -549,12 +673,13 @@ class Config(Section):
         A method that is a mapping replaces the section `peft`.
         """
         values = self.model_dump(mode="json")
-        return {
-            method_label(choice): values
-            if isinstance(choice, str)
-            else {**values, "peft": choice.model_dump(mode="json")}
-            for choice in self.transfer.methods
-        }
+        configs = {}
+        for choice in self.transfer.methods:
+            rates = (self.transfer.method_lr or {}).get(self.method(choice).method, self.transfer.lr)
+            transfer = {**values["transfer"], "lr": rates and list(rates), "method_lr": None}
+            peft = values["peft"] if isinstance(choice, str) else choice.model_dump(mode="json")
+            configs[method_label(choice)] = {**values, "transfer": transfer, "peft": peft}
+        return configs
 
     def facts(self) -> dict[str, Any]:
         """Returns the config as JSON, without the keys in OUTPUT_KEYS."""

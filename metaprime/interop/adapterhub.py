@@ -66,7 +66,7 @@ def adapterhub_files(tuned: Tuned) -> dict[str, Any]:
 
     Example: `adapterhub_files(tuned)["head_config.json"]`
     """
-    module, head = tuned.encoder.module, linear_head(tuned.values)
+    module, head = tuned.encoder.module, linear_head(tuned.values, tuned.encoder.scale)
     if module.config.model_type not in ENCODERS:
         raise MetaprimeError(
             f"AdapterHub does not support {type(module).__name__}, or names its modules differently: only "

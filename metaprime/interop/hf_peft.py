@@ -63,7 +63,7 @@ def peft_model(tuned: Tuned) -> Any:
 
     Example: `peft_model(tuned).peft_config`
     """
-    peft, head, encoder = _package(), linear_head(tuned.values), tuned.encoder
+    peft, head, encoder = _package(), linear_head(tuned.values, tuned.encoder.scale), tuned.encoder
     plan = _plan_of(tuned.method, encoder)
     model = load_classifier(tuned)
     path, layout = classifier_path(model), encoder.layout

@@ -40,14 +40,15 @@ class Tuned:
     trust_remote_code: bool = False
 
 
-def linear_head(values: Params) -> Params:
+def linear_head(values: Params, scale: float | None = None) -> Params:
     """Returns `weight` (C, D) and `bias` (C,) of the linear layer that a saved head computes.
 
-    Whatever a head does before its linear layer must be folded into these two here: no other
-    package has a place for it.
+    No other package divides the features that the head reads: the weight is divided here, by a power
+    of four, so that the logits are the same.
 
     Args:
         values: adapter and head by full name; `head.weight` is `(C, D)`.
+        scale: divisor of the features, `Encoder.scale`; None: 1.
 
     Raises:
         MetaprimeError: the head is not one linear layer.
@@ -59,7 +60,7 @@ def linear_head(values: Params) -> Params:
         raise MetaprimeError(
             f"this head holds {', '.join(sorted(head)) or 'nothing'}, and other packages have one linear layer, weight and bias"
         )
-    return head
+    return {"weight": head["weight"] / (scale or 1.0), "bias": head["bias"]}
 
 
 def load_classifier(tuned: Tuned) -> PreTrainedModel:
@@ -82,6 +83,12 @@ def load_classifier(tuned: Tuned) -> PreTrainedModel:
         reason = str(error).split("\n")[0]
         raise MetaprimeError(f"transformers cannot read {tuned.encoder.name} as a token classifier: {reason}") from None
     classifier_path(model)
+    layers = tuned.encoder.module.config.num_hidden_layers
+    if model.config.num_hidden_layers != layers:
+        raise MetaprimeError(
+            f"encoder.layer keeps {layers} of the {model.config.num_hidden_layers} layers of {tuned.encoder.name}, and other "
+            "packages load all of them: prime first, which saves an encoder of that many layers"
+        )
     return model
 
 

@@ -61,7 +61,7 @@ def merged_classifier(tuned: Tuned) -> PreTrainedModel:
 
     Example: `merged_classifier(tuned)(**inputs).logits`
     """
-    head, method = linear_head(tuned.values), tuned.method
+    head, method = linear_head(tuned.values, tuned.encoder.scale), tuned.method
     if isinstance(method, HfConfig):
         return merged_by_peft(tuned)
     merge = next((merge for config, merge in MERGES.items() if isinstance(method, config)), None)

@@ -49,6 +49,7 @@ class Encoder:
         name: folder or hub id.
         weights: hash of the weights (`weights_hash`).
         autocast: whether models over it multiply matrices in bfloat16.
+        scale: divisor of its hidden states before a head (`models/features.py`); None: not measured yet.
     """
 
     module: PreTrainedModel
@@ -57,6 +58,7 @@ class Encoder:
     name: str
     weights: str
     autocast: bool = False
+    scale: float | None = None
 
 
 def load_encoder(

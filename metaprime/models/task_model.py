@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -34,6 +35,22 @@ VALUE_GROUPS = ("backbone", "adapter", "head", "rates")
 """Groups of a model's parameters; a parameter's name starts with that of its group."""
 
 
+@dataclass(frozen=True)
+class Traits:
+    """How a model's parts work together.
+
+    Attributes:
+        scale: divisor of the encoder's output before the head (`models/features.py`).
+        autocast: whether matrices are multiplied in bfloat16; parameters and outputs stay float32.
+        supports_one_pass: whether adapter and head are known to take values with a leading T
+            (`injection_check.supports_one_pass`).
+    """
+
+    scale: float = 1.0
+    autocast: bool = False
+    supports_one_pass: bool = False
+
+
 class TaskModel(nn.Module):
     """An encoder with a method's adapter in it and a task's head on it.
 
@@ -42,9 +59,7 @@ class TaskModel(nn.Module):
         adapter: phi, and the method's selection, constraint and penalty.
         head: the task's output layer.
         rates: learned inner rates; no forward pass uses them.
-        autocast: whether matrices are multiplied in bfloat16; parameters and outputs stay float32.
-        supports_one_pass: whether adapter and head are known to take values with a leading T
-            (`injection_check.supports_one_pass`).
+        traits: scale of the features, precision, and whether episodes can share a pass.
 
     Example: `TaskModel(encoder.module, Adapter(), head).eval()(batch)`
     """
@@ -55,9 +70,7 @@ class TaskModel(nn.Module):
         adapter: Adapter,
         head: nn.Module,
         outputs: Outputs = head_outputs,
-        *,
-        autocast: bool = False,
-        supports_one_pass: bool = False,
+        traits: Traits = Traits(),
     ) -> None:
         """Joins the parts; none of them is copied.
 
@@ -67,25 +80,34 @@ class TaskModel(nn.Module):
         super().__init__()
         _refuse_checkpointing(backbone)
         self.backbone, self.adapter, self.head, self.rates = backbone, adapter, head, nn.ModuleDict()
-        self.autocast, self.supports_one_pass, self._outputs = autocast, supports_one_pass, outputs
+        self.traits, self._outputs = traits, outputs
 
-    def variant(self, *, autocast: bool | None = None, supports_one_pass: bool | None = None) -> TaskModel:
-        """Returns a model over the same modules, in evaluation mode, with other values of the two flags.
+    @property
+    def scale(self) -> float:
+        """Divisor of the encoder's output before the head."""
+        return self.traits.scale
+
+    @property
+    def autocast(self) -> bool:
+        """True if matrices are multiplied in bfloat16."""
+        return self.traits.autocast
+
+    @property
+    def supports_one_pass(self) -> bool:
+        """True if adapter and head are known to take values with a leading T."""
+        return self.traits.supports_one_pass
+
+    def variant(self, **changes: float) -> TaskModel:
+        """Returns a model over the same modules, in evaluation mode, with other traits.
 
         Args:
-            autocast: None keeps this model's.
-            supports_one_pass: None keeps this model's.
+            changes: fields of `Traits`; the others stay as they are.
 
         Example: `model.variant(autocast=True)`
         """
-        model = TaskModel(
-            self.backbone,
-            self.adapter,
-            self.head,
-            self._outputs,
-            autocast=self.autocast if autocast is None else autocast,
-            supports_one_pass=self.supports_one_pass if supports_one_pass is None else supports_one_pass,
-        )
+        # mypy cannot match arbitrary keywords with the fields of `Traits`.
+        traits = replace(self.traits, **changes)  # type: ignore[arg-type]
+        model = TaskModel(self.backbone, self.adapter, self.head, self._outputs, traits)
         model.rates.update(dict(self.rates.items()))
         return model.eval()
 
@@ -124,16 +146,19 @@ class TaskModel(nn.Module):
         return outputs.float()
 
     def encode(self, batch: Batch) -> torch.Tensor:
-        """Returns the encoder's output, or the precomputed one that the batch holds.
+        """Returns the features that the head reads: the encoder's output divided by `scale`.
 
         Args:
-            batch: tensors `(B, L)`; HIDDEN, if present, is `(B, L, D)`.
+            batch: tensors `(B, L)`; HIDDEN, if present, is the precomputed output `(B, L, D)`.
 
         Returns:
             `(B, L, D)`.
         """
-        if HIDDEN in batch:
-            return batch[HIDDEN]
+        hidden_BLD = batch[HIDDEN] if HIDDEN in batch else self._read(batch)
+        return hidden_BLD if self.scale == 1 else hidden_BLD / self.scale
+
+    def _read(self, batch: Batch) -> torch.Tensor:
+        """Returns the encoder's output `(B, L, D)` for a batch of tensors `(B, L)`."""
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
         hidden_BLD: torch.Tensor = self.backbone(**inputs).last_hidden_state
         return hidden_BLD

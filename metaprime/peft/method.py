@@ -77,6 +77,7 @@ class Method:
         source: its paper.
         moves_backbone: whether fine-tuning moves theta too, as full fine-tuning does.
         short: its abbreviation in tables of papers, such as AT; empty: its name.
+        rate: peak rate of its transfers on a pretrained encoder of width 384 (`config/presets.py`).
     """
 
     config: type[MethodConfig]
@@ -85,6 +86,7 @@ class Method:
     source: str
     moves_backbone: bool = False
     short: str = ""
+    rate: float = 3e-3
 
     @property
     def name(self) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from metaprime.peft.method import Method, no_modules
 from metaprime.peft.settings import FullConfig, HeadConfig
 
-HEAD = Method(HeadConfig, no_modules, "y = W_head Encoder(x), W_head alone moves", "linear probing", short="HT")
+HEAD = Method(
+    HeadConfig, no_modules, "y = W_head Encoder(x), W_head alone moves", "linear probing", short="HT", rate=1e-2
+)
 
 
-FULL = Method(FullConfig, no_modules, "everything moves", "fine-tuning", moves_backbone=True, short="FT")
+FULL = Method(FullConfig, no_modules, "everything moves", "fine-tuning", moves_backbone=True, short="FT", rate=1e-4)

@@ -9,7 +9,7 @@ import resource
 import statistics
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import psutil
 import torch
 from accelerate import Accelerator
 
+from metaprime.build.kind import kinds_of
 from metaprime.config.sections import Config
 from metaprime.priming.memory import available
 from metaprime.priming.setup import Run, set_up
@@ -47,6 +48,8 @@ class Estimate:
         largest: sub-words of the largest meta-step.
         peak_mib: peak memory in MiB: of the process on a CPU, of torch's tensors on a GPU.
         limit_mib: memory in MiB that the run may use on this machine now.
+        rates: rates of the inner and the outer loop.
+        remarks: sentences about rates that may do harm.
     """
 
     device: str
@@ -56,6 +59,8 @@ class Estimate:
     largest: int
     peak_mib: float
     limit_mib: float
+    rates: dict[str, float | None] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Returns the estimate as `--json` prints it."""
@@ -70,6 +75,8 @@ class Estimate:
             f"(the largest: {self.largest})",
             f"all {self.steps}: {minutes:.1f} minutes, validation excluded",
             f"peak memory: {self.peak_mib:.0f} MiB of {self.limit_mib:.0f} MiB available",
+            "rates: " + ", ".join(f"{key} {rate:g}" for key, rate in self.rates.items() if rate is not None),
+            *self.remarks,
         ]
 
 
@@ -90,6 +97,8 @@ def estimate(config: Config) -> Estimate:
         2
     """
     torch.set_num_threads(config.run.threads)
+    kinds = kinds_of(config.encoder, config.transfer)
+    remarks, config = config.remarks_on_rates(*kinds), config.at_rates(*kinds)
     accelerator = Accelerator()
     run = set_up(config, accelerator)
     limit = (available(accelerator) / MIB) + _taken(accelerator)
@@ -119,6 +128,13 @@ def estimate(config: Config) -> Estimate:
         largest=sizes[by_size[-1]],
         peak_mib=_peak(accelerator),
         limit_mib=limit,
+        rates={
+            "inner.lr": config.inner.lr,
+            "outer.lr": config.outer.lr,
+            "outer.adapter_lr": config.outer.adapter_lr,
+            "outer.head_lr": config.outer.head_lr,
+        },
+        remarks=tuple(remarks),
     )
 
 

@@ -167,7 +167,7 @@ def _bench(run: Run) -> Bench:
     """Returns the inputs of a run's first meta-step in float64, with a gradient for every group."""
     run.model.double()
     start = run.starts.values(0, range(EPISODES))
-    start = {name: _with_noise(name, value.detach(), run.asked.inner.lr) for name, value in start.items()}
+    start = {name: _with_noise(name, value.detach(), run.asked.inner.rate) for name, value in start.items()}
     batch, device = draw_some(run, 0, range(EPISODES)), run.accelerator.device
     present = {"backbone", *(name.split(".")[0] for name in start)}
     outer = tuple(group for group in dict.fromkeys((*GROUPS, *run.inner.outer)) if group in present)

@@ -26,6 +26,7 @@ class Best:
         accelerator: gives each process its share of the languages.
         score: mean headline metric of the best weights; None before the first validation.
         steps: meta-steps done when the best weights were saved.
+        unprimed: score of the unprimed encoder; None if it was not scored.
     """
 
     validation: Validation | None
@@ -33,6 +34,7 @@ class Best:
     accelerator: Accelerator
     score: float | None = None
     steps: int = 0
+    unprimed: float | None = None
 
     def look(self, state: State, weights: Params, steps: int) -> dict[str, Any]:
         """Scores the current weights on the held-out languages and saves them if they are the best.
@@ -52,12 +54,14 @@ class Best:
         context = self.validation.context
         # The state lacks the encoder's parameters that priming never moves, such as the pooler's.
         backbone = {**context.backbone, **state.backbone}
-        lr, shots = context.settings.lr[0], context.settings.shots[0]
+        lr, shots = context.settings.rates(context.method)[0], context.settings.shots[0]
         try:
             score = self.validation.mean(backbone, {**state.adapter, **state.head}, lr, shots, self.accelerator)
         except MetaprimeError as error:
             raise MetaprimeError(f"validation at step {steps}: {error}; or {REMEDY}") from None
         rank = context.task.kind.metric.rank
+        if steps == 0:
+            self.unprimed = score
         # Ties go to the later weights, which have been trained on more.
         if self.score is None or rank(score) >= rank(self.score):
             self.score, self.steps = score, steps
@@ -65,13 +69,14 @@ class Best:
                 save_best(self.folder, Checkpoint(steps, weights, {"score": score}))
         return {context.task.kind.validation_key: score, "best_step": self.steps}
 
-    def saved(self) -> list[float] | None:
-        """Returns score and step for a checkpoint; None before the first validation."""
-        return None if self.score is None else [self.score, self.steps]
+    def saved(self) -> list[float | None] | None:
+        """Returns score, step and unprimed score for a checkpoint; None before the first validation."""
+        return None if self.score is None else [self.score, self.steps, self.unprimed]
 
     def restore(self, saved: Any) -> None:
-        """Restores score and step from a checkpoint; None: no validation yet."""
-        self.score, self.steps = saved or (None, 0)
+        """Restores what `saved` returned; None: no validation yet."""
+        # Checkpoints of version 0.1 lack the unprimed score.
+        self.score, self.steps, self.unprimed = (*(saved or (None, 0)), None)[:3]
 
     def put_back(self, model: Any, last: int) -> int:
         """Loads the best weights, if any, into the model; returns their step, else `last`."""

@@ -38,8 +38,8 @@ def metrics(run: Run, step: int, outcome: Outcome, norm: float, spent: Spent, se
         line["volatile"]["flops"] = spent.flops
     if run.learner.adapts:
         line["support_loss_before"], line["support_loss_after"] = outcome.support_loss.mean(0).tolist()
-        # A single inner step has only one support loss.
-        if run.asked.inner.steps > 1:
+        # A single inner step has only one support loss; fresh batches are of different sentences.
+        if run.asked.inner.steps > 1 and run.asked.inner.support == "same":
             before_T, after_T = outcome.support_loss.unbind(-1)
             line["support_falls"] = (after_T < before_T).double().mean().item()
     if run.guards.halvings:
@@ -60,8 +60,11 @@ def note(line: dict[str, Any], metric: str) -> str:
     text = f"query loss {line['query_loss']:.3f}"
     if "support_loss_before" in line:
         text += f"  support {line['support_loss_before']:.3f} -> {line['support_loss_after']:.3f}"
-        if "support_falls" in line and line["support_loss_after"] >= line["support_loss_before"]:
-            text += " (not falling)"
+    # Only losses of the same sentences are compared.
+    pairs = [("same_support_before", "same_support_after")]
+    pairs += [("support_loss_before", "support_loss_after")] if "support_falls" in line else []
+    if any(before in line and line[after] >= line[before] for before, after in pairs):
+        text += " (not falling)"
     if (score := validated(line)) is not None:
         text += f"  held-out {metric} {score:.1f}"
     return text

@@ -90,7 +90,7 @@ def outer_loop(state: State, config: OuterConfig, groups: Sequence[str]) -> Oute
             chosen = [value for value in parameters.values() if (value.dim() > 1) == matrix]
             decay = config.weight_decay if matrix else 0.0
             if chosen:
-                peak = group_rates.get(group) or config.lr
+                peak = group_rates.get(group) or config.rate
                 parameter_groups.append({"params": chosen, "peak": peak, "weight_decay": decay})
     optimizer = adamw(parameter_groups, epsilon=config.epsilon)
     return OuterLoop(ScheduledAdamW(optimizer, config.steps, config.warmup, config.clip), learning)

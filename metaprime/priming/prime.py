@@ -13,19 +13,21 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from accelerate import Accelerator
 
+from metaprime.build.kind import kinds_of
 from metaprime.config.sections import Config, OuterConfig
 from metaprime.files import discard
+from metaprime.priming.best import validated
 from metaprime.priming.guards import HALVINGS, Diverged, check_finite, check_weights
 from metaprime.priming.metrics import metrics, note
 from metaprime.priming.primed import PrimedEncoder
 from metaprime.priming.setup import Run, set_up
 from metaprime.priming.state import moved_weights, restore, save_primed, save_state
-from metaprime.priming.step import draw, spent_on, sum_over_processes
+from metaprime.priming.step import check_collapse, draw, spent_on, sum_over_processes
 from metaprime.runs.folder import PRIMED, Claim, check_output, check_provenance, clear_up, open_output
 from metaprime.runs.lock import locked
 from metaprime.runs.log import METRICS_FILE, Display, MetricsLog
@@ -76,6 +78,10 @@ def prime(
                 f"mixed precision {accelerator.mixed_precision} cannot be set by the launcher: launch with "
                 "--mixed_precision no, and set encoder.precision: bfloat16 instead"
             )
+        kinds = kinds_of(config.encoder, config.transfer)
+        for remark in config.remarks_on_rates(*kinds) if accelerator.is_main_process else ():
+            log.warning("%s", remark)
+        config = config.at_rates(*kinds)
         claim = Claim(*config.recorded())
         changed = check_output(claim, resume, overwrite, force)
         with locked(claim.output, accelerator):
@@ -158,8 +164,9 @@ def _loop(run: Run, first: int, stop: Stopping, quiet: bool) -> None:
             # Report the step, and score the held-out languages if it is time.
             seconds = time.perf_counter() - began
             line = metrics(run, step, outcome, norm, spent_on(run, episodes), seconds)
+            line |= check_collapse(run, step, episodes, start)
             if run.best.validation and _validates(step, outer):
-                line |= run.best.look(run.state, moved_weights(run), step + 1)
+                line |= _validate(run, step)
             lines.write(line)
             display.show(step + 1, note(line, run.task.kind.metric.label))
 
@@ -178,6 +185,14 @@ def _stop(run: Run, steps: int, code: int) -> NoReturn:
     # A launcher kills the other processes as soon as one has exited.
     run.accelerator.wait_for_everyone()
     raise Stopped(code, f" after step {steps} of {run.asked.outer.steps}, which is saved")
+
+
+def _validate(run: Run, step: int) -> dict[str, Any]:
+    """Scores the held-out languages after a meta-step and compares the score with the unprimed encoder's."""
+    line = run.best.look(run.state, moved_weights(run), step + 1)
+    if run.best.unprimed is not None and (score := validated(line)) is not None:
+        run.watch.held_out(run.task.kind.metric.rank, (run.best.unprimed, score), step)
+    return line
 
 
 def _validates(step: int, outer: OuterConfig) -> bool:

@@ -25,8 +25,8 @@ class Sections:
     peft: MethodConfig
 
 
-def check_sections(sections: Sections) -> None:
-    """Validates the combination of sections as far as that is possible without an encoder.
+def check_sections(sections: Sections) -> Sections:
+    """Returns the sections, validated as far as that is possible without an encoder.
 
     Raises:
         MetaprimeError: learner or backend does not support a setting; the message names the key.
@@ -49,6 +49,7 @@ def check_sections(sections: Sections) -> None:
         raise MetaprimeError("inner.compile needs inner.batched: true and learner.backend: torch")
     if inner.order == "second" and not learner.second_order:
         raise MetaprimeError(f"inner.order second: learner.name {name!r} cannot differentiate through its inner loop")
+    return sections
 
 
 def inner_loop(sections: Sections, model: TaskModel, state: State, rules: Mapping[str, str]) -> InnerLoop:
@@ -76,7 +77,7 @@ def inner_loop(sections: Sections, model: TaskModel, state: State, rules: Mappin
         micro=inner.micro_batch,
     )
     return InnerLoop(
-        lr=inner.lr,
+        lr=inner.rate,
         moves=learner.inner,
         optimizer=inner.optimizer,
         clip=inner.clip,

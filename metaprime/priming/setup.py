@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -10,9 +11,19 @@ from accelerate import Accelerator
 
 from metaprime.build.data import build_task, priming_rows, text_alone
 from metaprime.build.encoder import open_encoder
+from metaprime.build.kind import kinds_of
 from metaprime.build.model import build_model
-from metaprime.config.sections import Config, DataConfig, EpisodesConfig, InnerConfig, LearnerConfig, TransferConfig
+from metaprime.config.sections import (
+    Config,
+    DataConfig,
+    EpisodesConfig,
+    InnerConfig,
+    LearnerConfig,
+    OuterConfig,
+    TransferConfig,
+)
 from metaprime.data.episodes import EpisodeSampler, EpisodeShape
+from metaprime.data.rows import Row, to_device
 from metaprime.interop import learn2learn
 from metaprime.meta import InnerLoop, Learner, MetaStep, Way
 from metaprime.meta.compiled import compiled
@@ -21,6 +32,7 @@ from metaprime.models.task_model import TaskModel, functional_loss, partition
 from metaprime.peft import METHODS, MethodConfig
 from metaprime.priming.batching import choose_execution
 from metaprime.priming.best import Best
+from metaprime.priming.collapse import PROBED, Watch, spread
 from metaprime.priming.guards import Guards
 from metaprime.priming.memory import Trial, activation_bytes, bytes_of, fit_to_memory, longest_episode
 from metaprime.priming.outer import OuterLoop, outer_loop
@@ -60,6 +72,7 @@ class Run:
         meter: counts the FLOPs of a step.
         best: held-out languages and the best weights.
         guards: checks for divergence.
+        watch: checks for harm that no loss shows.
     """
 
     claim: Claim
@@ -81,6 +94,7 @@ class Run:
     meter: FlopMeter
     best: Best
     guards: Guards
+    watch: Watch
 
     @property
     def provenance(self) -> Provenance:
@@ -105,8 +119,8 @@ def set_up(config: Config, accelerator: Accelerator) -> Run:
     Raises:
         MetaprimeError: data, encoder or settings are invalid, or episodes fewer than processes.
     """
-    sections = Sections(config.learner, config.inner, config.outer, config.peft)
-    check_sections(sections)
+    config = config.at_rates(*kinds_of(config.encoder, config.transfer))
+    sections = check_sections(Sections(config.learner, config.inner, config.outer, config.peft))
 
     # Read encoder, task and rows.
     claim, seed, learner = Claim(*config.recorded()), config.run.seed, sections.learner.value
@@ -120,7 +134,7 @@ def set_up(config: Config, accelerator: Accelerator) -> Run:
     method = config.peft if learner.injects else METHODS["head"].config()
     model = _with_rates(build_model(encoder, task, method, next(iter(pools.values()))), encoder, sections)
     model.to(accelerator.device)
-    draw_initial(model, seed, sections.inner.lr)
+    draw_initial(model, seed, sections.inner.rate)
     state, rules = partition(model, encoder.layout.unused), starting_rules(learner, sections.outer)
     inner = inner_loop(sections, model, state, rules)
 
@@ -145,9 +159,24 @@ def set_up(config: Config, accelerator: Accelerator) -> Run:
         meter=FlopMeter(),
         best=Best(None, claim.output / STATES, accelerator),
         guards=Guards(shown=accelerator.is_main_process),
+        watch=_watch(model, task, pools, sections.outer, accelerator),
     )
     validation = _validation(run, labelled, config.data, config.transfer)
     return _watched(_fitted(replace(run, best=replace(run.best, validation=validation))))
+
+
+def _watch(
+    model: TaskModel,
+    task: Task,
+    pools: Mapping[str, Sequence[Row]],
+    outer: OuterConfig,
+    accelerator: Accelerator,
+) -> Watch:
+    """Returns the watch over the features of some sentences of all languages, measured on the unprimed encoder."""
+    share = -(-PROBED // len(pools))
+    rows = [row for pool in pools.values() for row in pool[:share]][:PROBED]
+    batch = to_device(task.collate(rows), accelerator.device)
+    return Watch(batch, spread(model, batch), outer.patience, accelerator.is_main_process)
 
 
 def _fitted(run: Run) -> Run:

@@ -65,16 +65,19 @@ def restore(run: Run) -> int:
     restore_optimizer(run.outer.adamw, run.outer.names, checkpoint.tensors)
     run.best.restore(checkpoint.state["best"])
     run.guards.restore(checkpoint.state["guards"])
+    # Checkpoints of version 0.1 lack the verdicts.
+    run.watch.restore(checkpoint.state.get("watch", {}))
     return done
 
 
 def _begin_again(run: Run) -> None:
     """Resets the run to its initial state: unprimed encoder, first draws, empty optimizer."""
     assign(run.model, {f"backbone.{name}": value for name, value in run.encoder.module.named_parameters()})
-    draw_initial(run.model, run.seed, run.asked.inner.lr)
+    draw_initial(run.model, run.seed, run.asked.inner.rate)
     run.outer.adamw.state.clear()
     run.best.restore(None)
     run.guards.clear()
+    run.watch.restore({})
 
 
 def save_state(run: Run, steps: int) -> None:
@@ -86,6 +89,7 @@ def save_state(run: Run, steps: int) -> None:
         "guards": run.guards.state(),
         "processes": run.accelerator.num_processes,
         "versions": versions(),
+        "watch": run.watch.bad,
     }
     checkpoint = Checkpoint(steps, {**moved_weights(run), **optimizer}, state)
     save_checkpoint(run.claim.output / STATES, checkpoint, run.asked.outer.keep_checkpoints)
@@ -116,4 +120,6 @@ def save_primed(run: Run, folder: Path) -> None:
         # A head of masked words has no labels; the task's are those of the heads that transfers make.
         save_encoder(backbone, run.encoder.tokenizer, aside, run.task.labels)
         (aside / "metaprime.yaml").write_text(run.claim.text, encoding="utf-8")
-        save_artifact(aside, Artifact(run.method, run.task.config, run.task.labels, values, ".", provenance))
+        save_artifact(
+            aside, Artifact(run.method, run.task.config, run.task.labels, values, ".", provenance, run.model.scale)
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -11,10 +12,11 @@ from accelerate import Accelerator
 from metaprime.data.rows import to_device
 from metaprime.meta import Outcome
 from metaprime.meta.chunks import chunks
+from metaprime.priming.collapse import is_due, over_processes, same_support
 from metaprime.priming.setup import Run
 from metaprime.runs.flops import Spent, subwords
 from metaprime.transfers.shots import noise_keys
-from metaprime.types import NOISE, Episodes
+from metaprime.types import NOISE, Episodes, Params
 
 
 def draw(run: Run, step: int) -> Episodes:
@@ -23,6 +25,28 @@ def draw(run: Run, step: int) -> Episodes:
     episodes, device = draw_some(run, step, mine), run.accelerator.device
     support = tuple(to_device(tensors, device) for tensors in episodes.support)
     return _with_noise(replace(episodes, support=support, query=to_device(episodes.query, device)), run, step)
+
+
+def check_collapse(run: Run, step: int, episodes: Episodes, start: Params) -> dict[str, Any]:
+    """Checks the run after a meta-step if that is due, and returns entries for its line of metrics.jsonl.
+
+    Args:
+        run: the run, whose theta has moved.
+        step: meta-step, counted from 0.
+        episodes: this process's episodes, tensors (T, B, L).
+        start: their starting values, each (T, ...).
+
+    Raises:
+        Diverged: the same check has failed `outer.patience` times in a row.
+    """
+    if not is_due(step):
+        return {}
+    line = run.watch.features(run.model, step)
+    if run.learner.adapts:
+        losses = same_support(run.loss, run.state.backbone, start, episodes, run.inner)
+        before, after = over_processes(run.accelerator, losses)
+        line |= run.watch.support(before, after, step)
+    return line
 
 
 def draw_some(run: Run, step: int, indices: Sequence[int]) -> Episodes:

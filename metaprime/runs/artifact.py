@@ -43,6 +43,7 @@ class Artifact:
             folder.
         provenance: `kind` (`primed` or `tuned`), `encoder_weights` (hash), config, seed and
             versions.
+        scale: divisor of the encoder's output before the head.
     """
 
     method: MethodConfig
@@ -51,6 +52,7 @@ class Artifact:
     values: Params
     encoder: str
     provenance: dict[str, Any]
+    scale: float = 1.0
 
 
 def save_artifact(folder: Path, artifact: Artifact) -> None:
@@ -73,6 +75,7 @@ def save_artifact(folder: Path, artifact: Artifact) -> None:
         "task": artifact.task.model_dump(mode="json"),
         "labels": list(artifact.labels),
         "encoder": encoder,
+        "scale": artifact.scale,
         "provenance": artifact.provenance,
     }
     write_json(folder / CARD, card)
@@ -113,7 +116,8 @@ def load_artifact(folder: Path) -> Artifact:
         provenance = card["provenance"]
         if missing := {"kind", "encoder_weights"} - set(provenance):
             raise KeyError(*missing)
-        return Artifact(method, _task_of(card), tuple(card["labels"]), values, encoder, provenance)
+        scale = float(card.get("scale", 1.0))
+        return Artifact(method, _task_of(card), tuple(card["labels"]), values, encoder, provenance, scale)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise MetaprimeError(f"{folder}: {CARD} or {VALUES} is damaged ({error})") from None
 
@@ -168,18 +172,20 @@ def load_encoder_of(artifact: Artifact, trust_remote_code: bool = False) -> Enco
             training.
     """
     from metaprime.models.encoder import load_encoder
+    from metaprime.models.features import shortened
 
     read = _encoder_config(artifact)
     # What was trained before the key existed is read as it was then.
     attention, spacing = read.get("attention", "sdpa"), read.get("spacing")
-    encoder = load_encoder(artifact.encoder, attention, sites_of(artifact), trust_remote_code, spacing=spacing)
+    loaded = load_encoder(artifact.encoder, attention, sites_of(artifact), trust_remote_code, spacing=spacing)
+    encoder = shortened(loaded, read.get("layer"))
     wanted = artifact.provenance["encoder_weights"]
     if encoder.weights != wanted:
         raise MetaprimeError(
             f"encoder {artifact.encoder} has weights {encoder.weights[:12]}, but adapter and head were trained on "
             f"{wanted[:12]}: restore that encoder, or train again"
         )
-    return replace(encoder, autocast=read.get("precision") == "bfloat16")
+    return replace(encoder, autocast=read.get("precision") == "bfloat16", scale=artifact.scale)
 
 
 def _encoder_config(artifact: Artifact) -> dict[str, Any]:

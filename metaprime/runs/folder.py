@@ -19,6 +19,9 @@ RUN_RECORD = "run.json"
 CONFIG = "config.yaml"
 """File of the resolved config."""
 
+PRETRAIN_RECORD = "pretrain.json"
+"""Config and source of an embedded encoder, in its folder."""
+
 KEPT_BASE = "base"
 """Folder of an embedded encoder, which may be trained before the run claims the directory."""
 

@@ -176,8 +176,9 @@ def choose_one(cell: Rate) -> Ran:
     splits = held_out_splits(task, config.data, settings)
     context = make_context(source, task, method, settings, next(iter(splits.values())).rows, device)
     validation = Validation(context, splits, config.run.seed)
-    tried = try_rates(settings.lr, settings.shots, validation)
-    scores = {lr: sum(by_rate[lr] for by_rate in tried.values()) / len(tried) for lr in settings.lr}
+    rates = settings.rates(method)
+    tried = try_rates(rates, settings.shots, validation)
+    scores = {lr: sum(by_rate[lr] for by_rate in tried.values()) / len(tried) for lr in rates}
 
     rate = best_rate(scores, validation)
     cell.file.parent.mkdir(parents=True, exist_ok=True)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from metaprime.config.loading import override
+from metaprime.config.presets import EMBEDDED_TRANSFER
 from metaprime.config.sections import Config, TransferConfig, method_label
 from metaprime.files import check_readable
 from metaprime.peft import MethodConfig
@@ -89,7 +91,7 @@ class Primer:
 
         Seed and folders stay as they are.
         """
-        arm, settings = self.arm, TransferConfig()
+        arm, settings = self.arm, TransferConfig(lr=EMBEDDED_TRANSFER)
         validates = bool(arm.outer.validate_every and arm.data.validation_languages)
         if validates:
             # Held-out languages are fine-tuned as the targets will be, with the first rate and the first K.
@@ -99,7 +101,7 @@ class Primer:
                 "methods": settings.methods,
                 "seeds": settings.seeds,
             }
-            first = {"lr": arm.transfer.lr[:1], "shots": arm.transfer.shots[:1]}
+            first = {"lr": arm.transfer.rates(arm.peft)[:1], "method_lr": None, "shots": arm.transfer.shots[:1]}
             settings = arm.transfer.model_copy(update=fixed | first)
         return override(arm.model_copy(update={"transfer": settings}), *SCORED, *(() if validates else UNSEEN))
 
@@ -158,8 +160,8 @@ class Rate:
     @property
     def fine_tunings(self) -> int:
         """The number of fine-tunings that the selection takes."""
-        settings = self.config.transfer
-        return len(settings.lr) * len(settings.shots) * len(self.config.data.validation_languages)
+        settings, (method,) = self.config.transfer, self.config.methods().values()
+        return len(settings.rates(method)) * len(settings.shots) * len(self.config.data.validation_languages)
 
 
 @dataclass(frozen=True)
@@ -241,6 +243,14 @@ class Target:
         changed = override(self.config, *SCORED[:1], "data.languages=[]", *fixed, *changes)
         return _Addressed(changed).key("encoder", "data", "peft", "transfer")
 
+    def rates(self, column: int) -> Sequence[float]:
+        """Returns the rates of one method: `target.rates(0)`.
+
+        Args:
+            column: index of the method among the arm's.
+        """
+        return self.config.transfer.rates(self.config.method(self.config.transfer.methods[column]))
+
     def rate(self, source: Priming | None, column: int, seed: int, encoder: str) -> Rate:
         """Returns the selection of one method's rate.
 
@@ -253,7 +263,7 @@ class Target:
         Example: `target.rate(None, 0, 0, "runs/base").known`.
         """
         label, target = self._with_method(column)
-        shots, lr = list(target.config.transfer.shots), list(target.config.transfer.lr)
+        shots, lr = list(target.config.transfer.shots), list(target.rates(0))
         settings = target._key(f"transfer.shots={shots}", f"transfer.lr={lr}", "transfer.leave_out=0")
         key = _joined(source and source.key, settings, target.config.run.seed)
         folder = Path(target.config.run.output) / RATES
@@ -289,7 +299,8 @@ class Target:
     def _with_method(self, column: int) -> tuple[str, Target]:
         """Returns a method's label, and the target with only this method and its settings."""
         choice = self.config.transfer.methods[column]
-        changes: dict[str, object] = {"transfer": self.config.transfer.model_copy(update={"methods": (choice,)})}
+        only = {"methods": (choice,), "lr": self.rates(column), "method_lr": None}
+        changes: dict[str, object] = {"transfer": self.config.transfer.model_copy(update=only)}
         if isinstance(choice, MethodConfig):
             changes["peft"] = choice
         return method_label(choice), Target(self.config.model_copy(update=changes))

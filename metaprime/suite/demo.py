@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from metaprime.build.encoder import open_encoder
+from metaprime.build.kind import kinds_of
 from metaprime.config.sections import Config
 from metaprime.runs.folder import PRIMED, Claim, check_output, open_output
 from metaprime.runs.lock import locked
@@ -93,6 +94,7 @@ def demo(
         >>> len(results["records"]), results["failed"]
         (1, [])
     """
+    config = config.at_rates(*kinds_of(config.encoder, config.transfer))
     # Config, arms and output folder are checked before anything is written.
     if len(config.transfer.shots) != 1:
         raise MetaprimeError(

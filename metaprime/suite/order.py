@@ -44,9 +44,8 @@ class CellOrder:
         self.ready: list[tuple[str, int]] = []
         # A single rate needs no selection.
         for name, arm in plan.arms.items():
-            rates = arm.target.config.transfer.lr
-            if len(rates) == 1:
-                self.done.rates |= {(name, column): rates[0] for column in self.columns}
+            each = {column: arm.target.rates(column) for column in self.columns}
+            self.done.rates |= {(name, column): rates[0] for column, rates in each.items() if len(rates) == 1}
 
     def first(self) -> list[Job]:
         """Returns the jobs that can run first: priming, and jobs without unfinished priming."""
@@ -210,7 +209,7 @@ def count_cells(plan: SuitePlan) -> dict[str, Count]:
     # The places of transfers depend on rates.
     for arm, section in plan.arms.items():
         for column in range(len(plan.columns)):
-            rates = section.target.config.transfer.lr
+            rates = section.target.rates(column)
             rate: float | None = rates[0]
             if len(rates) > 1:
                 choice = section.target.rate(primings[arm, first], column, first, name)

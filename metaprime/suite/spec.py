@@ -14,7 +14,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field, NonNegativeInt, PositiveFloat, ValidationError
 
+from metaprime.build.kind import kinds_of
 from metaprime.config.loading import explain, load_config, override
+from metaprime.config.presets import EMBEDDED
 from metaprime.config.sections import Config, method_label
 from metaprime.config.yaml import change_key, nearest, read_keys
 from metaprime.priming.settings import Sections, check_sections
@@ -264,10 +266,12 @@ def make_plan(suite: SuiteSection, base: Config, where: str, setting: str | None
 
     Example: `make_plan(SuiteSection(name="mine", arms=[ArmSection(name="meta")]), config, "suite mine")`.
     """
+    kinds = kinds_of(base.encoder, base.transfer) if base.asks_for_rates else (EMBEDDED, EMBEDDED)
+    base = base.at_rates(*kinds)
     sections = [*suite.arms, *_combinations(suite.axes)]
     _check_names(suite, [arm.name for arm in sections], where)
-    if not suite.tune and len(base.transfer.lr) > 1:
-        raise MetaprimeError(f"{where}: tune is false, but transfer.lr lists {len(base.transfer.lr)} rates: give one")
+    if not suite.tune and (several := [rates for rates in base.transfer.all_rates if len(rates) > 1]):
+        raise MetaprimeError(f"{where}: tune is false, but transfer.lr lists {len(several[0])} rates: give one")
 
     # All arms have the same columns.
     by_name = {arm.name: arm for arm in sections}
@@ -343,7 +347,7 @@ def _resolved(arms: dict[str, ArmSection], name: str, base: Config, where: str) 
     source = _primed_by(arms, arm, where)
     changes: Changes = ()
     if source:
-        rate = () if source.rate == 1 else (f"outer.lr={base.outer.lr * source.rate}",)
+        rate = () if source.rate == 1 else (f"outer.lr={base.outer.rate * source.rate}",)
         steps = () if source.steps == 1 else (f"outer.steps={max(1, round(base.outer.steps * source.steps))}",)
         changes = (*rate, *steps, *source.set)
 

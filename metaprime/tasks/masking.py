@@ -46,7 +46,7 @@ def masking(task: Task, tokenizer: PreTrainedTokenizerBase, new_head: Callable[[
         )
     special_S = torch.tensor(sorted(tokenizer.all_special_ids))
     corrupt = partial(_corrupted, special_S, tokenizer.mask_token_id, len(tokenizer))
-    return replace(task, new_head=new_head, corrupt=corrupt, loss=loss, outputs=head_outputs)
+    return replace(task, new_head=new_head, corrupt=corrupt, loss=loss, outputs=head_outputs, scales=False)
 
 
 def loss(logits_BLV: torch.Tensor, batch: Batch) -> torch.Tensor:

@@ -293,6 +293,7 @@ class Task:
         predict: returns one prediction per row. Takes a model, all its parameter values, and rows.
         audit: finds missing labels in a split; a fatal finding ends the run.
         outputs: maps a model and a batch to outputs: (B, L, C) for tagging, (B, C) for classes.
+        scales: whether the head reads features of unit scale; a pretrained head reads the encoder's own.
         corrupt: changes the rows of one episode before training, with a generator of that episode.
         shuffle: returns examples with shuffled answers, a control, for a seed and a language.
     """
@@ -309,6 +310,7 @@ class Task:
     predict: Callable[[TaskModel, Params, Sequence[Row]], list[Any]]
     audit: Callable[[str, Sequence[Example]], list[Finding]]
     outputs: Outputs = head_outputs
+    scales: bool = True
     corrupt: Callable[[Sequence[Row], torch.Generator], list[Row]] | None = None
     shuffle: Callable[[Sequence[Example], int, str], list[Example]] | None = None
 

@@ -128,11 +128,15 @@ def optimizer_of(values: Params, settings: TransferConfig, lr: float, *, by_run:
     Args:
         values: values to train by full name; with `by_run` each has a leading E: (E, ...).
         settings: the section `transfer`.
-        lr: peak learning rate.
+        lr: peak learning rate of adapter and theta, and of the head without `transfer.head_lr`.
         by_run: whether to clip the gradients of each of the E runs separately.
     """
-    group = {"params": values.values(), "peak": lr, "weight_decay": settings.weight_decay}
-    return ScheduledAdamW(adamw([group]), settings.steps, settings.warmup, settings.clip, by_run)
+    heads = [value for name, value in values.items() if name.startswith("head.")]
+    others = [value for name, value in values.items() if not name.startswith("head.")]
+    # Head tuning has one rate; so has the head beside an adapter unless it has a rate of its own.
+    at_rates = [(others, lr), (heads, settings.head_lr)] if settings.head_lr and others else [(values.values(), lr)]
+    groups = [{"params": each, "peak": peak, "weight_decay": settings.weight_decay} for each, peak in at_rates if each]
+    return ScheduledAdamW(adamw(groups), settings.steps, settings.warmup, settings.clip, by_run)
 
 
 @dataclass(frozen=True)

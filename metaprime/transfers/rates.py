@@ -15,7 +15,8 @@ def check_rates(settings: TransferConfig, data: DataConfig) -> None:
     Raises:
         MetaprimeError: `transfer.lr` lists several rates and `data.validation_languages` is empty.
     """
-    if any(settings.shots) and len(settings.lr) > 1 and not data.validation_languages:
+    several = any(len(rates) > 1 for rates in settings.all_rates)
+    if any(settings.shots) and several and not data.validation_languages:
         raise MetaprimeError(
             "transfer.lr lists several rates: data.validation_languages must name languages to choose on"
         )

@@ -263,8 +263,8 @@ class Recorder:
         light = {f"adapter.{name}": value for name, value in phi.items()}
         light |= {name: value for name, value in finished.tuned.values.items() if name.startswith("head.")}
 
-        # Prediction must load the encoder with the same attention, precision, spacing and sites.
-        used = {key: record["config"]["encoder"][key] for key in ("attention", "precision", "spacing")}
+        # Prediction must load the encoder with the same attention, precision, spacing, layers and sites.
+        used = {key: record["config"]["encoder"][key] for key in ("attention", "precision", "spacing", "layer")}
         used["sites"] = self.source.encoder.layout.model_dump(mode="json")
         provenance: dict[str, Any] = {
             "kind": "tuned",
@@ -283,7 +283,8 @@ class Recorder:
                 weights = weights_hash(dict(tuned.state_dict()))
             provenance["encoder_weights"] = weights
             task = context.task
-            save_artifact(aside, Artifact(method, task.config, task.labels, light, encoder, provenance))
+            scale = context.model.scale
+            save_artifact(aside, Artifact(method, task.config, task.labels, light, encoder, provenance, scale))
             with (aside / PREDICTIONS).open("w", encoding="utf-8") as file:
                 for line in lines:
                     file.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -15,6 +15,7 @@ from metaprime.config.sections import EncoderConfig, TransferConfig
 from metaprime.data.rows import Row, to_device
 from metaprime.meta.selection import backbone_gradients
 from metaprime.models.encoder import Encoder, load_encoder
+from metaprime.models.features import shortened
 from metaprime.models.task_model import TaskModel, functional_loss, initial_values, partition
 from metaprime.peft import MethodConfig, method_of
 from metaprime.rng import torch_stream
@@ -82,7 +83,10 @@ def open_source(
         artifact = load_artifact(Path(name)) if (Path(name) / CARD).is_file() else None
         sites = encoder.sites or (sites_of(artifact) if artifact else None)
         loaded = load_encoder(name, encoder.attention, sites, encoder.trust_remote_code, spacing=encoder.spacing)
-        source = Source(replace(loaded, autocast=encoder.precision == "bfloat16"), artifact)
+        # A primed head, and priming itself, know the features at the scale of the priming run.
+        scale = artifact.scale if artifact else None
+        loaded = replace(shortened(loaded, encoder.layer), autocast=encoder.precision == "bfloat16", scale=scale)
+        source = Source(loaded, artifact)
     if "primed" in (settings.start_adapter, settings.start_head) and source.artifact is None:
         raise MetaprimeError(
             f"transfer.start_adapter and start_head cannot be primed: encoder {source.encoder.name} was not primed by "

@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 
 from metaprime.build.data import Split, build_task, target_rows
+from metaprime.build.kind import kinds_of
 from metaprime.config.sections import Config, DataConfig, TransferConfig
 from metaprime.data.episodes import sample
 from metaprime.files import sweep
@@ -127,7 +128,7 @@ def transfer(
         torch.set_num_threads(config.run.threads)
         accelerator = Accelerator()
         with locked(check_writable(Path(config.run.output)), accelerator):
-            run = _open(config, accelerator)
+            run = _open(config.at_rates(*kinds_of(config.encoder, config.transfer)), accelerator)
             _carry_out(run, stop, _Policy(overwrite, force, quiet))
             return [_result(run, cell) for cell in run.cells]
 
@@ -226,7 +227,9 @@ def _carry_out(run: _Run, stop: Stopping, policy: _Policy) -> None:
                 # Chosen method by method, so that a command that is stopped loses one choice.
                 label = share.address[0]
                 missing = [shots for shots in settings.shots if (label, shots) not in rates]
-                chosen = choose_rates(settings.lr, missing, partial(_validation, run, share.context))
+                chosen = choose_rates(
+                    settings.rates(share.context.method), missing, partial(_validation, run, share.context)
+                )
                 rates |= {(label, shots): rate for shots, rate in chosen.items()}
             for finished in _fine_tuned(share, rates[share.address]):
                 if finished.cell not in todo:

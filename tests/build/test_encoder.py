@@ -12,12 +12,11 @@ from accelerate import Accelerator
 
 from metaprime.build import encoder as opening
 from metaprime.build.encoder import open_encoder
-from metaprime.build.pretrain import PRETRAIN_RECORD
 from metaprime.config.sections import EncoderConfig, PretrainConfig
 from metaprime.data.readers import synthetic
 from metaprime.models.encoder import load_encoder
 from metaprime.models.sites import BERT
-from metaprime.runs.folder import KEPT_BASE
+from metaprime.runs.folder import KEPT_BASE, PRETRAIN_RECORD
 from metaprime.types import MetaprimeError
 
 SMALL = PretrainConfig(layers=1, hidden=8, heads=2, vocabulary=300, steps=2, batch=2, length=16)
@@ -77,7 +76,7 @@ def test_python_code_of_a_checkpoint_is_run_only_if_allowed(
 ) -> None:
     asked: list[tuple[Any, ...]] = []
 
-    def load(*arguments: Any) -> Any:
+    def load(*arguments: Any, **spacing: Any) -> Any:
         asked.append(arguments)
         return load_encoder(str(toy_bert))
 

@@ -97,7 +97,7 @@ def test_the_two_commands_and_predict(run: Run, config: Path, tmp_path: Path) ->
         (["inn.steps=3"], ["unknown key inn", "did you mean inner?"]),
         (["inner.steps=three"], ["inner.steps", "integer", "'three'"]),
         (["inner.lr=-0.1"], ["inner.lr", "greater than 0", "-0.1"]),
-        (["transfer.shots=0"], ["transfer.shots", "greater than 0"]),
+        (["transfer.shots=-1"], ["transfer.shots", "greater than or equal to 0"]),
         (["peft.method=adapterr"], ["'adapterr'", "known: pfeiffer"]),
         (["inner.steps"], ["'inner.steps'", "section.key=value"]),
         (["encoder.name=/no/such/folder"], ["encoder.name", "/no/such/folder"]),
@@ -174,7 +174,7 @@ def damage_tag(file: Path) -> list[str]:
 
 def damage_encoding(file: Path) -> list[str]:
     file.write_bytes((GOOD * 12).encode() + "Zoë\tB-PER\n".encode("latin1"))
-    return [f"{file}:37", "0xeb is not UTF-8", "iconv"]
+    return [f"{file}:37", "0xeb is not UTF-8", "data.encoding"]
 
 
 def remove_split(file: Path) -> list[str]:

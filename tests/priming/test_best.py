@@ -146,7 +146,7 @@ def test_the_best_validated_weights_are_kept(
         return next(coming)
 
     monkeypatch.setattr(Validation, "mean", mean)
-    primed = prime(tiny(tmp_path / "run", "outer.steps=3", "outer.validate_every=1"))
+    primed = prime(tiny(tmp_path / "run", "outer.steps=3", "outer.validate_every=1", "outer.patience=null"))
     assert (primed.provenance["steps"], primed.provenance["validation_f1"]) == (best, scores[best])
     saved = {f"backbone.{name}": value for name, value in load_file(primed.path / "model.safetensors").items()}
     saved |= load_file(primed.path / "metaprime.safetensors")

@@ -38,7 +38,7 @@ def test_one_line_of_metrics_for_each_step(primed_run: Config) -> None:
 
 
 def test_a_line_holds_the_means_over_the_meta_batch(tiny: MakeConfig, tmp_path: Path) -> None:
-    run = set_up(tiny(tmp_path / "run", *QUICK, "episodes.per_step=4"), Accelerator())
+    run = set_up(tiny(tmp_path / "run", *QUICK, "episodes.per_step=4", "inner.support=same"), Accelerator())
     support = torch.tensor([[2.0, 1.0], [1.0, 2.0], [3.0, 1.0], [1.0, 1.0]])
     outcome = Outcome({}, {}, {}, torch.tensor([1.0, 2.0, 3.0, 6.0]), support)
     expected = {
@@ -77,7 +77,7 @@ def test_an_inner_loop_that_does_not_lower_the_support_loss_is_shown(
     tiny: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, lr, falls in (("small", "inner.lr=1e-9", False), ("good", "inner.lr=0.3", True)):
-        prime(tiny(tmp_path / name, *QUICK, lr, "outer.adapter=reset", "inner.steps=4"))
+        prime(tiny(tmp_path / name, *QUICK, lr, "outer.adapter=reset", "inner.steps=4", "inner.support=same"))
         shown = capsys.readouterr().err
         for line in read_metrics(tmp_path / name):
             fell = line["support_loss_after"] < line["support_loss_before"]
@@ -93,3 +93,14 @@ def test_an_inner_loop_that_does_not_lower_the_support_loss_is_shown(
     # Of one step nothing can be said.
     assert "not falling" not in capsys.readouterr().err
     assert all("support_falls" not in line for line in read_metrics(tmp_path / "single"))
+
+
+def test_losses_of_different_sentences_are_not_compared(tiny: MakeConfig, tmp_path: Path) -> None:
+    """Fresh sentences can be harder than those before; what is compared is a batch with itself."""
+    prime(tiny(tmp_path / "run", *QUICK, "inner.support=fresh"), quiet=True)
+    lines = read_metrics(tmp_path / "run")
+    assert all("support_falls" not in line for line in lines)
+    assert [line["step"] for line in lines if "same_support_before" in line] == [1]
+    rising = {"query_loss": 1.0, "support_loss_before": 1.2, "support_loss_after": 1.31}
+    assert "not falling" not in note(rising | {"same_support_before": 1.2, "same_support_after": 0.9}, "F1")
+    assert note(rising | {"same_support_before": 1.2, "same_support_after": 1.2}, "F1").endswith("(not falling)")

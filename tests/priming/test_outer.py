@@ -78,7 +78,7 @@ def test_a_group_without_its_own_rate_takes_the_first() -> None:
 @pytest.mark.parametrize("clip", [None, 1.0])
 def test_a_gradient_that_is_not_finite_moves_nothing(bad: float, clip: float | None) -> None:
     values = state()
-    outer = outer_loop(values, OuterConfig(clip=clip), ("backbone",))
+    outer = outer_loop(values, OuterConfig(lr=2e-3, clip=clip), ("backbone",))
     before = {name: value.detach().clone() for name, value in values.backbone.items()}
     found = gradients(values.backbone, 0)
     found["backbone.dense.weight"][0, 0] = bad
@@ -90,7 +90,7 @@ def test_a_gradient_that_is_not_finite_moves_nothing(bad: float, clip: float | N
 @pytest.mark.parametrize("clip", [None, 1.0])
 def test_a_gradient_that_is_not_finite_is_named_with_group_parameter_and_languages(clip: float | None) -> None:
     values = state()
-    outer = outer_loop(values, OuterConfig(clip=clip), ("backbone", "head"))
+    outer = outer_loop(values, OuterConfig(lr=2e-3, clip=clip), ("backbone", "head"))
     found = gradients({**values.backbone, **values.head}, 0)
     found["backbone.norm.weight"][1] = float("nan")
     found["head.bias"][0] = float("inf")

@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file
 from toy_config import MakeConfig
 
+from metaprime.build.kind import kinds_of
 from metaprime.config.loading import load_config, override
 from metaprime.config.sections import Config, OuterConfig
 from metaprime.meta import LEARNERS, Outcome
@@ -61,7 +62,8 @@ def test_what_a_run_leaves(primed_run: Config) -> None:
     assert {name for name in states if name.startswith("step")} == {"step-00000002", "step-00000004"}
     best = metrics(output)[-1]["best_step"]
     assert f"best-{best:08d}" in states
-    assert load_config(output / "config.yaml") == load_config(output / "primed" / "metaprime.yaml") == primed_run
+    asked = primed_run.at_rates(*kinds_of(primed_run.encoder, primed_run.transfer))
+    assert load_config(output / "config.yaml") == load_config(output / "primed" / "metaprime.yaml") == asked
     names = {path.name for path in (output / "primed").iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "metaprime.json", "metaprime.safetensors"} <= names
     assert not any(path.suffix in (".bin", ".pt", ".pkl") for path in output.rglob("*"))

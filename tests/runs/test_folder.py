@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from metaprime.config.loading import load_config
+from metaprime.config.presets import EMBEDDED
 from metaprime.config.sections import Config
 from metaprime.runs.folder import Claim, check_output, check_provenance, check_writable, open_output
 from metaprime.runs.provenance import Provenance, versions
@@ -16,7 +17,7 @@ from metaprime.types import MetaprimeError
 
 
 def config(output: Path, *overrides: str) -> Config:
-    return load_config(None, [f"run.output={output}", *overrides])
+    return load_config(None, [f"run.output={output}", *overrides]).at_rates(EMBEDDED, EMBEDDED)
 
 
 def claim(output: Path, *overrides: str) -> Claim:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from metaprime.config.loading import load_config, override
+from metaprime.config.presets import EMBEDDED
 from metaprime.config.sections import Config
 from metaprime.suite.cells import Primer, Priming, Target
 from metaprime.types import MetaprimeError
@@ -27,7 +28,7 @@ RECORD: dict[str, Any] = {"cell": {}, "scores": {}, "training": {}, "frozen": {}
 
 
 def config_at(output: Path, *changes: str) -> Config:
-    return load_config(None, [f"run.output={output}", *changes])
+    return load_config(None, [f"run.output={output}", *changes]).at_rates(EMBEDDED, EMBEDDED)
 
 
 def target_at(output: Path, methods: str, *changes: str) -> Target:
@@ -69,14 +70,14 @@ def sources(tmp_path: Path) -> dict[str | None, Priming | None]:
     ],
 )
 def test_a_cell_is_addressed_by_what_it_depends_on(change: str, primings: bool, transfers: bool) -> None:
-    base = load_config()
+    base = load_config().at_rates(EMBEDDED, EMBEDDED)
     changed = override(base, change)
     assert (Primer(changed).key == Primer(base).key) == primings
     assert (Target(changed).key == Target(base).key) == transfers
 
 
 def test_without_validation_priming_depends_on_no_transfer_setting() -> None:
-    base = load_config(None, ["outer.validate_every=0"])
+    base = load_config(None, ["outer.validate_every=0"]).at_rates(EMBEDDED, EMBEDDED)
     changed = override(base, "transfer.steps=3", "transfer.shots=[7]", "data.validation_languages=[qad]")
     assert Primer(changed).config == Primer(base).config
 

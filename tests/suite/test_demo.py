@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from metaprime.build.kind import kinds_of
 from metaprime.config.loading import load_config, override
 from metaprime.config.sections import Config
 from metaprime.models.encoder import load_encoder
@@ -94,13 +95,14 @@ def test_shows_the_encoder_it_says(finished: tuple[Config, dict[str, Any]]) -> N
 
 def test_arms_differ_as_they_say(finished: tuple[Config, dict[str, Any]]) -> None:
     config, results = finished
+    rate = config.at_rates(*kinds_of(config.encoder, config.transfer)).outer.rate
     for arm in ("multitask", "multitask_start", "shuffled", "meta", "meta_start"):
         used = json.loads(card(config, results, arm, 1).read_text("utf-8"))["provenance"]["config"]
         multitask = arm.startswith("multitask")
         assert used["run"]["seed"] == 1
         assert used["task"]["shuffle_tags"] == (arm == "shuffled")
         assert used["learner"]["name"] == ("multitask" if multitask else "peft_maml")
-        assert used["outer"]["lr"] == config.outer.lr * (0.5 if multitask else 1)
+        assert used["outer"]["lr"] == rate * (0.5 if multitask else 1)
     assert "none" not in results["primings"]
     assert results["arms"]["none"]["priming"] is None
     starts = {"meta": ("fresh", "fresh"), "meta_start": ("primed", "primed"), "multitask_start": ("fresh", "primed")}

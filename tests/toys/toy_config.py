@@ -32,6 +32,7 @@ TINY = (
     "transfer.shots=8",
     "transfer.steps=4",
     "transfer.batch=4",
+    "transfer.lr=[0.01, 0.003, 0.03]",
     "transfer.test_sentences=20",
 )
 

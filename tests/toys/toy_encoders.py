@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from tokenizers import Tokenizer, models, processors
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, PreTrainedTokenizerFast
 
+from metaprime.models.encoder import Encoder, weights_hash
 from metaprime.rng import torch_stream
 
 ROBERTAS = ("roberta", "xlm-roberta", "camembert", "mpnet")
@@ -102,3 +104,16 @@ def make_toy(
     module.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+LAST_NORM = {"bert": "encoder.layer.1.output.LayerNorm", "modernbert": "final_norm", "eurobert": "norm"}
+LAST_NORM |= {"deberta-v2": "encoder.layer.1.output.LayerNorm"}
+
+
+def scaled(encoder: Encoder, factor: float) -> Encoder:
+    """Multiplies the encoder's last hidden states, by the parameters of its last norm."""
+    norm = encoder.module.get_submodule(LAST_NORM[encoder.module.config.model_type])
+    with torch.no_grad():
+        for parameter in norm.parameters():
+            parameter *= factor
+    return replace(encoder, weights=weights_hash(dict(encoder.module.state_dict())))

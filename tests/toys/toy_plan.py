@@ -31,6 +31,8 @@ FEW = (
     "outer.steps=4",
     "transfer.methods=[pfeiffer, head]",
     "transfer.shots=[8]",
+    "inner.lr=0.1",
+    "outer.lr=2e-3",
     "transfer.lr=[0.1, 0.3]",
 )
 RECORD: dict[str, Any] = {"cell": {}, "scores": {}, "training": {}, "frozen": {}}

@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from toy_encoders import scaled
 from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
 
 from metaprime.config.loading import override
 from metaprime.config.sections import Config
 from metaprime.interop.hf_peft import load_peft
+from metaprime.models.encoder import load_encoder, save_encoder
+from metaprime.models.features import feature_scale
 from metaprime.runs.records import read_record
 from metaprime.transfers import export as module
 from metaprime.transfers.export import FORMATS, export
@@ -81,6 +84,28 @@ def test_an_ordinary_classifier_has_our_logits_and_labels(
     tagger = load(cell(cells, method))
     torch.testing.assert_close(*ours(tagger, loaded), rtol=0, atol=1e-5)
     assert tuple(loaded.config.id2label.values()) == tagger.task.labels
+
+
+@pytest.mark.parametrize(("method", "form"), [("head", "transformers"), ("lora", "peft"), ("pfeiffer", "adapterhub")])
+def test_the_scale_of_features_is_folded_into_the_exported_head(
+    toy_bert: Path, primed_run: Config, tmp_path: Path, method: str, form: str
+) -> None:
+    small = scaled(load_encoder(str(toy_bert)), 0.1)
+    save_encoder(small.module, small.tokenizer, tmp_path / "small")
+    keys = (
+        f"transfer.encoder={tmp_path / 'small'}",
+        f"transfer.methods={method}",
+        "transfer.shots=4",
+        "transfer.lr=0.02",
+    )
+    (result,) = transfer(override(primed_run, f"run.output={tmp_path / 'run'}", *keys), quiet=True)
+    tagger = load(result.path)
+    assert tagger.model.scale == feature_scale(small) == 0.0625
+    # Exporting compares its logits with ours before it writes anything.
+    export(result.path, tmp_path / "out", form)
+    if form == "transformers":
+        theirs = AutoModelForTokenClassification.from_pretrained(tmp_path / "out")
+        torch.testing.assert_close(*ours(tagger, theirs), rtol=0, atol=1e-6)
 
 
 def test_the_pipeline_tags_as_the_tagger_does(cells: Path, tmp_path: Path) -> None:
