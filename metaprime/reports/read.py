@@ -292,14 +292,15 @@ def _read_transfer(folder: Path, entry: Entry, kind: TaskKind, problems: list[st
                 f"from different runs; remove {file.parent} and run the command again"
             )
             return Transfer(entry, file.parent, record, score, None, None)
-    return Transfer(entry, file.parent, record, score, counts_Bk, errors, _silent(kind, errors))
-
-
-def _silent(kind: TaskKind, errors: tuple[int, ...] | None) -> bool:
-    """Returns True if all that a task counts are answers without a prediction."""
-    if errors is None or kind.errors is None or not kind.errors.missed:
-        return False
-    return not any(n for name, n in zip(kind.errors.kinds, errors, strict=True) if name != kind.errors.missed)
+    return Transfer(
+        entry,
+        file.parent,
+        record,
+        score,
+        counts_Bk,
+        errors,
+        bool(errors and kind.errors and kind.errors.nothing_predicted(errors)),
+    )
 
 
 def _counted(folder: Path, kind: TaskKind) -> tuple[Counts | None, tuple[int, ...] | None]:

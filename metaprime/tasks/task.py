@@ -181,6 +181,17 @@ class Errors:
     show: Callable[[Mapping[str, Any], str], tuple[Piece, ...]]
     missed: str = ""
 
+    def nothing_predicted(self, counts: Sequence[int]) -> bool:
+        """Returns True if all that is counted are gold answers without a prediction.
+
+        Args:
+            counts: number of matches of each kind, in the order of `kinds`.
+
+        Example: `ERRORS.nothing_predicted((0, 0, 0, 7, 0))` is True: seven missed entities.
+        """
+        others = [count for kind, count in zip(self.kinds, counts, strict=True) if kind != self.missed]
+        return bool(self.missed) and sum(counts) > 0 and not any(others)
+
 
 @dataclass(frozen=True)
 class Audit:

@@ -27,7 +27,7 @@ from metaprime.models.encoder import Encoder, save_encoder, weights_hash
 from metaprime.runs.artifact import Artifact, save_artifact
 from metaprime.runs.provenance import Provenance, changes, fingerprint, made_here, versions
 from metaprime.runs.records import PREDICTIONS, RECORD, Record, read_record
-from metaprime.tasks.task import Scores
+from metaprime.tasks.task import Scores, TaskKind
 from metaprime.transfers.evaluate import evaluate
 from metaprime.transfers.finetune import FineTuned
 from metaprime.transfers.stability import leave_one_out
@@ -216,6 +216,7 @@ class Recorder:
         to_json = context.task.kind.to_json
         lines = [to_json(row.example, answer) for row, answer in zip(scored, predicted, strict=True)]
         self._write(context, finished, record, lines)
+        _say_silence(context.task.kind, cell, lines)
         return record
 
     def _about(self, finished: Finished, scores: Scores) -> Record:
@@ -289,6 +290,22 @@ class Recorder:
                 for line in lines:
                     file.write(json.dumps(line, ensure_ascii=False) + "\n")
             write_json(aside / RECORD, record)
+
+
+def _say_silence(kind: TaskKind, cell: Cell, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Logs that a fine-tuned model predicts nothing in any test example, where the task can tell."""
+    if kind.errors is None:
+        return
+    totals = [sum(column) for column in zip(*map(kind.errors.of_example, lines), strict=True)]
+    if kind.errors.nothing_predicted(totals):
+        log.warning(
+            "%s predicts none of the %d %s of its %d test examples: raise transfer.lr (and transfer.head_lr) or "
+            "transfer.steps, or look at the training sentences with `metaprime data check`",
+            cell.folder,
+            sum(totals),
+            kind.errors.unit,
+            len(lines),
+        )
 
 
 def relevant(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,14 @@ from toy_transfers import elsewhere, transferred, tree
 from metaprime.build.data import Split
 from metaprime.config.loading import override
 from metaprime.config.sections import Config
+from metaprime.data.rows import Row
 from metaprime.models.encoder import load_encoder, weights_hash
+from metaprime.models.task_model import TaskModel
 from metaprime.priming.prime import prime
 from metaprime.runs.artifact import Artifact
+from metaprime.tasks import Task
+from metaprime.tasks.tagging.task import TAGGING
+from metaprime.tasks.task import Scores
 from metaprime.transfers import record as transfer_record
 from metaprime.transfers import stacked
 from metaprime.transfers.predict import predict
@@ -264,7 +271,9 @@ def test_what_changed_is_said_key_by_key_and_force_keeps_the_old(
     kept, new = transferred(changed, force=True)
     assert kept == record
     assert (new["training"]["steps"], new["versions"]["torch"]) == (5, "9.9")
-    assert [message.partition("different inputs: ")[2] for message in caplog.messages] == lines
+    assert [
+        message.partition("different inputs: ")[2] for message in caplog.messages if message.startswith("keeping")
+    ] == lines
     monkeypatch.undo()
     file = tmp_path / "run" / "transfer" / "primed" / "qai-head-k8-s0" / "record.json"
     stale = {**record, "sentences": {**record["sentences"], "qai (scored)": "0123456789ab"}}
@@ -283,3 +292,30 @@ def test_overwrite_keeps_the_old_until_the_new_is_whole(primed_run: Config, tmp_
     with pytest.raises(MetaprimeError, match="the loss is"):
         transferred(override(config, "transfer.lr=1e30"), overwrite=True)
     assert tree(tmp_path) == before
+
+
+def test_a_tagger_that_predicts_no_entity_says_so(
+    primed_run: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mute(model: TaskModel, task: Task, values: Params, rows: Sequence[Row]) -> tuple[Scores, list[list[str]]]:
+        answers = [["O"] * len(row.example.words) for row in rows]
+        return task.kind.score([row.example for row in rows], answers), answers
+
+    keys = ("transfer.methods=[head]", "transfer.lr=1e-3")
+    with caplog.at_level(logging.WARNING), monkeypatch.context() as patched:
+        patched.setattr(transfer_record, "evaluate", mute)
+        transferred(elsewhere(primed_run, tmp_path / "mute", *keys))
+    assert [message.split(" predicts")[0] for message in caplog.messages] == ["qai-head-k8-s0"]
+
+
+def test_silence_is_said_with_its_cell_and_the_remedy(caplog: pytest.LogCaptureFixture) -> None:
+    gold = {"words": ["Ann", "left", "Mali"], "gold": ["B-PER", "O", "B-LOC"], "predicted": ["O", "O", "O"]}
+    with caplog.at_level(logging.WARNING):
+        transfer_record._say_silence(TAGGING, CELL, [gold, gold])
+        assert len(caplog.messages) == 1
+        transfer_record._say_silence(TAGGING, CELL, [gold, gold | {"predicted": ["O", "B-PER", "O"]}])
+        transfer_record._say_silence(TAGGING, CELL, [gold | {"gold": ["O", "O", "O"]}])
+    (message,) = caplog.messages
+    assert message.startswith(
+        "qai-pfeiffer-k8-s1 predicts none of the 4 gold entities of its 2 test examples: raise transfer.lr"
+    )
