@@ -79,10 +79,11 @@ Sentences = list[list[tuple[str, str]]]
 def count_conll(data: bytes) -> int:
     """The oracle: runs of lines that are not blank, -DOCSTART-, or, before the first word of one, a comment."""
     runs, inside = 0, False
-    for line in data.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
-        line = line.rstrip(b" \t\r")
+    for line in data.split(b"\n"):
+        # A byte order mark before a line, as joined files have it, is no part of it.
+        line = re.sub(rb"^(\xef\xbb\xbf)+", b"", line).rstrip(b" \t\r")
         note = line.startswith(b"# ") and (b"\t" not in line and re.match(rb"# [^ ]+ = ", line + b" "))
-        note = note or (line.startswith(b"# ") and not re.search(rb"[\t ](O|[A-Z]-[^\t ]+)$", line))
+        note = note or (line.startswith((b"# ", b"#\t")) and not re.search(rb"[\t ](O|[A-Z]-[^\t ]+)$", line))
         if not line or line.startswith(b"-DOCSTART-"):
             inside = False
         elif not inside and not note:
@@ -92,7 +93,7 @@ def count_conll(data: bytes) -> int:
 
 def count_jsonl(data: bytes) -> int:
     """The oracle: lines that are not blank."""
-    return sum(bool(line.strip(b" \t\r")) for line in data.removeprefix(b"\xef\xbb\xbf").split(b"\n"))
+    return sum(bool(re.sub(rb"^(\xef\xbb\xbf)+", b"", line).strip(b" \t\r")) for line in data.split(b"\n"))
 
 
 def sentences(draw: random.Random, words: tuple[str, ...] = WORDS) -> Sentences:

@@ -29,6 +29,7 @@ from pathlib import Path
 from metaprime.data.readers import folders
 from metaprime.data.readers.shapes import (
     NO_WORD,
+    TAG_LIKE,
     ConllLine,
     Shape,
     counts,
@@ -210,6 +211,9 @@ def _blocks(path: Path, lines: Lines) -> list[Block]:
         if not block.lines and not block.problems and bare.startswith(("# ", "#\t")):
             if isinstance(line, ConllLine) and not ABOUT.fullmatch(bare):
                 block.heads.append(line)
+            # What cannot be split is a comment too, unless it ends in a tag as a line with a word does.
+            elif isinstance(line, Problem) and TAG_LIKE.fullmatch(re.split("[\t ]", bare)[-1]):
+                block.problems.append(line)
         elif isinstance(line, Problem):
             block.problems.append(line)
         else:
@@ -268,7 +272,7 @@ def _line_of(text: str, number: int, path: Path) -> ConllLine | Problem:
     """Splits a line into columns, or returns the problem because of which it cannot be split."""
     text = text.removesuffix("\r")
     if "\r" in text:
-        wrong = f"{shown(text)} has a carriage return in it; end lines with a line feed, e.g. tr '\\r' '\\n'"
+        wrong = f"{shown(text)} has a carriage return in it; end lines with a line feed, and words without"
         return Problem("malformed line", f"{path}:{number}", wrong)
     if "\t" in text:
         columns = [column.strip(" ") for column in text.split("\t")]
