@@ -54,6 +54,21 @@ def test_a_task_reads_files_as_both_sections_state(
     assert asked == [Format(2, "ner", "cp1251", 3)]
 
 
+def test_a_run_logs_a_choice_of_columns_once(
+    toy_tokenizer: PreTrainedTokenizerFast, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for language in ("de", "nl"):
+        (tmp_path / language).mkdir()
+        (tmp_path / language / "train.conll").write_text("Ada B-PER O\nnaps O O\n", "utf-8")
+    for _ in range(2):
+        caplog.clear()
+        task = build(TaggingConfig(), Text(Subwords(toy_tokenizer), Lengths(16)))
+        read = [task.read(f"conll:{tmp_path}", language, "train") for language in ("de", "nl", "de")]
+        assert [one.gold for (one,) in read] == [("B-PER", "O")] * 3
+        (message,) = caplog.messages
+        assert message.endswith("column 2 is read as the tags, though column 3 could be too; task.tags chooses another")
+
+
 def test_a_saved_head_says_its_labels(task: Task) -> None:
     assert of_labels(task.labels).labels == task.config.labels
 
