@@ -48,7 +48,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
         *("multitask", "reptile", "learners", "__init__"),
     ),
     "runs": (
-        *("__init__", "artifact", "checkpoint", "flops", "provenance", "lock", "log", "records", "results"),
+        *("__init__", "artifact", "checkpoint", "flops", "provenance", "launch", "lock", "log", "records", "results"),
         *("stopping", "folder", "found"),
     ),
     "reports": (
@@ -57,7 +57,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
     ),
     "transfers": (
         *("__init__", "shots", "evaluate", "start", "head_only", "finetune", "stacked", "held_out", "rates"),
-        *("stability", "record", "transfer", "predict", "card", "export"),
+        *("stability", "record", "transfer", "texts", "predict", "card", "export"),
     ),
     "priming": (
         *(

@@ -269,3 +269,31 @@ def test_a_mistake_under_a_launch_ends_with_a_message(toy_bert: Path, tmp_path: 
     assert done.returncode != 0
     assert "error: episodes.per_step 1 leaves some of 2 processes without an episode" in done.stderr
     assert not (tmp_path / "two").exists()
+
+
+@pytest.mark.slow
+def test_torchrun_on_a_cpu_is_refused_before_two_runs_write_to_one_folder(toy_bert: Path, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("run: {seed: 0}\n", encoding="utf-8")
+    words = [
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        "--standalone",
+        "-m",
+        "metaprime",
+        "prime",
+        str(file),
+    ]
+    environment = {name: value for name, value in os.environ.items() if name != "ACCELERATE_USE_CPU"}
+    done = subprocess.run(
+        [sys.executable, *words, *config(tmp_path / "run", toy_bert)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env={**environment, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"},
+    )
+    assert done.returncode != 0
+    assert "error: WORLD_SIZE says that 2 processes were launched, but this one is in a group of 1" in done.stderr
+    assert not (tmp_path / "run").exists()

@@ -29,6 +29,7 @@ from metaprime.priming.setup import Run, set_up
 from metaprime.priming.state import moved_weights, restore, save_primed, save_state
 from metaprime.priming.step import check_collapse, draw, spent_on, sum_over_processes
 from metaprime.runs.folder import PRIMED, Claim, check_output, check_provenance, clear_up, open_output
+from metaprime.runs.launch import check_launch
 from metaprime.runs.lock import locked
 from metaprime.runs.log import METRICS_FILE, Display, MetricsLog
 from metaprime.runs.stopping import Stopped, Stopping
@@ -73,6 +74,7 @@ def prime(
     with Stopping(max_seconds, "continue with --resume") as stop:
         torch.set_num_threads(config.run.threads)
         accelerator = Accelerator()
+        check_launch(accelerator.num_processes)
         if accelerator.mixed_precision != "no":
             raise MetaprimeError(
                 f"mixed precision {accelerator.mixed_precision} cannot be set by the launcher: launch with "

@@ -24,6 +24,7 @@ from metaprime.priming.prime import prime
 from metaprime.reports.read import read_suite
 from metaprime.reports.summary import TABLE, as_text, print_tables, tables_of
 from metaprime.runs.folder import check_writable
+from metaprime.runs.launch import check_no_launch
 from metaprime.runs.lock import locked
 from metaprime.runs.log import Display
 from metaprime.runs.results import as_json, write_results
@@ -72,6 +73,7 @@ def ablate(
         >>> sorted(results["arms"]), results["failed"]
         (['none'], [])
     """
+    check_no_launch()
     plan = read_plan(path, overrides, setting)
     output = check_writable(Path(plan.base.run.output))
     folder = output / plan.name

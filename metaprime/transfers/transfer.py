@@ -20,6 +20,7 @@ from metaprime.files import sweep
 from metaprime.models.encoder import weights_hash
 from metaprime.peft import MethodConfig
 from metaprime.runs.folder import TRANSFERS, check_writable
+from metaprime.runs.launch import check_launch
 from metaprime.runs.lock import locked
 from metaprime.runs.log import Display
 from metaprime.runs.records import Record
@@ -127,6 +128,7 @@ def transfer(
     with Stopping(max_seconds, "finished cells are kept; run the same command for the others") as stop:
         torch.set_num_threads(config.run.threads)
         accelerator = Accelerator()
+        check_launch(accelerator.num_processes)
         with locked(check_writable(Path(config.run.output)), accelerator):
             run = _open(config.at_rates(*kinds_of(config.encoder, config.transfer)), accelerator)
             _carry_out(run, stop, _Policy(overwrite, force, quiet))
