@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from metaprime.suite.ablate import ablate
     from metaprime.suite.demo import demo
     from metaprime.transfers.export import export
-    from metaprime.transfers.predict import Predictor, load, predict
+    from metaprime.transfers.predict import Predictor, evaluate, load, predict
     from metaprime.transfers.transfer import TransferResult, transfer
     from metaprime.types import MetaprimeError
 
@@ -43,6 +43,7 @@ _MODULES = {
     "check_data": "preflight.corpus",
     "demo": "suite.demo",
     "estimate": "preflight.cost",
+    "evaluate": "transfers.predict",
     "export": "transfers.export",
     "load": "transfers.predict",
     "load_config": "config.loading",
@@ -65,6 +66,7 @@ __all__ = [
     "check_data",
     "demo",
     "estimate",
+    "evaluate",
     "export",
     "learners",
     "load",

@@ -101,18 +101,59 @@ def transfer(
 @app.command()
 def predict(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a transfer cell or of a primed encoder.")],
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="One sentence.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT|FILE|-", help="One sentence, a file, or - for standard input.")],
+    tokens: Annotated[
+        bool, typer.Option("--tokens", help="The text is cut into words: cut it at white space alone.")
+    ] = False,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format", help="Form of a file: text (a sentence on each line), conll or jsonl.", show_default=False
+        ),
+    ] = None,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Predict the answer for one sentence. The task tagging prints a line `word<TAB>tag` for each word."""
+    """Predict sentences. Of text, tagging prints `word<TAB>tag`; CoNLL gets a column, JSON lines a key `predicted`."""
+    from metaprime.runs.artifact import check_artifact
+    from metaprime.transfers.texts import read_input
+
+    check_artifact(folder)
+    given = read_input(text, form, tokens)
+    from metaprime.transfers.predict import load
+
+    for line in given.written(load(folder, trust_remote_code).predict(given.sentences)):
+        typer.echo(line)
+
+
+@app.command()
+def evaluate(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a transfer cell or of a primed encoder.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Corpus, a URI such as conll:DIR.")],
+    languages: Annotated[list[str], typer.Argument(metavar="LANGUAGE...", help="Languages of the corpus.")],
+    split: Annotated[str, typer.Option(help="Split of each language to score.")] = "test",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else.")] = False,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Score a saved model on labelled sentences of any language, without training."""
+    import json
+
     from metaprime.runs.artifact import check_artifact
 
     check_artifact(folder)
-    from metaprime.transfers.predict import predict as run
+    from rich.console import Console
 
-    prediction = run(folder, text, trust_remote_code)
-    for item in prediction if isinstance(prediction, list) else [prediction]:
-        typer.echo("\t".join(map(str, item)) if isinstance(item, tuple) else str(item))
+    from metaprime.reports.wording import terminal
+    from metaprime.transfers.predict import load
+
+    predictor = load(folder, trust_remote_code)
+    scores = predictor.scores(source, languages, split)
+    if as_json:
+        typer.echo(json.dumps({name: found.details for name, found in scores.items()}, ensure_ascii=False, indent=2))
+        return
+    metrics = predictor.task.kind.listed
+    header = ("language", *(metric.heading or metric.label for metric in metrics))
+    rows = [[name, *(f"{metric.of(found.details):.1f}" for metric in metrics)] for name, found in scores.items()]
+    Console().print(terminal(f"{folder.name} on {source}, {split}", header, rows))
 
 
 @app.command()

@@ -1,8 +1,7 @@
-"""Predicts new text with a saved model of a transfer, or of priming with a trained head."""
+"""Predicts and scores with a saved model of a transfer, or of priming with a trained head."""
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,9 @@ from metaprime.build.model import build_model
 from metaprime.models.task_model import TaskModel, assign
 from metaprime.runs.artifact import load_artifact, load_encoder_of, trained_groups
 from metaprime.tasks import Task
+from metaprime.tasks.task import Scores
+from metaprime.transfers import evaluate as scoring
+from metaprime.transfers.texts import notice_unspaced, split_words
 from metaprime.types import MetaprimeError
 
 Words = Sequence[str]
@@ -45,14 +47,15 @@ class Predictor:
 
         Args:
             text: one sentence; or several, each a string or a list of words. Strings are split at
-                white space, and punctuation is split off both ends of words.
+                white space, and punctuation is split off both ends of words. Words in a list stay
+                as they are.
 
         Returns:
             (word, tag) pairs for a sentence of a tagging task, the answer for another task; for
             several sentences a list of these.
 
         Raises:
-            MetaprimeError: a sentence has no word.
+            MetaprimeError: a sentence has no word, or a word is not Unicode.
         """
         if isinstance(text, str):
             return self.predict([split_words(text)])[0]
@@ -63,16 +66,39 @@ class Predictor:
         """Predicts sentences that are split into words: `predictor.predict([["Mali", "bono"]])`.
 
         Raises:
-            MetaprimeError: a sentence has no word.
+            MetaprimeError: a sentence has no word, or a word is not Unicode.
         """
         if not sentences:
             return []
         if any(not words for words in sentences):
             raise MetaprimeError("a text has no word: give at least one word for each sentence")
+        for word in (word for words in sentences for word in words if not _is_unicode(word)):
+            raise MetaprimeError(f"the word {word!r} has a byte that is not UTF-8: convert the text to UTF-8")
+        notice_unspaced(sentences)
         examples = [self.task.example(words) for words in sentences]
         rows = self.task.encode(examples)
         answers = self.task.predict(self.model, dict(self.model.named_parameters()), rows)
         return [self.task.kind.present(row.example, answer) for row, answer in zip(rows, answers, strict=True)]
+
+    def scores(self, source: str, languages: Sequence[str], split: str = "test") -> dict[str, Scores]:
+        """Scores one split of several languages: `predictor.scores("conll:ner", ["sw"])["sw"].headline`.
+
+        Args:
+            source: corpus of the languages, such as `conll:DIR`.
+            languages: languages of the corpus to score.
+            split: split of each language.
+
+        Raises:
+            MetaprimeError: no language is named, or a split cannot be read.
+        """
+        if not languages:
+            raise MetaprimeError("metaprime evaluate: name at least one language of the source")
+        values = {name: value.detach() for name, value in self.model.named_parameters()}
+        scores = {}
+        for language in languages:
+            rows = self.task.encode(self.task.read(source, language, split))
+            scores[language], _ = scoring.evaluate(self.model, self.task, values, rows)
+        return scores
 
 
 def load(folder: str | Path, trust_remote_code: bool = False) -> Predictor:
@@ -130,22 +156,32 @@ def predict(folder: str | Path, text: str, trust_remote_code: bool = False) -> A
     return load(folder, trust_remote_code)(text)
 
 
-def split_words(text: str) -> list[str]:
-    """Splits text at white space, and splits punctuation and symbols off both ends of words.
+def evaluate(
+    folder: str | Path, source: str, languages: Sequence[str], split: str = "test", trust_remote_code: bool = False
+) -> dict[str, Scores]:
+    """Scores a saved model on one split of several languages: those it was fine-tuned on, or others.
 
-    Example: `split_words("Well, no.")` is `["Well", ",", "no", "."]`.
+    Args:
+        folder: folder of a cell, `<run.output>/transfer/<encoder>/<cell>`, or a `primed` folder.
+        source: corpus of the languages, such as `conll:DIR`.
+        languages: languages of the corpus to score.
+        split: split of each language to score.
+        trust_remote_code: whether Python files that come with the encoder may be run.
+
+    Returns:
+        Language -> scores: `headline`, and `details` as they are in a cell's record.
+
+    Raises:
+        MetaprimeError: the folder cannot be loaded, or a split cannot be read.
+
+    Example:
+        >>> scores = metaprime.evaluate(results[0].path, "synthetic:", ["qao"])
+        >>> 0 <= scores["qao"].headline <= 100
+        True
     """
-    words: list[str] = []
-    for token in text.split():
-        first, last = 0, len(token)
-        while first < last and _mark(token[first]):
-            first += 1
-        while last > first and _mark(token[last - 1]):
-            last -= 1
-        words += [*token[:first], *([token[first:last]] if first < last else []), *token[last:]]
-    return words
+    return load(folder, trust_remote_code).scores(source, languages, split)
 
 
-def _mark(character: str) -> bool:
-    """Returns True for punctuation and symbols."""
-    return unicodedata.category(character)[0] in "PS"
+def _is_unicode(word: str) -> bool:
+    """Returns False for text with bytes that were not UTF-8, which Python holds as lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in word)

@@ -88,6 +88,22 @@ def test_the_two_commands_and_predict(run: Run, config: Path, tmp_path: Path) ->
     refused(run("predict", tmp_path / "run" / "transfer" / "primed" / "qai-pfeiffer-k8-s0", " "), "no word")
     refused(run("predict", tmp_path, "Ada"), str(tmp_path), "metaprime.json", "give a folder")
 
+    # Files keep their form; bytes that are not UTF-8 are a mistake, in a file and on the command line.
+    cell, columns = tmp_path / "run" / "transfer" / "primed" / "qai-pfeiffer-k8-s0", tmp_path / "a.conll"
+    columns.write_text("U.S.\tX\n\nnaps\tX\n", encoding="utf-8")
+    tagged = run("predict", cell, columns)
+    assert tagged.code == 0
+    assert [line.split("\t")[:2] for line in tagged.out.splitlines()] == [["U.S.", "X"], [""], ["naps", "X"]]
+    assert run("predict", cell, "--tokens", "U.S. naps").out.splitlines()[0].startswith("U.S.\t")
+    refused(run("predict", cell, "caf\udce9 bono"), "not UTF-8", "convert")
+    refused(run("predict", cell, tmp_path / "none.txt"), "none.txt: no such file")
+
+    # A cell is scored on another language.
+    scored = run("evaluate", cell, "synthetic:", "qao", "qai", "--json")
+    assert scored.code == 0
+    assert list(json.loads(scored.out)) == ["qao", "qai"]
+    assert "lenient F1" in run("evaluate", cell, "synthetic:", "qao").out
+
 
 @pytest.mark.parametrize("command", ["prime", "transfer"])
 @pytest.mark.parametrize(

@@ -7,38 +7,16 @@ import shutil
 from pathlib import Path
 
 import pytest
+from toy_transfers import elsewhere
 
 from metaprime.config.loading import override
 from metaprime.config.sections import Config
 from metaprime.data.readers import synthetic
-from metaprime.transfers.predict import load, predict, split_words
+from metaprime.transfers.predict import evaluate, load, predict
 from metaprime.transfers.transfer import transfer
 from metaprime.types import MetaprimeError
 
 TAGS = {"O", *(f"{place}-{kind}" for place in "BI" for kind in ("PER", "ORG", "LOC"))}
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("Ada naps.", ["Ada", "naps", "."]),
-        ("  Ada\tnaps\n", ["Ada", "naps"]),
-        ('"Ada" (b. 1815), naps!?', ['"', "Ada", '"', "(", "b", ".", "1815", ")", ",", "naps", "!", "?"]),
-        ("O'Neill well-known 3.14", ["O'Neill", "well-known", "3.14"]),
-        ("...", [".", ".", "."]),
-        ("€5 «да»", ["€", "5", "«", "да", "»"]),
-        ("वह हिन्दी में पढ़ती है।", ["वह", "हिन्दी", "में", "पढ़ती", "है", "।"]),
-        ("مُحَمَّدٌ، هنا؟", ["مُحَمَّدٌ", "،", "هنا", "؟"]),
-        ("กรุงเทพฯ ที่", ["กรุงเทพฯ", "ที่"]),
-        ("e\u0301te\u0301.", ["e\u0301te\u0301", "."]),
-        ("東京。", ["東京", "。"]),
-        ("", []),
-        (" \n", []),
-    ],
-)
-def test_words_are_split_at_space_and_punctuation_in_every_script(text: str, words: list[str]) -> None:
-    assert split_words(text) == words
-    assert "".join(words) == "".join(text.split())
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +111,25 @@ def test_a_damaged_folder_is_named(cells: Path, tmp_path: Path, name: str) -> No
     file.write_bytes(file.read_bytes()[:40])
     with pytest.raises(MetaprimeError, match=r"cell: .* is damaged"):
         predict(tmp_path / "cell", "Ada naps.")
+
+
+def test_a_cell_is_scored_on_its_own_language_as_recorded_and_on_others(primed_run: Config, tmp_path: Path) -> None:
+    changes = ("transfer.methods=[pfeiffer]", "transfer.steps=100", "transfer.batch=16", "transfer.shots=60")
+    config = elsewhere(primed_run, tmp_path / "run", *changes, "transfer.lr=0.03", "transfer.test_sentences=null")
+    (result,) = transfer(config)
+    assert result.score > 0
+    scores = evaluate(result.path, "synthetic:", ["qai", "qao"])
+    assert list(scores) == ["qai", "qao"]
+    assert scores["qai"].details == result.scores
+    assert scores["qai"].headline == result.score
+    assert scores["qao"].details != result.scores
+    trained = evaluate(result.path, "synthetic:", ["qai"], split="train")["qai"]
+    assert trained.details["sentences"] != result.scores["sentences"]
+
+
+def test_no_language_and_one_that_is_not_there_are_refused(primed_run: Config) -> None:
+    primed = Path(primed_run.run.output) / "primed"
+    with pytest.raises(MetaprimeError, match="name at least one language"):
+        evaluate(primed, "synthetic:", [])
+    with pytest.raises(MetaprimeError, match="zzz"):
+        evaluate(primed, "synthetic:", ["zzz"])
