@@ -22,8 +22,8 @@ def check_launch(processes: int) -> None:
     if launched > processes:
         raise MetaprimeError(
             f"{variable} says that {launched} processes were launched, but this one is in a group of {processes}, and each would "
-            "do the whole run: on a CPU set ACCELERATE_USE_CPU=1 for torchrun or accelerate launch (whose --cpu alone starts "
-            f"one process); for runs that are independent, unset {variable}"
+            "do the whole run: on a CPU set ACCELERATE_USE_CPU=1 for torchrun, or for accelerate launch --multi_gpu (--cpu "
+            f"starts one process); for runs that are independent, unset {variable}"
         )
 
 

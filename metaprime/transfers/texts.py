@@ -35,7 +35,7 @@ INDEX = re.compile(r"\d+([-.]\d+)?")
 UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
 """First words of the names of letters of scripts that are written without spaces."""
 
-LONGEST = {"CJK": 4, "HIRAGANA": 4, "KATAKANA": 8}
+LETTERS = {"CJK": 4, "HIRAGANA": 4, "KATAKANA": 8}
 """Letters of such a script that one word may well have; 12 of the others."""
 
 log = logging.getLogger(__name__)
@@ -248,7 +248,7 @@ def notice_unspaced(sentences: Sequence[Sequence[str]]) -> None:
 def _is_phrase(word: str, beside: Sequence[str]) -> bool:
     """Returns True for a word of an unspaced script that is long, or a sentence of its own."""
     scripts = [name for letter in word if (name := unicodedata.name(letter, "").partition(" ")[0]) in UNSPACED]
-    return bool(scripts) and (len(scripts) > LONGEST.get(scripts[0], 12) or (len(beside) == 1 and len(scripts) > 2))
+    return bool(scripts) and (len(scripts) > LETTERS.get(scripts[0], 12) or (len(beside) == 1 and len(scripts) > 2))
 
 
 def _mark(character: str) -> bool:
