@@ -276,13 +276,14 @@ class LayerSites:
 
     Attributes:
         query, key, value: projections. A fused projection is the same module three times; its output
-            is query, key and value in this order, of equal width.
+            is query, key and value, of equal width.
         attention_out: projection of the heads' output.
         ffn_in: first projection of the feed-forward block.
         ffn_out: second projection of the feed-forward block.
         attention: the self-attention module, which calls the attention function.
         ffn_norm: layer norm after the feed-forward residual in a post-LN encoder; None in a pre-LN one.
         layer: the whole layer.
+        thirds: whether the rows of a fused projection are all queries, then all keys, then all values.
     """
 
     query: nn.Linear
@@ -294,6 +295,7 @@ class LayerSites:
     attention: nn.Module
     ffn_norm: nn.Module | None
     layer: nn.Module
+    thirds: bool = True
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,56 @@ def test_with_its_sites_in_the_config_an_unknown_one_goes_all_the_way(make: Make
     assert words == ["Gipipe", "pala", "fede", "."]
 
 
+XLM = {
+    "layers": "attentions",
+    **{name: f"{name[0]}_lin" for name in ("query", "key", "value")},
+    "attention_out": "out_lin",
+    "ffn_in": "ffns.*.lin1",
+    "ffn_out": "ffns.*.lin2",
+    "attention": "attentions.*",
+    "ffn_norm": "layer_norm2.*",
+}
+LONGFORMER = {**BERT_LIKE, "unused": ["pooler.", "encoder.layer.*.attention.self.*_global"]}
+XMOD = {**BERT_LIKE, "unused": ["pooler.", "encoder.layer.*.output.adapter_modules.en_XX"]}
+STRANGE = {
+    # Attention and feed-forward blocks are in lists of their own.
+    "xlm": (XLM, {"emb_dim": 32, "n_layers": 2, "n_heads": 4}),
+    # No state of a word depends on the projections of global attention.
+    "longformer": (LONGFORMER, {"attention_window": 8}),
+    # Its table of positions is fixed.
+    "roformer": (BERT_LIKE, {"embedding_size": 32}),
+    # Its layers are narrower inside than the states of words.
+    "mobilebert": (BERT_LIKE, {"hidden_size": 64, "intra_bottleneck_size": 32, "embedding_size": 16}),
+    "xmod": (XMOD, {"languages": ["en_XX", "nl_XX"], "default_language": "nl_XX"}),
+}
+
+
+@pytest.mark.parametrize("architecture", STRANGE)
+def test_a_strange_one_is_primed_and_transferred(
+    make: Make, changed_toy: Callable[..., Path], architecture: str
+) -> None:
+    sites, changes = STRANGE[architecture]
+    folder = changed_toy(architecture, **changes)
+    config = make("bert", f"encoder.name={folder}", "encoder.attention=eager", f"encoder.sites={json.dumps(sites)}")
+    prime(config, quiet=True)
+    assert len(transfer(config, quiet=True)) == 1
+
+
+def test_what_no_word_depends_on_is_named_with_its_key_once_for_all_layers(
+    make: Make, changed_toy: Callable[..., Path]
+) -> None:
+    folder = changed_toy("longformer", **STRANGE["longformer"][1])
+    config = make("bert", f"encoder.name={folder}", "encoder.attention=eager", f"encoder.sites={json.dumps(BERT_LIKE)}")
+    with pytest.raises(MetaprimeError) as caught:
+        prime(config, quiet=True)
+    (names,) = re.findall(r"under encoder\.sites\.unused: \[(.*)\]", str(caught.value))
+    given = {**BERT_LIKE, "unused": ["pooler.", *names.split(", ")]}
+    assert len(given["unused"]) == 7
+    prime(
+        make("bert", *(f"encoder.{key}" for key in (f"name={folder}", "attention=eager", f"sites={json.dumps(given)}")))
+    )
+
+
 @pytest.mark.parametrize("architecture", FOREIGN)
 def test_without_them_it_is_told_what_to_give(make: Make, architecture: str) -> None:
     with pytest.raises(MetaprimeError, match=rf"'{architecture}' has no row .* under encoder\.sites: layers, query"):

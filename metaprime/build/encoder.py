@@ -49,5 +49,12 @@ def open_encoder(
         if accelerator:
             accelerator.wait_for_everyone()
         name = str(folder)
-    encoder = load_encoder(name, wanted.attention, wanted.sites, wanted.trust_remote_code, spacing=wanted.spacing)
+    encoder = load_encoder(
+        name,
+        wanted.attention,
+        wanted.sites,
+        wanted.trust_remote_code,
+        spacing=wanted.spacing,
+        direction=wanted.direction,
+    )
     return replace(shortened(encoder, wanted.layer), autocast=wanted.precision == "bfloat16")

@@ -11,6 +11,7 @@ from metaprime.data.rows import Row
 from metaprime.models.encoder import Encoder
 from metaprime.models.features import feature_scale
 from metaprime.models.injection_check import check_injection, probe, supports_one_pass
+from metaprime.models.site_check import checked
 from metaprime.models.sites import resolve
 from metaprime.models.task_model import TaskModel
 from metaprime.nn import Adapter
@@ -31,15 +32,16 @@ def build_model(encoder: Encoder, task: Task, method: MethodConfig, example: Seq
         example: rows for the self-check, at least one; the first CHECKED are used.
 
     Raises:
-        MetaprimeError: an adapter module or parameter has no effect in this encoder.
+        MetaprimeError: a site is not what its name says, or an adapter module or parameter has no
+            effect in this encoder.
 
     Example: `build_model(encoder, task, config.peft, rows)`
     """
     module = copy.deepcopy(encoder.module)
-    sites = resolve(module, encoder.layout)
+    batch = task.collate(example[:CHECKED])
+    sites = checked(resolve(module, encoder.layout), batch)
     head = task.new_head(sites)
     scale = (encoder.scale or feature_scale(encoder)) if task.scales else 1.0
-    batch = task.collate(example[:CHECKED])
     bare = probe(TaskModel(module, Adapter(), head, task.outputs).variant(scale=scale), batch)
     adapter = method_of(method).inject(sites, method)
     model = TaskModel(module, adapter, head, task.outputs).variant(scale=scale)

@@ -24,6 +24,7 @@ ADDED: dict[str, Any] = {
     "task.tags": None,
     "task.scheme": "auto",
     "encoder.spacing": "auto",
+    "encoder.direction": "both",
     "outer.patience": 3,
     "transfer.head_lr": None,
     "transfer.method_lr": None,

@@ -34,7 +34,7 @@ from metaprime.peft import settings_of as method_settings
 from metaprime.peft.method import label
 from metaprime.tasks import TASKS, TaskConfig
 from metaprime.tasks import settings_of as task_settings
-from metaprime.types import Section, Spacing, is_number
+from metaprime.types import Direction, Section, Spacing, is_number
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Names = tuple[str, ...]
@@ -141,6 +141,10 @@ class EncoderConfig(Section):
     spacing: Spacing = "auto"
     """The space before a word that comes alone: `auto` puts it there if words in running text have it as part of
     their sub-words, `space` always, `none` leaves the tokenizer as its folder has it."""
+
+    direction: Direction = "both"
+    """The words that a word sees: `both` refuses an encoder that shows it only those before it, as decoders do;
+    `causal` takes it as it is."""
 
     trust_remote_code: bool = False
     """True runs Python files that come with the checkpoint: allow only those that you have read."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 import torch
 
 from metaprime.meta.learner import InnerLoop, Outcome, in_groups
@@ -41,11 +44,19 @@ def gradients_of(loss: torch.Tensor, leaves: Params) -> Params:
     values = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
     gradients = dict(zip(leaves, values, strict=True))
     if unreached := [name for name, gradient in gradients.items() if gradient is None]:
-        raise MetaprimeError(
-            f"the loss does not depend on {', '.join(unreached)}: if the architecture has parameters that a token-level "
-            "loss never uses, its row in metaprime/models/sites.py must list their path under `unused`"
-        )
+        raise MetaprimeError(_unreached(unreached))
     return gradients
+
+
+def _unreached(names: Sequence[str]) -> str:
+    """Returns the message about parameters without a gradient, those of all layers under one name."""
+    layers = list(dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.)", "*", name) for name in names))
+    text = f"the loss does not depend on {', '.join(layers)}"
+    unused = ", ".join(name.removeprefix("backbone.") for name in layers if name.startswith("backbone."))
+    if not unused:
+        return text
+    remedy = f"list them under encoder.sites.unused: [{unused}]"
+    return f"{text}: if this architecture never uses them for the state of a word, {remedy}"
 
 
 def leaves_of(values: Params) -> Params:

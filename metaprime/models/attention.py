@@ -22,7 +22,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from metaprime.nn import for_each
-from metaprime.types import BESIDE_SLOT, PREFIX_SLOT
+from metaprime.types import BESIDE_SLOT, PREFIX_SLOT, MetaprimeError
 
 IMPLEMENTATIONS = {"sdpa": "metaprime_sdpa", "eager": "metaprime_eager"}
 
@@ -35,6 +35,7 @@ class Attend(Protocol):
         query: `(B, H, L, D / H)`.
         key, value: `(B, K, L, D / H)`.
         attention_mask: `(B, H, L, L)`, H may be 1; boolean (True: visible) or added to the scores.
+        position_bias: `(1, H, L, L)`, added to the scores as well (T5), or None.
 
     Returns:
         The output `(B, L, H, D / H)`, and the weights `(B, H, L, P + L)` or None.
@@ -49,7 +50,8 @@ class Attend(Protocol):
         attention_mask: torch.Tensor,
         dropout: float = 0.0,
         scaling: float | None = None,
-        **_: Any,
+        position_bias: torch.Tensor | None = None,
+        **others: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]: ...
 
 
@@ -113,6 +115,25 @@ def per_query_head(states_BKLd: torch.Tensor, heads: int) -> torch.Tensor:
     return states_BKLd if shared == 1 else states_BKLd.repeat_interleave(shared, dim=1)
 
 
+def _biased(mask_BHLL: torch.Tensor, bias_HLL: torch.Tensor | None) -> torch.Tensor:
+    """Returns the mask with a bias of the scores in it."""
+    if bias_HLL is None:
+        return mask_BHLL
+    if mask_BHLL.dtype == torch.bool:
+        return torch.where(mask_BHLL, bias_HLL, torch.finfo(bias_HLL.dtype).min)
+    return mask_BHLL + bias_HLL
+
+
+def _refuse_unknown(module: nn.Module, others: dict[str, Any]) -> None:
+    """Refuses arguments that change what attention computes, which would otherwise be dropped silently."""
+    for name, value in others.items():
+        if (name == "softcap" and value is not None) or (isinstance(value, torch.Tensor) and value.is_floating_point()):
+            raise MetaprimeError(
+                f"{type(module).__name__} gives its attention a {name}, which metaprime's attention does not compute: choose "
+                "another encoder"
+            )
+
+
 def sdpa_attention(
     module: nn.Module,
     query: torch.Tensor,
@@ -121,7 +142,8 @@ def sdpa_attention(
     attention_mask: torch.Tensor,
     dropout: float = 0.0,
     scaling: float | None = None,
-    **_: Any,
+    position_bias: torch.Tensor | None = None,
+    **others: Any,
 ) -> tuple[torch.Tensor, None]:
     """Computes attention by torch's fused kernels; an `Attend`.
 
@@ -133,11 +155,16 @@ def sdpa_attention(
         attention_mask: `(B, H, L, L)`, boolean or additive.
         dropout: probability that a weight is dropped.
         scaling: factor of the scores; by default one over the square root of D / H.
+        position_bias: `(1, H, L, L)`, added to the scores as well, or None.
+
+    Raises:
+        MetaprimeError: `others` has an argument that would change the result.
 
     Returns:
         The output `(B, L, H, D / H)`, and None for the weights.
     """
-    key, value, mask = with_prefix(module, key, value, attention_mask)
+    _refuse_unknown(module, others)
+    key, value, mask = with_prefix(module, key, value, _biased(attention_mask, position_bias))
     key, value = (per_query_head(states, query.shape[1]) for states in (key, value))
     # Most fused kernels have no gradient for the mask. An additive mask may be learned, so it takes the plain kernel.
     learned = mask.is_floating_point() and torch.is_grad_enabled()
@@ -154,7 +181,8 @@ def eager_attention(
     attention_mask: torch.Tensor,
     dropout: float = 0.0,
     scaling: float | None = None,
-    **_: Any,
+    position_bias: torch.Tensor | None = None,
+    **others: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Computes attention step by step, differentiable any number of times; an `Attend`.
 
@@ -166,11 +194,16 @@ def eager_attention(
         attention_mask: `(B, H, L, L)`, additive.
         dropout: probability that a weight is dropped.
         scaling: factor of the scores; by default one over the square root of D / H.
+        position_bias: `(1, H, L, L)`, added to the scores as well, or None.
+
+    Raises:
+        MetaprimeError: `others` has an argument that would change the result.
 
     Returns:
         The output `(B, L, H, D / H)`, and the weights `(B, H, L, P + L)`.
     """
-    key, value, mask = with_prefix(module, key, value, attention_mask)
+    _refuse_unknown(module, others)
+    key, value, mask = with_prefix(module, key, value, _biased(attention_mask, position_bias))
     key, value = (per_query_head(states, query.shape[1]) for states in (key, value))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     weights = torch.softmax(query @ key.transpose(-1, -2) * scale + mask, dim=-1)
@@ -182,10 +215,11 @@ FUNCTIONS: dict[str, Attend] = {"sdpa": sdpa_attention, "eager": eager_attention
 
 
 def _explicit_mask(stock: str) -> Any:
-    """Returns the stock mask function with the option that omits masks switched off."""
+    """Returns the stock mask function with the options that omit masks switched off."""
 
     def make_mask(*args: Any, **kwargs: Any) -> torch.Tensor:
-        mask = ALL_MASK_ATTENTION_FUNCTIONS[stock](*args, **{**kwargs, "allow_is_bidirectional_skip": False})
+        spelled_out = {"allow_is_bidirectional_skip": False, "allow_is_causal_skip": False}
+        mask = ALL_MASK_ATTENTION_FUNCTIONS[stock](*args, **{**kwargs, **spelled_out})
         assert isinstance(mask, torch.Tensor)
         return mask
 

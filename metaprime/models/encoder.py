@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
-    AutoModel,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -28,12 +26,11 @@ from transformers.utils import logging as transformers_logging
 
 from metaprime.files import check_readable
 from metaprime.models import attention, deberta
-from metaprime.models.sites import Layout, layout_of, resolve
+from metaprime.models.checkpoint import encoder_class, load_weights, own_encoder, refuse_bad_folder
+from metaprime.models.sites import Layout, layout_of, resolve, without_fixed
 from metaprime.models.spacing import Spaced, spaced
-from metaprime.types import MetaprimeError, Params, Spacing
-
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-"""Extensions of weight files that can run code when they are read."""
+from metaprime.models.trial import try_encoder
+from metaprime.types import Direction, MetaprimeError, Params, Spacing
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +65,7 @@ def load_encoder(
     trust_remote_code: bool = False,
     *,
     spacing: Spacing | None = "auto",
+    direction: Direction = "both",
 ) -> Encoder:
     """Loads backbone and tokenizer; weights become float32 whatever the precision of the checkpoint.
 
@@ -77,24 +75,25 @@ def load_encoder(
         layout: the sites; by default the architecture's row of the site table.
         trust_remote_code: whether Python files that come with the checkpoint may be run.
         spacing: as for `read_tokenizer`.
+        direction: `both` refuses an encoder in which no word sees those behind it.
 
     Raises:
         MetaprimeError: the folder or hub id cannot be read; weights are pickled or incomplete; the
-            tokenizer is missing, slow or another model's; the model is a decoder, or its
-            architecture has no row in the site table.
+            tokenizer is missing, slow or another model's; the model is a decoder or does not run, or
+            its architecture has no row in the site table.
 
     Example: `load_encoder("bert-base-multilingual-cased")`
     """
     attention.register()
-    _refuse_bad_folder(name)
+    refuse_bad_folder(name)
     try:
         with quiet():
             config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
-            _refuse_bad_config(name, config)
+            _refuse_bad_config(name, config, direction)
             layout = layout or layout_of(config.model_type)
             # transformers' DeBERTa refuses every implementation whose name has sdpa; ours is bound below.
             config._attn_implementation = attention.IMPLEMENTATIONS["eager" if layout.disentangled else implementation]
-            module = _load_weights(name, config, trust_remote_code)
+            module = load_weights(name, config, trust_remote_code)
     except (OSError, ValueError, HfHubHTTPError, SafetensorError) as error:
         raise _explained(name, str(error)) from None
     tokenizer = load_tokenizer(name, trust_remote_code, spacing)
@@ -104,7 +103,8 @@ def load_encoder(
         for layer in sites.layers:
             deberta.bind(layer.attention, attention.FUNCTIONS[implementation])
     module.eval()
-    return Encoder(module, tokenizer, layout, name, weights_hash(dict(module.state_dict())))
+    try_encoder(name, module, tokenizer, direction)
+    return Encoder(module, tokenizer, without_fixed(module, layout), name, weights_hash(dict(module.state_dict())))
 
 
 def load_tokenizer(
@@ -209,52 +209,32 @@ def save_encoder(
             config.save_pretrained(folder)
 
 
-def _refuse_bad_folder(name: str) -> None:
-    """Refuses a folder that is missing, or without a config or safetensors weights; hub ids pass."""
-    folder = Path(name)
-    check_readable(folder)
-    if not folder.exists():
-        if name.startswith((".", "/", "~")) or name.count("/") > 1:
-            raise MetaprimeError(f"encoder.name: there is no folder {name!r}")
-        return
-    if not (folder / "config.json").is_file():
-        raise MetaprimeError(f"encoder.name: folder {name!r} holds no config.json")
-    for index in folder.glob("*.safetensors.index.json"):
-        _refuse_bad_index(index)
-    if not any(folder.glob("*.safetensors")):
-        pickled = next((file for file in sorted(folder.iterdir()) if file.suffix in PICKLES), None)
-        if pickled:
-            raise MetaprimeError(
-                f"encoder.name: {pickled} is a pickle, which can run code when read. Convert it once, where you trust "
-                f'it: python -c "import torch; from safetensors.torch import save_file; '
-                f"save_file({{k: v.clone() for k, v in torch.load('{pickled}', weights_only=True).items()}}, "
-                f"'{folder}/model.safetensors', metadata={{'format': 'pt'}})\""
-            )
-        raise MetaprimeError(f"encoder.name: folder {name!r} holds no *.safetensors")
-
-
-def _refuse_bad_index(index: Path) -> None:
-    """Refuses an index whose shards are not safetensors files in its own folder."""
-    try:
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+def _refuse_bad_config(name: str, config: PretrainedConfig, direction: Direction) -> None:
+    """Refuses decoders, adapters without a language, and configs that name weights which are not safetensors."""
+    if getattr(config, "is_encoder_decoder", False) and encoder_class(config) is None:
+        alone = own_encoder(config)
         raise MetaprimeError(
-            f"encoder.name: {index} is damaged ({error!r}): copy the checkpoint again, or save it unsharded"
-        ) from None
-    for shard in sorted(map(str, shards)):
-        if Path(shard).name != shard or "\\" in shard or not shard.endswith(".safetensors"):
-            raise MetaprimeError(
-                f"encoder.name: {index} names the shard {shard!r}, which is not a *.safetensors file in its own folder: "
-                "copy the shards there and name them by file name"
+            f"encoder.name {name!r}: its config.json says is_encoder_decoder, but metaprime needs an encoder alone: "
+            + (
+                f'save it once, and its tokenizer beside it: python -c "from transformers import AutoTokenizer, {alone}; '
+                f"{alone}.from_pretrained('{name}').save_pretrained('FOLDER'); "
+                f"AutoTokenizer.from_pretrained('{name}').save_pretrained('FOLDER')\""
+                if alone
+                else "give one"
             )
-
-
-def _refuse_bad_config(name: str, config: PretrainedConfig) -> None:
-    """Refuses decoders, and configs that name weights which are not safetensors."""
-    if getattr(config, "is_decoder", False) or getattr(config, "is_encoder_decoder", False):
+        )
+    if getattr(config, "is_decoder", False) and direction == "both":
         raise MetaprimeError(
-            f"encoder.name {name!r}: its config.json says is_decoder or is_encoder_decoder, but metaprime needs an encoder with "
-            "bidirectional attention: give an encoder, or set is_decoder to false if it was trained as one"
+            f"encoder.name {name!r}: its config.json says is_decoder, but metaprime needs an encoder with bidirectional "
+            "attention: give an encoder, set is_decoder to false if it was trained as one, or set encoder.direction: causal "
+            "to take it as it is"
+        )
+    if getattr(config, "default_language", "") is None:
+        languages = ", ".join(map(str, getattr(config, "languages", ())))
+        raise MetaprimeError(
+            f"encoder.name {name!r}: it has an adapter for each of its languages ({languages}), and its config.json chooses "
+            "none: set default_language there to the one whose adapter all sentences shall pass, and list the others under "
+            "encoder.sites.unused"
         )
     weights = getattr(config, "transformers_weights", None)
     if weights and not str(weights).endswith((".safetensors", ".safetensors.index.json")):
@@ -293,34 +273,6 @@ def _explained(name: str, error: str) -> MetaprimeError:
         f"encoder.name {name!r} cannot be loaded: {absent}{reason}. Give a folder with config.json, model.safetensors and "
         "tokenizer files, or a hub id that is reachable or already downloaded"
     )
-
-
-def _load_weights(name: str, config: PretrainedConfig, trust_remote_code: bool) -> PreTrainedModel:
-    """Loads the backbone; refuses missing weights, which transformers would initialise at random.
-
-    Only a pooler may be missing. It is then removed, so that random weights are not saved as trained ones.
-    """
-    module, info = AutoModel.from_pretrained(
-        name,
-        config=config,
-        dtype=torch.float32,
-        use_safetensors=True,
-        trust_remote_code=trust_remote_code,
-        # Mismatched sizes are refused below.
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-    )
-    wrong = {key: f"{tuple(stored)}, not {tuple(expected)}" for key, stored, expected in info["mismatched_keys"]}
-    wrong |= {key: "missing" for key in info["missing_keys"] if not key.startswith("pooler.")}
-    if wrong:
-        key = min(wrong)
-        raise MetaprimeError(
-            f"encoder.name {name!r}: {len(wrong)} weights of its checkpoint do not fit its config.json, for example "
-            f"{key} ({wrong[key]}): the two belong to different models, or the file is damaged"
-        )
-    if info["missing_keys"]:
-        module.pooler = None
-    return cast(PreTrainedModel, module)
 
 
 @contextlib.contextmanager

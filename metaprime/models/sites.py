@@ -5,6 +5,8 @@ Each `model_type` has one row. A new architecture needs a new row here, or `enco
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, cast
 
 from pydantic import Field
@@ -15,8 +17,11 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
-ModulePath = Annotated[str, Field(pattern=r"^\w+(\.\w+)*$")]
+ModulePath = Annotated[str, Field(pattern=r"^(\w+|\*)(\.(\w+|\*))*$")]
 """A dotted path of a module, such as `attention.self.query`."""
+
+NUMBER = "*"
+"""Part of a path that stands for the layer's number."""
 
 
 class Layout(Section):
@@ -24,9 +29,11 @@ class Layout(Section):
 
     Attributes:
         layers: path of the list of layers inside the encoder.
-        query .. ffn_norm: paths inside a layer (see `types.LayerSites`). A fused projection is named
-            three times, by query, key and value; a pre-LN encoder has no `ffn_norm`.
-        unused: path prefixes inside the encoder whose parameters a token-level loss never reaches.
+        query .. ffn_norm: paths inside a layer (see `types.LayerSites`), or, with a part `*`, inside the
+            encoder: `ffns.*.lin1` in layer 0 is `ffns.0.lin1`. A fused projection is named three times,
+            by query, key and value; a pre-LN encoder has no `ffn_norm`.
+        unused: path prefixes inside the encoder whose parameters a token-level loss never reaches; `*`
+            in them stands for any characters.
         positions_after_padding: True if positions count from the padding id + 1, which shortens the
             longest input by as much.
         disentangled: True if the attention is DeBERTa-v2's, which `models/deberta.py` replaces.
@@ -125,7 +132,9 @@ def layout_of(model_type: str) -> Layout:
         needed = [name for name, field in Layout.model_fields.items() if field.is_required()]
         raise MetaprimeError(
             f"encoder architecture {model_type!r} has no row in metaprime/models/sites.py, which knows {', '.join(LAYOUTS)}. "
-            f"Give its module paths under encoder.sites: {', '.join(needed)}, and in a post-LN encoder ffn_norm"
+            f"Give its module paths under encoder.sites: {', '.join(needed)}, and in a post-LN encoder ffn_norm. They are "
+            "those inside one of the layers; where parts of a layer are in a list of their own, write the path inside the "
+            "encoder, with * for the number of the layer"
         )
     return LAYOUTS[model_type]
 
@@ -139,7 +148,11 @@ def resolve(encoder: PreTrainedModel, layout: Layout) -> Sites:
     Example: `resolve(encoder.module, encoder.layout).layers[0].query`
     """
     stack = _at(encoder, encoder, layout.layers)
-    layers = tuple(_layer_sites(encoder, layer, layout) for layer in stack.children())
+    if layout.ffn_norm is None and NUMBER in layout.ffn_out.split("."):
+        raise MetaprimeError(
+            f"encoder.sites.ffn_norm is needed where ffn_out is a path with * ({layout.ffn_out}): no module is a whole layer"
+        )
+    layers = tuple(_layer_sites(encoder, layer, index, layout) for index, layer in enumerate(stack.children()))
     if not layers:
         raise MetaprimeError(f"site {layout.layers!r} of this {type(encoder).__name__} holds no layers")
     config, key = encoder.config, layers[0].key
@@ -148,20 +161,52 @@ def resolve(encoder: PreTrainedModel, layout: Layout) -> Sites:
     owners = {
         path: module
         for path, module in encoder.named_modules()
-        if next(module.parameters(recurse=False), None) is not None
-        and not f"{path}.".startswith(layout.unused or ("\0",))
+        if next(module.parameters(recurse=False), None) is not None and not is_unused(f"{path}.", layout.unused)
     }
     words = cast("nn.Embedding", encoder.get_input_embeddings())
-    return Sites(layers, key.in_features, heads, width // heads, owners, words, encoder)
+    hidden = getattr(config, "hidden_size", key.in_features)
+    return Sites(layers, hidden, heads, width // heads, owners, words, encoder)
 
 
-def _layer_sites(encoder: PreTrainedModel, layer: nn.Module, layout: Layout) -> LayerSites:
+def is_unused(name: str, unused: Sequence[str]) -> bool:
+    """Returns True if one of the entries of `unused` covers a parameter or module of the encoder.
+
+    Args:
+        name: name of a parameter, or path of a module with a final dot.
+        unused: path prefixes, in which `*` stands for any characters.
+
+    Example: `is_unused("layer.1.query_global.bias", ["layer.*.query_global"])` is True.
+    """
+    return any(fnmatchcase(name, f"{path}*") if NUMBER in path else name.startswith(path) for path in unused)
+
+
+def without_fixed(encoder: nn.Module, layout: Layout) -> Layout:
+    """Returns the layout with the encoder's fixed tables, which its class takes out of training, under `unused`.
+
+    Example: `without_fixed(module, BERT)` is BERT for a BERT.
+    """
+    fixed = []
+    for path, module in encoder.named_modules():
+        own = dict(module.named_parameters(recurse=False))
+        names = [name for name, parameter in own.items() if not parameter.requires_grad]
+        fixed += [f"{path}."] if names and len(names) == len(own) else [f"{path}.{name}" for name in names]
+    new = tuple(name for name in fixed if not is_unused(name, layout.unused))
+    return layout.model_copy(update={"unused": layout.unused + new}) if new else layout
+
+
+def _layer_sites(encoder: PreTrainedModel, layer: nn.Module, index: int, layout: Layout) -> LayerSites:
     """Returns the modules of one layer."""
     # An encoder is there, so torch is loaded: the table above is read without it.
     from torch import nn
 
+    def at(path: str) -> nn.Module:
+        parts = path.split(".")
+        if NUMBER not in parts:
+            return _at(encoder, layer, path)
+        return _at(encoder, encoder, ".".join(str(index) if part == NUMBER else part for part in parts))
+
     def linear(path: str) -> nn.Linear:
-        module = _at(encoder, layer, path)
+        module = at(path)
         if not isinstance(module, nn.Linear):
             raise MetaprimeError(
                 f"site {path!r} of this {type(encoder).__name__} is a {type(module).__name__}, not a linear layer"
@@ -175,8 +220,8 @@ def _layer_sites(encoder: PreTrainedModel, layer: nn.Module, layout: Layout) -> 
         attention_out=linear(layout.attention_out),
         ffn_in=linear(layout.ffn_in),
         ffn_out=linear(layout.ffn_out),
-        attention=_at(encoder, layer, layout.attention),
-        ffn_norm=_at(encoder, layer, layout.ffn_norm) if layout.ffn_norm else None,
+        attention=at(layout.attention),
+        ffn_norm=at(layout.ffn_norm) if layout.ffn_norm else None,
         layer=layer,
     )
 

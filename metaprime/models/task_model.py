@@ -15,6 +15,7 @@ from torch import nn
 from torch.func import functional_call
 
 from metaprime.models.outputs import Measure, Outputs, head_outputs
+from metaprime.models.sites import is_unused
 from metaprime.nn import Adapter
 from metaprime.rng import Noise
 from metaprime.types import (
@@ -211,7 +212,7 @@ def partition(model: TaskModel, unused: tuple[str, ...] = ()) -> State:
     groups: dict[str, Params] = {group: {} for group in VALUE_GROUPS}
     for name, parameter in (*model.named_parameters(), *model.adapter.named_buffers("adapter")):
         group, path = name.split(".", 1)
-        if not path.startswith(unused or ("\0",)):
+        if not is_unused(path, unused):
             groups[group][name] = parameter
     return State(**groups)
 

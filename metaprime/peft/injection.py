@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from metaprime.types import LayerSites
+from metaprime.types import LayerSites, MetaprimeError
 
 FUSED = ("query", "key", "value")
 """Sites of a fused projection, in the order of its rows."""
@@ -18,10 +18,19 @@ def rows_of(layer: LayerSites, name: str) -> range:
     """Returns the rows of a projection's weight that belong to a site: `rows_of(layer, "key")`.
 
     These are all rows, or a third of them in a fused query, key and value projection.
+
+    Raises:
+        MetaprimeError: the rows of a fused projection are mixed.
     """
     rows = range(getattr(layer, name).out_features)
     if name not in FUSED or layer.query is not layer.key:
         return rows
+    if not layer.thirds:
+        raise MetaprimeError(
+            f"this encoder computes query, key and value by one projection, whose rows are not all queries, then all keys, then "
+            f"all values (DeBERTa v1 has them head by head), so that no block of rows is the {name}: give peft.sites among "
+            "attention_out, ffn_in and ffn_out, or choose a method that changes none of the three"
+        )
     width, place = len(rows) // len(FUSED), FUSED.index(name)
     return rows[place * width : (place + 1) * width]
 

@@ -14,7 +14,7 @@ from metaprime.config.sections import Config
 from metaprime.data.readers import synthetic
 from metaprime.models.encoder import Encoder, load_encoder
 from metaprime.models.injection_check import ROOT, called_at
-from metaprime.models.sites import resolve
+from metaprime.models.sites import is_unused, resolve
 from metaprime.nn import Adapter
 from metaprime.peft import METHODS, Method, method_of
 from metaprime.peft.no_adapter import HEAD
@@ -96,7 +96,12 @@ def show(config: Config) -> tuple[Size, list[Module]]:
     """
     settings = config.encoder
     encoder = load_encoder(
-        settings.name, settings.attention, settings.sites, settings.trust_remote_code, spacing=settings.spacing
+        settings.name,
+        settings.attention,
+        settings.sites,
+        settings.trust_remote_code,
+        spacing=settings.spacing,
+        direction=settings.direction,
     )
     task = build_task(config.task, config.data, encoder, config.peft)
 
@@ -133,9 +138,7 @@ def _size(encoder: Encoder, adapter: Adapter, method: Method, head: int) -> Size
     """Returns the size of a method; `head` is the number of the head's parameters."""
     if method.moves_backbone:
         counts = {name: value.numel() for name, value in encoder.module.named_parameters()}
-        # Without unused parts, no name starts with a null character.
-        unused = encoder.layout.unused or ("\0",)
-        moved = [count for name, count in counts.items() if not name.startswith(unused)]
+        moved = [count for name, count in counts.items() if not is_unused(name, encoder.layout.unused)]
         return Size(sum(moved), sum(counts.values()), head)
     trained, choices = dict(adapter.named_parameters()), dict(adapter.named_buffers())
     with torch.no_grad():

@@ -177,7 +177,10 @@ def load_encoder_of(artifact: Artifact, trust_remote_code: bool = False) -> Enco
     read = _encoder_config(artifact)
     # What was trained before the key existed is read as it was then.
     attention, spacing = read.get("attention", "sdpa"), read.get("spacing")
-    loaded = load_encoder(artifact.encoder, attention, sites_of(artifact), trust_remote_code, spacing=spacing)
+    # Whether the encoder was one to take was asked before the training.
+    loaded = load_encoder(
+        artifact.encoder, attention, sites_of(artifact), trust_remote_code, spacing=spacing, direction="causal"
+    )
     encoder = shortened(loaded, read.get("layer"))
     wanted = artifact.provenance["encoder_weights"]
     if encoder.weights != wanted:

@@ -82,7 +82,14 @@ def open_source(
             )
         artifact = load_artifact(Path(name)) if (Path(name) / CARD).is_file() else None
         sites = encoder.sites or (sites_of(artifact) if artifact else None)
-        loaded = load_encoder(name, encoder.attention, sites, encoder.trust_remote_code, spacing=encoder.spacing)
+        loaded = load_encoder(
+            name,
+            encoder.attention,
+            sites,
+            encoder.trust_remote_code,
+            spacing=encoder.spacing,
+            direction=encoder.direction,
+        )
         # A primed head, and priming itself, know the features at the scale of the priming run.
         scale = artifact.scale if artifact else None
         loaded = replace(shortened(loaded, encoder.layer), autocast=encoder.precision == "bfloat16", scale=scale)

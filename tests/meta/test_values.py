@@ -51,7 +51,10 @@ def test_gradients_are_by_name_and_unreached_leaves_are_all_named() -> None:
     found = gradients_of((x.square() * y).sum(), {"head.x": x, "head.y": y})
     assert found["head.x"].tolist() == [6.0, 12.0]
     assert found["head.y"].item() == 5.0
-    with pytest.raises(MetaprimeError, match=r"does not depend on backbone\.pooler, head\.y: .* under `unused`"):
+    with pytest.raises(
+        MetaprimeError,
+        match=r"does not depend on backbone\.pooler, head\.y: .* under encoder\.sites\.unused: \[pooler\]",
+    ):
         gradients_of(x.sum(), {"backbone.pooler": torch.zeros(2, requires_grad=True), "head.x": x, "head.y": y})
 
 

@@ -117,7 +117,7 @@ def configured(folder: Path, **values: object) -> Path:
 @pytest.mark.parametrize("key", ["is_decoder", "is_encoder_decoder"])
 def test_a_decoder_is_refused(folder: Path, key: str) -> None:
     refused(
-        configured(folder, **{key: True}), r"encoder\.name '.*encoder': its config\.json says is_decoder or is_encoder"
+        configured(folder, **{key: True}), rf"encoder\.name '.*encoder': its config\.json says {key}, but metaprime"
     )
 
 
@@ -313,7 +313,7 @@ def test_a_checkpoint_without_some_weight_is_refused_not_filled_at_random(folder
 
 def test_a_checkpoint_of_other_names_is_refused(folder: Path) -> None:
     rewrite(folder, lambda weights: {f"other.{name}": value for name, value in weights.items()})
-    refused(folder, "weights of its checkpoint do not fit")
+    refused(folder, "names of its weights have 'other.' in them")
 
 
 def test_a_checkpoint_of_other_shapes_is_refused(folder: Path) -> None:

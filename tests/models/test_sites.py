@@ -11,14 +11,15 @@ import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import nn
-from transformers import AutoModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from metaprime.models.encoder import load_encoder
-from metaprime.models.sites import BERT, LAYOUTS, Layout, layout_of, resolve
+from metaprime.models.sites import BERT, LAYOUTS, Layout, is_unused, layout_of, resolve
 from metaprime.types import LayerSites, MetaprimeError
 
 HIDDEN, HEADS, INNER, LAYERS = 32, 4, 64, 2  # of the toy encoders
 PRE_LN = ("modernbert", "eurobert")
+MODULES = [field.name for field in fields(LayerSites) if field.name != "thirds"]
 PATHS = ("query", "key", "value", "attention_out", "ffn_in", "ffn_out", "attention")
 
 
@@ -49,9 +50,9 @@ def test_every_row_resolves(toy_encoder: Callable[[str], Path], model_type: str)
         assert (layer.ffn_norm is None) == (model_type in PRE_LN)
         assert layer.ffn_norm is None or isinstance(layer.ffn_norm, nn.LayerNorm)
         assert {layer.query, layer.key, layer.value} <= set(layer.attention.modules()) <= set(layer.layer.modules())
-        modules = {getattr(layer, field.name) for field in fields(LayerSites)} - {None}
+        modules = {getattr(layer, name) for name in MODULES} - {None}
         assert all(f".{index}." in f".{names[module]}." for module in modules)
-        assert len(modules) == len(fields(LayerSites)) - (model_type in PRE_LN) - 2 * (model_type == "modernbert")
+        assert len(modules) == len(MODULES) - (model_type in PRE_LN) - 2 * (model_type == "modernbert")
         assert not modules & seen
         seen |= modules
 
@@ -86,7 +87,7 @@ def test_every_site_is_where_its_name_says(
 
     monkeypatch.setattr(F, "scaled_dot_product_attention", spy)
     for layer in sites.layers:
-        for module in {getattr(layer, field.name) for field in fields(LayerSites)} - {layer.attention, None}:
+        for module in {getattr(layer, name) for name in MODULES} - {layer.attention, None}:
             module.register_forward_hook(record)
     with torch.no_grad():
         last = loaded.module(input_ids=torch.tensor([[2, 7, 8, 9, 3]]), output_hidden_states=True).hidden_states
@@ -148,6 +149,63 @@ def test_what_is_no_projection_and_no_stack_of_layers_is_refused(toy_bert: Path)
 def test_a_pre_ln_encoder_has_no_norm_site(toy_bert: Path) -> None:
     sites = resolve(AutoModel.from_pretrained(toy_bert), BERT.model_copy(update={"ffn_norm": None}))
     assert [layer.ffn_norm for layer in sites.layers] == [None] * LAYERS
+
+
+XLM = Layout(
+    layers="attentions",
+    **{name: f"{name[0]}_lin" for name in ("query", "key", "value")},
+    attention_out="out_lin",
+    ffn_in="ffns.*.lin1",
+    ffn_out="ffns.*.lin2",
+    attention="attentions.*",
+    ffn_norm="layer_norm2.*",
+)
+"""Attention, feed-forward blocks and norms are in lists of their own."""
+
+
+@pytest.fixture
+def xlm() -> PreTrainedModel:
+    return AutoModel.from_config(AutoConfig.for_model("xlm", vocab_size=60, emb_dim=32, n_layers=2, n_heads=4))
+
+
+def test_parts_of_a_layer_may_be_in_lists_of_their_own(xlm: PreTrainedModel) -> None:
+    sites = resolve(xlm, XLM)
+    assert (sites.hidden, sites.heads, sites.head_width) == (HIDDEN, HEADS, HIDDEN // HEADS)
+    for index, layer in enumerate(sites.layers):
+        assert layer.query is xlm.attentions[index].q_lin
+        assert layer.attention is xlm.attentions[index]
+        assert (layer.ffn_in, layer.ffn_out) == (xlm.ffns[index].lin1, xlm.ffns[index].lin2)
+        assert layer.ffn_norm is xlm.layer_norm2[index]
+
+
+def test_then_the_end_of_a_layer_must_be_named(xlm: PreTrainedModel) -> None:
+    with pytest.raises(MetaprimeError, match=r"ffn_norm is needed where ffn_out is a path with \* \(ffns\.\*\.lin2\)"):
+        resolve(xlm, XLM.model_copy(update={"ffn_norm": None}))
+    with pytest.raises(MetaprimeError, match=r"site 'ffns\.0\.no' is not in this XLMModel"):
+        resolve(xlm, XLM.model_copy(update={"ffn_in": "ffns.*.no"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "covered"),
+    [
+        ("pooler.dense.bias", True),
+        ("layer.0.query_global.weight", True),
+        ("layer.11.query_global.bias", True),
+        ("layer.0.query.weight", False),
+        ("my.pooler.dense", False),
+    ],
+)
+def test_unused_are_prefixes_with_a_star_for_any_layer(name: str, covered: bool) -> None:
+    assert is_unused(name, ("pooler.", "layer.*.query_global")) is covered
+    assert not is_unused(name, ())
+
+
+def test_a_head_is_as_wide_as_the_state_of_a_word() -> None:
+    """MobileBERT's layers are narrower inside."""
+    narrow = {"hidden_size": 64, "intra_bottleneck_size": 32, "embedding_size": 16, "intermediate_size": 48}
+    config = AutoConfig.for_model("mobilebert", vocab_size=60, num_hidden_layers=1, num_attention_heads=4, **narrow)
+    sites = resolve(AutoModel.from_config(config), BERT)
+    assert (sites.layers[0].key.in_features, sites.hidden) == (32, 64)
 
 
 @pytest.mark.parametrize("path", ["", "a..b", ".a", "a.", "a b", "a/b"])

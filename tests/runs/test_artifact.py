@@ -219,7 +219,9 @@ def test_words_are_cut_as_they_were_in_the_run(
 ) -> None:
     stock = load_encoder(str(toy_bert))
     asked: list[object] = []
-    monkeypatch.setattr("metaprime.models.encoder.load_encoder", lambda *_, spacing: (asked.append(spacing), stock)[1])
+    monkeypatch.setattr(
+        "metaprime.models.encoder.load_encoder", lambda *_, spacing, direction: (asked.append(spacing), stock)[1]
+    )
     load_encoder_of(artifact(str(toy_bert), stock.weights, encoder=of_run))
     assert asked == [expected]
 
