@@ -26,7 +26,7 @@ PLACE = 1
 SIZE = 1e3
 """Size of the change, relative to what the projection gives: large enough for any softmax to saturate."""
 
-NOTHING = 1e-5
+NEGLIGIBLE = 1e-5
 """Largest change, relative to the largest one, that counts as none."""
 
 
@@ -115,7 +115,7 @@ class _Trial:
             return None
         others = torch.cat([twice[:PLACE], twice[PLACE + 1 :]])
         off = float((twice - 2 * once).abs().max())
-        return Effect(float(others.abs().max()) > NOTHING * largest, off < 1e-3 * largest)
+        return Effect(float(others.abs().max()) > NEGLIGIBLE * largest, off < 1e-3 * largest)
 
     def _heads(self, projection: nn.Linear, rows: range, size: float) -> torch.Tensor | None:
         """Returns the output of the heads (L, I) with a change of that size; None if it has another shape."""

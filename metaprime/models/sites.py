@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ModulePath = Annotated[str, Field(pattern=r"^(\w+|\*)(\.(\w+|\*))*$")]
 """A dotted path of a module, such as `attention.self.query`."""
 
-NUMBER = "*"
+LAYER_NUMBER = "*"
 """Part of a path that stands for the layer's number."""
 
 
@@ -148,7 +148,7 @@ def resolve(encoder: PreTrainedModel, layout: Layout) -> Sites:
     Example: `resolve(encoder.module, encoder.layout).layers[0].query`
     """
     stack = _at(encoder, encoder, layout.layers)
-    if layout.ffn_norm is None and NUMBER in layout.ffn_out.split("."):
+    if layout.ffn_norm is None and LAYER_NUMBER in layout.ffn_out.split("."):
         raise MetaprimeError(
             f"encoder.sites.ffn_norm is needed where ffn_out is a path with * ({layout.ffn_out}): no module is a whole layer"
         )
@@ -177,7 +177,7 @@ def is_unused(name: str, unused: Sequence[str]) -> bool:
 
     Example: `is_unused("layer.1.query_global.bias", ["layer.*.query_global"])` is True.
     """
-    return any(fnmatchcase(name, f"{path}*") if NUMBER in path else name.startswith(path) for path in unused)
+    return any(fnmatchcase(name, f"{path}*") if LAYER_NUMBER in path else name.startswith(path) for path in unused)
 
 
 def without_fixed(encoder: nn.Module, layout: Layout) -> Layout:
@@ -201,9 +201,9 @@ def _layer_sites(encoder: PreTrainedModel, layer: nn.Module, index: int, layout:
 
     def at(path: str) -> nn.Module:
         parts = path.split(".")
-        if NUMBER not in parts:
+        if LAYER_NUMBER not in parts:
             return _at(encoder, layer, path)
-        return _at(encoder, encoder, ".".join(str(index) if part == NUMBER else part for part in parts))
+        return _at(encoder, encoder, ".".join(str(index) if part == LAYER_NUMBER else part for part in parts))
 
     def linear(path: str) -> nn.Linear:
         module = at(path)

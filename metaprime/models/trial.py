@@ -10,10 +10,10 @@ from transformers import PreTrainedTokenizerBase
 
 from metaprime.types import Direction, MetaprimeError
 
-LENGTH = 9
+TRIED = 9
 """Sub-words of the trial; few enough for the shortest sliding window."""
 
-NOTHING = 1e-6
+UNCHANGED = 1e-6
 """Largest change of a state, relative to the largest state, that counts as none."""
 
 
@@ -35,13 +35,13 @@ def try_encoder(name: str, module: nn.Module, tokenizer: PreTrainedTokenizerBase
     """
     special = set(tokenizer.all_special_ids)
     ordinary = [number for number in sorted(tokenizer.get_vocab().values()) if number not in special]
-    if len(ordinary) <= LENGTH:
+    if len(ordinary) <= TRIED:
         return
-    step = len(ordinary) // (LENGTH + 1)
-    *ids, other = ordinary[step // 2 :: step][: LENGTH + 1]
+    step = len(ordinary) // (TRIED + 1)
+    *ids, other = ordinary[step // 2 :: step][: TRIED + 1]
     before, after = (_states(name, module, [*ids[:-1], last]) for last in (ids[-1], other))
     change = (before - after)[:, :-1].abs().max()
-    if direction == "both" and change <= NOTHING * before.abs().max():
+    if direction == "both" and change <= UNCHANGED * before.abs().max():
         raise MetaprimeError(
             f"encoder.name {name!r}: in this {type(module).__name__} no word sees those behind it, as in a decoder, but "
             "metaprime needs an encoder with bidirectional attention: give an encoder, or set encoder.direction: causal to "
