@@ -16,6 +16,7 @@ import typer
 
 from metaprime.cli import inspect
 from metaprime.cli.options import (
+    Code,
     ConfigFile,
     MaxTime,
     Overrides,
@@ -112,12 +113,15 @@ def predict(
         ),
     ] = None,
     trust_remote_code: TrustRemoteCode = False,
+    code: Code = None,
 ) -> None:
     """Predict sentences. Of text, tagging prints `word<TAB>tag`; CoNLL gets a column, JSON lines a key `predicted`."""
+    from metaprime.config.code import load_code
     from metaprime.runs.artifact import check_artifact
     from metaprime.transfers.texts import read_input
 
     check_artifact(folder)
+    load_code(code or [])
     given = read_input(text, form, tokens)
     from metaprime.transfers.predict import load
 
@@ -133,13 +137,16 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Split of each language to score.")] = "test",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else.")] = False,
     trust_remote_code: TrustRemoteCode = False,
+    code: Code = None,
 ) -> None:
     """Score a saved model on labelled sentences of any language, without training."""
     import json
 
+    from metaprime.config.code import load_code
     from metaprime.runs.artifact import check_artifact
 
     check_artifact(folder)
+    load_code(code or [])
     from rich.console import Console
 
     from metaprime.reports.wording import terminal
@@ -219,9 +226,13 @@ def report(
         typer.Argument(metavar="DIR", help="Output folder of `ablate`, `demo`, `prime` or `transfer`, or one above."),
     ],
     out: Annotated[Path | None, typer.Option(help="Folder to write to; default: DIR.", show_default=False)] = None,
+    code: Code = None,
 ) -> None:
     """Write report.html, .md, .tex and .csv of a suite or of plain runs: scores, contrasts, curves, errors, missing cells."""
     check_folder(folder, "give the run.output of a command")
+    from metaprime.config.code import load_code
+
+    load_code(code or [])
     from metaprime.reports.write import report as run
 
     for file in run(folder, out):

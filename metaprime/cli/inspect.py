@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from metaprime.cli.options import ConfigFile, Overrides, TrustRemoteCode, say
+from metaprime.cli.options import Code, ConfigFile, Overrides, TrustRemoteCode, say
 from metaprime.types import MetaprimeError
 
 
@@ -154,13 +154,16 @@ def export_method(
         str, typer.Option("--format", help="Format of the files: peft, adapterhub or transformers.")
     ] = "peft",
     trust_remote_code: TrustRemoteCode = False,
+    code: Code = None,
 ) -> None:
     """Write a tuned model for other packages: Hugging Face's peft, AdapterHub, or transformers alone, as an ordinary token
     classifier with the adapter merged into its weights. docs/methods.md lists which method has which format.
     """
+    from metaprime.config.code import load_code
     from metaprime.runs.artifact import check_artifact
 
     check_artifact(folder)
+    load_code(code or [])
     from metaprime.transfers.export import export as run
 
     say(f"exported for {form}: {run(folder, out, form, trust_remote_code)}")

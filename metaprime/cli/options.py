@@ -34,6 +34,16 @@ TrustRemoteCode = Annotated[
     ),
 ]
 
+Code = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--code",
+        metavar="FILE",
+        show_default=False,
+        help="Run a Python file of own methods, learners or tasks that the folder needs: allow only what you have read.",
+    ),
+]
+
 
 def first_process() -> bool:
     """Returns True in the first process of a launch, and without one."""

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from metaprime.config.code import load_code
 from metaprime.config.older import MOVED
 from metaprime.config.sections import Config
 from metaprime.config.yaml import change_key, nearest, read_keys
@@ -37,6 +38,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     values = read_keys(Path(path), "config", Config.model_fields) if path else {}
     for text in overrides:
         change_key(values, text)
+    _load_own(values)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -64,10 +66,20 @@ def override(config: Config, *overrides: str) -> Config:
     values = config.model_dump(mode="json")
     for text in overrides:
         change_key(values, text)
+    _load_own(values)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         raise MetaprimeError("\n".join(_explained(item, values) for item in error.errors())) from None
+
+
+def _load_own(values: dict[str, Any]) -> None:
+    """Runs the files in `run.code`, so that other keys may name what they define; a wrong value is left to validation."""
+    run = values.get("run")
+    code = run.get("code", ()) if isinstance(run, dict) else ()
+    files = [code] if isinstance(code, str) else code
+    if isinstance(files, list | tuple) and all(isinstance(file, str) for file in files):
+        load_code(files)
 
 
 def explain(item: Any, values: dict[str, Any], known: Callable[[Sequence[str], dict[str, Any]], list[str]]) -> str:

@@ -28,6 +28,7 @@ ADDED: dict[str, Any] = {
     "outer.patience": 3,
     "transfer.head_lr": None,
     "transfer.method_lr": None,
+    "run.code": [],
 }
 """Keys of sections that version 0.1 had, added since, with the defaults that keep to its behaviour. A config with
 such a default has the digest that it had before there was the key."""

@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from metaprime.config.code import code_hashes
 from metaprime.config.older import addressed
 from metaprime.config.presets import Kind, far_above, preset_of, pretrain_rate
 from metaprime.config.yaml import nearest, written
@@ -66,6 +67,10 @@ class RunConfig(Section):
 
     cache: bool = True
     """True keeps tokenised text in `~/.cache/metaprime` for later runs."""
+
+    code: Annotated[tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)] = ()
+    """Python files of your own, one or a list, whose methods, learners, tasks and corpora join those of the
+    package; see docs/own_code.md."""
 
 
 def _given(rate: float | None) -> float:
@@ -713,6 +718,9 @@ class Config(Section):
         """
         values = addressed(self.model_dump(mode="json"))
         chosen = {name: values[name] for name in sections or values}
+        # Results depend on what own code says, not on where it is.
+        if self.run.code:
+            chosen["code"] = sorted(code_hashes(self.run.code).values())
         return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -727,7 +735,7 @@ def unknown(what: str, word: str, known: Iterable[str]) -> str:
     Example: `unknown("name 'lra'", "lra", ["lora", "ia3"])`.
     """
     names = list(known)
-    return f"{what} is unknown{nearest(word, names)} (known: {', '.join(names)})"
+    return f"{what} is unknown{nearest(word, names)} (known: {', '.join(names)}; name the file of your own in run.code)"
 
 
 def _look_up(value: Any, key: str) -> None:

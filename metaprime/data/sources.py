@@ -56,6 +56,7 @@ def _open(source: str) -> tuple[Corpus, str]:
         near = "".join(f" (did you mean {known}:?)" for known in difflib.get_close_matches(scheme, CORPORA, n=1))
         raise MetaprimeError(
             f"data.source {source!r} does not begin with a known scheme{near}; "
-            f"write one of {', '.join(f'{known}:' for known in CORPORA)}, e.g. conll:DIR"
+            f"write one of {', '.join(f'{known}:' for known in CORPORA)}, e.g. conll:DIR; name the file of a reader of your "
+            "own in run.code"
         )
     return CORPORA[scheme], root

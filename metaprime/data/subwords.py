@@ -51,14 +51,19 @@ class Pieces(NamedTuple):
     lengths: Numbers
 
 
-def cache_folder() -> Path:
+def cache_folder() -> Path | None:
     """Returns the folder of the sub-word cache, which may be deleted at any time: `cache_folder()`.
 
-    The folder is `$METAPRIME_CACHE`, else `metaprime` in `$XDG_CACHE_HOME` or `~/.cache`.
+    The folder is `$METAPRIME_CACHE`, else `metaprime` in `$XDG_CACHE_HOME` or `~/.cache`; None, with a
+    notice, if there is no home folder.
     """
-    if chosen := os.environ.get("METAPRIME_CACHE"):
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "metaprime"
+    try:
+        if chosen := os.environ.get("METAPRIME_CACHE"):
+            return Path(chosen).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "metaprime"
+    except RuntimeError as error:
+        log.warning("no cache of tokenised text (%s): set METAPRIME_CACHE to a folder, or run.cache to false", error)
+        return None
 
 
 class Subwords:

@@ -248,7 +248,7 @@ def kind_of(results: Results, folder: Path) -> TaskKind:
     if results.task not in TASKS:
         raise MetaprimeError(
             f"{folder / RESULTS}: task {results.task!r} is unknown here (known: {', '.join(TASKS)}): use the version of "
-            "metaprime that wrote it"
+            "metaprime that wrote it, or add --code FILE for a task of your own"
         )
     return TASKS[results.task]
 

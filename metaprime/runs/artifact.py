@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 from safetensors import SafetensorError
 
+from metaprime.config.code import code_hashes
 from metaprime.files import check_readable, save_tensors, write_json
 from metaprime.meta import LEARNERS
 from metaprime.models.sites import Layout
@@ -78,6 +79,8 @@ def save_artifact(folder: Path, artifact: Artifact) -> None:
         "scale": artifact.scale,
         "provenance": artifact.provenance,
     }
+    if own := code_hashes():
+        card["code"] = own
     write_json(folder / CARD, card)
 
 
@@ -106,6 +109,7 @@ def load_artifact(folder: Path) -> Artifact:
 
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        _check_own(folder, card)
         values = load_file(folder / VALUES)
         method = METHODS[card["peft"]["method"]].config.model_validate(card["peft"])
         encoder = card["encoder"]
@@ -120,6 +124,28 @@ def load_artifact(folder: Path) -> Artifact:
         return Artifact(method, _task_of(card), tuple(card["labels"]), values, encoder, provenance, scale)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise MetaprimeError(f"{folder}: {CARD} or {VALUES} is damaged ({error})") from None
+
+
+def _check_own(folder: Path, card: dict[str, Any]) -> None:
+    """Refuses an artifact of own code, unless the user has named the files, and as they were.
+
+    Raises:
+        MetaprimeError: a name is unknown, or the code that this process has run is another.
+    """
+    provenance, own = card["provenance"], card.get("code", {})
+    if not own:
+        return
+    named = ", ".join(f"{file} (SHA-256 {digest})" for file, digest in own.items())
+    learner = provenance.get("config", {}).get("learner", {}).get("name", "maml")
+    names = (("peft.method", card["peft"]["method"], METHODS), ("learner.name", learner, LEARNERS))
+    for key, name, table in (*names, ("task.name", card.get("task", {}).get("name", "tagging"), TASKS)):
+        if name not in table:
+            raise MetaprimeError(
+                f"{folder}: {key} {name!r} is unknown here; it was made with own code: {named}. Read that file, and add "
+                "--code FILE to the command (run.code=FILE where it takes a config)"
+            )
+    if code_hashes() and not set(own.values()) <= set(code_hashes().values()):
+        raise MetaprimeError(f"{folder}: made with own code {named}, which has changed since: give it as it was then")
 
 
 def _task_of(card: dict[str, Any]) -> TaskConfig:

@@ -21,6 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metaprime.config.code import code_hashes
 from metaprime.config.older import completed, upgraded
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 PACKAGES = ("metaprime", "torch", "transformers", "tokenizers", "accelerate", "seqeval", "numpy")
 """Packages whose versions results depend on."""
+
+OWN_CODE = "run.code "
+"""Words before the path of a file of own code among the versions, whose version is its SHA-256."""
 
 PARTS = {"config": "", "versions": "version of ", "weights": "weights of ", "sentences": "sentences of ", "memory": ""}
 """Part -> words that introduce a change of it in a message."""
@@ -99,8 +103,10 @@ def fingerprint(rows: Iterable[Row]) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of Python and of `PACKAGES`, and the platform: `versions()["torch"]`."""
-    return {"python": platform.python_version(), "platform": sys.platform, **{name: version(name) for name in PACKAGES}}
+    """Returns the versions of Python and of `PACKAGES`, the platform, and hashes of own code: `versions()["torch"]`."""
+    packages = {name: version(name) for name in PACKAGES}
+    own = {OWN_CODE + file: digest for file, digest in code_hashes().items()}
+    return {"python": platform.python_version(), "platform": sys.platform, **packages, **own}
 
 
 def _equal(one: Any, other: Any) -> bool:

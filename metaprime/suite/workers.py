@@ -14,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
+from metaprime.config.code import loaded_code, run_code
 from metaprime.runs.stopping import IGNORABLE
 from metaprime.types import MetaprimeError
 
@@ -55,7 +56,7 @@ def workers(jobs: int) -> Iterator[Pool]:
         return
     # Spawned processes have threads and locks of their own.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_depend_on_parent) as executor:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(loaded_code(),)) as executor:
         try:
             yield Pool(executor, jobs)
         except BaseException:
@@ -119,6 +120,12 @@ class _Here(Executor):
         except Exception as error:
             future.set_exception(error)
         return future
+
+
+def _start(code: dict[str, bytes]) -> None:
+    """Begins a worker: it follows its parent, and has the parent's own code, whose objects jobs hold."""
+    _depend_on_parent()
+    run_code(code)
 
 
 def _depend_on_parent() -> None:

@@ -143,3 +143,21 @@ def test_a_cache_file_has_the_mode_of_the_umask(toy_tokenizer: PreTrainedTokeniz
     finally:
         os.umask(before)
     assert [stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "cache").iterdir()] == [0o640]
+
+
+@pytest.mark.parametrize("variable", ["HOME", "METAPRIME_CACHE"])
+def test_without_a_home_folder_nothing_is_cached(
+    variable: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A user of a container may have neither $HOME nor an entry among the users."""
+    for name in ("HOME", "METAPRIME_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    if variable == "METAPRIME_CACHE":
+        monkeypatch.setenv(variable, "~nobody-of-that-name/cache")
+
+    def no_user(*_: object) -> None:
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr("pwd.getpwuid", no_user)
+    assert cache_folder() is None
+    assert "set METAPRIME_CACHE to a folder, or run.cache to false" in caplog.text

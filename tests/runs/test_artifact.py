@@ -256,3 +256,44 @@ def test_an_artifact_without_permission_is_not_called_damaged(folder: Path, forb
     forbid(folder / VALUES)
     with pytest.raises(MetaprimeError, match=rf"{folder / VALUES}: permission denied: .*chmod"):
         load_artifact(folder)
+
+
+def card_of_own_code(folder: Path, **changed: object) -> None:
+    """A card as a folder has it that was made with a method, learner and task of own code."""
+    provenance = {
+        "kind": "primed",
+        "encoder_weights": "0",
+        "config": {"learner": {"name": "maml"}},
+    }
+    card = {
+        "code": {"mine.py": "ab" * 32},
+        "peft": {"method": "lora"},
+        "task": {"name": "tagging"},
+        "encoder": ".",
+        "labels": ["O"],
+        **changed,
+    }
+    (folder / CARD).write_text(json.dumps({"provenance": provenance, **card}), "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("changed", "key"),
+    [
+        ({"peft": {"method": "mini"}}, "peft.method 'mini'"),
+        ({"task": {"name": "chunks"}}, "task.name 'chunks'"),
+    ],
+)
+def test_own_code_is_named_with_its_hash_and_not_run(tmp_path: Path, changed: dict[str, object], key: str) -> None:
+    (tmp_path / "mine.py").write_text("raise SystemExit('was run')", "utf-8")
+    card_of_own_code(tmp_path, **changed)
+    with pytest.raises(MetaprimeError) as refused:
+        load_artifact(tmp_path)
+    for part in (key, f"mine.py (SHA-256 {'ab' * 32})", "--code FILE"):
+        assert part in str(refused.value)
+
+
+def test_own_code_of_another_content_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card_of_own_code(tmp_path)
+    monkeypatch.setattr("metaprime.runs.artifact.code_hashes", lambda: {"mine.py": "cd" * 32})
+    with pytest.raises(MetaprimeError, match="which has changed since"):
+        load_artifact(tmp_path)
