@@ -77,7 +77,7 @@ def check(
 
     from metaprime.preflight.corpus import check_data
 
-    report = check_data(source, overrides or [], encoder=encoder)
+    report = check_data(source, overrides or [], encoder=encoder, progress=lambda line: typer.echo(line, err=True))
     if as_json:
         typer.echo(json.dumps(report.as_json(), ensure_ascii=False, indent=2))
     else:

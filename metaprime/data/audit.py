@@ -54,9 +54,13 @@ def scripts(sentences: Iterable[Example]) -> dict[str, float]:
 
     Example: `scripts([Example(("Ada",), ("O",))])` is `{"latin": 1.0}`.
     """
-    letters = Counter(mark for sentence in sentences for word in sentence.words for mark in word if mark.isalpha())
+    marks: Counter[str] = Counter()
+    for sentence in sentences:
+        marks.update("".join(sentence.words))
     counts: Counter[str] = Counter()
-    for letter, count in letters.items():
+    for letter, count in marks.items():
+        if not letter.isalpha():
+            continue
         counts[unicodedata.name(letter, "UNNAMED").split(" ")[0].split("-")[0].lower()] += count
     total = counts.total()
     return {script: count / total for script, count in counts.most_common()}

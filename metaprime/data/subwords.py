@@ -127,12 +127,13 @@ class Subwords:
     def _fingerprint(self, sentences: Sequence[Example]) -> str:
         """Returns a digest of the words and the tokenizer."""
         digest = self._tokenizer_digest.copy()
+        known: dict[str, bytes] = {}
         for sentence in sentences:
-            for word in sentence.words:
+            for word in set(sentence.words).difference(known):
                 text = word.encode("utf-8", "surrogatepass")
-                digest.update(len(text).to_bytes(4, "little") + text)
-            # No word has that length: it marks the end of a sentence.
-            digest.update(b"\xff\xff\xff\xff")
+                known[word] = len(text).to_bytes(4, "little") + text
+            # No word has a length of four bytes FF: it marks the end of a sentence.
+            digest.update(b"".join(map(known.__getitem__, sentence.words)) + b"\xff\xff\xff\xff")
         return digest.hexdigest()
 
     @cached_property

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from metaprime.config.loading import load_config
 from metaprime.config.sections import Config, DataConfig, EncoderConfig
@@ -16,12 +18,15 @@ from metaprime.data.reading import NOTICES, Problem, Reading
 from metaprime.data.rows import Example, Lengths
 from metaprime.data.sources import languages
 from metaprime.data.subwords import Subwords, cache_folder
-from metaprime.tasks import TASKS
+from metaprime.tasks import audit_of
 from metaprime.tasks.task import Audit, Text
 from metaprime.types import MetaprimeError
 
 if TYPE_CHECKING:
     from metaprime.models.spacing import Spaced
+
+Progress = Callable[[str], None]
+"""Shows a line of progress."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,9 @@ class CorpusReport:
         return [*lines, f"{len(self.splits)} splits read: {summary}"]
 
 
-def check_data(what: str, overrides: Sequence[str] = (), *, encoder: str | None = None) -> CorpusReport:
+def check_data(
+    what: str, overrides: Sequence[str] = (), *, encoder: str | None = None, progress: Progress = lambda line: None
+) -> CorpusReport:
     """Checks all languages and splits of a source, or the splits that a config's run reads.
 
     Args:
@@ -107,6 +114,7 @@ def check_data(what: str, overrides: Sequence[str] = (), *, encoder: str | None 
         overrides: changes such as `task.labels=[PER]`; values are YAML.
         encoder: folder or hub id of an encoder whose sub-words are counted; None: the config's, and for a
             source none.
+        progress: called with a line before each split is read.
 
     Returns:
         Facts about the splits, and findings, errors of single splits among them.
@@ -123,20 +131,20 @@ def check_data(what: str, overrides: Sequence[str] = (), *, encoder: str | None 
         config, known = load_config(what, overrides), True
         read = _tokenizer(encoder or config.encoder.name, config.encoder)
         check = _Check(config, known, _text(read, config.data, config.run.cache), _findings(read))
-        return check.report(check.parts_of_config())
+        return check.report(check.parts_of_config(), progress)
     config = load_config(None, overrides)
     # All labels of a source are accepted, unless the command names some.
     known = any(text.startswith("task.label") for text in overrides)
     read = _tokenizer(encoder or "", config.encoder)
     check = _Check(config, known, _text(read, config.data, config.run.cache), _findings(read))
-    return check.report(check.parts_of_source(what))
+    return check.report(check.parts_of_source(what), progress)
 
 
 def _tokenizer(name: str, settings: EncoderConfig) -> Spaced | None:
     """Reads the tokenizer of an encoder; None without an encoder or for the embedded one."""
     if not name or name.partition(":")[0] == "synthetic":
         return None
-    # A source that is not there is refused before transformers is loaded.
+    # Imported here: it loads torch and transformers.
     from metaprime.models.encoder import read_tokenizer
 
     return read_tokenizer(name, settings.trust_remote_code, settings.spacing)
@@ -177,7 +185,7 @@ class _Check:
     def audit(self) -> Audit:
         """The task's own checks of corpora."""
         name = self.config.task.name
-        checks = TASKS[name].audit
+        checks = audit_of(name)
         if checks is None:
             raise MetaprimeError(f"metaprime data check: task.name {name!r} has no checks of its corpora")
         return checks
@@ -214,14 +222,15 @@ class _Check:
                 parts.append(Part(role, corpus, name, scored, 1, "scoring"))
         return parts
 
-    def report(self, parts: Sequence[Part]) -> CorpusReport:
+    def report(self, parts: Sequence[Part], progress: Progress) -> CorpusReport:
         """Reads all parts, then compares their sentences."""
         read: dict[str, list[Example]] = {}
         splits: dict[str, dict[str, Any]] = {}
         findings = [*self.tokenizer]
         # A task without checks is an error of the config, not of each split.
         examine = self.audit.examine
-        for part in parts:
+        for number, part in enumerate(parts, start=1):
+            progress(f"{number} of {len(parts)}: {part.name}")
             try:
                 reading = examine(
                     part.source, part.language, part.split, self.config.task, self.known, self.config.data.form
@@ -268,8 +277,9 @@ class _Check:
 def _subword_facts(examples: Sequence[Example], subwords: Subwords) -> dict[str, Any]:
     """Returns the sub-words per word, longest sentence and share of unknown sub-words of one split."""
     pieces = subwords.of(examples)
-    total, words = sum(len(sentence.ids) for sentence in pieces), sum(len(sentence.lengths) for sentence in pieces)
-    unknown = sum(int((sentence.ids == subwords.tokenizer.unk_token_id).sum()) for sentence in pieces)
+    ids = np.concatenate([sentence.ids for sentence in pieces])
+    total, words = len(ids), sum(len(sentence.lengths) for sentence in pieces)
+    unknown = int((ids == subwords.tokenizer.unk_token_id).sum())
     longest = max(len(sentence.ids) for sentence in pieces)
     return {
         "subwords_per_word": total / words,

@@ -2,7 +2,7 @@
 
 from metaprime.table import Table
 from metaprime.tasks.tagging.settings import TaggingConfig
-from metaprime.tasks.task import Task, TaskConfig, TaskKind
+from metaprime.tasks.task import Audit, Task, TaskConfig, TaskKind
 
 TASKS: Table[TaskKind] = Table(
     tagging="metaprime.tasks.tagging.task:TAGGING",
@@ -13,6 +13,18 @@ _SETTINGS: dict[str, type[TaskConfig]] = {"tagging": TaggingConfig}
 """Settings that are declared apart from their task, which needs torch."""
 
 
+_AUDITS: Table[Audit] = Table(tagging="metaprime.tasks.tagging.audit:AUDIT")
+"""Checks of corpora that are declared apart from their task, which needs torch."""
+
+
+def audit_of(name: str) -> Audit | None:
+    """Returns a task's checks of corpora, without torch as `settings_of`; None: it has none.
+
+    Example: `audit_of("tagging").facts(sentences)`.
+    """
+    return _AUDITS[name] if name in _AUDITS else TASKS[name].audit
+
+
 def settings_of(name: str) -> type[TaskConfig]:
     """Returns the class of a task's settings; torch is loaded only for a task that declares them in its own file.
 
@@ -21,4 +33,4 @@ def settings_of(name: str) -> type[TaskConfig]:
     return _SETTINGS.get(name) or TASKS[name].config
 
 
-__all__ = ["TASKS", "Task", "TaskConfig", "TaskKind", "settings_of"]
+__all__ = ["TASKS", "Task", "TaskConfig", "TaskKind", "audit_of", "settings_of"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -135,3 +137,23 @@ def test_what_is_said_of_a_tokenizers_spaces_is_a_note(tmp_path: Path) -> None:
 def test_misuse_is_an_error(what: str) -> None:
     with pytest.raises(MetaprimeError):
         check_data(what)
+
+
+def test_each_split_is_told_before_it_is_read(tmp_path: Path) -> None:
+    root = corpus(tmp_path, "qaa", "qaf")
+    (root / "qaf" / "test.conll").unlink()
+    lines: list[str] = []
+    report = check_data(f"conll:{root}", progress=lines.append)
+    names = [f"{language}/{split}" for language in ("qaa", "qaf") for split in ("train", "validation", "test")]
+    assert lines == [f"{number} of 6: {name}" for number, name in enumerate(names, start=1)]
+    assert report.lines() == check_data(f"conll:{root}").lines()
+
+
+def test_a_check_without_an_encoder_needs_no_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; from metaprime.preflight.corpus import check_data; "
+        f"assert check_data('conll:{corpus(tmp_path, 'qaa')}').clean; "
+        "print(sorted({'torch', 'transformers', 'accelerate'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
+
+import numpy as np
 
 from metaprime.data.audit import EXAMPLES, Finding, scripts
 from metaprime.data.reading import Format, Reading
@@ -40,7 +43,7 @@ def facts(sentences: Sequence[Example]) -> dict[str, Any]:
 
     Example: `facts(sentences)["entities"]` is such as `{"LOC": 120, "PER": 99}`.
     """
-    tags = Counter(tag for sentence in sentences for tag in sentence.gold)
+    tags = Counter(chain.from_iterable(sentence.gold for sentence in sentences))
     words = sum(tags.values())
     entities = {tag[2:]: count for tag, count in sorted(tags.items()) if tag.startswith("B-")}
     return {
@@ -70,7 +73,7 @@ def labels(where: str, sentences: Sequence[Example], config: Any = None) -> list
 
     Example: `labels("de/train", sentences, TaggingConfig())`.
     """
-    present = {tag[2:] for sentence in sentences for tag in sentence.gold if tag != "O"}
+    present = {tag[2:] for tag in set(chain.from_iterable(sentence.gold for sentence in sentences)) if tag != "O"}
     # A split without sentences is reported by its size.
     if not sentences:
         return []
@@ -92,11 +95,12 @@ def lengths(where: str, examples: Sequence[Example], text: Text) -> list[Finding
     Example: `lengths("de/train", examples, Text(subwords, Lengths(128)))`.
     """
     # Any label set with the types of the split will do: labels do not change the windows.
-    types = sorted({tag[2:] for example in examples for tag in example.gold if tag != "O"})
-    rows = encode(examples, text.subwords, LabelSet(tuple(types or ["PER"])), text.lengths)
+    types = sorted({tag[2:] for tag in set(chain.from_iterable(example.gold for example in examples)) if tag != "O"})
     pieces = text.subwords.of(examples)
-    unknown = sum(int((piece.ids == text.subwords.tokenizer.unk_token_id).sum()) for piece in pieces)
-    return unseen(where, rows, text.lengths, sum(len(piece.ids) for piece in pieces), unknown)
+    rows = encode(examples, text.subwords, LabelSet(tuple(types or ["PER"])), text.lengths, pieces)
+    ids = np.concatenate([piece.ids for piece in pieces])
+    unknown = int((ids == text.subwords.tokenizer.unk_token_id).sum())
+    return unseen(where, rows, text.lengths, len(ids), unknown)
 
 
 def unseen(where: str, rows: Sequence[Row], read: Lengths, pieces: int, unknown: int) -> list[Finding]:
@@ -112,15 +116,15 @@ def unseen(where: str, rows: Sequence[Row], read: Lengths, pieces: int, unknown:
     Example: `unseen("de/train", rows, Lengths(128), pieces=20_000, unknown=12)`.
     """
     long = sum(len(row.windows) > 1 for row in rows)
-    lost = [row for row in rows if entities_lost(row)]
+    lost = {number: count for number, row in enumerate(rows) if (count := entities_lost(row))}
     findings = []
     if long:
         text = f"{long} of {len(rows)} sentences are longer than {read.longest} sub-words and are read in windows"
         findings.append(Finding("note", "long sentences", where, long, text))
     if lost:
-        count = sum(entities_lost(row) for row in lost)
+        count = sum(lost.values())
         text = f"{count} entities have a word that is cut away or has no sub-word: they cannot be found"
-        origins = tuple(row.example.origin for row in lost[:EXAMPLES])
+        origins = tuple(rows[number].example.origin for number in list(lost)[:EXAMPLES])
         findings.append(Finding("problem", "entities lost", where, count, text, origins))
     if unknown:
         text = f"{unknown} of {pieces} sub-words ({unknown / pieces:.1%}) are unknown to the tokenizer"

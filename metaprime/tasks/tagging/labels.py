@@ -135,7 +135,8 @@ def labelled(reading: Reading, rules: Rules) -> Reading:
             problems = dropping(problems, rules.invalid)
             converted.problems.extend(problems)
         if not any(problem.dropped for problem in problems):
-            converted.sentences.append(replace(sentence, gold=tuple(_mapped(tag, labels) for tag in tags)))
+            gold = tags if labels is None else tuple(_mapped(tag, labels) for tag in tags)
+            converted.sentences.append(sentence if gold == sentence.gold else replace(sentence, gold=gold))
     return converted
 
 
@@ -155,9 +156,18 @@ def _mapped(tag: str, labels: LabelSet | None) -> str:
     return "O" if target == "O" else f"{tag[:2]}{target}"
 
 
+def _known(tag: str, labels: LabelSet | None) -> bool:
+    """Returns True for a tag whose type the run knows."""
+    split = parts(tag)
+    return split is not None and (labels is None or not split[1] or labels.target(split[1]) is not None)
+
+
 def _unknown(sentence: Example, labels: LabelSet | None, tag_names: Sequence[str]) -> list[Problem]:
     """Finds text that is not a tag, and types that the run does not know."""
-    problems = []
+    problems: list[Problem] = []
+    # Most sentences have few different tags, and all of them right.
+    if all(_known(tag, labels) for tag in set(sentence.gold)):
+        return problems
     for word, tag in enumerate(sentence.gold):
         prefix, name = parts(tag) or ("", "")
         if not prefix and re.fullmatch("-?[0-9]+", tag):

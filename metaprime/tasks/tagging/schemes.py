@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 OPENING, CONTINUING, ENDING = "BSU", "IMEL", "SUEL"
@@ -51,19 +52,15 @@ def scheme(tagged: Iterable[Sequence[str]], stated: SchemeName = "auto") -> Sche
     """
     if stated != "auto":
         return Scheme(stated, stated in ("IOB1", "IO", "bare"))
-    prefixes: set[str] = set()
-    # `apart`: some opening prefix does not directly follow a tag of its type.
-    opened, apart = 0, False
+    # All of it follows from which tags follow which.
+    pairs: set[tuple[str, str]] = set()
     for tags in tagged:
-        before = ""
-        for tag in tags:
-            prefix, name = parts(tag) or ("O", "")
-            prefixes.add(prefix)
-            apart = apart or (prefix in OPENING and name != before)
-            before = name
-        opened += len(repair(tags)[1])
-    prefixes -= {"O"}
-    inside = opened > 0 and not apart
+        pairs.update(pairwise(("O", *tags)))
+    prefixes = {(parts(tag) or ("O", ""))[0] for _, tag in pairs} - {"O"}
+    # `apart`: some opening prefix does not directly follow a tag of its type.
+    apart = any(_opens(tag) and _name(tag) != _name(before) for before, tag in pairs)
+    opened = any(_continues(tag) and _name(tag) != _running(before) for before, tag in pairs)
+    inside = opened and not apart
     if prefixes <= {"B", "I"}:
         return Scheme(("IOB1" if "B" in prefixes else "IO") if inside else "IOB2", inside)
     return Scheme(f"a scheme with the prefixes {' '.join(sorted(prefixes))}", inside)
@@ -80,8 +77,8 @@ def repair(tags: Sequence[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
 
     Example: `repair(["O", "I-PER"])` is `(("O", "B-PER"), (1,))`.
     """
-    # Most sentences of some corpora have no entity.
-    if set(tags) <= {"O"}:
+    # Most sentences are in IOB2.
+    if all(_stays(before, tag) for before, tag in set(pairwise(("O", *tags)))):
         return tuple(tags), ()
     converted, opened = [], []
     # Type of the entity that the next word may continue.
@@ -98,6 +95,34 @@ def repair(tags: Sequence[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
         converted.append(f"{'I' if continues else 'B'}-{name}")
         running = "" if prefix in ENDING else name
     return tuple(converted), tuple(opened)
+
+
+@lru_cache(maxsize=4096)
+def _stays(before: str, tag: str) -> bool:
+    """Returns True for a tag that is right in IOB2 behind another one."""
+    prefix, name = parts(tag) or ("", "")
+    return prefix in ("O", "B") or (prefix == "I" and name == _running(before))
+
+
+def _opens(tag: str) -> bool:
+    """Returns True for a tag with an opening prefix."""
+    return (parts(tag) or ("O", ""))[0] in OPENING
+
+
+def _continues(tag: str) -> bool:
+    """Returns True for a tag with a continuing prefix."""
+    return (parts(tag) or ("O", ""))[0] in CONTINUING
+
+
+def _name(tag: str) -> str:
+    """Returns the type of a tag; of O and of what is no tag the empty string."""
+    return (parts(tag) or ("O", ""))[1]
+
+
+def _running(before: str) -> str:
+    """Returns the type of the entity that the word behind a tag may continue."""
+    prefix, name = parts(before) or ("O", "")
+    return "" if prefix in ENDING else name
 
 
 @lru_cache(maxsize=4096)

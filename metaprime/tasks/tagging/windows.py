@@ -23,7 +23,13 @@ from metaprime.types import IGNORE, MetaprimeError
 log = logging.getLogger(__name__)
 
 
-def encode(sentences: Sequence[Example], subwords: Subwords, labels: LabelSet, lengths: Lengths) -> list[Row]:
+def encode(
+    sentences: Sequence[Example],
+    subwords: Subwords,
+    labels: LabelSet,
+    lengths: Lengths,
+    pieces: Sequence[Pieces] | None = None,
+) -> list[Row]:
     """Encodes each sentence as a row; logs long sentences and entities that cannot be found.
 
     Args:
@@ -31,6 +37,7 @@ def encode(sentences: Sequence[Example], subwords: Subwords, labels: LabelSet, l
         subwords: the encoder's tokenizer.
         labels: gives the label ids of the tags.
         lengths: limits on the length of windows.
+        pieces: sub-words of the sentences, if the caller has them.
 
     Raises:
         MetaprimeError: a window has no room for a word, or a tag is not one of the labels.
@@ -45,14 +52,14 @@ def encode(sentences: Sequence[Example], subwords: Subwords, labels: LabelSet, l
         )
 
     rows, long = [], 0
-    for sentence, pieces in zip(sentences, subwords.of(sentences), strict=True):
+    for sentence, own in zip(sentences, subwords.of(sentences) if pieces is None else pieces, strict=True):
         spans = [(0, len(sentence.words))]
-        if len(pieces.ids) > room:
+        if len(own.ids) > room:
             long += 1
-            pieces = _shortened(pieces, room)
-            spans = _spans(pieces.lengths, room, int(room * lengths.overlap))
+            own = _shortened(own, room)
+            spans = _spans(own.lengths, room, int(room * lengths.overlap))
         spans = spans[:1] if lengths.cut else spans
-        rows.append(Row(_windows(sentence, pieces, spans, subwords, labels), sentence))
+        rows.append(Row(_windows(sentence, own, spans, subwords, labels), sentence))
 
     if lost := sum(entities_lost(row) for row in rows):
         log.warning(
@@ -70,14 +77,15 @@ def encode(sentences: Sequence[Example], subwords: Subwords, labels: LabelSet, l
 
 def answered(row: Row) -> set[int]:
     """Returns the numbers of the words that belong to some window: `answered(row)`."""
-    return {word for window in row.windows for word in window.words}
+    return set(itertools.chain.from_iterable(window.words for window in row.windows))
 
 
 def entities_lost(row: Row) -> int:
     """Counts entities with at least one word that belongs to no window: `entities_lost(row)`."""
-    present = answered(row)
-    if len(present) == len(row.example.words):
+    # A word belongs to one window at most.
+    if sum(len(window.words) for window in row.windows) == len(row.example.words):
         return 0
+    present = answered(row)
     lost, tags = 0, row.example.gold
     word = 0
     # `end` is one past the last word of the entity, or of the word outside, that begins at `word`.

@@ -92,3 +92,37 @@ def test_the_parts_of_a_tag() -> None:
         *[None] * 4,
         ("B", "\n"),
     ]
+
+
+def word_by_word(tags: list[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The definition: an entity runs on until another prefix, type or text ends it."""
+    converted, opened, running = [], [], ""
+    for word, tag in enumerate(tags):
+        if tag == "O" or tag[1:2] != "-":
+            converted.append(tag)
+            running = ""
+            continue
+        prefix, name = tag[0], tag[2:]
+        inside = prefix in "IMEL" and name == running
+        opened += [word] if prefix in "IMEL" and not inside else []
+        converted.append(f"{'I' if inside else 'B'}-{name}")
+        running = "" if prefix in "SUEL" else name
+    return tuple(converted), tuple(opened)
+
+
+@pytest.mark.parametrize("letters", ["BI", "BIESLUM"])
+def test_random_tags_are_read_as_word_by_word(letters: str) -> None:
+    draw = random.Random(letters)
+    choices = ["O", "O", "what", *(f"{letter}-{name}" for letter in letters for name in ("X", "Y"))]
+    for _ in range(400):
+        file = [[draw.choice(choices) for _ in range(draw.randint(0, 5))] for _ in range(draw.randint(1, 3))]
+        assert [repair(tags) for tags in file] == [word_by_word(tags) for tags in file]
+        # Opening prefixes that directly follow their own type, and something inside that opens.
+        names = [["", *(tag[2:] if tag[1:2] == "-" else "" for tag in tags)] for tags in file]
+        apart = any(
+            tag[0] in "BSU" and tag[1:2] == "-" and tag[2:] != name
+            for tags, before in zip(file, names, strict=True)
+            for tag, name in zip(tags, before[:-1], strict=True)
+        )
+        opened = any(word_by_word(tags)[1] for tags in file)
+        assert scheme(file).opens_inside == (opened and not apart)
