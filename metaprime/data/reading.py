@@ -106,6 +106,19 @@ class Format:
     sentences: int | Literal["auto", "blank_lines"] = "auto"
 
 
+def one_split(readings: Sequence[Reading]) -> Reading:
+    """Returns the sentences and problems of several files as those of one split: `one_split([one, other])`.
+
+    Args:
+        readings: of the files, in order; the place is that of the first.
+    """
+    if len(readings) == 1:
+        return readings[0]
+    sentences = [sentence for reading in readings for sentence in reading.sentences]
+    problems = [problem for reading in readings for problem in reading.problems]
+    return Reading(sentences, problems, readings[0].place)
+
+
 UNSTATED = Format()
 """The format of a corpus about which nothing is stated."""
 

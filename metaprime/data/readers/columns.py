@@ -1,6 +1,7 @@
-"""Reads sentences from a table with a column `tokens` and a column `ner_tags` (or `tags`) of lists.
+"""Reads sentences from a table with a column of words and a column of tags, each a list per sentence.
 
-Tags are text or integers. Integers are replaced by the `ClassLabel` names that Hugging Face
+The columns are `task.words` and `task.tags`; if these are not stated, `tokens`, and `ner_tags` or
+`tags`. Tags are text or integers. Integers are replaced by the `ClassLabel` names that Hugging Face
 `datasets` writes into the schema. Without those they stay digits, which `task.tag_names` gives a
 meaning.
 """
@@ -9,61 +10,109 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
 
-from metaprime.data.reading import Problem, Reading, shown
+from metaprime.data.reading import UNSTATED, Format, Problem, Reading, shown
 from metaprime.data.rows import Example
 from metaprime.types import MetaprimeError
 
-TOKENS, TAGS = "tokens", ("ner_tags", "tags")
-"""Name of the column of words, and names of the column of tags, the preferred one first."""
+TOKENS, TAGS = ("tokens",), ("ner_tags", "tags")
+"""Names of the column of words and of that of tags, the preferred one first."""
+
+USUAL = (TOKENS[0], TAGS[0])
+
+TEXTS, OFFSETS = ("text", "data", "sentence"), ("label", "labels", "entities", "spans")
+"""Names of a text and of its entities with character offsets, as annotation tools write them."""
 
 
-def find_columns(place: str, names: Sequence[str]) -> tuple[str, str]:
-    """Returns the names of the columns of tokens and of tags.
+def find_columns(place: str, names: Sequence[str], form: Format = UNSTATED) -> tuple[str, str]:
+    """Returns the names of the columns of words and of tags.
 
     Args:
         place: the file or source, for the error.
         names: all columns of the table.
+        form: columns, as far as they are stated.
 
     Raises:
         MetaprimeError: one of the two columns is missing.
 
     Example: `find_columns("a.parquet", ["id", "tokens", "tags"])` is `("tokens", "tags")`.
     """
-    tags = next((name for name in TAGS if name in names), None)
-    if TOKENS in names and tags:
-        return TOKENS, tags
-    missing = [*([] if TOKENS in names else [TOKENS]), *([] if tags else [TAGS[0]])]
+    words, tags = _stated(place, "words", names, form.words), _stated(place, "tags", names, form.tags)
+    words = words or next((name for name in TOKENS if name in names), None)
+    tags = tags or next((name for name in TAGS if name in names), None)
+    if words and tags:
+        return words, tags
+    missing = [*([] if words else TOKENS), *([] if tags else TAGS[:1])]
+    keys = [*([] if words else ["task.words"]), *([] if tags else ["task.tags"])]
     raise MetaprimeError(
-        f"{place}: no column {' and '.join(missing)}, only {', '.join(names)}; rename the columns to {TOKENS} and {TAGS[0]}"
+        f"{place}: no column {' and '.join(missing)}, only {', '.join(names)}; {offsets_remedy(names) or _named(keys)}"
     )
 
 
-def reading(table: Any, place: str) -> Reading:
+def offsets_remedy(names: Sequence[str]) -> str | None:
+    """Returns the remedy for columns of a text and of character offsets; None for other columns.
+
+    Example: `offsets_remedy(["id", "text", "label"])`.
+    """
+    text, spans = (next((name for name in known if name in names), None) for known in (TEXTS, OFFSETS))
+    if not text or not spans:
+        return None
+    return (
+        f"if {spans} has character offsets in {text}, convert them to words and tags with "
+        "data_scripts/offsets_to_jsonl.py"
+    )
+
+
+def chosen(place: str, tags: str, others: Sequence[str], form: Format) -> list[Problem]:
+    """Returns a notice of the column of tags if another one could hold them too.
+
+    Args:
+        place: the file or source.
+        tags: the column that is read.
+        others: names of other columns that could be meant.
+        form: columns, as far as they are stated.
+
+    Example: `chosen("a.parquet", "ner_tags", ["pos_tags"], UNSTATED)[0].kind` is `"chosen columns"`.
+    """
+    if form.tags is not None or not others:
+        return []
+    text = f"tags are read from the column {tags}, not from {', '.join(others)}; task.tags chooses another column"
+    return [Problem("chosen columns", place, text)]
+
+
+def reading(table: Any, place: str, form: Format = UNSTATED, schema: Any = None) -> Reading:
     """Reads the sentences of a table.
 
     Args:
         table: a pyarrow Table.
         place: the file or source, for messages; an `origin` is `place:row N`, counted from 0 as in
             pandas.
+        form: columns, as far as they are stated.
+        schema: of all columns, if the table has not all of them.
 
     Raises:
         MetaprimeError: a column is missing or has the wrong type.
 
     Example: `reading(pa.table({"tokens": [["Ada"]], "ner_tags": [["B-PER"]]}), "a.parquet")`.
     """
-    tokens, tags = find_columns(place, table.schema.names)
-    names = _names(place, table.schema, tokens, tags)
-    rows = Reading(place=place)
-    for row, pair in enumerate(zip(table[tokens].to_pylist(), table[tags].to_pylist(), strict=True)):
-        rows.add(sentence_of(*pair, origin=f"{place}:row {row}", names=names))
+    schema = schema or table.schema
+    columns = find_columns(place, schema.names, form)
+    names = _names(place, table.schema, *columns)
+    others = [field.name for field in schema if field.name not in columns and _holds_tags(field.type)]
+    rows = Reading(place=place, problems=chosen(place, columns[1], others, form))
+    lists = zip(*(_lists(table[column]) for column in columns), strict=True)
+    for row, pair in enumerate(lists):
+        rows.add(sentence_of(*pair, origin=f"{place}:row {row}", names=names, columns=columns))
     return rows
 
 
-def sentence_of(words: Any, tags: Any, *, origin: str, names: Sequence[str] = ()) -> Example | Problem:
+def sentence_of(
+    words: Any, tags: Any, *, origin: str, names: Sequence[str] = (), columns: tuple[str, str] = USUAL
+) -> Example | Problem:
     """Validates the two values of a row.
 
     Args:
@@ -71,6 +120,7 @@ def sentence_of(words: Any, tags: Any, *, origin: str, names: Sequence[str] = ()
         tags: a list of strings or integers, as long as `words`, in a valid row.
         origin: of the row, for messages.
         names: meaning of the integers 0, 1, 2 ...; empty: integers become digits.
+        columns: names of the columns of words and of tags, for messages.
 
     Returns:
         The sentence, or the problem because of which it is dropped.
@@ -79,24 +129,82 @@ def sentence_of(words: Any, tags: Any, *, origin: str, names: Sequence[str] = ()
     `("B-PER",)`.
     """
     if not _holds(words, str) or not _holds(tags, str, int):
-        wrong = "is not a list of strings" if not _holds(words, str) else "is not a list of tags"
-        text = f"{TOKENS if not _holds(words, str) else TAGS[0]} {wrong}, or holds a null; remove the row or fill it"
-        return Problem("missing value", origin, text, dropped=True)
+        wrong = (
+            f"{columns[0]} is not a list of strings"
+            if not _holds(words, str)
+            else f"{columns[1]} is not a list of tags"
+        )
+        return Problem("missing value", origin, f"{wrong}, or holds a null; remove the row or fill it", dropped=True)
     if len(words) != len(tags):
         text = f"{len(words)} tokens but {len(tags)} tags; give each token one tag"
         return Problem("lengths differ", origin, text, dropped=True)
     if not words:
         return Problem("row without tokens", origin, "a row without tokens is left out", dropped=True)
+    # Tags in numbers are those of a file with names, or digits.
+    numbers = {tag for tag in set(tags) if isinstance(tag, int)}
+    nameless = [tag for tag in tags if tag in numbers and not 0 <= tag < len(names)] if names and numbers else []
+    if nameless:
+        text = f"{columns[1]} has {nameless[0]}, but the file names 0 to {len(names) - 1}; store names"
+        return Problem("unknown tag", origin, text, dropped=True)
+    meaning = {tag: names[tag] if names else str(tag) for tag in numbers}
+    named = tuple(meaning.get(tag, tag) for tag in tags) if numbers else tuple(tags)
     try:
-        "".join((*words, *map(str, tags))).encode()
+        "".join((*words, *named)).encode()
     except UnicodeEncodeError as error:
         return Problem("not UTF-8", origin, f"half a surrogate pair in {shown(error.object)}; correct it", dropped=True)
-    nameless = [tag for tag in tags if isinstance(tag, int) and not 0 <= tag < len(names)] if names else []
-    if nameless:
-        text = f"{TAGS[0]} has {nameless[0]}, but the file names 0 to {len(names) - 1}; store names"
-        return Problem("unknown tag", origin, text, dropped=True)
-    named = (names[tag] if names and isinstance(tag, int) else str(tag) for tag in tags)
-    return Example(tuple(words), tuple(named), origin)
+    return Example(tuple(words), named, origin)
+
+
+def class_names(metadata: dict[bytes, bytes] | None, tags: str) -> list[str]:
+    """Reads ClassLabel names, in a Sequence, List or bare list, from the metadata of `datasets`.
+
+    Args:
+        metadata: of an Arrow schema.
+        tags: name of the column of tags.
+
+    Example: `class_names(table.schema.metadata, "ner_tags")` is such as `["O", "B-PER", "I-PER"]`.
+    """
+    try:
+        feature = json.loads((metadata or {})[b"huggingface"])["info"]["features"][tags]
+        feature = feature[0] if isinstance(feature, list) else feature.get("feature", feature)
+        return [str(name) for name in feature["names"]] if feature["_type"] == "ClassLabel" else []
+    except (KeyError, ValueError, IndexError, TypeError, AttributeError, RecursionError):
+        # Metadata of another form: the tags stay digits, and a task that needs names reports them.
+        return []
+
+
+def _stated(place: str, key: str, names: Sequence[str], column: int | str | None) -> str | None:
+    """Returns the column that a key states, by name or number; None if it states none."""
+    if column is None or column in names:
+        return None if column is None else str(column)
+    if isinstance(column, int) and column <= len(names):
+        return names[column - 1]
+    raise MetaprimeError(
+        f"{place}: task.{key} is {column!r}, but the columns are {', '.join(names)}; correct task.{key}"
+    )
+
+
+def _named(keys: Sequence[str]) -> str:
+    """Returns the remedy for columns with other names."""
+    return f"name the column{'s' if len(keys) > 1 else ''} with {' and '.join(keys)}"
+
+
+def _lists(column: Any) -> list[Any]:
+    """Returns the lists of a column; whole arrays are converted faster than one row after another."""
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if not isinstance(whole, pa.ListArray | pa.LargeListArray) or whole.null_count:
+        return list(column.to_pylist())
+    flat = whole.flatten()
+    if flat.null_count or not (pa.types.is_string(flat.type) or pa.types.is_integer(flat.type)):
+        return list(column.to_pylist())
+    values = flat.to_numpy(zero_copy_only=False).tolist()
+    ends = accumulate(whole.value_lengths().to_pylist(), initial=0)
+    return [values[first:end] for first, end in pairwise(ends)]
+
+
+def _holds_tags(column: Any) -> bool:
+    """Returns True if a column could hold tags: lists of text or integers."""
+    return _is_list(column) and (_is_text(column.value_type) or bool(pa.types.is_integer(column.value_type)))
 
 
 def _holds(values: Any, *kinds: type) -> bool:
@@ -109,11 +217,11 @@ def _names(place: str, schema: Any, tokens: str, tags: str) -> list[str]:
     token_type, tag_type = schema.field(tokens).type, schema.field(tags).type
     if not _is_list(token_type) or not _is_text(token_type.value_type):
         raise MetaprimeError(f"{place}: column {tokens} is {token_type}; store a list<string> per sentence")
-    if not _is_list(tag_type) or not (_is_text(tag_type.value_type) or pa.types.is_integer(tag_type.value_type)):
+    if not _holds_tags(tag_type):
         raise MetaprimeError(
             f"{place}: column {tags} is {tag_type}; store a list<string> per sentence, e.g. ['O', 'B-PER']"
         )
-    return [] if _is_text(tag_type.value_type) else _class_names(schema.metadata, tags)
+    return [] if _is_text(tag_type.value_type) else class_names(schema.metadata, tags)
 
 
 def _is_list(column: Any) -> bool:
@@ -126,14 +234,3 @@ def _is_text(value: Any) -> bool:
     """Returns True if a type is one of Arrow's string types, or a dictionary of strings."""
     value = value.value_type if pa.types.is_dictionary(value) else value
     return bool(pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_string_view(value))
-
-
-def _class_names(metadata: dict[bytes, bytes] | None, tags: str) -> list[str]:
-    """Reads ClassLabel names, in a Sequence, List or bare list, from the metadata of `datasets`."""
-    try:
-        feature = json.loads((metadata or {})[b"huggingface"])["info"]["features"][tags]
-        feature = feature[0] if isinstance(feature, list) else feature.get("feature", feature)
-        return [str(name) for name in feature["names"]] if feature["_type"] == "ClassLabel" else []
-    except (KeyError, ValueError, IndexError, TypeError, AttributeError, RecursionError):
-        # Metadata of another form: the tags stay digits, and a task that needs names reports them.
-        return []

@@ -1,7 +1,8 @@
 """Finds the files of a corpus on disk: `DIR/<language>/<split>.<extension>`.
 
 The name of a split's file, without extension, is the split (`train.conll`) or ends in it
-(`en_ewt-ud-train.iob2`, `de_train.txt`); `validation`, `dev`, `val` and `valid` are one split.
+(`en_ewt-ud-train.iob2`, `de_train.txt`), and may have the number of a shard behind it
+(`train-00000-of-00002.parquet`); `validation`, `dev`, `val` and `valid` are one split.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from pathlib import Path
 
 from metaprime.files import check_readable
 from metaprime.types import MetaprimeError
+
+SHARD = re.compile(r"(.+)-(\d+)-of-(\d+)", re.DOTALL)
+"""The name, number and count of a shard, as in `train-00000-of-00002`."""
 
 VALIDATION = ("validation", "dev", "val", "valid")
 """Synonyms: names of one split."""
@@ -49,6 +53,23 @@ def locate(root: str, language: str, split: str, extensions: tuple[str, ...]) ->
 
     Example: `locate("data", "de", "validation", ("conll",))`.
     """
+    paths = locate_all(root, language, split, extensions)
+    if len(paths) > 1:
+        raise _several(split, paths)
+    return paths[0]
+
+
+def locate_all(root: str, language: str, split: str, extensions: tuple[str, ...]) -> list[Path]:
+    """Returns the path of the file of a language and split, or the paths of all its shards, in order.
+
+    Arguments as in `locate`.
+
+    Raises:
+        MetaprimeError: there is no such language or split, a shard is missing, or files that are not
+            shards of each other match the split.
+
+    Example: `locate_all("data", "de", "train", ("parquet",))`.
+    """
     check_names(language, split)
     folder = _folder(root) / language
     if not is_folder(folder):
@@ -58,21 +79,16 @@ def locate(root: str, language: str, split: str, extensions: tuple[str, ...]) ->
     # A file that is named like the split wins over one whose name only ends in it.
     files = _files(folder, extensions)
     synonyms = aliases(split)
-    matches = [path for path in files if path.stem in synonyms] or [
-        path for path in files if path.stem.endswith(tuple(mark + name for mark in "-_." for name in synonyms))
+    matches = [path for path in files if _name(path) in synonyms] or [
+        path for path in files if _name(path).endswith(tuple(mark + name for mark in "-_." for name in synonyms))
     ]
-    if len(matches) > 1:
-        raise MetaprimeError(
-            f"{folder}: several files for split {split!r}: {listing([path.name for path in matches])}; "
-            "keep one of the files"
-        )
     if not matches:
         existing = listing([path.name for path in files])
         raise MetaprimeError(
             f"{folder / split}.{extensions[0]}: no such split; the folder has {existing}; use one of these or rename "
             f"the file (extensions: {', '.join(extensions)})"
         )
-    return matches[0]
+    return _whole(split, matches)
 
 
 def splits(root: str, language: str, extensions: tuple[str, ...]) -> list[str]:
@@ -84,7 +100,7 @@ def splits(root: str, language: str, extensions: tuple[str, ...]) -> list[str]:
         MetaprimeError: the folder of the language cannot be listed.
     """
     ends = re.compile(rf"(?:.*[-_.])?(train|test|{'|'.join(VALIDATION)})", re.DOTALL)
-    stems = [path.stem for path in _files(_folder(root) / language, extensions)]
+    stems = [_name(path) for path in _files(_folder(root) / language, extensions)]
     return sorted({match[1] if (match := ends.fullmatch(stem)) else stem for stem in stems})
 
 
@@ -124,6 +140,36 @@ def is_folder(path: Path) -> bool:
     except (OSError, ValueError):
         # There is nothing, or the path is too long or has a NUL in it.
         return False
+
+
+def _name(path: Path) -> str:
+    """Returns the name of a file without its extension and the number of its shard."""
+    shard = SHARD.fullmatch(path.stem)
+    return shard[1] if shard else path.stem
+
+
+def _whole(split: str, matches: list[Path]) -> list[Path]:
+    """Returns the one file of a split, or all its shards in order."""
+    shards = {path: shard for path in matches if (shard := SHARD.fullmatch(path.stem))}
+    kinds = {(shard[1], shard[3], path.suffix) for path, shard in shards.items()}
+    if len(matches) > 1 and (len(kinds) > 1 or len(shards) < len(matches)):
+        raise _several(split, matches)
+    if not shards:
+        return matches
+    there = {int(shard[2]): path for path, shard in shards.items()}
+    first = next(iter(shards.values()))
+    names = {n: f"{first[1]}-{n:0{len(first[2])}d}-of-{first[3]}{matches[0].suffix}" for n in range(int(first[3]))}
+    if missing := [name for number, name in names.items() if number not in there]:
+        raise MetaprimeError(f"{matches[0].parent}: split {split!r} lacks {listing(missing)}; download what is missing")
+    if len(there) > len(names):
+        raise _several(split, matches)
+    return [there[number] for number in sorted(there)]
+
+
+def _several(split: str, paths: list[Path]) -> MetaprimeError:
+    """Returns the error of files that are not one split."""
+    names = listing([path.name for path in paths])
+    return MetaprimeError(f"{paths[0].parent}: several files for split {split!r}: {names}; keep one of the files")
 
 
 def _folder(root: str) -> Path:

@@ -109,7 +109,9 @@ def read(root: str, language: str, split: str, form: Format = UNSTATED) -> Readi
     rows = _rows(name, builder, matches[0])
     if not own and config != language:
         rows = _in_language(name, config, rows, language)
-    return columns.reading(rows, f"{name} {config}/{matches[0]}")
+    place = f"{name} {config}/{matches[0]}"
+    _check_class_names(name, builder, matches[0], rows, columns.find_columns(place, rows.schema.names, form)[1])
+    return columns.reading(rows, place, form)
 
 
 def _name(root: str) -> Name:
@@ -225,6 +227,25 @@ def _rows(name: Name, builder: DatasetBuilder, split: str) -> Any:
         builder.download_and_prepare(verification_mode="no_checks" if name.local else None)
         rows: Any = builder.as_dataset(split=split, in_memory=name.local)
         return rows.with_format("arrow")[:].replace_schema_metadata(rows.features.arrow_schema.metadata)
+
+
+def _check_class_names(name: Name, builder: DatasetBuilder, split: str, rows: Any, tags: str) -> None:
+    """Refuses files that name the classes of tags in another order than the rows, which have one order for all."""
+    import fsspec  # type: ignore[import-untyped, unused-ignore]
+    import pyarrow.parquet as pq  # type: ignore[import-untyped, unused-ignore]
+
+    taken = columns.class_names(rows.schema.metadata, tags)
+    # A configuration from the cache has no files.
+    for file in map(str, (builder.config.data_files or {}).get(split, ())):
+        if not taken or not file.endswith(".parquet"):
+            continue
+        with _asking(name), fsspec.open(file) as opened:
+            own = columns.class_names(pq.read_schema(opened).metadata, tags)
+        if own and own != taken:
+            raise MetaprimeError(
+                f"{name}: {file} names the numbers in {tags} {', '.join(own)}, but `datasets` reads all files of the set "
+                f"with {', '.join(taken)}; download it and write parquet:DIR, which reads each file by its own names"
+            )
 
 
 def _own_splits(splits: Sequence[str], language: str, synonyms: Sequence[str]) -> list[str]:

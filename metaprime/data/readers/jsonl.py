@@ -1,19 +1,22 @@
 """Reads JSON lines: `DIR/<language>/<split>.jsonl`.
 
-A line is `{"tokens": [...], "ner_tags": [...]}`; the key of the tags may also be `tags`.
+A line is `{"tokens": [...], "ner_tags": [...]}`; the key of the tags may also be `tags`, and
+`task.words` and `task.tags` name other keys.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from metaprime.data.readers import columns, folders
 from metaprime.data.readers.text import read_lines
-from metaprime.data.reading import UNSTATED, Corpus, Format, Problem, Reading, shown
+from metaprime.data.reading import UNSTATED, Corpus, Format, Problem, Reading, one_split, shown
 from metaprime.data.rows import Example
+from metaprime.types import MetaprimeError
 
 EXTENSIONS = ("jsonl", "json")
 
@@ -29,7 +32,8 @@ def read(root: str, language: str, split: str, form: Format = UNSTATED) -> Readi
     Raises:
         MetaprimeError: the folder, language or split does not exist.
     """
-    return parse(folders.locate(root, language, split, EXTENSIONS), form)
+    paths = folders.locate_all(root, language, split, EXTENSIONS)
+    return one_split([parse(path, form) for path in paths])
 
 
 def parse(path: Path, form: Format = UNSTATED) -> Reading:
@@ -48,11 +52,25 @@ def parse(path: Path, form: Format = UNSTATED) -> Reading:
         if number in lines.bad:
             reading.add(replace(lines.bad[number], dropped=True))
         elif line.strip(" \t\r"):
-            reading.add(_sentence(path, number, line))
+            reading.add(_sentence(path, number, line, form))
+    if not form.tags and (others := _others(lines.texts)):
+        reading.problems.extend(columns.chosen(str(path), *others, form))
     return reading
 
 
-def _sentence(path: Path, number: int, line: str) -> Example | Problem:
+def _others(lines: Sequence[str]) -> tuple[str, list[str]] | None:
+    """Returns the key of the tags, and keys of other lists of text as long, of the first line; None: no such keys."""
+    first = next((line for line in lines if line.strip(" \t\r")), "")
+    try:
+        values = json.loads(first)
+        words, tags = columns.find_columns("", list(values))
+    except (ValueError, TypeError, RecursionError, MetaprimeError):
+        return None
+    long = [key for key, value in values.items() if isinstance(value, list) and len(value) == len(values[tags])]
+    return tags, [key for key in long if key not in (words, tags) and isinstance((values[key] or [None])[0], str | int)]
+
+
+def _sentence(path: Path, number: int, line: str, form: Format) -> Example | Problem:
     """Reads the sentence of a line, or the problem because of which it is dropped."""
     place = f"{path}:{number}"
     try:
@@ -61,12 +79,17 @@ def _sentence(path: Path, number: int, line: str) -> Example | Problem:
         wrong = f"{shown(line)} is not JSON ({error}); each line needs one object with tokens and ner_tags"
         return Problem("not JSON", place, wrong, dropped=True)
     keys = value if isinstance(value, dict) else {}
-    tags = next((keys[name] for name in columns.TAGS if name in keys), None)
-    if columns.TOKENS not in keys or tags is None:
+    if not keys:
         wrong = f"{shown(line)} has no tokens and ner_tags; each line needs one object with both"
         return Problem("missing value", place, wrong, dropped=True)
+    try:
+        words, tags = columns.find_columns(str(path), list(keys), form)
+    except MetaprimeError as error:
+        wrong = f"{shown(line)} has {str(error).removeprefix(f'{path}: ')}"
+        return Problem("missing value", place, wrong, dropped=True)
     # The origin FILE:LINE would mean that each word has a line of its own.
-    result = columns.sentence_of(keys[columns.TOKENS], tags, origin=f"{path}:line {number}")
+    origin = f"{path}:line {number}"
+    result = columns.sentence_of(keys[words], keys[tags], origin=origin, columns=(words, tags))
     return result if isinstance(result, Example) else Problem(result.kind, place, result.text, dropped=True)
 
 

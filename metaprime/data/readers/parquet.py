@@ -1,4 +1,7 @@
-"""Reads parquet: `DIR/<language>/<split>.parquet` with list columns `tokens` and `ner_tags`."""
+"""Reads parquet: `DIR/<language>/<split>.parquet` with list columns `tokens` and `ner_tags`.
+
+A split may be in shards, such as `train-00000-of-00002.parquet`; each file has its own tag names.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
 import pyarrow.parquet as pq  # type: ignore[import-untyped, unused-ignore]
 
 from metaprime.data.readers import columns, folders
-from metaprime.data.reading import UNSTATED, Corpus, Format, Reading
+from metaprime.data.reading import UNSTATED, Corpus, Format, Reading, one_split
 from metaprime.types import MetaprimeError
 
 EXTENSIONS = ("parquet",)
@@ -25,23 +28,29 @@ def read(root: str, language: str, split: str, form: Format = UNSTATED) -> Readi
 
     Integer tags get the names that the file's schema gives them, if any.
 
+    Args:
+        root: folder of the corpus.
+        language: name of a folder in it.
+        split: name of a split, in one file or in shards.
+        form: names of the columns, as far as they are stated.
+
     Raises:
-        MetaprimeError: the file is missing or damaged, or a column is missing or has the wrong
-            type.
+        MetaprimeError: a file is missing or damaged, or a column is missing or has the wrong type.
     """
-    path = folders.locate(root, language, split, EXTENSIONS)
-    return columns.reading(_table(path), str(path))
+    paths = folders.locate_all(root, language, split, EXTENSIONS)
+    return one_split([columns.reading(*_table(path, form)) for path in paths])
 
 
-def _table(path: Path) -> Any:
-    """Reads the two columns of a file into a pyarrow Table whose schema keeps its metadata."""
+def _table(path: Path, form: Format) -> tuple[Any, str, Format, Any]:
+    """Reads two columns of a file; returns the table, the file's name, the format and the whole schema."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            names = columns.find_columns(str(path), file.schema_arrow.names)
+            schema = file.schema_arrow
+            names = columns.find_columns(str(path), schema.names, form)
             table = file.read(columns=list(names))
             # Detects damage that decodes: offsets out of range, text that is not UTF-8.
             table.validate(full=True)
-            return table
+            return table, str(path), form, schema
     except (OSError, pa.ArrowException, ValueError, OverflowError) as error:
         raise MetaprimeError(f"{path}: not a readable parquet file ({error}); write or download it again") from error
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from metaprime.data.readers import columns
-from metaprime.data.reading import Problem, Reading
+from metaprime.data.reading import Format, Problem, Reading
 from metaprime.data.rows import Example
 from metaprime.types import MetaprimeError
 
@@ -51,10 +51,10 @@ def test_ner_tags_go_before_tags_in_any_order(names: list[str], found: tuple[str
     [
         (
             ["words", "ner_tags"],
-            r"^place: no column tokens, only words, ner_tags; rename the columns to tokens and ner_",
+            r"^place: no column tokens, only words, ner_tags; name the column with task\.words$",
         ),
-        (["tokens", "labels"], r"^place: no column ner_tags, only tokens, labels; rename"),
-        (["a"], r"^place: no column tokens and ner_tags, only a; rename"),
+        (["tokens", "labels"], r"^place: no column ner_tags, only tokens, labels; name the column with task\.tags$"),
+        (["a"], r"^place: no column tokens and ner_tags, only a; name the columns with task\.words and task\.tags$"),
     ],
 )
 def test_a_missing_column_lists_those_there_are(names: list[str], message: str) -> None:
@@ -125,8 +125,11 @@ def test_the_column_of_tags_may_be_called_tags() -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"words": TOKENS, "ner_tags": [["O", "O"], ["O"]]}, r"no column tokens, only words, ner_tags; rename the col"),
-        ({"a": TOKENS}, r"no column tokens and ner_tags, only a; rename"),
+        (
+            {"words": TOKENS, "ner_tags": [["O", "O"], ["O"]]},
+            r"no column tokens, only words, ner_tags; name the column",
+        ),
+        ({"a": TOKENS}, r"no column tokens and ner_tags, only a; name the columns"),
         ({"tokens": ["a b"], "ner_tags": [["O", "O"]]}, r"column tokens is string; store a list<string>"),
         ({"tokens": [["a"]], "ner_tags": ["O"]}, r"column ner_tags is string; store a list<string>"),
         ({"tokens": [[1]], "ner_tags": [["O"]]}, r"column tokens is list<.*int64>; store a list<string>"),
@@ -191,3 +194,68 @@ def test_values_that_are_no_sentence_are_a_problem(words: Any, tags: Any, kind: 
     assert isinstance(problem, Problem)
     assert (problem.kind, problem.origin, problem.dropped) == (kind, "place", True)
     assert problem.text.startswith(text)
+
+
+OTHER = ["id", "words", "ner", "pos"]
+
+
+@pytest.mark.parametrize(
+    ("form", "found"),
+    [
+        (Format(words="words", tags="ner"), ("words", "ner")),
+        (Format(words=2, tags=4), ("words", "pos")),
+        (Format(words="words", tags=3), ("words", "ner")),
+    ],
+)
+def test_keys_name_columns_or_their_numbers(form: Format, found: tuple[str, str]) -> None:
+    assert columns.find_columns("place", OTHER, form) == found
+    table = pa.table({"id": [1], "words": [["a"]], "ner": [["B-X"]], "pos": [["NOUN"]]})
+    (sentence,) = columns.reading(table, "place", form).sentences
+    assert sentence.gold == (("B-X",) if found[1] == "ner" else ("NOUN",))
+
+
+@pytest.mark.parametrize("column", ["nr", 5])
+def test_a_stated_column_that_there_is_not_lists_those_there_are(column: int | str) -> None:
+    with pytest.raises(
+        MetaprimeError, match=rf"^place: task\.tags is {column!r}, but the columns are id, words, ner, pos; correct"
+    ):
+        columns.find_columns("place", OTHER, Format(words="words", tags=column))
+
+
+def test_messages_about_rows_name_the_stated_columns() -> None:
+    table = named({"words": [["a"], None], "ner_tags": [[7], [0]]}, [CLASSES])
+    texts = [problem.text for problem in columns.reading(table, "place", Format(words="words")).problems]
+    assert texts == [
+        "ner_tags has 7, but the file names 0 to 1; store names",
+        "words is not a list of strings, or holds a null; remove the row or fill it",
+    ]
+
+
+def test_other_columns_that_could_hold_tags_are_told_unless_one_is_stated() -> None:
+    table = pa.table({"id": [1], "tokens": [["a"]], "pos_tags": [[3]], "ner_tags": [["O"]], "tags": [["O"]]})
+    (notice,) = columns.reading(table, "place").problems
+    assert (notice.kind, notice.origin, notice.dropped) == ("chosen columns", "place", False)
+    assert (
+        notice.text
+        == "tags are read from the column ner_tags, not from pos_tags, tags; task.tags chooses another column"
+    )
+    assert columns.reading(table, "place", Format(tags="ner_tags")).problems == []
+
+
+def test_offsets_name_the_script_that_converts_them() -> None:
+    with pytest.raises(
+        MetaprimeError, match=r"only id, text, label; if label has .* data_scripts/offsets_to_jsonl\.py"
+    ):
+        columns.find_columns("place", ["id", "text", "label"])
+
+
+@pytest.mark.parametrize("rows", [[["a"], None, ["b", None]], [], [["a"], [], ["b", "c"]]])
+def test_whole_columns_are_converted_as_row_by_row(rows: list[Any]) -> None:
+    table = pa.table(
+        {"tokens": pa.array(rows, pa.list_(pa.string())), "ner_tags": pa.array(rows, pa.list_(pa.string()))}
+    )
+    chunks = pa.concat_tables([table, table.slice(1), table])
+    reading = columns.reading(chunks, "place")
+    assert len(reading.sentences) + len(reading.problems) == chunks.num_rows
+    good = [row for row in chunks["tokens"].to_pylist() if row and None not in row]
+    assert [list(sentence.words) for sentence in reading.sentences] == good

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from metaprime.data.readers import hub
+from metaprime.data.reading import Format
 from metaprime.types import MetaprimeError
 
 CLASSES = ["O", "B-PER", "I-PER"]
@@ -150,7 +151,7 @@ def test_wrong_rows_are_reported_and_wrong_columns_refused(tmp_path: Path) -> No
     reading = hub.read(str(root), "default", "train")
     assert [(p.kind, p.origin) for p in reading.problems] == [("lengths differ", f"hub:{root} default/train:row 0")]
     (root / "train.jsonl").write_text('{"words": ["a"]}\n')
-    with pytest.raises(MetaprimeError, match=r"no column tokens and ner_tags, only words; rename"):
+    with pytest.raises(MetaprimeError, match=r"no column tokens and ner_tags, only words; name the columns"):
         hub.read(str(root), "default", "train")
 
 
@@ -294,3 +295,40 @@ def test_nothing_is_logged_that_datasets_would_say(by_config: Path, caplog: pyte
 def test_own_splits_take_every_separator() -> None:
     splits: Sequence[str] = ("train-de", "de.train", "train", "trainde", "train_de_x")
     assert hub._own_splits(splits, "de", ("train",)) == ["train-de", "de.train"]
+
+
+def test_files_that_name_the_tags_in_different_orders_are_refused(tmp_path: Path) -> None:
+    root = tmp_path / "orders"
+    parquet(root / "data" / "train-00000-of-00002.parquet", "Ada")
+    other = FEATURES.copy()
+    other["ner_tags"] = datasets.List(datasets.ClassLabel(names=["O", "B-LOC", "B-PER"]))
+    rows = {"tokens": [["Eva"]], "ner_tags": [[2]], "lang": ["de"]}
+    file = root / "data" / "train-00001-of-00002.parquet"
+    pq.write_table(pa.table(rows, schema=other.arrow_schema), file)
+    parquet(root / "data" / "test-00000-of-00001.parquet", "Ida")
+    message = (
+        rf"{file} names the numbers in ner_tags O, B-LOC, B-PER, but `datasets` reads all files .* with O, B-PER, I-PER"
+    )
+    with pytest.raises(MetaprimeError, match=message):
+        read(root, "de", "train")
+    assert read(root, "de", "test") == [(("Ida",), ("B-PER",))]
+
+
+def test_splits_that_name_the_tags_in_different_orders_have_their_own(tmp_path: Path) -> None:
+    root = tmp_path / "splits"
+    parquet(root / "data" / "train-00000-of-00001.parquet", "Ada")
+    other = FEATURES.copy()
+    other["ner_tags"] = datasets.List(datasets.ClassLabel(names=["O", "B-LOC", "B-PER"]))
+    rows = {"tokens": [["Eva"]], "ner_tags": [[2]], "lang": ["de"]}
+    pq.write_table(pa.table(rows, schema=other.arrow_schema), root / "data" / "test-00000-of-00001.parquet")
+    assert read(root, "de", "train") == [(("Ada",), ("B-PER",))]
+    assert read(root, "de", "test") == [(("Eva",), ("B-PER",))]
+
+
+def test_columns_with_other_names_are_named_by_keys(tmp_path: Path) -> None:
+    root = tmp_path / "named"
+    root.mkdir()
+    row = {"words": ["Ada"], "ner": ["B-PER"], "lang": "de"}
+    (root / "train.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
+    reading = hub.read(str(root), "de", "train", Format(words="words", tags="ner"))
+    assert [sentence.gold for sentence in reading.sentences] == [("B-PER",)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from metaprime.data.readers import jsonl
-from metaprime.data.reading import Reading
+from metaprime.data.reading import Format, Reading
 from metaprime.data.rows import Example
 
 GOOD = '{"tokens": ["Ada"], "ner_tags": ["B-PER"]}'
@@ -51,8 +51,12 @@ def test_ner_tags_go_before_other_tags(tmp_path: Path) -> None:
         ('{"tokens": ["a"], "ner_tags": [' + "9" * 5000 + "]}", "not JSON", "is not JSON (Exceeds the limit"),
         ('{"tokens": ["a\rb"], "ner_tags": ["O"]}', "not JSON", "Invalid control character"),
         ("[1, 2]", "missing value", "'[1, 2]' has no tokens and ner_tags; each line needs one object with both"),
-        ('{"tokens": ["a"], "labels": ["O"]}', "missing value", "has no tokens and ner_tags"),
-        ('{"tokens": ["a"], "ner_tags": null}', "missing value", "has no tokens and ner_tags"),
+        (
+            '{"tokens": ["a"], "labels": ["O"]}',
+            "missing value",
+            "has no column ner_tags, only tokens, labels; name the",
+        ),
+        ('{"tokens": ["a"], "ner_tags": null}', "missing value", "ner_tags is not a list of tags, or holds a null"),
         ('{"tokens": "a", "ner_tags": ["O"]}', "missing value", "tokens is not a list of strings"),
         ('{"tokens": [["a"]], "ner_tags": ["O"]}', "missing value", "tokens is not a list of strings, or holds a null"),
         ('{"tokens": ["a"], "ner_tags": [true]}', "missing value", "ner_tags is not a list of tags, or holds a null"),
@@ -78,3 +82,38 @@ def test_a_mistake_names_its_line_and_costs_one_sentence(
     assert (problem.kind, problem.origin, problem.dropped) == (kind, f"{tmp_path / 'de' / 'train.jsonl'}:2", True)
     assert text in problem.text
     assert len(problem.text) < 400
+
+
+def test_keys_name_other_keys_of_a_line(tmp_path: Path) -> None:
+    text = '{"words": ["a"], "ner": ["B-X"], "pos": ["NOUN"]}'
+    path = tmp_path / "de" / "train.jsonl"
+    examine(tmp_path, text)
+    for form in (Format(words="words", tags="ner"), Format(words=1, tags=2)):
+        reading = jsonl.read(str(tmp_path), "de", "train", form)
+        assert reading == Reading([Example(("a",), ("B-X",), f"{path}:line 1")], [], str(path))
+    (problem,) = examine(tmp_path, text).problems
+    assert problem.text.endswith("only words, ner, pos; name the columns with task.words and task.tags")
+
+
+def test_other_lists_as_long_as_the_tags_are_told(tmp_path: Path) -> None:
+    text = '{"tokens": ["a"], "pos": ["NOUN"], "ner_tags": ["O"], "id": 1, "spans": [[0]], "more": ["x", "y"]}'
+    (notice,) = examine(tmp_path, f"{text}\n{text}").problems
+    assert notice.kind == "chosen columns"
+    assert notice.text == "tags are read from the column ner_tags, not from pos; task.tags chooses another column"
+
+
+def test_offsets_name_the_script_that_converts_them(tmp_path: Path) -> None:
+    (problem,) = examine(tmp_path, '{"text": "Ada naps.", "label": [[0, 3, "PER"]]}').problems
+    assert problem.kind == "missing value"
+    assert "only text, label; if label has character offsets in text, convert" in problem.text
+    assert "data_scripts/offsets_to_jsonl.py" in problem.text
+
+
+def test_shards_are_one_split(tmp_path: Path) -> None:
+    examine(tmp_path, GOOD)
+    (tmp_path / "de" / "train.jsonl").rename(tmp_path / "de" / "train-00000-of-00002.jsonl")
+    reading = examine(tmp_path, GOOD, "train-00001-of-00002.jsonl")
+    assert [Path(sentence.origin).name for sentence in reading.sentences] == [
+        "train-00000-of-00002.jsonl:line 1",
+        "train-00001-of-00002.jsonl:line 1",
+    ]

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from metaprime.data.readers import parquet
-from metaprime.data.reading import Reading
+from metaprime.data.readers import folders, parquet
+from metaprime.data.reading import Format, Reading
 from metaprime.data.rows import Example
 from metaprime.types import MetaprimeError
 
@@ -75,7 +75,7 @@ def test_mistakes_name_the_file(tmp_path: Path) -> None:
         ("lengths differ", f"{path}:row 2"),
     ]
     pq.write_table(pa.table({"a": TOKENS}), path)
-    with pytest.raises(MetaprimeError, match=rf"^{path}: no column tokens and ner_tags, only a; rename"):
+    with pytest.raises(MetaprimeError, match=rf"^{path}: no column tokens and ner_tags, only a; name the columns"):
         read(tmp_path)
     pq.write_table(pa.table({"tokens": ["a"], "ner_tags": [["O"]]}), path)
     with pytest.raises(MetaprimeError, match=rf"^{path}: column tokens is string; store a list<string>"):
@@ -88,3 +88,59 @@ def test_a_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(MetaprimeError, match=r"train\.parquet: not a readable parquet file .*write or download it"):
             read(tmp_path)
+
+
+def shard(folder: Path, number: int, count: int, classes: list[str], split: str = "train") -> None:
+    path = write(folder, {"tokens": [["Ada"]], "ner_tags": [[1]]}, [{"names": classes, "_type": "ClassLabel"}])
+    path.rename(folder / f"{split}-{number:05d}-of-{count:05d}.parquet")
+    path.parent.rmdir()
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    shard(tmp_path, 0, 2, ["O", "B-PER"])
+    shard(tmp_path, 1, 2, ["O", "B-LOC"])
+    shard(tmp_path, 0, 1, ["O", "B-PER"], "dev")
+    (tmp_path / "de").mkdir()
+    for file in tmp_path.glob("*.parquet"):
+        file.rename(tmp_path / "de" / file.name)
+    return tmp_path
+
+
+def test_shards_are_one_split_and_each_has_its_own_names(shards: Path) -> None:
+    reading = examine(shards)
+    first = shards / "de" / "train-00000-of-00002.parquet"
+    assert [sentence.gold for sentence in reading.sentences] == [("B-PER",), ("B-LOC",)]
+    assert reading.place == str(first)
+    assert reading.sentences[0].origin == f"{first}:row 0"
+    assert len(parquet.read(str(shards), "de", "validation").sentences) == 1
+    assert folders.splits(str(shards), "de", parquet.EXTENSIONS) == ["dev", "train"]
+
+
+def test_a_missing_shard_is_named(shards: Path) -> None:
+    (shards / "de" / "train-00001-of-00002.parquet").unlink()
+    with pytest.raises(MetaprimeError, match=r"split 'train' lacks train-00001-of-00002\.parquet; download what is"):
+        examine(shards)
+
+
+def test_shards_beside_another_file_of_the_split_are_refused(shards: Path) -> None:
+    (shards / "de" / "train-00000-of-00001.parquet").touch()
+    with pytest.raises(MetaprimeError, match=r"several files for split 'train': train-00000-of-00001\.parquet, train-"):
+        examine(shards)
+
+
+def test_other_columns_are_told_and_keys_name_them(tmp_path: Path) -> None:
+    write(tmp_path, {"tokens": TOKENS, "pos_tags": [["N", "V"], ["N"]], "ner_tags": [["O", "O"], ["O"]]})
+    (notice,) = examine(tmp_path).problems
+    assert "from the column ner_tags, not from pos_tags; task.tags chooses another column" in notice.text
+    chosen = parquet.read(str(tmp_path), "de", "train", Format(tags="pos_tags"))
+    assert chosen.problems == []
+    assert [sentence.gold for sentence in chosen.sentences] == [("N", "V"), ("N",)]
+
+
+def test_integers_of_a_named_column_have_its_class_names(tmp_path: Path) -> None:
+    path = write(tmp_path, {"words": TOKENS, "ner": [[1, 0], [0]]})
+    info = json.dumps({"info": {"features": {"ner": {"feature": CLASSES, "_type": "List"}}}})
+    pq.write_table(pq.read_table(path).replace_schema_metadata({"huggingface": info}), path)
+    reading = parquet.read(str(tmp_path), "de", "train", Format(words="words", tags="ner"))
+    assert [sentence.gold for sentence in reading.sentences] == [("B-PER", "O"), ("O",)]
