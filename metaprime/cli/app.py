@@ -137,16 +137,13 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Split of each language to score.")] = "test",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else.")] = False,
     trust_remote_code: TrustRemoteCode = False,
-    code: Code = None,
 ) -> None:
     """Score a saved model on labelled sentences of any language, without training."""
     import json
 
-    from metaprime.config.code import load_code
     from metaprime.runs.artifact import check_artifact
 
     check_artifact(folder)
-    load_code(code or [])
     from rich.console import Console
 
     from metaprime.reports.wording import terminal
