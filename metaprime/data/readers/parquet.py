@@ -13,6 +13,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped, unused-ignore]
 
 from metaprime.data.readers import columns, folders
 from metaprime.data.reading import UNSTATED, Corpus, Format, Reading, one_split
+from metaprime.files import check_readable
 from metaprime.types import MetaprimeError
 
 EXTENSIONS = ("parquet",)
@@ -43,6 +44,8 @@ def read(root: str, language: str, split: str, form: Format = UNSTATED) -> Readi
 
 def _table(path: Path, form: Format) -> tuple[Any, str, Format, Any]:
     """Reads two columns of a file; returns the table, the file's name, the format and the whole schema."""
+    # pyarrow's error would read as damage.
+    check_readable(path)
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             schema = file.schema_arrow

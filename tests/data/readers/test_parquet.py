@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from toy_permissions import Forbid
 
 from metaprime.data.readers import folders, parquet
 from metaprime.data.reading import Format, Reading
@@ -144,3 +145,10 @@ def test_integers_of_a_named_column_have_its_class_names(tmp_path: Path) -> None
     pq.write_table(pq.read_table(path).replace_schema_metadata({"huggingface": info}), path)
     reading = parquet.read(str(tmp_path), "de", "train", Format(words="words", tags="ner"))
     assert [sentence.gold for sentence in reading.sentences] == [("B-PER", "O"), ("O",)]
+
+
+def test_a_file_without_permission_is_not_called_damaged(tmp_path: Path, forbid: Forbid) -> None:
+    write(tmp_path, {"tokens": TOKENS, "ner_tags": [["B-PER", "O"], ["O"]]})
+    forbid(tmp_path / "de" / "train.parquet")
+    with pytest.raises(MetaprimeError, match=r"train\.parquet: permission denied: have its owner"):
+        parquet.read(str(tmp_path), "de", "train")
