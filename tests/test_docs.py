@@ -260,3 +260,11 @@ def test_python_of_the_api_page_runs(
     assert "{'backbone.weight': (4, 3), 'backbone.bias': (4,)}" in shown
     assert "did you mean steps?" in shown
     assert len(found) >= 8
+
+
+def test_every_surprise_is_held_by_a_test_that_exists() -> None:
+    rows = [line for line in (ROOT / "docs/surprises.md").read_text("utf-8").splitlines() if "`tests/" in line]
+    named = [name for row in rows for name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)", row)]
+    assert len(named) >= len(rows) > 10
+    for file, name in named:
+        assert f"def {name}(" in (ROOT / file).read_text("utf-8"), f"{file}::{name}"
