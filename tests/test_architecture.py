@@ -52,7 +52,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
         *("stopping", "folder", "found"),
     ),
     "reports": (
-        *("__init__", "compute", "figures", "read", "wording", "curves", "scores", "sentences", "document"),
+        *("__init__", "compute", "figures", "read", "wording", "curves", "scores", "sentences", "document", "headline"),
         *("formats", "score_tables", "run_tables", "summary", "sections", "write"),
     ),
     "transfers": (

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from metaprime.reports.figures import BarPanel, Dot, DotPanel, Figure, HeatPanel, Line, LinePanel
-from metaprime.reports.read import Suite, mean_of_known, primed_for
-from metaprime.stats.intervals import Interval, t_interval
+from metaprime.reports.read import Suite, mean_of_known
+from metaprime.reports.wording import TOO_FEW
+from metaprime.runs.results import primed_for
+from metaprime.stats.intervals import Contrast, Interval, t_interval
 
 POINTS = 60
 """Largest number of points in a curve; with more meta-steps, points are means over stretches."""
@@ -153,7 +156,11 @@ def shot_curves(suite: Suite, scores: Mapping[tuple[str, str, int], Interval]) -
             known = [(shots, scores[arm, method, shots]) for shots in results.shots if (arm, method, shots) in scores]
             if known:
                 x, intervals = zip(*sorted(known, key=lambda pair: pair[0]), strict=True)
-                means, lows, highs = zip(*((y.mean, y.low, y.high) for y in intervals), strict=True)
+                shown = [
+                    (y.mean, math.nan, math.nan) if y.wider_than(suite.scale) else (y.mean, y.low, y.high)
+                    for y in intervals
+                ]
+                means, lows, highs = zip(*shown, strict=True)
                 lines.append(Line(series[arm], x, means, lows, highs, marked=True))
         if lines:
             # A logarithmic axis has no place for K = 0.
@@ -163,7 +170,7 @@ def shot_curves(suite: Suite, scores: Mapping[tuple[str, str, int], Interval]) -
         return None
     caption = (
         f"{metric.title} after K sentences of the target language. The band is the 95 % interval of the score table; a single "
-        "seed has none."
+        "seed has none, and none is drawn that is wider than the scale."
     )
     return Figure("shots", f"{metric.label} over K", caption, tuple(panels), _legend(suite, results.arms))
 
@@ -217,7 +224,7 @@ def destination(suite: Suite, scores: Mapping[tuple[str, str, int], Interval], s
 
 
 def gain_dots(suite: Suite, gains: Mapping[tuple[str, str, str], Interval], shots: int) -> Figure | None:
-    """Returns gains over the control by language, one panel per method; None without gains.
+    """Returns gains over the control, one panel per method and language, a row per arm; None without gains.
 
     Args:
         suite: the suite.
@@ -227,23 +234,58 @@ def gain_dots(suite: Suite, gains: Mapping[tuple[str, str, str], Interval], shot
     Example:
         figure = gain_dots(suite, gains_over(suite, "none", 50), 50)
     """
-    series, languages = series_of(suite), suite.results.languages
+    arms = [arm for arm in suite.results.arms if any(key[0] == arm for key in gains)]
+    rows, label = tuple(map(suite.title, arms)), f"{suite.kind.metric.label} above the control (points)"
     panels = []
-    for method in suite.results.methods:
-        dots = tuple(
-            Dot(languages.index(language), series[arm], gain.mean, gain.low, gain.high)
-            for (arm, tuned, language), gain in gains.items()
-            if tuned == method
+    for method, language in product(suite.results.methods, suite.results.languages):
+        found = (
+            (row, gains[arm, method, language]) for row, arm in enumerate(arms) if (arm, method, language) in gains
         )
-        if dots:
-            panels.append(DotPanel(method, f"{suite.kind.metric.label} above the control (points)", languages, dots))
+        if dots := tuple(_dot(suite, row, 1, gain) for row, gain in found):
+            panels.append(DotPanel(f"{language}, {method}", label, rows, dots))
     if not panels:
         return None
     caption = (
         f"Gain over the control by target language (K = {shots}), paired by seed. Bars are 95 % t-intervals over priming "
         "seeds, not corrected for their number; a single seed has none."
     )
-    return Figure("gains", "Gains by language", caption, tuple(panels), _legend(suite, {arm for arm, _, _ in gains}))
+    return Figure("gains", "Gains by language", caption, tuple(panels))
+
+
+def forest(suite: Suite, contrasts: Mapping[tuple[str, str, str, int], Contrast]) -> Figure | None:
+    """Returns the contrasts with their corrected intervals, one panel per method and K; None without any.
+
+    Args:
+        suite: the suite.
+        contrasts: (arm, arm that is subtracted, method, K) -> contrast.
+
+    Example:
+        figure = forest(suite, contrasts_of(suite))
+    """
+    panels = []
+    for method, shots in product(suite.results.methods, suite.results.shots):
+        own = {key[:2]: one for key, one in contrasts.items() if key[2:] == (method, shots)}
+        own = {key: one for key, one in own.items() if math.isfinite(one.difference)}
+        rows = tuple(f"{suite.title(arm)} − {suite.title(subtracted)}" for arm, subtracted in own)
+        dots = tuple(_dot(suite, row, int(one.bold), one.corrected) for row, one in enumerate(own.values()))
+        if dots:
+            title = f"{method}, K = {shots}" if len(suite.results.shots) > 1 else method
+            panels.append(DotPanel(title, f"difference in {suite.kind.metric.label} (points)", rows, dots))
+    if not panels:
+        return None
+    caption = (
+        f"Differences, paired by seed. Bars are the corrected intervals of the table, so that all {len(contrasts)} hold at once; "
+        f"“{TOO_FEW}”: the interval is wider than the scale."
+    )
+    legend = ((1, "excludes zero (bold in the table)"), (0, "not told apart from zero"))
+    return Figure("forest", "Contrasts", caption, tuple(panels), legend)
+
+
+def _dot(suite: Suite, row: int, series: int, interval: Interval) -> Dot:
+    """Returns a value with its interval, or with a note where that is wider than the scale."""
+    if interval.wider_than(suite.scale):
+        return Dot(row, series, interval.mean, note=TOO_FEW)
+    return Dot(row, series, interval.mean, interval.low, interval.high)
 
 
 def error_bars(

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from metaprime.reports.figures import Figure
+from metaprime.reports.figures import Figure, apart
 from metaprime.reports.sentences import Comparison
 
 
@@ -80,13 +80,13 @@ def figure_section(key: str, title: str, figure: Figure | None, otherwise: str |
     Args:
         key: anchor of the section.
         title: heading of the section.
-        figure: the figure; None: there is none.
+        figure: the figure, drawn as several if it has too many series; None: there is none.
         otherwise: reason for the absence; None: leave out the section.
 
     Example:
         sections = [*figure_section("inner", "Inner loop", inner_curves(suite), "No inner loop.")]
     """
     if figure:
-        yield ReportSection(key, title, figures=(figure,))
+        yield ReportSection(key, title, figures=apart(figure))
     elif otherwise:
         yield ReportSection(key, title, otherwise)

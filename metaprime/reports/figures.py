@@ -2,8 +2,8 @@
 
 Colours are CSS variables, so that the page sets them for light and dark mode; text stays text. A
 series number stands for one arm in all figures. Series 0 has the neutral colour; 1 to 7 have hues
-that differ in lightness too, with a marker each, so that no reader depends on hue alone; from 8 on,
-hues and markers repeat with dashed lines.
+that differ in lightness too, with a marker each, so that no reader depends on hue alone; from 8 to
+14, hues and markers repeat with dashed lines. A figure of more series is drawn as several (`apart`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import math
 import re
 import textwrap
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from metaprime.types import MetaprimeError
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 HUES = 7
 """Number of hues besides the neutral colour."""
+
+DISTINCT = 2 * HUES
+"""Largest number of series, besides the neutral one, that look different from each other."""
 
 MARKERS, SIGNS = "oos^DvPX", "○●■▲◆▼✚✖"
 """Marker of each hue, in the figure and in the legend."""
@@ -94,6 +97,7 @@ class LinePanel:
         lines: the curves.
         log_x: whether the x axis is logarithmic.
         ticks: ticks of a logarithmic axis; empty: every x of the curves.
+        y_limits: ends of the y axis; None: those of the curves.
     """
 
     title: str
@@ -102,11 +106,12 @@ class LinePanel:
     lines: tuple[Line, ...]
     log_x: bool = False
     ticks: tuple[float, ...] = ()
+    y_limits: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
 class Dot:
-    """A value in a row of a `DotPanel`, with its interval; limits of nan draw none.
+    """A value in a row of a `DotPanel`, with its interval, or a note in place of limits that are nan.
 
     Example: `Dot(0, 1, 2.5, 1.0, 4.0)`
     """
@@ -116,6 +121,7 @@ class Dot:
     value: float
     low: float = math.nan
     high: float = math.nan
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -199,6 +205,38 @@ def dashed(series: int) -> bool:
     return series > HUES
 
 
+def apart(figure: Figure) -> tuple[Figure, ...]:
+    """Returns a figure of lines as several of at most seven series each, if it has more than look different.
+
+    Every part has the neutral series and the y axis of the whole.
+
+    Example: `(figure,) = apart(figure)`
+    """
+    series = [number for number, _ in figure.legend if number]
+    if max(series, default=0) <= DISTINCT or not all(isinstance(panel, LinePanel) for panel in figure.panels):
+        return (figure,)
+    count = math.ceil(len(series) / HUES)
+    size = math.ceil(len(series) / count)
+    parts = []
+    for place in range(count):
+        own = {0: 0} | {number: at for at, number in enumerate(series[place * size : (place + 1) * size], 1)}
+        panels = (_part(panel, own) for panel in figure.panels if isinstance(panel, LinePanel))
+        legend = tuple((own[number], name) for number, name in figure.legend if number in own)
+        title = f"{figure.title} ({place + 1} of {count})"
+        shown = tuple(panel for panel in panels if panel.lines)
+        parts.append(replace(figure, key=f"{figure.key}-{place + 1}", title=title, panels=shown, legend=legend))
+    return tuple(parts)
+
+
+def _part(panel: LinePanel, own: Mapping[int, int]) -> LinePanel:
+    """Returns a panel with some of its lines, by old series number -> new one, on the y axis of all."""
+    lines = tuple(replace(line, series=own[line.series]) for line in panel.lines if line.series in own)
+    known = [y for line in panel.lines for y in (*line.y, *line.low, *line.high) if math.isfinite(y)]
+    space = 0.05 * (max(known) - min(known)) if known else 0.0
+    limits = (min(known) - space, max(known) + space) if space else None
+    return replace(panel, lines=lines, y_limits=limits)
+
+
 def svg(panel: Panel, name: str) -> str:
     """Draws a panel as an `<svg>` element.
 
@@ -243,7 +281,7 @@ def _height(panel: Panel) -> float:
             return 2.9 if len(panel.lines) <= HUES else 4.6
         case DotPanel():
             per_row = max((sum(dot.row == row for dot in panel.dots) for row in range(len(panel.rows))), default=1)
-            return 0.75 + len(panel.rows) * (0.2 + 0.13 * per_row)
+            return 0.75 + len(panel.rows) * max(0.2 + 0.13 * per_row, 0.08 + 0.14 * _tallest(panel.rows))
         case BarPanel():
             return 0.75 + len(panel.rows) * (0.08 + 0.14 * _tallest(panel.rows))
         case HeatPanel():
@@ -288,6 +326,8 @@ def _lines(axes: Axes, panel: LinePanel) -> None:
             axes.fill_between(line.x, line.low, line.high, color=_colour(line.series), alpha=strength, linewidth=0)
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel(panel.y_label)
+    if panel.y_limits:
+        axes.set_ylim(*panel.y_limits)
     if panel.log_x:
         ticks = panel.ticks or sorted({x for line in panel.lines for x in line.x})
         axes.set_xscale("log")
@@ -304,6 +344,8 @@ def _dots(axes: Axes, panel: DotPanel) -> None:
             y = row + (0.7 * ((place + 0.5) / len(dots) - 0.5))
             ends = (dot.low, dot.high) if math.isfinite(dot.low) else (dot.value, dot.value)
             axes.plot([ends[0], dot.value, ends[1]], [y, y, y], markevery=[1], **_look(dot.series))
+            if dot.note:
+                axes.annotate(dot.note, (dot.value, y), (7, 0), textcoords="offset points", va="center", fontsize=7.5)
     _rows(axes, panel.rows, panel.x_label)
 
 

@@ -6,7 +6,6 @@ missing or damaged are listed in `problems`; the rest is read.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from metaprime.config.yaml import read_value
-from metaprime.files import check_readable
 from metaprime.runs.found import find
 from metaprime.runs.log import read_metrics
-from metaprime.runs.records import PREDICTIONS, Record, headline, read_record
-from metaprime.runs.results import RESULTS, Arm, Entry, Results, read_results
+from metaprime.runs.records import PREDICTIONS, Record, headline, read_predictions, read_record
+from metaprime.runs.results import RESULTS, Entry, Results, read_results
 from metaprime.stats.bootstrap import Counts
 from metaprime.types import MetaprimeError
 
@@ -141,50 +138,6 @@ class Suite:
                 if (present := len(self.select(arm=arm, seed=seed))) < wanted:
                     lacking.append((arm, seed, present, wanted))
         return lacking
-
-
-def primed_for(arm: Arm, config: Mapping[str, Any]) -> str | None:
-    """Returns the method that an arm's priming practises fine-tuning with; None: none.
-
-    Args:
-        arm: arm of the results.
-        config: the suite's base config, which is used if the file is too old to have
-            `Arm.simulates`.
-
-    Example:
-        rows = {name: primed_for(arm, results.config) for name, arm in results.arms.items()}
-    """
-    if arm.priming is None:
-        return None
-    if "simulates" in arm.model_fields_set:
-        return arm.simulates
-    # Imported here: it loads torch, which a report needs only for old files.
-    from metaprime.meta import LEARNERS
-
-    learner = LEARNERS.get(str(_setting(arm, config, "learner", "name")))
-    simulated = learner.simulates if learner else "peft"
-    method = _setting(arm, config, "peft", "method") if simulated == "peft" else simulated
-    return None if method is None else str(method)
-
-
-def _setting(arm: Arm, config: Mapping[str, Any], section: str, field: str) -> Any:
-    """Returns a value of the base config after the arm's overrides."""
-    value = config.get(section, {}).get(field)
-    for key, override in _overrides(arm.set):
-        if key == f"{section}.{field}":
-            value = override
-        elif key == section and isinstance(override, dict):
-            value = override.get(field, value)
-    return value
-
-
-def _overrides(overrides: Any) -> Iterator[tuple[str, Any]]:
-    """Yields (dotted key, value) of overrides, a mapping or a list of `key=value` strings."""
-    if isinstance(overrides, dict):
-        yield from overrides.items()
-    for line in overrides if isinstance(overrides, list | tuple) else ():
-        key, _, value = str(line).partition("=")
-        yield key, read_value(value)
 
 
 def short_titles(results: Results) -> Mapping[str, str]:
@@ -323,40 +276,6 @@ def _counted(folder: Path, kind: TaskKind) -> tuple[Counts | None, tuple[int, ..
         raise MetaprimeError(
             f"predictions {folder / PREDICTIONS} cannot be read ({error!r}): remove {folder} and run the command again"
         ) from None
-
-
-def read_predictions(folder: Path) -> list[dict[str, Any]]:
-    """Reads a transfer's predictions: `read_predictions(transfer.folder)[0]["gold"]`.
-
-    Returns:
-        One mapping per test example, with at least `gold` and `predicted`.
-
-    Raises:
-        MetaprimeError: the file is missing or damaged.
-    """
-    file = folder / PREDICTIONS
-    check_readable(file)
-    try:
-        return [_prediction(text, number) for number, text in enumerate(file.read_text("utf-8").splitlines(), 1)]
-    except (OSError, ValueError) as error:
-        raise MetaprimeError(
-            f"predictions {file} cannot be read ({error}): remove {folder} and run the command again"
-        ) from None
-
-
-def _prediction(text: str, number: int) -> dict[str, Any]:
-    """Reads one line of predictions.
-
-    Raises:
-        ValueError: the line is not a prediction; the message has its number.
-    """
-    try:
-        line: dict[str, Any] = json.loads(text)
-        if not {"gold", "predicted"} <= line.keys():
-            raise KeyError("gold and predicted")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"line {number}: {error!r}") from None
-    return line
 
 
 class TransferCost(NamedTuple):

@@ -48,19 +48,17 @@ def scores_section(suite: Suite, scores: Means, over_examples: set[tuple[str, st
     return ReportSection(
         "scores",
         "Scores",
-        "The last columns give the compute: priming up to the chosen stopping point (and of all steps), then one transfer. "
-        "Seconds depend on the machine.",
-        tuple(_scores_table(suite, scores, over_examples, shots) for shots in suite.results.shots),
+        "",
+        (
+            *(_scores_table(suite, scores, over_examples, shots) for shots in suite.results.shots),
+            *(_compute_table(suite, shots) for shots in suite.results.shots),
+        ),
     )
 
 
 def _scores_table(suite: Suite, scores: Means, over_examples: set[tuple[str, str, int]], shots: int) -> Table:
-    """Returns one row per arm: scores by method, and the compute of priming and of one transfer."""
+    """Returns one row per arm: scores by method, and those of its baseline at equal compute."""
     results = suite.results
-    priming_unit = unit_of(priming_cost(arm).flops for arm in results.arms.values())
-    spent = {name: cost(suite.select(arm=name, shots=shots)) for name in results.arms}
-    transfer_unit = unit_of(transfer.flops for transfer in spent.values())
-
     rows = []
     for name, arm in results.arms.items():
         keys = [(name, method, shots) for method in results.methods]
@@ -70,27 +68,40 @@ def _scores_table(suite: Suite, scores: Means, over_examples: set[tuple[str, str
         ]
         if results.matched:
             cells.append(_baseline_means(suite, scores, results.matched.get(name), shots))
-        passes, flops, seconds = spent[name]
-        cells += priming_cells(arm, priming_unit)
-        cells += [TableCell(whole(passes)), TableCell(transfer_unit.text(flops, UNKNOWN)), TableCell(whole(seconds))]
         rows.append(tuple(cells))
 
     caption = (
         f"{suite.kind.metric.described}, mean of {listed(results.languages)} after K = {shots} sentences each; mean ± standard "
         "deviation over priming seeds; in brackets the 95 % interval over priming seeds and test examples (°: over seeds "
-        "alone, where predictions are lacking). A single seed has neither. Passes are sentences through the encoder in "
-        f"training. {COUNTED}."
+        "alone, where predictions are lacking). A single seed has neither."
     )
     if results.matched:
         caption += f" {how_equal(results.matched, {name: priming_cost(arm) for name, arm in results.arms.items()})}"
-
     matched = ("at equal compute",) if results.matched else ()
-    compute = tuple(
+    return Table(caption, ("arm", *results.methods, *matched), tuple(rows))
+
+
+def _compute_table(suite: Suite, shots: int) -> Table:
+    """Returns one row per arm: the compute of priming and of one transfer."""
+    arms = suite.results.arms
+    priming_unit = unit_of(priming_cost(arm).flops for arm in arms.values())
+    spent = {name: cost(suite.select(arm=name, shots=shots)) for name in arms}
+    transfer_unit = unit_of(transfer.flops for transfer in spent.values())
+    rows = []
+    for name, arm in arms.items():
+        passes, flops, seconds = spent[name]
+        own = (whole(passes), transfer_unit.text(flops, UNKNOWN), whole(seconds))
+        rows.append((TableCell(arm.title), *priming_cells(arm, priming_unit), *map(TableCell, own)))
+    caption = (
+        f"Compute of priming, up to the chosen stopping point and of all steps, and of one transfer (K = {shots}). Passes are "
+        f"sentences through the encoder in training. {COUNTED}. Seconds depend on the machine."
+    )
+    compute = (
         f"{stage} {quantity}"
         for stage, unit in (("priming", priming_unit), ("transfer", transfer_unit))
         for quantity in ("passes", unit.name, "s")
     )
-    return Table(caption, ("arm", *results.methods, *matched, *compute), tuple(rows))
+    return Table(caption, ("arm", *compute), tuple(rows))
 
 
 def _score_cell(suite: Suite, key: tuple[str, str, int], score: Interval | None, over_examples: bool) -> TableCell:
@@ -261,7 +272,10 @@ def contrasts_section(suite: Suite, contrasts: Mapping[ContrastKey, Contrast]) -
         f"{BOLD}{explained(suite, contrasts)}"
     )
     header = ("contrast", "difference", "p", "p (Holm)", "corrected interval", "seeds")
-    return ReportSection("contrasts", "Contrasts", "", (Table(caption, header, tuple(rows)),))
+    figure = curves.forest(suite, contrasts)
+    return ReportSection(
+        "contrasts", "Contrasts", "", (Table(caption, header, tuple(rows)),), (figure,) if figure else ()
+    )
 
 
 def gains_section(suite: Suite, shots: int) -> ReportSection:

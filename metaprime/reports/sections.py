@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from metaprime.config.yaml import written
 from metaprime.reports import curves
 from metaprime.reports.document import Report, ReportSection, Table, TableCell, figure_section
+from metaprime.reports.headline import finding, title_of
 from metaprime.reports.read import Suite, cost
 from metaprime.reports.run_tables import primings_section, run_rows, runs_summary, transfers_section
 from metaprime.reports.score_tables import (
@@ -61,18 +62,20 @@ def gather(suite: Suite) -> Report:
     bold = [contrast for contrast in contrasts.values() if contrast.bold]
     unprimed = [suite.title(suite.control)] if suite.control else []
     summary = [
+        finding(suite, contrasts),
         f"{len(results.arms)} arms, methods {listed(results.methods)}, target languages {listed(results.languages)}, K = "
         f"{listed(results.shots)}, priming seeds {listed(results.seeds)}.",
         f"{len(suite.transfers)} transfers read of {_wanted(suite)}; {len(results.failed)} failed.",
-        f"{len(bold)} of {len(contrasts)} contrasts have a corrected interval that excludes zero."
-        if contrasts
-        else "No contrast can be computed yet.",
+        *(
+            [f"{len(bold)} of {len(contrasts)} contrasts are bold: their corrected interval excludes zero."]
+            if contrasts
+            else []
+        ),
         *(f"Control: {title}." for title in unprimed),
         *silences(suite),
     ]
-    title = f"{results.name} ({results.setting})" if results.setting else results.name
     kinds = suite.kind.errors.kinds if suite.kind.errors else ()
-    return Report(title, tuple(summary), tuple(sections), tuple(_csv_rows(suite)), kinds)
+    return Report(title_of(suite), tuple(summary), tuple(sections), tuple(_csv_rows(suite)), kinds)
 
 
 def _gather_runs(suite: Suite) -> Report:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from metaprime.reports.read import Suite, Transfer, read_predictions
+from metaprime.reports.read import Suite, Transfer
 from metaprime.rng import stream
+from metaprime.runs.records import read_predictions
 from metaprime.types import MetaprimeError
 
 if TYPE_CHECKING:

@@ -64,3 +64,37 @@ def select(records: Sequence[Record], **wanted: Any) -> list[Record]:
     Example: `select(records, language="qai", shots=50)`
     """
     return [r for r in records if all(r["cell"].get(key) == value for key, value in wanted.items())]
+
+
+def read_predictions(folder: Path) -> list[dict[str, Any]]:
+    """Reads a transfer's predictions: `read_predictions(transfer.folder)[0]["gold"]`.
+
+    Returns:
+        One mapping per test example, with at least `gold` and `predicted`.
+
+    Raises:
+        MetaprimeError: the file is missing or damaged.
+    """
+    file = folder / PREDICTIONS
+    check_readable(file)
+    try:
+        return [_prediction(text, number) for number, text in enumerate(file.read_text("utf-8").splitlines(), 1)]
+    except (OSError, ValueError) as error:
+        raise MetaprimeError(
+            f"predictions {file} cannot be read ({error}): remove {folder} and run the command again"
+        ) from None
+
+
+def _prediction(text: str, number: int) -> dict[str, Any]:
+    """Reads one line of predictions.
+
+    Raises:
+        ValueError: the line is not a prediction; the message has its number.
+    """
+    try:
+        line: dict[str, Any] = json.loads(text)
+        if not {"gold", "predicted"} <= line.keys():
+            raise KeyError("gold and predicted")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"line {number}: {error!r}") from None
+    return line

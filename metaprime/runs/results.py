@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from metaprime.config.yaml import read_value
 from metaprime.files import check_readable, write_json
 from metaprime.types import MetaprimeError
 
@@ -171,3 +173,47 @@ def read_results(folder: Path) -> Results:
         raise MetaprimeError(
             f"{file}: {key}: {first['msg']} ({error.error_count()} in all): run `metaprime ablate` again to rewrite it"
         ) from None
+
+
+def primed_for(arm: Arm, config: Mapping[str, Any]) -> str | None:
+    """Returns the method that an arm's priming practises fine-tuning with; None: none.
+
+    Args:
+        arm: arm of the results.
+        config: the suite's base config, which is used if the file is too old to have
+            `Arm.simulates`.
+
+    Example:
+        rows = {name: primed_for(arm, results.config) for name, arm in results.arms.items()}
+    """
+    if arm.priming is None:
+        return None
+    if "simulates" in arm.model_fields_set:
+        return arm.simulates
+    # Imported here: it loads torch, which a report needs only for old files.
+    from metaprime.meta import LEARNERS
+
+    learner = LEARNERS.get(str(_setting(arm, config, "learner", "name")))
+    simulated = learner.simulates if learner else "peft"
+    method = _setting(arm, config, "peft", "method") if simulated == "peft" else simulated
+    return None if method is None else str(method)
+
+
+def _setting(arm: Arm, config: Mapping[str, Any], section: str, field: str) -> Any:
+    """Returns a value of the base config after the arm's overrides."""
+    value = config.get(section, {}).get(field)
+    for key, override in _overrides(arm.set):
+        if key == f"{section}.{field}":
+            value = override
+        elif key == section and isinstance(override, dict):
+            value = override.get(field, value)
+    return value
+
+
+def _overrides(overrides: Any) -> Iterator[tuple[str, Any]]:
+    """Yields (dotted key, value) of overrides, a mapping or a list of `key=value` strings."""
+    if isinstance(overrides, dict):
+        yield from overrides.items()
+    for line in overrides if isinstance(overrides, list | tuple) else ():
+        key, _, value = str(line).partition("=")
+        yield key, read_value(value)

@@ -13,10 +13,10 @@ from toy_suite import MakeSuite, section
 from metaprime.reports import curves
 from metaprime.reports.curves import moved, over_parameters
 from metaprime.reports.document import Report
-from metaprime.reports.figures import HeatPanel, LinePanel
+from metaprime.reports.figures import DotPanel, HeatPanel, LinePanel
 from metaprime.reports.read import Suite, cost, read_suite
-from metaprime.reports.scores import all_scores
-from metaprime.stats.intervals import t_interval
+from metaprime.reports.scores import all_scores, contrasts_of, gains_over
+from metaprime.stats.intervals import Contrast, Interval, t_interval
 
 
 def test_what_moved(sized: Suite) -> None:
@@ -104,3 +104,38 @@ def test_no_sentence_has_a_place_on_the_axis(make_suite: MakeSuite, tmp_path: Pa
         # Nothing is trained on without a sentence, which is a known number of passes.
         assert cost(suite.select(shots=20)).passes == 1600.0
         assert cost(suite.select(shots=shots[0])).passes == 100 * min(16, shots[0])
+
+
+def test_the_forest_shows_each_contrast_with_its_corrected_interval(suite: Suite) -> None:
+    contrasts = contrasts_of(suite)
+    figure = curves.forest(suite, contrasts)
+    assert figure is not None
+    assert len(figure.panels) == 4
+    dots = [dot for panel in figure.panels if isinstance(panel, DotPanel) for dot in panel.dots]
+    assert sorted((dot.value, dot.low, dot.high) for dot in dots) == sorted(
+        (one.difference, one.corrected.low, one.corrected.high) for one in contrasts.values()
+    )
+    assert [dot.series for dot in dots].count(1) == sum(one.bold for one in contrasts.values())
+    assert curves.forest(suite, {}) is None
+
+
+def test_an_interval_wider_than_the_scale_is_not_drawn(suite: Suite) -> None:
+    wide = Interval(7.0, 5.0, -150.0, 164.0, 2)
+    figure = curves.forest(suite, {("meta", "none", "head", 20): Contrast(wide, 0.5, 1.0, wide)})
+    assert figure is not None
+    (panel,) = figure.panels
+    assert isinstance(panel, DotPanel)
+    assert (panel.dots[0].value, panel.dots[0].note, math.isnan(panel.dots[0].low)) == (7.0, "too few seeds", True)
+
+
+def test_gains_have_a_row_with_the_title_of_each_arm(suite: Suite) -> None:
+    gains = gains_over(suite, "none", 20)
+    figure = curves.gain_dots(suite, gains, 20)
+    assert figure is not None
+    assert [panel.title for panel in figure.panels] == ["qai, pfeiffer", "qao, pfeiffer", "qai, head", "qao, head"]
+    panel = figure.panels[0]
+    assert isinstance(panel, DotPanel)
+    assert panel.rows == tuple(suite.title(arm) for arm in suite.results.arms if arm != "none")
+    assert [dot.value for dot in panel.dots] == [
+        gain.mean for key, gain in gains.items() if key[1:] == ("pfeiffer", "qai")
+    ]

@@ -10,16 +10,19 @@ from xml.etree import ElementTree
 import pytest
 
 from metaprime.reports.figures import (
+    DISTINCT,
     HUES,
     MARKERS,
     SIGNS,
     BarPanel,
     Dot,
     DotPanel,
+    Figure,
     HeatPanel,
     Line,
     LinePanel,
     Panel,
+    apart,
     dashed,
     hue,
     svg,
@@ -103,3 +106,33 @@ def test_without_matplotlib_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MetaprimeError, match=r"pip install metaprime\[report\]"):
         svg(PANELS["lines"], "p")
+
+
+def test_no_two_series_of_a_figure_look_alike() -> None:
+    lines = tuple(Line(series, (0.0, 1.0), (float(series), 50.0)) for series in range(44))
+    legend = tuple((series, f"arm {series}") for series in range(44))
+    figure = Figure("many", "Many", "caption", (LinePanel("loss", "step", "nats", lines),), legend)
+    parts = apart(figure)
+    names = [name for part in parts for series, name in part.legend if series]
+    assert names == [f"arm {series}" for series in range(1, 44)]
+    assert len({part.key for part in parts}) == len(parts) == 7
+    for part in parts:
+        looks = [(hue(series), MARKERS[hue(series)], dashed(series)) for series, _ in part.legend]
+        assert len(set(looks)) == len(looks)
+        assert (0, "arm 0") in part.legend
+        (panel,) = part.panels
+        assert isinstance(panel, LinePanel)
+        # The line is still that of the arm in the legend, on the axis of all.
+        assert {f"arm {line.y[0]:.0f}" for line in panel.lines} == {name for _, name in part.legend}
+        assert panel.y_limits == (-2.5, 52.5)
+
+
+def test_a_figure_whose_series_differ_stays_whole() -> None:
+    lines = tuple(Line(series, (0.0, 1.0), (1.0, 2.0)) for series in range(DISTINCT + 1))
+    figure = Figure("few", "Few", "", (LinePanel("", "", "", lines),), tuple((n, str(n)) for n in range(DISTINCT + 1)))
+    assert apart(figure) == (figure,)
+
+
+def test_a_note_stands_in_place_of_an_interval() -> None:
+    drawn = svg(DotPanel("gain", "points", ("qai",), (Dot(0, 1, 2.0, note="too few seeds"),)), "x")
+    assert "too few seeds" in drawn

@@ -15,10 +15,10 @@ from toy_suite import edit, section
 from metaprime.reports import curves
 from metaprime.reports.document import Report
 from metaprime.reports.formats import as_markdown
-from metaprime.reports.read import primed_for, read_suite, short_titles
+from metaprime.reports.read import read_suite, short_titles
 from metaprime.reports.scores import score_interval
 from metaprime.reports.sections import gather
-from metaprime.runs.results import Arm
+from metaprime.runs.results import Arm, primed_for
 from metaprime.tasks import TASKS
 from metaprime.tasks.tagging.task import TAGGING
 from metaprime.types import MetaprimeError

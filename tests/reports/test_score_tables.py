@@ -30,11 +30,12 @@ def test_a_score_stands_with_its_interval_and_its_compute(suite: Suite, report: 
     assert found is not None
     interval, _ = found
     tables = section(report, "scores").tables
-    assert len(tables) == 2
-    assert tables[0].header[:3] == ("arm", "pfeiffer", "head")
+    assert len(tables) == 4
+    assert tables[0].header == ("arm", "pfeiffer", "head")
     row = next(row for row in tables[0].rows if row[0].text == "meta-priming")
     assert (row[2].text, row[2].note) == (interval_text(interval), limits(interval))
-    compute = dict(zip(tables[0].header[3:], ((cell.text, cell.note) for cell in row[3:]), strict=True))
+    row = next(row for row in tables[2].rows if row[0].text == "meta-priming")
+    compute = dict(zip(tables[2].header[1:], ((cell.text, cell.note) for cell in row[1:]), strict=True))
     assert compute.pop("transfer s")[0] in ("2", "3")
     assert compute == {
         "priming passes": ("26,880", "of 33,600"),
@@ -43,8 +44,8 @@ def test_a_score_stands_with_its_interval_and_its_compute(suite: Suite, report: 
         "transfer passes": ("1,600", ""),
         "transfer GFLOP": ("16", ""),
     }
-    unprimed = next(row for row in tables[0].rows if row[0].text == "no priming")
-    assert [(cell.text, cell.note) for cell in unprimed[3:6]] == [("0", "")] * 3
+    unprimed = next(row for row in tables[2].rows if row[0].text == "no priming")
+    assert [(cell.text, cell.note) for cell in unprimed[1:4]] == [("0", "")] * 3
 
 
 def test_the_baseline_at_equal_compute_stands_beside_its_arm(folder: Path, suite: Suite, tmp_path: Path) -> None:
@@ -79,19 +80,19 @@ def test_what_was_made_before_flops_were_counted_has_none(small: Path) -> None:
         del record["training"]["flops"]
         file.write_text(json.dumps(record), "utf-8")
     made = gather(read_suite(small))
-    table = section(made, "scores").tables[0]
+    table = section(made, "scores").tables[1]
     assert table.header == (
-        *("arm", "head", "priming passes", "priming GFLOP", "priming s"),
+        *("arm", "priming passes", "priming GFLOP", "priming s"),
         *("transfer passes", "transfer GFLOP", "transfer s"),
     )
-    assert [(row[3].text, row[3].note, row[6].text) for row in table.rows] == [("0", "", "–"), ("–", "", "–")]
+    assert [(row[2].text, row[2].note, row[5].text) for row in table.rows] == [("0", "", "–"), ("–", "", "–")]
     assert {row["transfer_flops"] for row in csv.DictReader(io.StringIO(as_csv(made)))} == {""}
 
 
 def test_an_arm_whose_priming_says_nothing_of_its_cost_has_none(small: Path) -> None:
     edit(small, lambda results: results["arms"]["meta"].update(facts=None))
-    rows = section(gather(read_suite(small)), "scores").tables[0].rows
-    assert [(cell.text, cell.note) for cell in rows[1][2:5]] == [("–", "")] * 3
+    rows = section(gather(read_suite(small)), "scores").tables[1].rows
+    assert [(cell.text, cell.note) for cell in rows[1][1:4]] == [("–", "")] * 3
 
 
 def test_a_contrast_is_bold_where_its_corrected_interval_excludes_zero(suite: Suite, report: Report) -> None:

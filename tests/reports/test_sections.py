@@ -48,7 +48,7 @@ def test_one_seed_has_no_interval(tmp_path: Path, make_suite: MakeSuite) -> None
 def test_a_suite_that_has_only_begun_renders(small: Path) -> None:
     edit(small, lambda results: results.update(records=[], primings={}, seeds=[0, 1], versions={}, config={}))
     begun = gather(read_suite(small))
-    assert "0 transfers read of 8" in begun.summary[1]
+    assert "0 transfers read of 8" in begun.summary[2]
     for key in ("scores", "contrasts", "gains", "learning", "inner", "errors", "sentences"):
         assert section(begun, key).note
         assert not section(begun, key).tables

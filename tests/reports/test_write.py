@@ -60,7 +60,7 @@ def test_the_page_is_one_well_formed_file_with_every_figure(report: Report) -> N
     assert len(set(page.ids)) == len(page.ids)
     panels = sum(len(figure.panels) for one in report.sections for figure in one.figures)
     assert page.seen.count("svg") == panels
-    assert page.seen.count("figure") == page.seen.count("figcaption") == 6
+    assert page.seen.count("figure") == page.seen.count("figcaption") == 7
     outside = re.findall(r'(?:src|href)="([^"#][^"]*)"', re.sub(r'xmlns(:\w+)?="[^"]*"', "", text))
     assert outside == ["data:,"]
     assert "@import" not in text
