@@ -78,7 +78,9 @@ metaprime peft export CELL OUT --format transformers
 | `transformers` | encoder with the adapter in its weights, head, tokenizer | `pipeline("token-classification", OUT)` |
 
 `AutoModelForTokenClassification.from_pretrained(OUT)` reads the last one too. AdapterHub's package
-needs transformers 4, and so an environment of its own.
+needs transformers 4, and so an environment of its own. For entities of running text give the pipeline
+`aggregation_strategy="simple"`: with `"first"`, encoders whose pieces mark spaces (XLM-R) lose entities
+in brackets and in scripts without spaces, as it takes what lies between two spaces for a word.
 
 What was written for peft or transformers is loaded again by these loaders before it is kept, and
 refused if its logits are not ours. peft's loader takes the labels from the encoder's config, where

@@ -141,7 +141,7 @@ def _code(export: Export, base: str) -> str:
     if export.form == "transformers":
         return (
             "from transformers import pipeline\n\n"
-            'tagger = pipeline("token-classification", FOLDER, aggregation_strategy="first")'
+            'tagger = pipeline("token-classification", FOLDER, aggregation_strategy="simple")'
         )
     if export.form == "adapterhub":
         return (
