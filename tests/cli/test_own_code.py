@@ -29,7 +29,7 @@ SMALL = (
 SUITE = """
 name: own
 base: base.yaml
-arms: [{name: none, priming: false}, {name: meta}]
+arms: [{name: none, priming: null}, {name: meta}]
 seeds: [0]
 contrasts: [[meta, none]]
 """
@@ -75,9 +75,7 @@ def test_a_method_of_ones_own_goes_all_the_way(tmp_path: Path) -> None:
     assert metaprime(tmp_path, "report", "out/suite/own").returncode == 0
 
     (tmp_path / "mine.py").write_text(METHOD[1] + "# changed\n", "utf-8")
-    changed = metaprime(tmp_path, "prime", base, *keys, "--resume")
-    assert changed.returncode == 2
-    assert f"version of run.code mine.py: {recorded} -> " in changed.stderr
-    other = metaprime(tmp_path, "predict", str(cell), "Ada naps .", "--code", "mine.py")
-    assert other.returncode == 2
-    assert "has changed since" in other.stderr
+    for words in (("transfer", base, *keys), ("predict", str(cell), "Ada naps .", "--code", "mine.py")):
+        changed = metaprime(tmp_path, *words)
+        assert changed.returncode == 2
+        assert f"mine.py (SHA-256 {recorded}), which has changed since" in changed.stderr
