@@ -6,7 +6,8 @@ import logging
 from dataclasses import dataclass
 
 from metaprime.config.sections import DataConfig
-from metaprime.data.rows import Lengths, Row
+from metaprime.data.reading import MissingLanguage, MissingSource, MissingSplit
+from metaprime.data.rows import Example, Lengths, Row
 from metaprime.data.subwords import Subwords, cache_folder
 from metaprime.models.encoder import Encoder
 from metaprime.models.language_head import load_language_head
@@ -20,6 +21,40 @@ log = logging.getLogger(__name__)
 
 LEAST_ROOM = 8
 """Smallest number of sub-words that a method must leave for a window."""
+
+
+@dataclass(frozen=True)
+class Role:
+    """A use of languages, by the keys of the section `data` that describe it.
+
+    Attributes:
+        languages: key of the languages.
+        source: key of their corpus; null there: `source`.
+        scored: key of the split that is scored; None: none is.
+    """
+
+    languages: str
+    source: str
+    scored: str | None
+
+    def names(self, data: DataConfig) -> tuple[str, ...]:
+        """Returns the languages: `HELD_OUT.names(config.data)`."""
+        names: tuple[str, ...] = getattr(data, self.languages)
+        return names
+
+    def uri(self, data: DataConfig) -> str:
+        """Returns the URI of the corpus: `TARGETS.uri(config.data)`."""
+        return str(getattr(data, self.source) or data.source)
+
+    def source_key(self, data: DataConfig) -> str:
+        """Returns the key that names the corpus: `source` if the role's own is null."""
+        return self.source if getattr(data, self.source) else "source"
+
+
+PRIMING = Role("languages", "source", None)
+HELD_OUT = Role("validation_languages", "validation_source", "validation_split")
+TARGETS = Role("target_languages", "target_source", "test_split")
+"""The languages of episodes, those that choose stopping points and rates, and those that are transferred to."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +149,7 @@ def priming_rows(task: Task, data: DataConfig, seed: int) -> dict[str, list[Row]
     """
     pools = {}
     for language in data.languages:
-        examples = task.read(data.source, language, data.train_split)
+        examples = _read(task, data, PRIMING, language, "train_split")
         for finding in task.audit(f"{language}/{data.train_split}", examples):
             if finding.severity == "fatal":
                 raise MetaprimeError(f"{data.source} {finding.where}: {finding.text}")
@@ -140,8 +175,7 @@ def validation_rows(task: Task, data: DataConfig, language: str, most: int | Non
 
     Example: `validation_rows(task, config.data, "de", 500).scored`
     """
-    source = data.validation_source or data.source
-    return _split(task, source, (language, data.validation_split), most, data.train_split if trains else None)
+    return _split(task, data, HELD_OUT, language, (most, trains))
 
 
 def target_rows(task: Task, data: DataConfig, language: str, most: int | None, trains: bool = True) -> Split:
@@ -159,15 +193,28 @@ def target_rows(task: Task, data: DataConfig, language: str, most: int | None, t
 
     Example: `target_rows(task, config.data, "sw", None).scored`
     """
-    source = data.target_source or data.source
-    return _split(task, source, (language, data.test_split), most, data.train_split if trains else None)
+    return _split(task, data, TARGETS, language, (most, trains))
 
 
-def _split(task: Task, source: str, scored: tuple[str, str], most: int | None, train_split: str | None) -> Split:
-    """Reads training rows, if their split is named, and the rows of a (language, split) to score."""
-    train = task.read(source, scored[0], train_split) if train_split else []
-    examples = task.read(source, *scored)
+def _split(task: Task, data: DataConfig, role: Role, language: str, limits: tuple[int | None, bool]) -> Split:
+    """Reads training rows, if there is training, and the rows of the split to score, at most so many."""
+    assert role.scored
+    most, trains = limits
+    train = _read(task, data, role, language, "train_split") if trains else []
+    examples = _read(task, data, role, language, role.scored)
     return Split(task.encode(train), task.encode(examples[:most]))
+
+
+def _read(task: Task, data: DataConfig, role: Role, language: str, split: str) -> list[Example]:
+    """Reads the split that a key of `data` names; what the corpus lacks is refused by the key that asks for it."""
+    try:
+        return task.read(role.uri(data), language, getattr(data, split))
+    except MissingSource as error:
+        raise MetaprimeError(f"data.{role.source_key(data)}: {error}") from None
+    except MissingLanguage as error:
+        raise MetaprimeError(f"data.{role.languages}: {error}") from None
+    except MissingSplit as error:
+        raise MetaprimeError(f"data.{split}: {error}") from None
 
 
 def _room(encoder: Encoder, method: MethodConfig) -> int:

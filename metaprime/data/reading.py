@@ -16,6 +16,19 @@ from typing import Literal
 from metaprime.data.rows import Example
 from metaprime.types import MetaprimeError
 
+
+class MissingSource(MetaprimeError):
+    """The error of a source that does not exist."""
+
+
+class MissingLanguage(MetaprimeError):
+    """The error of a language that its source does not have."""
+
+
+class MissingSplit(MetaprimeError):
+    """The error of a split that its language does not have."""
+
+
 Policy = Literal["repair", "drop", "error"]
 ProblemKind = Literal[
     "other scheme",

@@ -14,8 +14,7 @@ from metaprime.data.readers.parquet import CORPUS as parquet
 from metaprime.data.readers.conll import CORPUS as conll
 from metaprime.data.readers.jsonl import CORPUS as jsonl
 from metaprime.data.readers.hub import CORPUS as hub
-from metaprime.data.reading import UNSTATED, Corpus, Format, Reading
-from metaprime.types import MetaprimeError
+from metaprime.data.reading import UNSTATED, Corpus, Format, MissingSource, Reading
 
 CORPORA: dict[str, Corpus] = {name: value for name, value in list(vars().items()) if isinstance(value, Corpus)}
 """Every Corpus that is imported here, by its scheme."""
@@ -31,7 +30,8 @@ def read_raw(source: str, language: str, split: str, form: Format = UNSTATED) ->
         form: columns, encoding and sentences of its files, as far as they are stated.
 
     Raises:
-        MetaprimeError: the scheme is unknown, or the split as a whole cannot be read.
+        MissingSource, MissingLanguage, MissingSplit: the source has no such part, or its scheme is unknown.
+        MetaprimeError: the split as a whole cannot be read.
 
     Example: `read_raw("synthetic:", "qaa", "train").sentences`.
     """
@@ -43,7 +43,8 @@ def languages(source: str) -> list[str]:
     """Lists the languages of a source: `languages("synthetic:")`.
 
     Raises:
-        MetaprimeError: the scheme is unknown, or the source's folder cannot be listed.
+        MissingSource: the scheme is unknown, or there is no such folder.
+        MetaprimeError: the folder cannot be listed.
     """
     corpus, root = _open(source)
     return corpus.languages(root)
@@ -54,8 +55,8 @@ def _open(source: str) -> tuple[Corpus, str]:
     scheme, colon, root = source.partition(":")
     if scheme not in CORPORA or not colon:
         near = "".join(f" (did you mean {known}:?)" for known in difflib.get_close_matches(scheme, CORPORA, n=1))
-        raise MetaprimeError(
-            f"data.source {source!r} does not begin with a known scheme{near}; "
+        raise MissingSource(
+            f"the source {source!r} does not begin with a known scheme{near}; "
             f"write one of {', '.join(f'{known}:' for known in CORPORA)}, e.g. conll:DIR; name the file of a reader of your "
             "own in run.code"
         )

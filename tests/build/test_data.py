@@ -6,10 +6,12 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from toy_config import MakeConfig
+from toy_corpus import corpus
 
 from metaprime.build.data import (
     LEAST_ROOM,
@@ -22,7 +24,7 @@ from metaprime.build.data import (
     validation_rows,
 )
 from metaprime.config.loading import load_config
-from metaprime.config.sections import Config
+from metaprime.config.sections import Config, DataConfig
 from metaprime.data.audit import Finding
 from metaprime.data.readers import synthetic
 from metaprime.data.rows import Example, Row
@@ -273,3 +275,54 @@ def test_without_training_the_training_split_need_not_exist(
     assert (found.rows, whole.rows) == (whole.scored, whole.train)
     with pytest.raises(MetaprimeError, match="nowhere"):
         read(task, data, "qai", 5)
+
+
+ELSEWHERE = {"source": "languages", "validation_source": "validation_languages", "target_source": "target_languages"}
+READERS: dict[str, Callable[[Task, DataConfig], Any]] = {
+    "languages": lambda task, data: priming_rows(task, data, 0),
+    "validation_languages": lambda task, data: validation_rows(task, data, data.validation_languages[0], None),
+    "target_languages": lambda task, data: target_rows(task, data, data.target_languages[0], None),
+}
+
+
+@pytest.mark.parametrize("key", READERS)
+@pytest.mark.parametrize(
+    ("scheme", "has"), [("synthetic:", r"it has qaa, .*"), ("conll:%s", r".*/xx: no such language; .* has qaa, qac.*")]
+)
+def test_a_language_that_is_not_there_is_refused_by_the_key_that_names_it(
+    task: Task, config: Config, tmp_path: Path, key: str, scheme: str, has: str
+) -> None:
+    place = corpus(tmp_path, "qaa", "qac", "qai") if "%s" in scheme else None
+    source = scheme % place if place else scheme
+    data = config.data.model_copy(update={"source": source, key: ("xx",)})
+    with pytest.raises(MetaprimeError, match=rf"^data\.{key}: .*{has}"):
+        READERS[key](task, data)
+
+
+@pytest.mark.parametrize(
+    ("key", "reader"),
+    [
+        ("train_split", "languages"),
+        ("train_split", "validation_languages"),
+        ("train_split", "target_languages"),
+        ("validation_split", "validation_languages"),
+        ("test_split", "target_languages"),
+    ],
+)
+def test_a_split_that_is_not_there_is_refused_by_its_key(task: Task, config: Config, key: str, reader: str) -> None:
+    data = config.data.model_copy(update={key: "xx"})
+    with pytest.raises(MetaprimeError, match=rf"^data\.{key}: synthetic: has no split 'xx'; it has train, "):
+        READERS[reader](task, data)
+
+
+@pytest.mark.parametrize(("key", "reader"), ELSEWHERE.items())
+@pytest.mark.parametrize("source", ["conll:/no/such", "conl:x", "synthetic:x", "hub:/x y", "jsonl:"])
+def test_a_source_that_is_not_there_is_refused_by_its_key(
+    task: Task, config: Config, key: str, reader: str, source: str
+) -> None:
+    data = config.data.model_copy(update={key: source})
+    with pytest.raises(MetaprimeError, match=rf"^data\.{key}: "):
+        READERS[reader](task, data)
+    # Without a corpus of their own, held-out and target languages are of `source`.
+    with pytest.raises(MetaprimeError, match=r"^data\.source: "):
+        READERS[reader](task, config.data.model_copy(update={"source": source}))

@@ -12,6 +12,7 @@ import re
 import stat
 from pathlib import Path
 
+from metaprime.data.reading import MissingLanguage, MissingSource, MissingSplit
 from metaprime.files import check_readable
 from metaprime.types import MetaprimeError
 
@@ -32,7 +33,7 @@ def languages(root: str, extensions: tuple[str, ...]) -> list[str]:
     """
     names = [folder.name for folder in _entries(_folder(root)) if folder.is_dir() and _files(folder, extensions)]
     if not names:
-        raise MetaprimeError(
+        raise MissingLanguage(
             f"{_folder(root)}: no folder in it holds a file named *.{' or *.'.join(extensions)}; "
             f"the layout is DIR/<language>/<split>.{extensions[0]}"
         )
@@ -74,7 +75,7 @@ def locate_all(root: str, language: str, split: str, extensions: tuple[str, ...]
     folder = _folder(root) / language
     if not is_folder(folder):
         existing = listing([entry.name for entry in _entries(_folder(root)) if entry.is_dir()])
-        raise MetaprimeError(f"{folder}: no such language; {_folder(root)} has {existing}; use one of these")
+        raise MissingLanguage(f"{folder}: no such language; {_folder(root)} has {existing}; use one of these")
 
     # A file that is named like the split wins over one whose name only ends in it.
     files = _files(folder, extensions)
@@ -84,7 +85,7 @@ def locate_all(root: str, language: str, split: str, extensions: tuple[str, ...]
     ]
     if not matches:
         existing = listing([path.name for path in files])
-        raise MetaprimeError(
+        raise MissingSplit(
             f"{folder / split}.{extensions[0]}: no such split; the folder has {existing}; use one of these or rename "
             f"the file (extensions: {', '.join(extensions)})"
         )
@@ -115,9 +116,9 @@ def check_names(language: str, split: str) -> None:
     Raises:
         MetaprimeError: a name is empty, `.` or `..`, or has a path separator or a NUL in it.
     """
-    for kind, name in (("language", language), ("split", split)):
+    for kind, name, error in (("language", language, MissingLanguage), ("split", split, MissingSplit)):
         if not name or name in (".", "..") or any(mark in name for mark in "/\\\0"):
-            raise MetaprimeError(f"{kind} {name!r} is not a plain name; give one without path separators, e.g. 'train'")
+            raise error(f"{kind} {name!r} is not a plain name; give one without path separators, e.g. 'train'")
 
 
 def listing(names: list[str], limit: int = 20) -> str:
@@ -166,21 +167,21 @@ def _whole(split: str, matches: list[Path]) -> list[Path]:
     return [there[number] for number in sorted(there)]
 
 
-def _several(split: str, paths: list[Path]) -> MetaprimeError:
+def _several(split: str, paths: list[Path]) -> MissingSplit:
     """Returns the error of files that are not one split."""
     names = listing([path.name for path in paths])
-    return MetaprimeError(f"{paths[0].parent}: several files for split {split!r}: {names}; keep one of the files")
+    return MissingSplit(f"{paths[0].parent}: several files for split {split!r}: {names}; keep one of the files")
 
 
 def _folder(root: str) -> Path:
     """Returns the folder of a source, or refuses it with a list of its neighbours."""
     if not root:
-        raise MetaprimeError("the source names no folder; write it after the colon, e.g. data.source: conll:DIR")
+        raise MissingSource("the source names no folder; write it after the colon, e.g. conll:DIR")
     folder = Path(os.path.expanduser(root))
     if not is_folder(folder):
         parent = folder.parent
         existing = listing([entry.name for entry in _entries(parent)]) if is_folder(parent) else "no such folder either"
-        raise MetaprimeError(f"{folder}: no such folder ({parent}: {existing}); correct the path in data.source")
+        raise MissingSource(f"{folder}: no such folder ({parent}: {existing}); correct the path")
     return folder
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
 
 from metaprime.data.readers import columns, folders
-from metaprime.data.reading import UNSTATED, Corpus, Format, Reading
+from metaprime.data.reading import UNSTATED, Corpus, Format, MissingLanguage, MissingSource, MissingSplit, Reading
 from metaprime.types import MetaprimeError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def read(root: str, language: str, split: str, form: Format = UNSTATED) -> Readi
     own = [] if config == language else _own_splits(splits, language, synonyms)
     matches = own or [existing for existing in splits if existing in synonyms]
     if len(matches) != 1:
-        raise MetaprimeError(
+        raise MissingSplit(
             f"{name}: {f'more than one split {split!r}' if matches else f'no split {split!r}'} for {language!r}; "
             f"it has {folders.listing(splits)}; set data.train_split, data.validation_split and data.test_split to "
             "one of these"
@@ -121,7 +121,7 @@ def _name(root: str) -> Name:
         return Name(str(folder.resolve()), None, True)
     path, at, revision = root.partition("@")
     if not DATASET_NAME.fullmatch(path) or (at and not revision) or any(".." in part for part in (path, revision)):
-        raise MetaprimeError(
+        raise MissingSource(
             f"hub:{root}: neither a folder nor a data set's name; write hub:OWNER/NAME, hub:OWNER/NAME@REVISION or hub:DIR"
         )
     return Name(path, revision or None, False)
@@ -141,7 +141,7 @@ def _of_language(name: Name, language: str) -> DatasetBuilder:
     if language in configs:
         return _builder(name, language)
     if len(configs) > 1:
-        raise MetaprimeError(
+        raise MissingLanguage(
             f"{name}: no configuration {language!r}; it has {folders.listing(configs)}; use one of these"
         )
     if not name.local and (cached := _cached(name, language)):
@@ -270,7 +270,7 @@ def _in_language(name: Name, config: str, rows: Any, language: str) -> Any:
     """Selects the rows whose column of languages has a language."""
     column = next((column for column in LANGUAGE if column in rows.schema.names), None)
     if column is None:
-        raise MetaprimeError(
+        raise MissingLanguage(
             f"{name}: no configuration, split or column {' or '.join(LANGUAGE)} identifies rows in {language!r}; "
             f"if the data set has only one language, write {config!r} for it"
         )
@@ -278,7 +278,7 @@ def _in_language(name: Name, config: str, rows: Any, language: str) -> Any:
     chosen = rows.filter(pa.array([str(value) == language for value in values], pa.bool_()))
     if not chosen.num_rows:
         existing = folders.listing(sorted(set(map(str, values))))
-        raise MetaprimeError(f"{name}: no row in {language!r}; its column {column} has {existing}; use one of these")
+        raise MissingLanguage(f"{name}: no row in {language!r}; its column {column} has {existing}; use one of these")
     return chosen
 
 

@@ -20,10 +20,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from metaprime.data.reading import Corpus, Format, Reading
+from metaprime.data.reading import Corpus, Format, MissingLanguage, MissingSource, MissingSplit, Reading
 from metaprime.data.rows import Example
 from metaprime.rng import stream_key
-from metaprime.types import MetaprimeError
 
 LANGUAGES = tuple(f"qa{chr(ord('a') + index)}" for index in range(20))
 """Codes of the languages; those of a family follow one another."""
@@ -81,7 +80,7 @@ def languages(root: str) -> list[str]:
     """Lists the twenty languages: `languages("")`.
 
     Raises:
-        MetaprimeError: the root is neither empty nor a whole number.
+        MissingSource: the root is neither empty nor a whole number.
     """
     _seed(root)
     return list(LANGUAGES)
@@ -96,15 +95,17 @@ def read(root: str, language: str, split: str) -> list[Example]:
         split: a key of SPLITS.
 
     Raises:
-        MetaprimeError: the root is not a whole number, or there is no such language or split.
+        MissingSource: the root is not a whole number.
+        MissingLanguage: there is no such language.
+        MissingSplit: there is no such split.
 
     Example: `len(read("", "qaa", "train"))` is 1000.
     """
     seed = _seed(root)
     if language not in LANGUAGES:
-        raise MetaprimeError(f"synthetic: has no language {language!r}; it has {', '.join(LANGUAGES)}")
+        raise MissingLanguage(f"synthetic: has no language {language!r}; it has {', '.join(LANGUAGES)}")
     if split not in SPLITS:
-        raise MetaprimeError(f"synthetic: has no split {split!r}; it has {', '.join(SPLITS)}")
+        raise MissingSplit(f"synthetic: has no split {split!r}; it has {', '.join(SPLITS)}")
     return list(_sentences(seed, language, split))
 
 
@@ -113,7 +114,7 @@ def _seed(root: str) -> int:
     try:
         return int(root or 0)
     except ValueError:
-        raise MetaprimeError(f"synthetic:{root}: the part behind the colon is a seed, a whole number") from None
+        raise MissingSource(f"synthetic:{root}: the part behind the colon is a seed, a whole number") from None
 
 
 @lru_cache(maxsize=128)
