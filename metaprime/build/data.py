@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 
 from metaprime.config.sections import DataConfig
+from metaprime.data.readers.folders import listing
 from metaprime.data.reading import MissingLanguage, MissingSource, MissingSplit
 from metaprime.data.rows import Example, Lengths, Row
+from metaprime.data.sources import languages
 from metaprime.data.subwords import Subwords, cache_folder
 from metaprime.models.encoder import Encoder
 from metaprime.models.language_head import load_language_head
@@ -18,6 +22,12 @@ from metaprime.tasks.task import Text
 from metaprime.types import MetaprimeError
 
 log = logging.getLogger(__name__)
+
+BuildTask = Callable[[TaskConfig, DataConfig, Encoder, MethodConfig, bool], Task]
+"""The type of `build_task`."""
+
+ENCODED = 4
+"""Sentences of a split that a task for checks encodes."""
 
 LEAST_ROOM = 8
 """Smallest number of sub-words that a method must leave for a window."""
@@ -31,16 +41,30 @@ class Role:
         languages: key of the languages.
         source: key of their corpus; null there: `source`.
         scored: key of the split that is scored; None: none is.
+        purpose: words that say what the languages are for.
     """
 
     languages: str
     source: str
     scored: str | None
+    purpose: str
 
     def names(self, data: DataConfig) -> tuple[str, ...]:
-        """Returns the languages: `HELD_OUT.names(config.data)`."""
+        """Returns the languages, at least one: `TARGETS.names(config.data)`.
+
+        Raises:
+            MetaprimeError: there is none; the message lists those of the corpus.
+        """
         names: tuple[str, ...] = getattr(data, self.languages)
-        return names
+        if names:
+            return names
+        try:
+            known = listing(languages(self.uri(data)))
+        except MetaprimeError as error:
+            raise MetaprimeError(f"data.{self.source_key(data)}: {error}") from None
+        raise MetaprimeError(
+            f"data.{self.languages} is empty: name at least one language {self.purpose}; {self.uri(data)} has {known}"
+        )
 
     def uri(self, data: DataConfig) -> str:
         """Returns the URI of the corpus: `TARGETS.uri(config.data)`."""
@@ -51,9 +75,9 @@ class Role:
         return self.source if getattr(data, self.source) else "source"
 
 
-PRIMING = Role("languages", "source", None)
-HELD_OUT = Role("validation_languages", "validation_source", "validation_split")
-TARGETS = Role("target_languages", "target_source", "test_split")
+PRIMED_ON = Role("languages", "source", None, "to draw episodes from")
+HELD_OUT = Role("validation_languages", "validation_source", "validation_split", "to choose on")
+TARGETS = Role("target_languages", "target_source", "test_split", "to transfer to")
 """The languages of episodes, those that choose stopping points and rates, and those that are transferred to."""
 
 
@@ -94,6 +118,32 @@ def build_task(task: TaskConfig, data: DataConfig, encoder: Encoder, method: Met
     lengths = Lengths(longest, data.overlap, cut=data.long == "truncate")
     subwords = Subwords(encoder.tokenizer, cache_folder() if cache else None)
     return _task_over(task, Text(subwords, lengths, data.form))
+
+
+def thin_tasks() -> BuildTask:
+    """Returns a `build_task` for checks: its tasks read a split once and encode only its first sentences.
+
+    The rows of all other sentences repeat the windows of the first one.
+
+    Example: `thin_tasks()(config.task, config.data, encoder, config.peft, True)`.
+    """
+    read: dict[str, Callable[[str, str, str], list[Example]]] = {}
+
+    def build(task: TaskConfig, data: DataConfig, encoder: Encoder, method: MethodConfig, cached: bool) -> Task:
+        """Builds the task of a config."""
+        whole = build_task(task, data, encoder, method, cached)
+        # Languages and sources are arguments of a reading, the task and the form of its files are not.
+        form = data.model_dump_json(exclude={"languages", "validation_languages", "target_languages"})
+        known = read.setdefault(task.model_dump_json() + form, cache(whole.read))
+
+        def encode(examples: Sequence[Example]) -> list[Row]:
+            """Encodes the first examples."""
+            rows = whole.encode(examples[:ENCODED])
+            return [*rows, *(Row(rows[0].windows, example) for example in examples[ENCODED:])]
+
+        return replace(whole, read=known, encode=encode)
+
+    return build
 
 
 def restored_task(task: TaskConfig, encoder: Encoder, method: MethodConfig) -> Task:
@@ -143,13 +193,13 @@ def priming_rows(task: Task, data: DataConfig, seed: int) -> dict[str, list[Row]
         seed: key of the shuffling.
 
     Raises:
-        MetaprimeError: a language cannot be read, or the task's audit finds a fatal problem in it.
+        MetaprimeError: there is no language, one cannot be read, or the task's audit finds a fatal problem in it.
 
     Example: `priming_rows(task, config.data, config.run.seed)["de"]`
     """
     pools = {}
-    for language in data.languages:
-        examples = _read(task, data, PRIMING, language, "train_split")
+    for language in PRIMED_ON.names(data):
+        examples = _read(task, data, PRIMED_ON, language, "train_split")
         for finding in task.audit(f"{language}/{data.train_split}", examples):
             if finding.severity == "fatal":
                 raise MetaprimeError(f"{data.source} {finding.where}: {finding.text}")

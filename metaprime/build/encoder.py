@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 
-from metaprime.build.pretrain import pretrain
+from metaprime.build.pretrain import is_pretrained, pretrain, untrained
 from metaprime.config.sections import EncoderConfig
 from metaprime.models.encoder import Encoder, load_encoder
 from metaprime.models.features import shortened
@@ -58,3 +61,24 @@ def open_encoder(
         direction=wanted.direction,
     )
     return replace(shortened(encoder, wanted.layer), autocast=wanted.precision == "bfloat16")
+
+
+@contextlib.contextmanager
+def at_hand(wanted: EncoderConfig, output: Path) -> Iterator[Encoder]:
+    """Opens the encoder that a config names and writes nothing: `with at_hand(config.encoder, output) as encoder:`.
+
+    An embedded encoder that does not exist yet has its tokenizer and shape, and random weights.
+
+    Args:
+        wanted: the section `encoder`.
+        output: folder of the run.
+
+    Raises:
+        MetaprimeError: the encoder cannot be read, or `<output>/base` holds other files.
+    """
+    if wanted.name.partition(":")[0] != "synthetic" or is_pretrained(wanted.pretrain, wanted.name, output / KEPT_BASE):
+        yield open_encoder(wanted, output)
+        return
+    with tempfile.TemporaryDirectory() as aside:
+        untrained(wanted.pretrain, wanted.name, Path(aside))
+        yield open_encoder(wanted.model_copy(update={"name": aside}), output)

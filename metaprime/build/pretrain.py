@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,8 @@ from metaprime.tasks.masking import masked
 from metaprime.types import IGNORE, MetaprimeError
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+FEWER = 20
+"""An encoder that is only looked at has a tokenizer of every 20th sentence."""
 
 
 def pretrain(config: PretrainConfig, source: str, folder: Path, report: Callable[[int, int, float], None]) -> Path:
@@ -45,26 +48,66 @@ def pretrain(config: PretrainConfig, source: str, folder: Path, report: Callable
 
     Example: `pretrain(PretrainConfig(), "synthetic:", Path("base"), lambda *progress: None)`
     """
-    root = source.partition(":")[2]
-    wanted = {"pretrain": {**config.model_dump(mode="json"), "lr": config.rate}, "source": source}
-    if (folder / PRETRAIN_RECORD).is_file() and json.loads(
-        (folder / PRETRAIN_RECORD).read_text(encoding="utf-8")
-    ) == wanted:
+    if is_pretrained(config, source, folder):
         return folder
-    if folder.exists() and any(folder.iterdir()):
-        raise MetaprimeError(
-            f"{folder} holds another encoder or other files, and the embedded encoder of this config belongs there: choose "
-            "another run.output, or remove the folder"
-        )
-    texts = [s for name in synthetic.LANGUAGES for s in synthetic.read(root, name, "train")]
+    texts = _texts(source)
     tokenizer = make_tokenizer(texts, config)
     torch.manual_seed(config.seed)
     model = _new_model(config, tokenizer)
     _train(model, _blocks(texts, tokenizer, config), config, report)
     with written_aside(folder) as aside:
         save_encoder(model, tokenizer, aside)
-        write_json(aside / PRETRAIN_RECORD, wanted)
+        write_json(aside / PRETRAIN_RECORD, _record(config, source))
     return folder
+
+
+def is_pretrained(config: PretrainConfig, source: str, folder: Path) -> bool:
+    """Returns True if `folder` holds the encoder of a config, False if it is free.
+
+    Args:
+        config: size and training of the encoder.
+        source: `synthetic:` or `synthetic:SEED`.
+        folder: folder for the Hugging Face files.
+
+    Raises:
+        MetaprimeError: the folder holds another encoder or other files.
+
+    Example: `is_pretrained(PretrainConfig(), "synthetic:", Path("base"))`
+    """
+    record = folder / PRETRAIN_RECORD
+    if record.is_file() and json.loads(record.read_text(encoding="utf-8")) == _record(config, source):
+        return True
+    if folder.exists() and any(folder.iterdir()):
+        raise MetaprimeError(
+            f"{folder} holds another encoder or other files, and the embedded encoder of this config belongs there: choose "
+            "another run.output, or remove the folder"
+        )
+    return False
+
+
+def untrained(config: PretrainConfig, source: str, folder: Path) -> None:
+    """Writes an encoder of a config's shape with random weights: `untrained(config, "synthetic:", Path("aside"))`.
+
+    Its tokenizer has read few of the sentences, which is faster; texts are cut into more sub-words.
+
+    Args:
+        config: size and training of the encoder.
+        source: `synthetic:` or `synthetic:SEED`.
+        folder: an existing folder for the Hugging Face files.
+    """
+    tokenizer = make_tokenizer(_texts(source)[::FEWER], config)
+    save_encoder(_new_model(config, tokenizer), tokenizer, folder)
+
+
+def _record(config: PretrainConfig, source: str) -> dict[str, Any]:
+    """Returns the content of PRETRAIN_RECORD."""
+    return {"pretrain": {**config.model_dump(mode="json"), "lr": config.rate}, "source": source}
+
+
+def _texts(source: str) -> list[Example]:
+    """Returns the training sentences of all languages."""
+    root = source.partition(":")[2]
+    return [s for name in synthetic.LANGUAGES for s in synthetic.read(root, name, "train")]
 
 
 def _new_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> BertForMaskedLM:

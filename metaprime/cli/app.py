@@ -237,6 +237,7 @@ def report(
 
 
 app.command()(inspect.doctor)
+app.command()(inspect.validate)
 app.command()(inspect.estimate)
 app.add_typer(inspect.data, name="data")
 app.add_typer(inspect.peft, name="peft")

@@ -44,6 +44,16 @@ def doctor(
     raise typer.Exit(0 if report.passed else 1)
 
 
+def validate(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Make every check that prime and transfer would make, and train nothing. Exit code 2: they would refuse the config."""
+    from metaprime.config.loading import load_config
+    from metaprime.preflight.dry_run import DryRun
+
+    if refused := DryRun(load_config(config, overrides or [])).refusals():
+        raise MetaprimeError("\n".join(refused))
+    say("prime and transfer would begin; `metaprime estimate` measures time and memory")
+
+
 def estimate(
     config: ConfigFile,
     overrides: Overrides = None,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,7 +35,7 @@ from metaprime.peft import settings_of as method_settings
 from metaprime.peft.method import label
 from metaprime.tasks import TASKS, TaskConfig
 from metaprime.tasks import settings_of as task_settings
-from metaprime.types import Direction, Section, Spacing, is_number
+from metaprime.types import Direction, MetaprimeError, Section, Spacing, is_number
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Names = tuple[str, ...]
@@ -49,15 +49,23 @@ OPEN_RATES: dict[str, dict[str, None]] = {
 }
 """Keys of rates that may be null until the kind of encoder is known, by section."""
 
+DEMONSTRATION = "synthetic:"
+"""The demonstration's corpus and encoder."""
+
 OUTPUT_KEYS = ("run.output", "run.cache")
 """Keys that choose where files are kept; no result depends on them."""
+
+
+def is_synthetic(uri: Any) -> bool:
+    """Returns True for the demonstration's corpus or encoder: `is_synthetic("synthetic:7")`."""
+    return isinstance(uri, str) and uri.partition(":")[0] == "synthetic"
 
 
 class RunConfig(Section):
     """Output folder, seed, CPU threads and cache of a run."""
 
     output: str = "runs/demo"
-    """Folder that the run is written to."""
+    """Folder that the run is written to; it has no default where encoder or corpus are one's own."""
 
     seed: NonNegativeInt = 0
     """Seed of every random draw, at least 0."""
@@ -196,7 +204,8 @@ class DataConfig(Section):
     """URI of the corpus of the target languages; null: `source`."""
 
     languages: Names = ("qaa", "qab", "qac", "qaf", "qag", "qah", "qak", "qal", "qam", "qap", "qaq", "qar")
-    """Languages of priming, each the name of a folder of the source."""
+    """Languages of priming, each the name of a folder of the source. Like the next two, none where the
+    corpus is one's own."""
 
     validation_languages: Names = ("qad", "qan")
     """Held-out languages, which choose stopping points and learning rates."""
@@ -226,6 +235,20 @@ class DataConfig(Section):
     def form(self) -> Format:
         """What the section states about the format of files."""
         return Format(encoding=self.encoding, sentences=self.sentences)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_those_of_the_demonstration(cls, values: Any) -> Any:
+        """Gives a corpus of one's own no languages by default: it does not have the demonstration's."""
+        if not isinstance(values, dict):
+            return values
+        source = values.get("source", DEMONSTRATION)
+        uses = {
+            "languages": source,
+            "validation_languages": values.get("validation_source") or source,
+            "target_languages": values.get("target_source") or source,
+        }
+        return {key: () for key, uri in uses.items() if not is_synthetic(uri)} | values
 
     @model_validator(mode="after")
     def _held_out(self) -> DataConfig:
@@ -545,6 +568,17 @@ class TransferConfig(Section):
             raise ValueError(f"methods names {twice[0]!r} twice: keep one of them")
         return self
 
+    def at_first_rates(self, given: Mapping[str, Rates]) -> TransferConfig:
+        """Returns the section with the first of several rates, but for methods whose rates were given.
+
+        Args:
+            given: method -> rates of the config as it was written.
+
+        Example: `TransferConfig(lr=(0.01, 0.03)).at_first_rates({}).lr` is `(0.01,)`.
+        """
+        by_method = {name: given.get(name, rates[:1]) for name, rates in (self.method_lr or {}).items()}
+        return self.model_copy(update={"lr": self.lr and self.lr[:1], "method_lr": by_method or None})
+
     @property
     def all_rates(self) -> list[Rates]:
         """The rates that methods can have; none are known of a config that is not at the rates of an encoder."""
@@ -598,6 +632,18 @@ class Config(Section):
     """Origin of each hyper-parameter, by key: stated in the `paper`, `recalled` without a source, or
     `chosen` here."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _not_the_folder_of_the_demonstration(cls, values: Any) -> Any:
+        """Gives a run with an encoder or a corpus of one's own no output folder by default."""
+        if not isinstance(values, dict):
+            return values
+        run, encoder, data = (values.get(name, {}) for name in ("run", "encoder", "data"))
+        if not all(isinstance(section, dict) for section in (run, encoder, data)):
+            return values
+        own = [uri for uri in (encoder.get("name"), data.get("source")) if uri is not None and not is_synthetic(uri)]
+        return {**values, "run": {"output": "", **run}} if own else values
+
     @model_validator(mode="after")
     def _consistent(self) -> Config:
         schemes = [self.encoder.name.partition(":"), self.data.source.partition(":")]
@@ -606,6 +652,20 @@ class Config(Section):
         for key in self.provenance:
             _look_up(self, key)
         return self
+
+    @property
+    def output(self) -> Path:
+        """The folder that the run is written to.
+
+        Raises:
+            MetaprimeError: `run.output` is empty.
+        """
+        if not self.run.output:
+            raise MetaprimeError(
+                f"run.output is not given: name the folder that this run with {self.encoder.name} and {self.data.source} is "
+                "written to, for example run.output=runs/mine"
+            )
+        return Path(self.run.output)
 
     @property
     def asks_for_rates(self) -> bool:
@@ -631,6 +691,20 @@ class Config(Section):
             pretrain = self.encoder.pretrain.model_copy(update={"lr": self.encoder.pretrain.rate})
             changes["encoder"] = self.encoder.model_copy(update={"pretrain": pretrain})
         return self.model_copy(update=changes)
+
+    def at_transfer_rates(self, primed: Kind, tuned: Kind) -> Config:
+        """Returns the config as `at_rates` does, with one rate where several that nobody asked for cannot be chosen from.
+
+        Args:
+            primed: kind of the encoder that is primed.
+            tuned: kind of the encoder that transfers start from.
+
+        Example: `config.at_transfer_rates(EMBEDDED, EMBEDDED)`.
+        """
+        filled = self.at_rates(primed, tuned)
+        if self.transfer.lr is not None or self.data.validation_languages:
+            return filled
+        return filled.model_copy(update={"transfer": filled.transfer.at_first_rates(self.transfer.method_lr or {})})
 
     def remarks_on_rates(self, primed: Kind, tuned: Kind) -> list[str]:
         """Returns a sentence for each rate far above the measured one, and for encoders that none was measured on.
@@ -704,7 +778,7 @@ class Config(Section):
 
     def recorded(self) -> tuple[Path, dict[str, Any], str]:
         """Returns the output folder, `facts()` and `as_yaml()`, which a run records."""
-        return Path(self.run.output), self.facts(), self.as_yaml()
+        return self.output, self.facts(), self.as_yaml()
 
     def digest(self, *sections: str) -> str:
         """Returns twelve hexadecimal digits that identify the content of some sections.

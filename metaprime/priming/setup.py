@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -9,18 +10,20 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from metaprime.build.data import build_task, priming_rows, text_alone
+from metaprime.build.data import BuildTask, build_task, priming_rows, text_alone
 from metaprime.build.encoder import open_encoder
 from metaprime.build.kind import kinds_of
 from metaprime.build.model import build_model
 from metaprime.config.sections import (
     Config,
     DataConfig,
+    EncoderConfig,
     EpisodesConfig,
     InnerConfig,
     LearnerConfig,
     OuterConfig,
     TransferConfig,
+    is_synthetic,
 )
 from metaprime.data.episodes import EpisodeSampler, EpisodeShape
 from metaprime.data.rows import Row, to_device
@@ -39,13 +42,15 @@ from metaprime.priming.outer import OuterLoop, outer_loop
 from metaprime.priming.settings import Sections, check_sections, inner_loop
 from metaprime.priming.starts import Starts, draw_initial, starting_rules
 from metaprime.runs.flops import FlopMeter
-from metaprime.runs.folder import STATES, Claim
+from metaprime.runs.folder import STATES, Claim, check_writable
 from metaprime.runs.provenance import Provenance, fingerprint, versions
 from metaprime.tasks import Task
 from metaprime.transfers.held_out import Validation, held_out_splits
 from metaprime.transfers.shots import check_untrained
 from metaprime.transfers.start import Source, context_over, make_context
 from metaprime.types import Episodes, Loss, MetaprimeError, State, trainable
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -120,12 +125,51 @@ def set_up(config: Config, accelerator: Accelerator) -> Run:
         MetaprimeError: data, encoder or settings are invalid, or episodes fewer than processes.
     """
     config = config.at_rates(*kinds_of(config.encoder, config.transfer))
+    # What needs no encoder is checked before one is pre-trained.
+    output = check_writable(config.output)
+    check_sections(Sections(config.learner, config.inner, config.outer, config.peft))
+    encoder = open_encoder(config.encoder, output, config.run.threads, accelerator)
+    if accelerator.is_main_process:
+        _notice(config.outer, config.data, config.encoder)
+    return _watched(_fitted(assemble(config, encoder, accelerator)))
+
+
+def _notice(outer: OuterConfig, data: DataConfig, encoder: EncoderConfig) -> None:
+    """Logs what follows from keys that were left out and may not be meant."""
+    if outer.validate_every and not data.validation_languages:
+        log.warning(
+            "data.validation_languages is empty: priming is never scored and keeps its last weights; name held-out "
+            "languages, or set outer.validate_every: 0"
+        )
+    # The encoder of a suite's cell is in a folder, but the cell's config states every key.
+    if is_synthetic(data.source) != is_synthetic(encoder.name):
+        for key, place in (("data.source", data), ("encoder.name", encoder)):
+            if key.split(".")[1] not in place.model_fields_set:
+                log.warning("%s is left out: it is that of the demonstration, whose languages are invented", key)
+
+
+def assemble(config: Config, encoder: Encoder, accelerator: Accelerator, build: BuildTask = build_task) -> Run:
+    """Reads and validates a run's rows and joins its parts, before they are fitted to encoder and memory.
+
+    Every check of a priming run is made here or earlier: `metaprime ablate` and `--dry-run` call this
+    for each run that they plan.
+
+    Args:
+        config: config of the run.
+        encoder: its encoder.
+        accelerator: this process and its place among those launched together.
+        build: builds the task of a config, as `build_task` does.
+
+    Raises:
+        MetaprimeError: data, encoder or settings are invalid, or episodes fewer than processes.
+
+    Example: `assemble(config, load_encoder(config.encoder.name), Accelerator()).model`
+    """
     sections = check_sections(Sections(config.learner, config.inner, config.outer, config.peft))
 
-    # Read encoder, task and rows.
+    # Read task and rows.
     claim, seed, learner = Claim(*config.recorded()), config.run.seed, sections.learner.value
-    encoder = open_encoder(config.encoder, claim.output, config.run.threads, accelerator)
-    labelled = build_task(config.task, config.data, encoder, config.peft, config.run.cache)
+    labelled = build(config.task, config.data, encoder, config.peft, config.run.cache)
     pools = priming_rows(labelled, config.data, seed)
     sampler = EpisodeSampler(pools, _shape(config.episodes, sections.inner, accelerator.num_processes), seed)
     task = labelled if learner.reads_labels else text_alone(labelled, encoder, config.encoder.trust_remote_code)
@@ -138,7 +182,7 @@ def set_up(config: Config, accelerator: Accelerator) -> Run:
     state, rules = partition(model, encoder.layout.unused), starting_rules(learner, sections.outer)
     inner = inner_loop(sections, model, state, rules)
 
-    # Join the parts, then add validation and fit the run to encoder and memory.
+    # Join the parts, then add validation.
     run = Run(
         claim=claim,
         config=config.model_dump(mode="json"),
@@ -162,7 +206,7 @@ def set_up(config: Config, accelerator: Accelerator) -> Run:
         watch=_watch(model, task, pools, sections.outer, accelerator),
     )
     validation = _validation(run, labelled, config.data, config.transfer)
-    return _watched(_fitted(replace(run, best=replace(run.best, validation=validation))))
+    return replace(run, best=replace(run.best, validation=validation))
 
 
 def _watch(

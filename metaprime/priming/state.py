@@ -123,3 +123,9 @@ def save_primed(run: Run, folder: Path) -> None:
         save_artifact(
             aside, Artifact(run.method, run.task.config, run.task.labels, values, ".", provenance, run.model.scale)
         )
+
+
+def expected_artifact(run: Run) -> Artifact:
+    """Returns what `save_primed` would save beside the encoder, without values: `expected_artifact(run).labels`."""
+    provenance = {"kind": "primed", "seed": run.seed, "config": run.config}
+    return Artifact(run.method, run.task.config, run.task.labels, {}, ".", provenance)

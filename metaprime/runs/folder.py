@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,16 +130,20 @@ def check_provenance(output: Path, provenance: Provenance, force: bool) -> None:
 
 
 def check_writable(output: Path) -> Path:
-    """Returns the output path, unless it or one of its parents is a file.
+    """Returns the output path, unless it or one of its parents is a file or may not be written to.
 
     Raises:
-        MetaprimeError: the path is a file or leads through one; the message names the file.
+        MetaprimeError: the path is a file or leads through one, or the first folder on it that exists
+            may not be written to; the message names the file or folder.
 
     Example: `check_writable(Path("run"))`
     """
     for place in (output, *output.parents):
         if place.exists() and not place.is_dir():
             raise MetaprimeError(f"run.output {output}: {place} is a file; choose another")
+    folder = next(place for place in (output, *output.parents) if place.exists())
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise MetaprimeError(f"run.output {output}: no permission to write to {folder.absolute()}; choose another")
     return output
 
 

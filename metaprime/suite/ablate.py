@@ -30,6 +30,7 @@ from metaprime.runs.log import Display
 from metaprime.runs.results import as_json, write_results
 from metaprime.runs.stopping import Stopping
 from metaprime.suite.cells import Priming, Rate, Transfers
+from metaprime.suite.checks import check_plan
 from metaprime.suite.forecast import add_timing
 from metaprime.suite.order import PRIMING, RATE, TRANSFER, CellOrder, count_cells
 from metaprime.suite.record import check_suite, open_suite
@@ -75,9 +76,10 @@ def ablate(
     """
     check_no_launch()
     plan = read_plan(path, overrides, setting)
-    output = check_writable(Path(plan.base.run.output))
+    output = check_writable(plan.base.output)
     folder = output / plan.name
     check_suite(plan, folder, overwrite)
+    check_plan(plan)
     with Stopping(None, "the same command resumes the suite"), locked(output):
         # An embedded encoder is pre-trained here, once.
         encoder = open_encoder(plan.base.encoder, output, plan.base.run.threads)

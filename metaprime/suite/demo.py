@@ -18,6 +18,7 @@ from metaprime.runs.lock import locked
 from metaprime.runs.log import METRICS_FILE
 from metaprime.runs.stopping import Stopping
 from metaprime.suite.ablate import carry_out
+from metaprime.suite.checks import check_plan
 from metaprime.suite.recorded import against_recorded
 from metaprime.suite.spec import ArmSection, SuiteSection, make_plan
 from metaprime.suite.workers import workers
@@ -107,6 +108,7 @@ def demo(
     plan = make_plan(SuiteSection(name="demo", arms=chosen, contrasts=pairs, seeds=tuple(seeds)), config, "demo")
     claim = Claim(*config.recorded())
     check_output(claim, resume=not overwrite, overwrite=overwrite)
+    check_plan(plan)
     output = claim.output
 
     with Stopping(None, "the same command resumes the demonstration"), locked(output):

@@ -1,4 +1,4 @@
-"""Forecasts a suite's cells and their duration from cells that were timed; runs nothing."""
+"""Checks a suite, and forecasts its cells and their duration from cells that were timed; runs nothing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from metaprime.files import check_readable, writing
 from metaprime.runs.folder import check_writable
+from metaprime.suite.checks import check_plan
 from metaprime.suite.order import WORK_UNITS, Count, count_cells
 from metaprime.suite.record import check_suite
 from metaprime.suite.spec import read_plan
@@ -37,7 +38,10 @@ class Forecast:
             f"{kind}: {count.cells - count.done} to run, {count.done} of {count.cells} done"
             for kind, count in self.counts.items()
         ]
-        time = "unknown: some kind of the cells to run has never been timed in this run.output"
+        time = (
+            "unknown: some kind of the cells to run has never been timed in this run.output; `metaprime estimate` with the "
+            "suite's base config measures a meta-step"
+        )
         if self.seconds is not None:
             time = f"about {self.seconds / 60:.0f} minutes with {jobs} at a time"
         return [*counted, f"time: {time}"]
@@ -54,13 +58,15 @@ def forecast(
     """Forecasts what `ablate` would run with the same arguments.
 
     Raises:
-        MetaprimeError: the suite is invalid, or differs from the suite that was started in its folder.
+        MetaprimeError: the suite is invalid, an arm could not be primed or transferred, or the suite differs
+            from the one that was started in its folder.
 
     Example: `forecast("recipes/ablations/order.yaml", ["seeds=0-2"], jobs=1).lines(1)`.
     """
     plan = read_plan(path, overrides, setting)
-    output = check_writable(Path(plan.base.run.output))
+    output = check_writable(plan.base.output)
     check_suite(plan, output / plan.name, overwrite)
+    check_plan(plan)
     counts = count_cells(plan)
     timed = seconds_per_unit(output)
     remaining = {kind: count.units for kind, count in counts.items() if count.units}

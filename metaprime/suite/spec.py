@@ -267,7 +267,7 @@ def make_plan(suite: SuiteSection, base: Config, where: str, setting: str | None
     Example: `make_plan(SuiteSection(name="mine", arms=[ArmSection(name="meta")]), config, "suite mine")`.
     """
     kinds = kinds_of(base.encoder, base.transfer) if base.asks_for_rates else (EMBEDDED, EMBEDDED)
-    base = base.at_rates(*kinds)
+    base = base.at_transfer_rates(*kinds)
     sections = [*suite.arms, *_combinations(suite.axes)]
     _check_names(suite, [arm.name for arm in sections], where)
     if not suite.tune and (several := [rates for rates in base.transfer.all_rates if len(rates) > 1]):

@@ -94,12 +94,17 @@ def open_source(
         scale = artifact.scale if artifact else None
         loaded = replace(shortened(loaded, encoder.layer), autocast=encoder.precision == "bfloat16", scale=scale)
         source = Source(loaded, artifact)
+    _check_primed(source, settings)
+    return source
+
+
+def _check_primed(source: Source, settings: TransferConfig) -> None:
+    """Raises an error if a primed start is asked from an encoder that was not primed."""
     if "primed" in (settings.start_adapter, settings.start_head) and source.artifact is None:
         raise MetaprimeError(
             f"transfer.start_adapter and start_head cannot be primed: encoder {source.encoder.name} was not primed by "
             "metaprime"
         )
-    return source
 
 
 def check_start(source: Source, settings: TransferConfig, methods: Sequence[MethodConfig], task: Task) -> None:
@@ -116,6 +121,7 @@ def check_start(source: Source, settings: TransferConfig, methods: Sequence[Meth
             K = 0 would score one that is fresh.
     """
     check_untrained(settings, methods)
+    _check_primed(source, settings)
     artifact = source.artifact
     if artifact is None:
         return

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from metaprime.build.data import Split, build_task, target_rows
+from metaprime.build.data import TARGETS, BuildTask, Split, build_task, target_rows
 from metaprime.build.kind import kinds_of
 from metaprime.config.sections import Config, DataConfig, TransferConfig
 from metaprime.data.episodes import sample
@@ -40,7 +40,6 @@ from metaprime.transfers.start import (
     make_context,
     open_source,
 )
-from metaprime.types import MetaprimeError
 
 
 @dataclass(frozen=True)
@@ -129,10 +128,14 @@ def transfer(
         torch.set_num_threads(config.run.threads)
         accelerator = Accelerator()
         check_launch(accelerator.num_processes)
-        with locked(check_writable(Path(config.run.output)), accelerator):
-            run = _open(config.at_rates(*kinds_of(config.encoder, config.transfer)), accelerator)
+        config = config.at_transfer_rates(*kinds_of(config.encoder, config.transfer))
+        output = check_writable(config.output)
+        with locked(output, accelerator):
+            source = open_source(config.encoder, config.transfer, output, config.run.threads, accelerator)
+            inputs = read_inputs(config, source)
+            run = _Run(accelerator, inputs, _recorder(inputs, output, accelerator))
             _carry_out(run, stop, _Policy(overwrite, force, quiet))
-            return [_result(run, cell) for cell in run.cells]
+            return [_result(run, cell) for cell in inputs.cells]
 
 
 @dataclass(frozen=True)
@@ -145,11 +148,10 @@ class _Policy:
 
 
 @dataclass(frozen=True)
-class _Run:
-    """The parts of one command.
+class Inputs:
+    """Everything that transfers read, validated.
 
     Attributes:
-        accelerator: this process and its place among those launched together.
         settings: the section `transfer`.
         data: the section `data`.
         seed: seed that draws the sentences of held-out languages.
@@ -157,11 +159,9 @@ class _Run:
         methods: method label -> settings.
         tasks: method label -> task, whose windows are shorter if the method occupies positions.
         splits: method label -> language -> rows.
-        cells: all cells of the config, in the order of the results.
-        recorder: reads and writes records.
+        configs: method label -> config as JSON, for records.
     """
 
-    accelerator: Accelerator
     settings: TransferConfig
     data: DataConfig
     seed: int
@@ -169,55 +169,115 @@ class _Run:
     methods: dict[str, MethodConfig]
     tasks: dict[str, Task]
     splits: dict[str, dict[str, Split]]
-    cells: list[Cell]
+    configs: dict[str, dict[str, Any]]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All cells, in the order of the results."""
+        return [
+            Cell(language, label, shots, seed)
+            for label in self.methods
+            for shots in self.settings.shots
+            for language in self.data.target_languages
+            for seed in self.settings.seeds
+        ]
+
+    def context(self, label: str, device: torch.device) -> TransferContext:
+        """Builds the model of a method: `inputs.context("lora", accelerator.device)`.
+
+        Args:
+            label: label of the method.
+            device: device of the model.
+
+        Raises:
+            MetaprimeError: the method cannot be injected into the encoder.
+        """
+        example = next(iter(self.splits[label].values())).rows
+        return make_context(self.source, self.tasks[label], self.methods[label], self.settings, example, device)
+
+
+def read_inputs(config: Config, source: Source, build: BuildTask = build_task) -> Inputs:
+    """Reads and validates all that transfers need but their models.
+
+    Args:
+        config: sections `transfer`, `peft`, `data`, `task` and `run` are read.
+        source: the encoder to start from.
+        build: builds the task of a config, as `build_task` does.
+
+    Raises:
+        MetaprimeError: data or settings are invalid, or do not fit the encoder.
+
+    Example: `read_inputs(config, open_source(config.encoder, config.transfer, output)).cells`.
+    """
+    settings, data, methods = config.transfer, config.data, config.methods()
+    check_rates(settings, data)
+    tasks = {
+        label: build(config.task, data, source.encoder, method, config.run.cache) for label, method in methods.items()
+    }
+    first = next(iter(methods))
+    check_start(source, settings, list(methods.values()), tasks[first])
+    splits = _splits(methods, tasks, settings, data)
+    return Inputs(settings, data, config.run.seed, source, methods, tasks, splits, config.by_method())
+
+
+def check_cells(inputs: Inputs, cells: Sequence[Cell], device: torch.device) -> None:
+    """Validates what some cells need and would otherwise be read in their turn: held-out languages and models.
+
+    Args:
+        inputs: the inputs of the transfers.
+        cells: cells that are to run.
+        device: device of the models.
+
+    Raises:
+        MetaprimeError: a held-out language cannot be read, or a method cannot be injected into the encoder.
+
+    Example: `check_cells(inputs, inputs.cells, torch.device("cpu"))`.
+    """
+    labels = dict.fromkeys(cell.method for cell in cells)
+    for label in labels:
+        if len(inputs.settings.rates(inputs.methods[label])) > 1:
+            held_out_splits(inputs.tasks[label], inputs.data, inputs.settings)
+        inputs.context(label, device)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The parts of one command.
+
+    Attributes:
+        accelerator: this process and its place among those launched together.
+        inputs: everything that is read.
+        recorder: reads and writes records.
+    """
+
+    accelerator: Accelerator
+    inputs: Inputs
     recorder: Recorder
 
 
-def _open(config: Config, accelerator: Accelerator) -> _Run:
-    """Reads and validates all inputs before the first fine-tuning.
-
-    Raises:
-        MetaprimeError: data, encoder or settings are invalid.
-    """
-    # Read encoder and rows.
-    settings, data, methods = config.transfer, config.data, config.methods()
-    output = Path(config.run.output)
-    source = open_source(config.encoder, settings, output, config.run.threads, accelerator)
-    tasks = {
-        label: build_task(config.task, data, source.encoder, method, config.run.cache)
-        for label, method in methods.items()
-    }
-    splits = _splits(methods, tasks, settings, data)
-
-    # Validate the settings against them.
-    first = next(iter(methods))
-    check_start(source, settings, list(methods.values()), tasks[first])
-    check_rates(settings, data)
-
-    # Prepare the records and list the cells.
-    root = output / TRANSFERS / encoder_label(settings.encoder)
+def _recorder(inputs: Inputs, output: Path, accelerator: Accelerator) -> Recorder:
+    """Returns what reads and writes the records in an output, after what killed commands left is removed."""
+    settings, source = inputs.settings, inputs.source
+    label = encoder_label(settings.encoder)
+    root = output / TRANSFERS / label
     starts = {"adapter": settings.start_adapter, "head": settings.start_head}
     primed = primed_hashes(source, [group for group, start in starts.items() if start == "primed"])
-    recorder = Recorder(root, encoder_label(settings.encoder), source, config.by_method(), splits[first], primed)
-    cells = [
-        Cell(language, label, shots, seed)
-        for label in methods
-        for shots in settings.shots
-        for language in data.target_languages
-        for seed in settings.seeds
-    ]
     if accelerator.is_main_process:
         sweep(root)
     accelerator.wait_for_everyone()
-    return _Run(accelerator, settings, data, config.run.seed, source, methods, tasks, splits, cells, recorder)
+    return Recorder(root, label, source, inputs.configs, next(iter(inputs.splits.values())), primed)
 
 
 def _carry_out(run: _Run, stop: Stopping, policy: _Policy) -> None:
     """Fine-tunes, scores and saves this process's share of the unfinished cells."""
-    settings, recorder, accelerator = run.settings, run.recorder, run.accelerator
-    todo = {cell for cell in run.cells if policy.overwrite or not recorder.is_done(cell, policy.force)}
-    done = [] if policy.force or policy.overwrite else [cell for cell in run.cells if cell not in todo]
+    inputs, recorder, accelerator = run.inputs, run.recorder, run.accelerator
+    cells, settings = inputs.cells, inputs.settings
+    todo = {cell for cell in cells if policy.overwrite or not recorder.is_done(cell, policy.force)}
+    done = [] if policy.force or policy.overwrite else [cell for cell in cells if cell not in todo]
     rates = known_rates(recorder, done)
+    # A later method's mistake is found before the first method's cells have run.
+    if len({cell.method for cell in todo}) > 1:
+        check_cells(inputs, [cell for cell in cells if cell in todo], accelerator.device)
     # All processes list the unfinished cells before one of them finishes another.
     accelerator.wait_for_everyone()
     count = -(-len(todo) // accelerator.num_processes)
@@ -229,15 +289,14 @@ def _carry_out(run: _Run, stop: Stopping, policy: _Policy) -> None:
                 # Chosen method by method, so that a command that is stopped loses one choice.
                 label = share.address[0]
                 missing = [shots for shots in settings.shots if (label, shots) not in rates]
-                chosen = choose_rates(
-                    settings.rates(share.context.method), missing, partial(_validation, run, share.context)
-                )
+                rates_of = settings.rates(share.context.method)
+                chosen = choose_rates(rates_of, missing, partial(_validation, inputs, share.context))
                 rates |= {(label, shots): rate for shots, rate in chosen.items()}
             for finished in _fine_tuned(share, rates[share.address]):
                 if finished.cell not in todo:
                     # A finished cell is trained again only because its neighbours share the pass.
                     continue
-                scored = run.splits[finished.cell.method][finished.cell.language].scored
+                scored = inputs.splits[finished.cell.method][finished.cell.language].scored
                 record = recorder.save(share.context, finished, share.frozen, scored)
                 shown += 1
                 metric = share.context.task.kind.metric
@@ -269,15 +328,14 @@ class _Share:
 def _shares(run: _Run, todo: set[Cell]) -> Iterator[_Share]:
     """Yields the groups with unfinished cells that fall to this process, in turn."""
     dealt = itertools.count()
-    for label, method in run.methods.items():
-        cells = [cell for cell in run.cells if cell.method == label]
+    for label in run.inputs.methods:
+        cells = [cell for cell in run.inputs.cells if cell.method == label]
         if not todo.intersection(cells):
             continue
-        example = run.splits[label][cells[0].language].rows
-        context = make_context(run.source, run.tasks[label], method, run.settings, example, run.accelerator.device)
+        context = run.inputs.context(label, run.accelerator.device)
         frozen = weights_hash(context.backbone)
-        for shots in run.settings.shots:
-            for runs in _groups(run, context, [cell for cell in cells if cell.shots == shots]):
+        for shots in run.inputs.settings.shots:
+            for runs in _groups(run.inputs, context, [cell for cell in cells if cell.shots == shots]):
                 if todo.intersection(runs) and _is_mine(next(dealt), run.accelerator):
                     yield _Share(context, frozen, runs)
 
@@ -287,13 +345,13 @@ def _is_mine(number: int, accelerator: Accelerator) -> bool:
     return bool(number % accelerator.num_processes == accelerator.process_index)
 
 
-def _groups(run: _Run, context: TransferContext, cells: Sequence[Cell]) -> list[dict[Cell, KShotRun]]:
+def _groups(inputs: Inputs, context: TransferContext, cells: Sequence[Cell]) -> list[dict[Cell, KShotRun]]:
     """Groups cells of one method and K by the passes that they share.
 
     Finished cells and cells of other processes are included: a cell must have the same neighbours,
     and so the same last bits, in a command that is resumed or runs in several processes.
     """
-    splits = run.splits[cells[0].method]
+    splits = inputs.splits[cells[0].method]
     runs = []
     for cell in cells:
         rows = sample(splits[cell.language].train, cell.shots, cell.seed, cell.language)
@@ -311,9 +369,9 @@ def _fine_tuned(share: _Share, rate: float) -> Iterator[Finished]:
         yield Finished(cell, run, tuned, rate, beside)
 
 
-def _validation(run: _Run, context: TransferContext) -> Validation:
+def _validation(inputs: Inputs, context: TransferContext) -> Validation:
     """Reads the held-out languages, to be fine-tuned with the model of a method."""
-    return Validation(context, held_out_splits(context.task, run.data, run.settings), run.seed)
+    return Validation(context, held_out_splits(context.task, inputs.data, inputs.settings), inputs.seed)
 
 
 def _splits(
@@ -329,11 +387,8 @@ def _splits(
 
 def _target_splits(task: Task, settings: TransferConfig, data: DataConfig) -> dict[str, Split]:
     """Reads training and test rows of every target language, and validates their number."""
-    languages = data.target_languages
-    if not languages:
-        raise MetaprimeError("data.target_languages is empty: name at least one language to transfer to")
-    most, trains = settings.test_sentences, any(settings.shots)
-    splits = {language: target_rows(task, data, language, most, trains) for language in languages}
+    names, most, trains = TARGETS.names(data), settings.test_sentences, any(settings.shots)
+    splits = {language: target_rows(task, data, language, most, trains) for language in names}
     for language, split in splits.items():
         sample(split.train, max(settings.shots), 0, language)
     check_shares(settings)
@@ -343,5 +398,5 @@ def _target_splits(task: Task, settings: TransferConfig, data: DataConfig) -> di
 def _result(run: _Run, cell: Cell) -> TransferResult:
     """Returns the result of a finished cell from its record."""
     record = run.recorder.read(cell)
-    score = run.tasks[cell.method].kind.metric.of(record["scores"])
+    score = run.inputs.tasks[cell.method].kind.metric.of(record["scores"])
     return TransferResult(cell.language, cell.method, cell.shots, cell.seed, score, run.recorder.folder(cell), record)

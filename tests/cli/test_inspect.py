@@ -40,6 +40,7 @@ def file(tiny: MakeConfig, tmp_path: Path) -> Path:
     "command",
     [
         ("doctor",),
+        ("validate",),
         ("estimate",),
         ("data",),
         ("data", "check"),

@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from metaprime.config.loading import load_config
+from metaprime.config.presets import EMBEDDED
 from metaprime.config.sections import Config
 from metaprime.peft import METHODS
 from metaprime.types import MetaprimeError
@@ -250,3 +251,29 @@ def test_the_embedded_encoder_reads_the_languages_it_is_primed_on() -> None:
     with pytest.raises(MetaprimeError, match="has not read the languages of 'synthetic:7'"):
         load_config(None, ["data.source=synthetic:7"])
     assert load_config(None, ["data.source=synthetic:7", "encoder.name=synthetic:7"]).data.source == "synthetic:7"
+
+
+def test_a_corpus_of_ones_own_has_no_languages_of_the_demonstration() -> None:
+    own = load_config(None, ["data.source=conll:mine", "data.languages=[de]"]).data
+    assert (own.languages, own.validation_languages, own.target_languages) == (("de",), (), ())
+    held_out = load_config(None, ["data.validation_source=conll:mine"]).data
+    assert (held_out.validation_languages, held_out.target_languages) == ((), Config().data.target_languages)
+    targets = load_config(None, ["data.target_source=hub:x", "data.source=synthetic:"]).data
+    assert (targets.languages, targets.target_languages) == (Config().data.languages, ())
+
+
+@pytest.mark.parametrize("override", ["data.source=conll:mine", "encoder.name=mine"])
+def test_a_corpus_or_encoder_of_ones_own_needs_an_output(override: str) -> None:
+    with pytest.raises(MetaprimeError, match=r"^run\.output is not given: name the folder .*mine"):
+        load_config(None, [override]).recorded()
+    assert load_config(None, [override, "run.output=there"]).recorded()[0] == Path("there")
+    assert load_config(None, ["data.source=synthetic:7", "encoder.name=synthetic:7"]).output == Path("runs/demo")
+
+
+def test_rates_that_nobody_asked_for_are_not_chosen_from_without_held_out_languages() -> None:
+    bare = load_config(None, ["data.validation_languages=[]"]).at_transfer_rates(EMBEDDED, EMBEDDED).transfer
+    usual = load_config().at_transfer_rates(EMBEDDED, EMBEDDED).transfer
+    assert len(usual.all_rates[0]) > 1
+    assert bare.all_rates == [usual.all_rates[0][:1]]
+    given = load_config(None, ["data.validation_languages=[]", "transfer.lr=[0.1, 0.3]"])
+    assert given.at_transfer_rates(EMBEDDED, EMBEDDED).transfer.lr == (0.1, 0.3)

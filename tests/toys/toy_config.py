@@ -13,6 +13,7 @@ from metaprime.transfers.start import KShotRun, TransferContext, context_over
 from metaprime.types import Params, State
 
 TINY = (
+    "data.source=synthetic:",
     "data.languages=[qaa, qaf]",
     "data.validation_languages=[qac]",
     "data.target_languages=[qai]",

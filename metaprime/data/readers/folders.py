@@ -33,7 +33,7 @@ def languages(root: str, extensions: tuple[str, ...]) -> list[str]:
     """
     names = [folder.name for folder in _entries(_folder(root)) if folder.is_dir() and _files(folder, extensions)]
     if not names:
-        raise MissingLanguage(
+        raise MissingSource(
             f"{_folder(root)}: no folder in it holds a file named *.{' or *.'.join(extensions)}; "
             f"the layout is DIR/<language>/<split>.{extensions[0]}"
         )
