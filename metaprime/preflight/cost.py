@@ -64,7 +64,7 @@ class Estimate:
 
     def as_json(self) -> dict[str, Any]:
         """Returns the estimate as `--json` prints it."""
-        return asdict(self)
+        return {**asdict(self), "remarks": list(self.remarks)}
 
     def lines(self) -> list[str]:
         """Returns the estimate as human-readable lines."""
