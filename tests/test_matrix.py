@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,8 @@ def loaded(toy_encoder: Callable[[str], Path]) -> Callable[[str, str], tuple[Enc
 
     def load(architecture: str, attention: str) -> tuple[Encoder, Task, list[Row]]:
         if (architecture, attention) not in made:
-            encoder = load_encoder(str(toy_encoder(architecture)), attention)
+            # Tolerances are those of logits at the encoder's own scale.
+            encoder = replace(load_encoder(str(toy_encoder(architecture)), attention), scale=1.0)
             text = Text(Subwords(encoder.tokenizer), Lengths(64))
             task = TASKS["tagging"].build(TaggingConfig(labels=("PER", "ORG", "LOC")), text)
             made[architecture, attention] = encoder, task, task.encode(synthetic.read("", "qaa", "train")[:12])

@@ -13,8 +13,7 @@ from accelerate import Accelerator
 
 from metaprime.build.pretrain import is_pretrained, pretrain, untrained
 from metaprime.config.sections import EncoderConfig
-from metaprime.models.encoder import Encoder, load_encoder
-from metaprime.models.features import shortened
+from metaprime.models.encoder import Encoder, load_encoder, shortened
 from metaprime.runs.folder import KEPT_BASE
 from metaprime.runs.log import Display
 

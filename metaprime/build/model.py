@@ -9,7 +9,6 @@ import torch
 
 from metaprime.data.rows import Row
 from metaprime.models.encoder import Encoder
-from metaprime.models.features import feature_scale
 from metaprime.models.injection_check import check_injection, probe, supports_one_pass
 from metaprime.models.site_check import checked
 from metaprime.models.sites import resolve
@@ -41,7 +40,7 @@ def build_model(encoder: Encoder, task: Task, method: MethodConfig, example: Seq
     batch = task.collate(example[:CHECKED])
     sites = checked(resolve(module, encoder.layout), batch)
     head = task.new_head(sites)
-    scale = (encoder.scale or feature_scale(encoder)) if task.scales else 1.0
+    scale = encoder.scale if task.scales else 1.0
     bare = probe(TaskModel(module, Adapter(), head, task.outputs).variant(scale=scale), batch)
     adapter = method_of(method).inject(sites, method)
     model = TaskModel(module, adapter, head, task.outputs).variant(scale=scale)

@@ -40,7 +40,7 @@ class Tuned:
     trust_remote_code: bool = False
 
 
-def linear_head(values: Params, scale: float | None = None) -> Params:
+def linear_head(values: Params, scale: float = 1.0) -> Params:
     """Returns `weight` (C, D) and `bias` (C,) of the linear layer that a saved head computes.
 
     No other package divides the features that the head reads: the weight is divided here, by a power
@@ -48,7 +48,7 @@ def linear_head(values: Params, scale: float | None = None) -> Params:
 
     Args:
         values: adapter and head by full name; `head.weight` is `(C, D)`.
-        scale: divisor of the features, `Encoder.scale`; None: 1.
+        scale: divisor of the features, `Encoder.scale`.
 
     Raises:
         MetaprimeError: the head is not one linear layer.
@@ -60,7 +60,7 @@ def linear_head(values: Params, scale: float | None = None) -> Params:
         raise MetaprimeError(
             f"this head holds {', '.join(sorted(head)) or 'nothing'}, and other packages have one linear layer, weight and bias"
         )
-    return {"weight": head["weight"] / (scale or 1.0), "bias": head["bias"]}
+    return {"weight": head["weight"] / scale, "bias": head["bias"]}
 
 
 def load_classifier(tuned: Tuned) -> PreTrainedModel:

@@ -7,7 +7,7 @@ import copy
 import hashlib
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +27,7 @@ from transformers.utils import logging as transformers_logging
 from metaprime.files import check_readable
 from metaprime.models import attention, deberta
 from metaprime.models.checkpoint import encoder_class, load_weights, own_encoder, refuse_bad_folder
+from metaprime.models.features import feature_scale
 from metaprime.models.sites import Layout, layout_of, resolve, without_fixed
 from metaprime.models.spacing import Spaced, spaced
 from metaprime.models.trial import try_encoder
@@ -46,7 +47,7 @@ class Encoder:
         name: folder or hub id.
         weights: hash of the weights (`weights_hash`).
         autocast: whether models over it multiply matrices in bfloat16.
-        scale: divisor of its hidden states before a head (`models/features.py`); None: not measured yet.
+        scale: divisor of its hidden states before a head (`models/features.py`).
     """
 
     module: PreTrainedModel
@@ -55,7 +56,7 @@ class Encoder:
     name: str
     weights: str
     autocast: bool = False
-    scale: float | None = None
+    scale: float = 1.0
 
 
 def load_encoder(
@@ -104,7 +105,41 @@ def load_encoder(
             deberta.bind(layer.attention, attention.FUNCTIONS[implementation])
     module.eval()
     try_encoder(name, module, tokenizer, direction)
-    return Encoder(module, tokenizer, without_fixed(module, layout), name, weights_hash(dict(module.state_dict())))
+    scale, layout = feature_scale(name, module, tokenizer), without_fixed(module, layout)
+    return Encoder(module, tokenizer, layout, name, weights_hash(dict(module.state_dict())), scale=scale)
+
+
+def shortened(encoder: Encoder, layer: int | None) -> Encoder:
+    """Returns an encoder that ends after some of its layers, which a head then reads.
+
+    Args:
+        encoder: the loaded encoder; its module is changed.
+        layer: number of layers to keep; None: all.
+
+    Raises:
+        MetaprimeError: the encoder has fewer layers, or they share their weights.
+
+    Example: `shortened(encoder, 8)`
+    """
+    if layer is None:
+        return encoder
+    layers = encoder.module.get_submodule(encoder.layout.layers)
+    if not isinstance(layers, nn.ModuleList) or encoder.module.config.num_hidden_layers != len(layers):
+        raise MetaprimeError(
+            f"encoder.layer: the layers of {encoder.name!r} share weights, so that none can be left out: set it to null"
+        )
+    if layer > len(layers):
+        raise MetaprimeError(f"encoder.layer: {encoder.name!r} has {len(layers)} layers, not {layer}")
+    del layers[layer:]
+    config = encoder.module.config
+    config.num_hidden_layers = layer
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:layer]
+    return replace(
+        encoder,
+        weights=weights_hash(dict(encoder.module.state_dict())),
+        scale=feature_scale(encoder.name, encoder.module, encoder.tokenizer),
+    )
 
 
 def load_tokenizer(

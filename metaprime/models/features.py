@@ -1,4 +1,4 @@
-"""Chooses which hidden states a fresh head reads, and measures their scale.
+"""Measures the scale of the hidden states that a head reads.
 
 Encoders differ by a factor of ten in the size of their last hidden states, and with it in the step
 that a head needs. Heads therefore read features divided by `feature_scale`, a power of four: the
@@ -8,13 +8,10 @@ division is exact, and encoders of ordinary scale, one half to two, are read as 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import torch
-from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from metaprime.models.encoder import Encoder, weights_hash
 from metaprime.rng import torch_stream
 from metaprime.types import MetaprimeError
 
@@ -43,47 +40,23 @@ def deviation(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> fl
     return float((hidden_ND - hidden_ND.mean(0)).square().mean().sqrt())
 
 
-def feature_scale(encoder: Encoder) -> float:
+def feature_scale(name: str, module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> float:
     """Returns the divisor of an encoder's features: the power of four nearest to their deviation.
+
+    Args:
+        name: the encoder's, for messages.
+        module: the encoder.
+        tokenizer: its tokenizer.
 
     Raises:
         MetaprimeError: the hidden states are constant or not finite.
 
-    Example: `feature_scale(encoder)` is 1.0 for the embedded encoder and 0.25 for MiniLM.
+    Example: `feature_scale("base", module, tokenizer)` is 1.0 for the embedded encoder and 0.25 for MiniLM.
     """
-    size = deviation(encoder.module, encoder.tokenizer)
+    size = deviation(module, tokenizer)
     if not (math.isfinite(size) and size > 0):
         raise MetaprimeError(
-            f"encoder.name {encoder.name!r}: its hidden states of different words are {'equal' if size == 0 else size}: "
+            f"encoder.name {name!r}: its hidden states of different words are {'equal' if size == 0 else size}: "
             "the checkpoint cannot be used, give another"
         )
     return float(4.0 ** round(math.log(size, 4)))
-
-
-def shortened(encoder: Encoder, layer: int | None) -> Encoder:
-    """Returns an encoder that ends after some of its layers, with the scale of its features.
-
-    Args:
-        encoder: the loaded encoder; its module is changed.
-        layer: number of layers to keep; None: all.
-
-    Raises:
-        MetaprimeError: the encoder has fewer layers, or they share their weights.
-
-    Example: `shortened(encoder, 8)`
-    """
-    if layer is None:
-        return encoder
-    layers = encoder.module.get_submodule(encoder.layout.layers)
-    if not isinstance(layers, nn.ModuleList) or encoder.module.config.num_hidden_layers != len(layers):
-        raise MetaprimeError(
-            f"encoder.layer: the layers of {encoder.name!r} share weights, so that none can be left out: set it to null"
-        )
-    if layer > len(layers):
-        raise MetaprimeError(f"encoder.layer: {encoder.name!r} has {len(layers)} layers, not {layer}")
-    del layers[layer:]
-    config = encoder.module.config
-    config.num_hidden_layers = layer
-    if getattr(config, "layer_types", None):
-        config.layer_types = config.layer_types[:layer]
-    return replace(encoder, weights=weights_hash(dict(encoder.module.state_dict())))

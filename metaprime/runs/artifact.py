@@ -197,8 +197,7 @@ def load_encoder_of(artifact: Artifact, trust_remote_code: bool = False) -> Enco
         MetaprimeError: the encoder cannot be loaded, or its weights have changed since the
             training.
     """
-    from metaprime.models.encoder import load_encoder
-    from metaprime.models.features import shortened
+    from metaprime.models.encoder import load_encoder, shortened
 
     read = _encoder_config(artifact)
     # What was trained before the key existed is read as it was then.

@@ -15,6 +15,7 @@ from typing import Any
 
 from scipy import stats
 
+from metaprime.config.presets import EMBEDDED
 from metaprime.config.sections import Config
 from metaprime.reports.read import Suite, read_suite, short_titles
 from metaprime.reports.wording import number
@@ -91,9 +92,9 @@ def is_recorded(facts: Mapping[str, Any], seeds: Sequence[int]) -> bool:
         facts: the config as `Config.facts` returns it.
         seeds: priming seeds.
 
-    Example: `is_recorded(Config().facts(), SEEDS)`
+    Example: `is_recorded(config.facts(), SEEDS)`
     """
-    return tuple(seeds) == SEEDS and facts == Config().facts()
+    return tuple(seeds) == SEEDS and facts == Config().at_rates(EMBEDDED, EMBEDDED).facts()
 
 
 def compared(suite: Suite, recorded: RecordedMeans = RECORDED) -> list[BesideRecorded]:

@@ -14,8 +14,7 @@ from metaprime.build.model import build_model
 from metaprime.config.sections import EncoderConfig, TransferConfig
 from metaprime.data.rows import Row, to_device
 from metaprime.meta.selection import backbone_gradients
-from metaprime.models.encoder import Encoder, load_encoder
-from metaprime.models.features import shortened
+from metaprime.models.encoder import Encoder, load_encoder, shortened
 from metaprime.models.task_model import TaskModel, functional_loss, initial_values, partition
 from metaprime.peft import MethodConfig, method_of
 from metaprime.rng import torch_stream
@@ -91,8 +90,8 @@ def open_source(
             direction=encoder.direction,
         )
         # A primed head, and priming itself, know the features at the scale of the priming run.
-        scale = artifact.scale if artifact else None
-        loaded = replace(shortened(loaded, encoder.layer), autocast=encoder.precision == "bfloat16", scale=scale)
+        loaded = replace(shortened(loaded, encoder.layer), autocast=encoder.precision == "bfloat16")
+        loaded = replace(loaded, scale=artifact.scale) if artifact else loaded
         source = Source(loaded, artifact)
     _check_primed(source, settings)
     return source

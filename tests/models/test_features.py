@@ -14,8 +14,8 @@ from toy_encoders import LAST_NORM, scaled
 
 from metaprime.build.model import build_model
 from metaprime.config.sections import TransferConfig
-from metaprime.models.encoder import Encoder, load_encoder, weights_hash
-from metaprime.models.features import deviation, feature_scale, shortened
+from metaprime.models.encoder import Encoder, load_encoder, shortened, weights_hash
+from metaprime.models.features import deviation
 from metaprime.peft import METHODS
 from metaprime.transfers.finetune import fine_tune
 from metaprime.transfers.start import Source, k_shot_run, make_context
@@ -61,12 +61,12 @@ def test_the_scale_is_a_power_of_four_and_one_for_ordinary_encoders(
     encoder_at: Callable[[str, float], Encoder], size: float, scale: float
 ) -> None:
     plain = encoder_at("bert", 1.0)
-    assert feature_scale(encoder_at("bert", size / deviation(plain.module, plain.tokenizer))) == scale
+    assert encoder_at("bert", size / deviation(plain.module, plain.tokenizer)).scale == scale
 
 
 def test_an_encoder_with_equal_hidden_states_is_refused(encoder_at: Callable[[str, float], Encoder]) -> None:
     with pytest.raises(MetaprimeError, match="hidden states of different words are equal"):
-        feature_scale(encoder_at("bert", 0.0))
+        encoder_at("bert", 0.0)
 
 
 def test_an_encoder_four_times_as_large_trains_to_the_same_bits(

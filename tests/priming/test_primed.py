@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from toy_config import MakeConfig
 from transformers import AutoModel
 
+from metaprime.build.kind import kinds_of
 from metaprime.config.sections import Config
 from metaprime.models.encoder import load_encoder
 from metaprime.priming.prime import prime
@@ -123,7 +124,8 @@ def test_provenance_says_where_the_weights_come_from(primed_run: Config) -> None
     assert found["peft"] == primed_run.peft.model_dump(mode="json")
     assert found["task"] == primed_run.task.model_dump(mode="json")
     assert found["labels"] == ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC"]
-    assert provenance["config"] == primed_run.model_dump(mode="json")
+    asked = primed_run.at_rates(*kinds_of(primed_run.encoder, primed_run.transfer))
+    assert provenance["config"] == asked.model_dump(mode="json")
     assert provenance["base"] == primed_run.encoder.name
     assert provenance["base_weights"] == base.weights
     assert provenance["encoder_weights"] == load_encoder(str(folder)).weights != base.weights

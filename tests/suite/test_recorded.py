@@ -11,6 +11,7 @@ from scipy import stats
 from toy_suite import MakeSuite, make_suite
 
 from metaprime.config.loading import load_config
+from metaprime.config.presets import EMBEDDED
 from metaprime.config.sections import Config
 from metaprime.reports.read import Suite, read_suite
 from metaprime.suite.demo import ARMS
@@ -45,7 +46,7 @@ def test_the_page_and_the_constants_are_the_same_numbers() -> None:
 
 
 def test_the_recipe_of_the_demonstration_is_what_was_recorded() -> None:
-    config = load_config(ROOT / "recipes/configs/demo.yaml", ["run.output=elsewhere"])
+    config = load_config(ROOT / "recipes/configs/demo.yaml", ["run.output=elsewhere"]).at_rates(EMBEDDED, EMBEDDED)
     assert is_recorded(config.facts(), range(5))
     assert not is_recorded(config.facts(), (15, 16, 17, 18, 19))
     assert not is_recorded(load_config(None, ["outer.steps=5"]).facts(), SEEDS)

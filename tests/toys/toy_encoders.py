@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, models, processors
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, PreTrainedTokenizerFast
 
 from metaprime.models.encoder import Encoder, weights_hash
+from metaprime.models.features import feature_scale
 from metaprime.rng import torch_stream
 
 ROBERTAS = ("roberta", "xlm-roberta", "camembert", "mpnet")
@@ -116,4 +117,8 @@ def scaled(encoder: Encoder, factor: float) -> Encoder:
     with torch.no_grad():
         for parameter in norm.parameters():
             parameter *= factor
-    return replace(encoder, weights=weights_hash(dict(encoder.module.state_dict())))
+    return replace(
+        encoder,
+        weights=weights_hash(dict(encoder.module.state_dict())),
+        scale=feature_scale(encoder.name, encoder.module, encoder.tokenizer),
+    )

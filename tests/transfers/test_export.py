@@ -19,7 +19,6 @@ from metaprime.config.loading import override
 from metaprime.config.sections import Config
 from metaprime.interop.hf_peft import load_peft
 from metaprime.models.encoder import load_encoder, save_encoder
-from metaprime.models.features import feature_scale
 from metaprime.runs.records import read_record
 from metaprime.transfers import export as module
 from metaprime.transfers.export import FORMATS, export
@@ -100,7 +99,7 @@ def test_the_scale_of_features_is_folded_into_the_exported_head(
     )
     (result,) = transfer(override(primed_run, f"run.output={tmp_path / 'run'}", *keys), quiet=True)
     tagger = load(result.path)
-    assert tagger.model.scale == feature_scale(small) == 0.0625
+    assert tagger.model.scale == small.scale == 0.0625
     # Exporting compares its logits with ours before it writes anything.
     export(result.path, tmp_path / "out", form)
     if form == "transformers":

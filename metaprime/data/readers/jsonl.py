@@ -66,6 +66,8 @@ def _others(lines: Sequence[str]) -> tuple[str, list[str]] | None:
         words, tags = columns.find_columns("", list(values))
     except (ValueError, TypeError, RecursionError, MetaprimeError):
         return None
+    if not isinstance(values[tags], list):
+        return None
     long = [key for key, value in values.items() if isinstance(value, list) and len(value) == len(values[tags])]
     return tags, [key for key in long if key not in (words, tags) and isinstance((values[key] or [None])[0], str | int)]
 
