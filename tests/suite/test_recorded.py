@@ -63,7 +63,7 @@ def test_the_spread_covers_the_mean_of_new_seeds() -> None:
 def test_the_same_figures_are_within(suite: Suite) -> None:
     rows = compared(suite)
     assert [(row.mean, row.within) for row in rows] == [(pytest.approx(mean), True) for mean, _ in RECORDED.values()]
-    lines = against_recorded(Config().facts(), SEEDS, suite.folder)
+    lines = against_recorded(Config().at_rates(EMBEDDED, EMBEDDED).facts(), SEEDS, suite.folder)
     assert lines[-1].startswith("8 of 8 within the recorded spread")
     assert "  meta-priming, AT: 39.9, recorded 39.9 ± 6.0: within the recorded spread" in lines
 
