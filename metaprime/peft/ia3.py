@@ -58,4 +58,6 @@ def inject(sites: Sites, config: MethodConfig) -> Adapter:
     return Adapter(config, modules)
 
 
-METHOD = Method(Ia3Config, inject, "l_k * K, l_v * V, W_2 (l_ff * f(W_1 x))", "Liu et al. 2022, arXiv 2205.05638")
+METHOD = Method(
+    Ia3Config, inject, "l_k * K, l_v * V, W_2 (l_ff * f(W_1 x))", "Liu et al. 2022, arXiv 2205.05638", rate=3e-2
+)

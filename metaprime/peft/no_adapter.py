@@ -6,7 +6,7 @@ from metaprime.peft.method import Method, no_modules
 from metaprime.peft.settings import FullConfig, HeadConfig
 
 HEAD = Method(
-    HeadConfig, no_modules, "y = W_head Encoder(x), W_head alone moves", "linear probing", short="HT", rate=1e-2
+    HeadConfig, no_modules, "y = W_head Encoder(x), W_head alone moves", "linear probing", short="HT", rate=3e-2
 )
 
 

@@ -67,7 +67,7 @@ def test_records_have_the_rates_of_their_method_alone() -> None:
     [
         ("outer.lr=2e-3", "outer.lr 0.002 is 20 times the rate measured for encoders of this kind (0.0001)"),
         ("inner.lr=5", "inner.lr 5 is 50 times"),
-        ("transfer.lr=0.5", "transfer.lr of head 0.5 is 50 times"),
+        ("transfer.lr=0.6", "transfer.lr of head 0.6 is 20 times"),
     ],
 )
 def test_rates_far_above_the_measured_ones_are_said_before_a_run(change: str, words: str) -> None:
