@@ -17,6 +17,7 @@ from metaprime.meta.selection import backbone_gradients
 from metaprime.models.encoder import Encoder, load_encoder, shortened
 from metaprime.models.task_model import TaskModel, functional_loss, initial_values, partition
 from metaprime.peft import MethodConfig, method_of
+from metaprime.peft.method import label
 from metaprime.rng import torch_stream
 from metaprime.runs.artifact import CARD, Artifact, load_artifact, sites_of, trained_groups
 from metaprime.runs.folder import PRIMED
@@ -133,8 +134,8 @@ def check_start(source: Source, settings: TransferConfig, methods: Sequence[Meth
     for method in methods if settings.start_adapter == "primed" else ():
         if method_of(method).injects and artifact.method != method:
             raise MetaprimeError(
-                f"transfer.start_adapter: the encoder was primed with {artifact.method!r}, this transfer uses {method!r}: "
-                "use the same peft section, or start_adapter: fresh"
+                f"transfer.start_adapter: the encoder was primed with {label(artifact.method)}, and {label(method)} cannot start "
+                f"from that: name {label(artifact.method)} alone in transfer.methods, or use start_adapter: fresh"
             )
     if settings.start_head == "primed" and artifact.labels != task.labels:
         raise MetaprimeError(

@@ -176,7 +176,7 @@ def test_a_primed_start_of_another_method_is_refused(primed_run: Config, tmp_pat
             config = elsewhere(
                 primed_run, tmp_path / "run", "transfer.start_adapter=primed", wrong, f"transfer.lr={rates}"
             )
-            with pytest.raises(MetaprimeError, match=r"transfer\.start_adapter: the encoder was primed with Pfeiffer"):
+            with pytest.raises(MetaprimeError, match=r"transfer\.start_adapter: the encoder was primed with pfeiffer"):
                 transferred(config)
             assert not (tmp_path / "run").exists()
     heads = elsewhere(primed_run, tmp_path / "run", "transfer.start_adapter=primed", "transfer.methods=[head]")
