@@ -13,6 +13,7 @@ from metaprime.build.kind import kinds_of
 from metaprime.config.loading import load_config, override
 from metaprime.config.sections import Config
 from metaprime.models.encoder import load_encoder
+from metaprime.suite import ablate
 from metaprime.suite.demo import ARMS, CONTRASTS, DEFAULT, demo
 from metaprime.types import MetaprimeError
 
@@ -135,12 +136,27 @@ def test_goes_on_with_what_is_there(finished: tuple[Config, dict[str, Any]], tmp
     assert results["arms"]["none"] == finished[1]["arms"]["none"]
 
 
-def test_a_failed_cell_is_an_error_in_the_end(tmp_path: Path, toy_encoder: Any) -> None:
+def test_a_failed_cell_is_an_error_in_the_end(
+    tmp_path: Path, toy_encoder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*cells: Any) -> Any:
+        raise MetaprimeError("the sky fell")
+
+    config = load_config(
+        None, [f"run.output={tmp_path / 'run'}", f"encoder.name={toy_encoder('bert')}", "transfer.shots=8"]
+    )
+    monkeypatch.setattr(ablate, "transfer_one", failing)
+    with pytest.raises(MetaprimeError, match=r"arm none, seed 0: .*the sky fell"):
+        demo(config, arms=["none"], seeds=[0], jobs=1)
+
+
+def test_what_cannot_run_is_refused_before_the_first_cell(tmp_path: Path, toy_encoder: Any) -> None:
     config = load_config(
         None, [f"run.output={tmp_path / 'run'}", f"encoder.name={toy_encoder('bert')}", "transfer.shots=100000"]
     )
-    with pytest.raises(MetaprimeError, match=r"arm none, seed 0: .*100000"):
+    with pytest.raises(MetaprimeError, match=r"has 1000 training sentences, transfer\.shots asks for 100000"):
         demo(config, arms=["none"], seeds=[0], jobs=1)
+    assert not (tmp_path / "run" / "transfer").exists()
 
 
 def test_refuses_an_unknown_arm_and_a_foreign_folder(tmp_path: Path, toy_bert: Path) -> None:
