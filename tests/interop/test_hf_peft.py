@@ -246,7 +246,9 @@ def test_the_gradients_are_ours(
         torch.testing.assert_close(theirs_.grad, ours.reshape(theirs_.shape), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["lora", "ia3", "prefix", "prompt"])
+@pytest.mark.parametrize(
+    "name", ["lora", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ia3", "prefix", "prompt"))]
+)
 def test_a_fresh_process_needs_nothing_of_ours(toy_bert: Path, tmp_path: Path, name: str) -> None:
     method = METHODS[name].config(**({"shift_positions": True} if name == "prefix" else {}))
     encoder, labels, model, values = made(toy_bert, method)

@@ -39,6 +39,7 @@ def test_sub_words_are_those_of_the_run_and_nothing_is_written(tiny: MakeConfig,
     assert found.peak_mib < found.limit_mib
 
 
+@pytest.mark.slow
 def test_the_command_prints_it(tiny: MakeConfig, tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(tiny(tmp_path / "run", "outer.steps=4").as_yaml())
