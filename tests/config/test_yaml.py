@@ -253,3 +253,12 @@ def test_a_value_inside_itself_is_refused(tmp_path: Path, text: str) -> None:
     file.write_text(text, encoding="utf-8")
     with pytest.raises(MetaprimeError, match=r"is not YAML: .*recursive"):
         load_config(file)
+
+
+def test_an_override_in_the_place_of_the_file_is_told_so() -> None:
+    with pytest.raises(
+        MetaprimeError, match=r"inner\.steps=3 does not exist: give the file of the config before any key=value$"
+    ):
+        read_keys(Path("inner.steps=3"), "config", ())
+    with pytest.raises(MetaprimeError, match=r"config nowhere\.yaml does not exist$"):
+        read_keys(Path("nowhere.yaml"), "config", ())
