@@ -113,8 +113,8 @@ def far_above(rates: Iterable[tuple[str, float | None, float]]) -> list[str]:
     Example: `far_above([("outer.lr", 2e-3, 1e-4)])`.
     """
     return [
-        f"{key} {rate:g} is {rate / usual:.0f} times the rate measured for encoders of this kind ({usual:g}), which may "
-        f"make all hidden states equal: leave {key} out to take the measured one"
+        f"{key} {rate:g} is {rate / usual:.0f} times the preset for encoders of this kind ({usual:g}), which may make all "
+        f"hidden states equal: leave {key.partition(' ')[0]} out to take the preset"
         for key, rate, usual in rates
         if rate is not None and rate > ABOVE * usual
     ]

@@ -294,7 +294,7 @@ class InnerConfig(Section):
     """Number of inner steps n, at least 0."""
 
     lr: PositiveFloat | None = None
-    """Inner learning rate alpha, above 0; null: the rate measured for this kind of encoder."""
+    """Inner learning rate alpha, above 0; null: the preset of this kind of encoder."""
 
     optimizer: Literal["sgd", "adam"] = "sgd"
     """Inner optimizer: plain `sgd`, or `adam`."""
@@ -335,13 +335,13 @@ class OuterConfig(Section):
     """The outer loop: AdamW on theta, with warm-up and linear decay to zero, and checkpoints."""
 
     lr: PositiveFloat | None = None
-    """Peak outer learning rate beta, above 0; null: the rate measured for this kind of encoder."""
+    """Peak outer learning rate beta, above 0; null: the preset of this kind of encoder."""
 
     adapter_lr: PositiveFloat | None = None
-    """Peak rate of a learned adapter, above 0; null: `lr`, or the measured rate if that is null too."""
+    """Peak rate of a learned adapter, above 0; null: `lr`, or the preset if that is null too."""
 
     head_lr: PositiveFloat | None = None
-    """Peak rate of a learned head, above 0; null: `lr`, or the measured rate if that is null too."""
+    """Peak rate of a learned head, above 0; null: `lr`, or the preset if that is null too."""
 
     rates_lr: PositiveFloat | None = None
     """Peak rate of learned inner rates, above 0; null: `lr`."""
@@ -499,15 +499,15 @@ class TransferConfig(Section):
     """Sentences of a training step, at least 1."""
 
     lr: Rates | None = None
-    """Peak learning rates, each above 0; null: the rates measured for this kind of encoder. Of several, the
+    """Peak learning rates, each above 0; null: the presets of this kind of encoder. Of several, the
     held-out languages choose the best for each method and K; validation during priming uses the first."""
 
     method_lr: dict[str, Rates] | None = None
     """Peak learning rates by the name of the method, where one differs from `lr`: `{ia3: 3e-2}`; null: none
-    does, or the measured rates if `lr` is null too."""
+    does, or the presets if `lr` is null too."""
 
     head_lr: PositiveFloat | None = None
-    """Peak rate of the head beside an adapter, above 0; null: that of the adapter, or the measured rate if
+    """Peak rate of the head beside an adapter, above 0; null: that of the adapter, or the preset if
     `lr` is null too. Head tuning has the rate `lr`."""
 
     warmup: Share = 0.1

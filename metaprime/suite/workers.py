@@ -102,7 +102,7 @@ def _outcome(future: Future[Any]) -> Any:
         return future.result()
     except BrokenProcessPool:
         raise MetaprimeError(
-            "a worker process was killed, perhaps for lack of memory: resume with the same command and fewer --jobs"
+            "a worker process was killed: the same command resumes; fewer --jobs take less memory"
         ) from None
     except Exception as error:
         # The caller records it, and other jobs run on.

@@ -65,7 +65,7 @@ def test_records_have_the_rates_of_their_method_alone() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ("outer.lr=2e-3", "outer.lr 0.002 is 20 times the rate measured for encoders of this kind (0.0001)"),
+        ("outer.lr=2e-3", "outer.lr 0.002 is 20 times the preset for encoders of this kind (0.0001)"),
         ("inner.lr=5", "inner.lr 5 is 50 times"),
         ("transfer.lr=0.6", "transfer.lr of head 0.6 is 20 times"),
     ],

@@ -135,7 +135,7 @@ def test_what_a_batch_system_sends_to_all_is_left_to_the_parent() -> None:
 
 
 def test_a_killed_worker_is_an_error_with_a_remedy() -> None:
-    message = r"worker process was killed, .*: resume with the same command and fewer --jobs"
+    message = "^a worker process was killed: the same command resumes; fewer --jobs take less memory$"
     with pytest.raises(MetaprimeError, match=message), workers(2) as pool:
         collected(pool, WORK, [Job("eval", DIE)])
     assert_gone()
