@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 LEARN2LEARN := $(VENV)/.learn2learn
 PEERS := $(VENV)/.peers
+ADAPTERHUB := .venv-adapterhub
 
 AUDIT := .venv-audit
 
-.PHONY: demo reports test test-all bench bench-data lint house learn2learn audit clean
+.PHONY: demo reports test test-all bench bench-data bench-peers lint house learn2learn adapterhub audit clean
 
 demo: $(READY)
 	$(BIN)/metaprime demo recipes/configs/demo.yaml
@@ -44,6 +45,17 @@ bench-data: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/run_share.py recipes/configs/minilm_wikiann.yaml encoder.name=$(ENCODER) \
 		data.source=$(SOURCE) data.languages=[$(LANGUAGES)] outer.steps=150
 
+# Beside the scripts that one would write instead, of transformers' Trainer; ROUNDS and KEYS, key=value of the config,
+# may be given too. For example
+# make bench-peers SOURCE=parquet:data/masakhaner2 LANGUAGES=hau,swa,yor ENCODER=DIR SEEDS=0,1 LABELS=PER,ORG,LOC,DATE
+ROUNDS ?= 5
+bench-peers: $(READY)
+	-@$(MAKE) --no-print-directory adapterhub
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_peers.py --rounds $(ROUNDS) --adapterhub $(ADAPTERHUB)/bin/python \
+		$(if $(SOURCE),'data.source=$(SOURCE)') $(if $(LANGUAGES),'data.target_languages=[$(LANGUAGES)]') \
+		$(if $(ENCODER),'transfer.encoder=$(ENCODER)') $(if $(SEEDS),'transfer.seeds=[$(SEEDS)]') \
+		$(if $(LABELS),'task.labels=[$(LABELS)]') $(KEYS)
+
 $(PEERS): $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps torchopt==0.7.3 optree==0.20.0 graphviz higher==0.2.1
 	touch $@
@@ -71,6 +83,15 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 $(LEARN2LEARN): $(READY)
 	$(BIN)/python -m pip install --quiet -c constraints.txt cython setuptools wheel
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -C--global-option=build_ext learn2learn==0.2.0
+	touch $@
+
+adapterhub: $(ADAPTERHUB)/.installed
+
+# AdapterHub's package needs transformers 4: in an environment of its own, with our versions of what both use.
+$(ADAPTERHUB)/.installed: constraints.txt
+	test -d $(ADAPTERHUB) || $(PYTHON) -m venv $(ADAPTERHUB)
+	$(ADAPTERHUB)/bin/python -m pip install --quiet $$(grep -E '^(torch|accelerate|seqeval|numpy|pyarrow)==' constraints.txt) \
+		adapters==1.3.0 transformers==4.57.6 datasets==5.0.1
 	touch $@
 
 # Known vulnerabilities of the pinned versions; needs the network. In an environment of its own: it must not change ours.

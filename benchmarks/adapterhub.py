@@ -1,10 +1,9 @@
 """Compares our logits with those of exported adapters in AdapterHub's own package.
 
-    python benchmarks/adapterhub.py ENV/bin/python
+    make adapterhub
+    python benchmarks/adapterhub.py .venv-adapterhub/bin/python
 
-The package needs transformers 4 and so an environment of its own:
-
-    python3 -m venv ENV && ENV/bin/pip install torch adapters==1.3.0
+The package needs transformers 4 and so an environment of its own, which the first line makes.
 
 Each case has a small random encoder, random values for adapter and head, and two sentences of
 different lengths. Writes benchmarks/results/adapterhub.md.
@@ -149,7 +148,7 @@ def main(python: str) -> None:
         f"Logits of two sentences, small random encoders, float32, as shares of the largest logit; equal: within "
         f"{TOLERANCE:g}.\n\n"
         + markdown(header, rows)
-        + f"\nWritten by `python benchmarks/adapterhub.py ENV/bin/python`; there: {versions}.\n",
+        + f"\nWritten by `python benchmarks/adapterhub.py .venv-adapterhub/bin/python`; there: {versions}.\n",
         encoding="utf-8",
     )
     if any(row[-1] == "NO" for row in rows):

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any
 
 from meta_step import RESULTS, SHAPES
 from problem import Shape
+from processes import COMMAND, run_measured
 from timing import machine
 
 from metaprime.build.pretrain import pretrain
@@ -66,25 +65,6 @@ def overrides(shape: Shape, corpus: Path, encoder: Path, output: Path, steps: in
     ]
 
 
-WATCHED = """import sys
-from metaprime.cli.app import app
-try:
-    app(sys.argv[1:])
-finally:
-    print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")), file=sys.stderr)
-"""
-"""Program that runs the command and prints its peak memory: `wait4` counts from the parent's."""
-
-
-def run(*arguments: str) -> tuple[str, float]:
-    """Runs the command; returns its standard output and its peak resident memory (MiB)."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", WATCHED, *arguments], capture_output=True, text=True, env=environment, check=True
-    )
-    return done.stdout, int(done.stderr.strip().splitlines()[-1].split()[1]) / 1024
-
-
 def compare(shape: Shape, encoder: Path, folder: Path, steps: int) -> dict[str, Any]:
     """Returns estimated and measured seconds per meta-step and peak memory (MiB) of a shape."""
     corpus = folder / "corpus"
@@ -92,8 +72,8 @@ def compare(shape: Shape, encoder: Path, folder: Path, steps: int) -> dict[str, 
     config = folder / "config.yaml"
     config.write_text("{}\n", encoding="utf-8")
     given = [str(config), *overrides(shape, corpus, encoder, folder / "run", steps)]
-    said = json.loads(run("estimate", *given, "--json")[0])
-    _, resident = run("prime", *given)
+    said = json.loads(run_measured(COMMAND, ["estimate", *given, "--json"]).output)
+    resident = run_measured(COMMAND, ["prime", *given]).peak
     lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     # FLOPs are counted in the first step, which takes longer.
     seconds = [line["volatile"]["seconds"] for line in lines[1:]]

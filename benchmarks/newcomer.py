@@ -8,13 +8,10 @@ three of them are mistakes, which metaprime refuses. Writes `benchmarks/results/
 
 from __future__ import annotations
 
-import os
-import resource
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
+
+from processes import COMMAND, run_measured
 
 from metaprime.reports.wording import markdown
 from metaprime.runs.provenance import versions
@@ -59,15 +56,8 @@ def corpus(folder: Path) -> None:
 
 def measured(expected: int, words: str, folder: Path) -> list[str]:
     """Runs a command and returns its row: CPU and wall seconds, and exit code."""
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "metaprime", *words.split()]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode != expected:
-        raise SystemExit(f"{words}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return [f"`metaprime {words}`", f"{cpu:.1f}", f"{time.perf_counter() - began:.1f}", str(done.returncode)]
+    cost = run_measured(COMMAND, words.split(), folder, expected=expected)
+    return [f"`metaprime {words}`", f"{cost.cpu:.1f}", f"{cost.clock:.1f}", str(expected)]
 
 
 def main() -> None:
