@@ -45,13 +45,14 @@ bench-data: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/run_share.py recipes/configs/minilm_wikiann.yaml encoder.name=$(ENCODER) \
 		data.source=$(SOURCE) data.languages=[$(LANGUAGES)] outer.steps=150
 
-# Beside the scripts that one would write instead, of transformers' Trainer; ROUNDS and KEYS, key=value of the config,
-# may be given too. For example
+# Beside the scripts that one would write instead, of transformers' Trainer. ROUNDS, DROPOUT (on, off or both: how the
+# scripts train) and KEYS (key=value of the config) may be given too. For example
 # make bench-peers SOURCE=parquet:data/masakhaner2 LANGUAGES=hau,swa,yor ENCODER=DIR SEEDS=0,1 LABELS=PER,ORG,LOC,DATE
 ROUNDS ?= 5
+DROPOUT ?= both
 bench-peers: $(READY)
 	-@$(MAKE) --no-print-directory adapterhub
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_peers.py --rounds $(ROUNDS) --adapterhub $(ADAPTERHUB)/bin/python \
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_peers.py --rounds $(ROUNDS) --dropout $(DROPOUT) --adapterhub $(ADAPTERHUB)/bin/python \
 		$(if $(SOURCE),'data.source=$(SOURCE)') $(if $(LANGUAGES),'data.target_languages=[$(LANGUAGES)]') \
 		$(if $(ENCODER),'transfer.encoder=$(ENCODER)') $(if $(SEEDS),'transfer.seeds=[$(SEEDS)]') \
 		$(if $(LABELS),'task.labels=[$(LABELS)]') $(KEYS)

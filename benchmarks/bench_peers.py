@@ -1,13 +1,14 @@
 """Measures `metaprime transfer` beside the scripts that a user would write instead.
 
-    python benchmarks/bench_peers.py [--rounds 5] [--adapterhub ENV/bin/python] [key=value ...]
+    python benchmarks/bench_peers.py [--rounds 5] [--adapterhub ENV/bin/python] [--dropout both] [key=value ...]
 
 The scripts are `trainer_peft.py`, transformers' Trainer over LoRA of Hugging Face's peft, and
 `trainer_adapterhub.py`, AdapterHub's AdapterTrainer over a Pfeiffer adapter, in the environment that
 `make adapterhub` makes. Both fine-tune and score the cells (language x seed) of one `metaprime
 transfer`: the same encoder, sentences, steps, batch size, rates, float32 and one thread. Each side is
-a new process in each round, and the sides take turns. A script runs twice a round: with the encoder's
-dropout in training, as it does by itself, and without it, as metaprime trains.
+a new process in each round, and the sides take turns. A script runs twice a round, unless `--dropout`
+says otherwise: with the encoder's dropout in training, as it does by itself, and without it, as
+metaprime trains.
 
 `key=value` are keys of metaprime's config over those below, such as `transfer.encoder=DIR`. Writes
 benchmarks/results/bench_peers.json and .md.
@@ -118,22 +119,22 @@ class Work:
     cells: Sequence[tuple[str, int]]
 
 
-def sides(adapterhub: str | None) -> list[Side]:
-    """Returns the sides, those of AdapterHub only if there is an interpreter that has it."""
+def sides(adapterhub: str | None, dropout: str = "both") -> list[Side]:
+    """Returns the sides, those of AdapterHub only if there is an interpreter that has it.
+
+    Args:
+        adapterhub: the interpreter.
+        dropout: `on`, `off` or `both`: how the scripts train.
+    """
     lora, pfeiffer = METHODS
-    found = [
-        Side("metaprime, LoRA", TRANSFER, lora),
-        Side("Trainer and peft, LoRA", PEFT, lora, True),
-        Side("Trainer and peft, LoRA, no dropout", PEFT, lora, False),
-    ]
-    if adapterhub:
-        # Absolute, but no link followed: an environment's interpreter is a link.
-        theirs = replace(ADAPTERHUB, python=str(Path(adapterhub).absolute()))
-        found += [
-            Side("metaprime, Pfeiffer adapter", TRANSFER, pfeiffer),
-            Side("AdapterTrainer, Pfeiffer adapter", theirs, pfeiffer, True),
-            Side("AdapterTrainer, Pfeiffer adapter, no dropout", theirs, pfeiffer, False),
-        ]
+    # Absolute, but no link followed: an environment's interpreter is a link.
+    theirs = replace(ADAPTERHUB, python=str(Path(adapterhub or "").absolute()))
+    peers = [("Trainer and peft, LoRA", PEFT, lora), ("AdapterTrainer, Pfeiffer adapter", theirs, pfeiffer)]
+    found = []
+    for name, program, method in peers if adapterhub else peers[:1]:
+        found.append(Side(f"metaprime, {name.rpartition(', ')[2]}", TRANSFER, method))
+        found += [Side(name, program, method, True)] if dropout != "off" else []
+        found += [Side(f"{name}, no dropout", program, method, False)] if dropout != "on" else []
     return found
 
 
@@ -391,6 +392,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--adapterhub", default="", help="interpreter of AdapterHub's environment")
+    parser.add_argument(
+        "--dropout", choices=("on", "off", "both"), default="both", help="of the encoder, in the scripts"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     given = parser.parse_args()
@@ -398,7 +402,7 @@ def main() -> None:
     versions, skipped = environment_of(given.adapterhub) if given.adapterhub else ("", "no --adapterhub")
     if skipped:
         print(f"AdapterHub is not measured: {skipped}", flush=True)
-    chosen = sides(given.adapterhub if versions else None)
+    chosen = sides(given.adapterhub if versions else None, given.dropout)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         work = prepare(given.overrides, folder)

@@ -190,6 +190,15 @@ def test_an_environment_without_adapterhub_is_a_reason_to_skip_it(tmp_path: Path
     assert not [side for side in bench_peers.sides(None) if "Adapter" in side.name]
 
 
+def test_every_script_has_metaprime_beside_it_with_the_same_method() -> None:
+    lora, pfeiffer = bench_peers.METHODS
+    chosen = [(side.method, side.dropout) for side in bench_peers.sides("env/bin/python")]
+    assert chosen == [(lora, None), (lora, True), (lora, False), (pfeiffer, None), (pfeiffer, True), (pfeiffer, False)]
+    assert [side.dropout for side in bench_peers.sides("env/bin/python", "off")] == [None, False, None, False]
+    (theirs,) = [side for side in bench_peers.sides("env/bin/python", "on") if side.name.startswith("AdapterTrainer")]
+    assert theirs.program.python == str(Path.cwd() / "env/bin/python")
+
+
 def test_no_folder_of_a_machine_is_on_the_page() -> None:
     words = {
         "data.source=parquet:/data/masakhaner2": "data.source=parquet:masakhaner2",
