@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from metaprime.packing import by_episode
 from metaprime.rng import Noise
 from metaprime.types import Gradients, Params, Section
 
@@ -39,6 +40,10 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
     """
     if weight.dim() == 2:
         return torch.nn.functional.linear(x, weight, bias)
+    if (parts := by_episode(x, len(weight))) is not None:
+        biases = [None] * len(weight) if bias is None else bias.unbind()
+        each = zip(parts, weight.unbind(), biases, strict=True)
+        return torch.cat([torch.nn.functional.linear(*one) for one in each])[None]
     if len(x) % len(weight):
         raise NotOnePass(f"an input of {len(x)} rows for {len(weight)} episodes")
     x_TNi = x.reshape(len(weight), -1, x.shape[-1])
@@ -81,6 +86,9 @@ def broadcast_like(value: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """
     if value.dim() == 1:
         return value
+    if (parts := by_episode(x, len(value))) is not None:
+        each = zip(parts, value.unbind(), strict=True)
+        return torch.cat([one_D.expand(len(part), -1) for part, one_D in each])[None]
     if len(x) % len(value):
         raise NotOnePass(f"an input of {len(x)} rows for {len(value)} episodes")
     repeated = value.repeat_interleave(len(x) // len(value), dim=0)
@@ -105,6 +113,9 @@ def rows(table: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     if table.dim() == 2:
         return torch.nn.functional.embedding(ids, table)
     episodes, length, width = table.shape
+    if (parts := by_episode(ids, episodes)) is not None:
+        each = zip(parts, table.unbind(), strict=True)
+        return torch.cat([torch.nn.functional.embedding(*one) for one in each])[None]
     if len(ids) % episodes:
         raise NotOnePass(f"an input of {len(ids)} rows for {episodes} episodes")
     first = torch.arange(episodes, device=ids.device).repeat_interleave(len(ids) // episodes) * length

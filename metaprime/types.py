@@ -243,6 +243,7 @@ class Episodes:
         query: tensors (T, B, L).
         lengths: sub-words of each episode's longest window, T numbers for each inner step and then
             for the query; kept on the CPU to avoid device synchronisation. Empty if unknown.
+        subwords: sub-words of all windows of each episode, in the same order. Empty if unknown.
     """
 
     languages: tuple[str, ...]
@@ -251,6 +252,7 @@ class Episodes:
     support: tuple[Batch, ...]
     query: Batch
     lengths: tuple[tuple[int, ...], ...] = ()
+    subwords: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)

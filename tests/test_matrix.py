@@ -171,6 +171,34 @@ def in_doubles(bench: Bench) -> Iterator[Bench]:
     bench.model.float()  # to the bit what it was
 
 
+def test_packed_is_padded(in_doubles: Bench) -> None:
+    """Outputs, losses and meta-gradients; where the architecture packs."""
+    bench, batch = in_doubles, meta_batch(in_doubles)
+    assert bench.model.packed != bench.encoder.layout.disentangled
+    padded = bench.model.variant(padded="by this test")
+    state = partition(bench.model, bench.encoder.layout.unused)
+    starts = Starts(bench.model, state, {"adapter": "keep", "head": "keep"}, seed=0)
+    draw, start = torch_stream(0, "start"), starts.values(step=0, indices=range(T))
+    start |= {n: v.double() + 0.2 * torch.randn(v.shape, generator=draw) for n, v in trainable(start).items()}
+    values, flat = (
+        {n: v.double() for n, v in bench.random().items()},
+        {n: v.flatten(0, 1) for n, v in batch.query.items()},
+    )
+    real = flat["attention_mask"].bool()
+    with torch.no_grad():
+        found, expected = (functional_call(model, values, (flat,))[real] for model in (bench.model, padded))
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    way = Way.ONE_PASS if bench.model.supports_one_pass else Way.LOOP
+    for second_order in (False, True):
+        settings = changed(replace(SETTINGS, second_order=second_order), way=way)
+        outcomes = [
+            LEARNERS["peft_maml"].step(functional_loss(model, bench.task.loss), state.backbone, start, batch, settings)
+            for model in (bench.model, padded)
+        ]
+        for part in ("gradients", "last_fast", "query_loss", "support_loss"):
+            torch.testing.assert_close(*(getattr(one, part) for one in outcomes), rtol=1e-10, atol=1e-10)
+
+
 def test_batched_is_looped_and_reaches_every_parameter(in_doubles: Bench) -> None:
     bench = in_doubles
     batch = meta_batch(bench)

@@ -15,6 +15,7 @@ from metaprime.data.sources import languages
 from metaprime.data.subwords import Subwords, cache_folder
 from metaprime.models.encoder import Encoder
 from metaprime.models.language_head import load_language_head
+from metaprime.models.sites import first_position
 from metaprime.peft import MethodConfig
 from metaprime.tasks import TASKS, Task, TaskConfig
 from metaprime.tasks.masking import masking
@@ -281,5 +282,5 @@ def _room(encoder: Encoder, method: MethodConfig) -> int:
 def _longest(encoder: Encoder) -> int:
     """Returns the largest number of sub-words that the encoder takes, by its tokenizer and its positions."""
     config, longest = encoder.module.config, encoder.tokenizer.model_max_length
-    reserved = config.pad_token_id + 1 if encoder.layout.positions_after_padding else 0
+    reserved = first_position(encoder.module, encoder.layout)
     return int(min(longest, getattr(config, "max_position_embeddings", longest) - reserved))

@@ -59,7 +59,11 @@ def open_encoder(
         spacing=wanted.spacing,
         direction=wanted.direction,
     )
-    return replace(shortened(encoder, wanted.layer), autocast=wanted.precision == "bfloat16")
+    return replace(
+        shortened(encoder, wanted.layer),
+        autocast=wanted.precision == "bfloat16",
+        padded=encoder.padded if wanted.packed else "encoder.packed is false",
+    )
 
 
 @contextlib.contextmanager

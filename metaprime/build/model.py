@@ -10,10 +10,12 @@ import torch
 from metaprime.data.rows import Row
 from metaprime.models.encoder import Encoder
 from metaprime.models.injection_check import check_injection, probe, supports_one_pass
+from metaprime.models.packing_check import why_padded
 from metaprime.models.site_check import checked
-from metaprime.models.sites import resolve
+from metaprime.models.sites import first_position, resolve
 from metaprime.models.task_model import TaskModel
 from metaprime.nn import Adapter
+from metaprime.packing import packed_calls
 from metaprime.peft import MethodConfig, method_of
 from metaprime.tasks.task import Task
 
@@ -47,5 +49,8 @@ def build_model(encoder: Encoder, task: Task, method: MethodConfig, example: Seq
     check_injection(model, batch, bare, method.identity)
     with torch.no_grad():
         one_pass = supports_one_pass(model, batch)
+    model = model.variant(supports_one_pass=one_pass)
+    packed_calls(module, first_position(module, encoder.layout))
+    padded = encoder.padded or why_padded(model, batch)
     # The checks compare for equality, so a lower precision must come after them.
-    return model.variant(autocast=encoder.autocast, supports_one_pass=one_pass)
+    return model.variant(autocast=encoder.autocast, padded=padded)

@@ -18,6 +18,7 @@ OLD = {new: old for old, new in NEW.items()}
 
 ADDED: dict[str, Any] = {
     "encoder.layer": None,
+    "encoder.packed": True,
     "data.encoding": "utf-8",
     "data.sentences": "auto",
     "task.words": None,

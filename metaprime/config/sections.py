@@ -145,6 +145,9 @@ class EncoderConfig(Section):
     """Precision of matrix products: `float32`, or `bfloat16` by autocast; weights, gradients and losses
     stay float32."""
 
+    packed: bool = True
+    """True computes the sub-words of a batch in one row, without padding, where the encoder can; False pads."""
+
     layer: PositiveInt | None = None
     """Number of layers to keep, counted from the input; the head reads the last one kept. null: all."""
 

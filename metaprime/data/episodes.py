@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metaprime.data.rows import Row, blank, longest_window
+from metaprime.data.rows import Row, all_subwords, blank, longest_window
 from metaprime.rng import stream, torch_stream
 from metaprime.types import Batch, Episodes, MetaprimeError
 
@@ -195,15 +195,20 @@ class EpisodeSampler:
             """Returns the sub-words of each episode's longest window in that slice."""
             return tuple(max(map(longest_window, rows[start:stop])) for _, rows in drawn)
 
+        def total(start: int, stop: int) -> tuple[int, ...]:
+            """Returns the sub-words of all windows of each episode in that slice."""
+            return tuple(sum(map(all_subwords, rows[start:stop])) for _, rows in drawn)
+
         firsts = range(0, split, size)
+        whole = (split, split + self.shape.query)
         return Episodes(
             languages=tuple(language for language, _ in drawn),
             indices=tuple(indices),
             total=self.shape.episodes,
             support=tuple(batch(start, start + size) for start in firsts) * repeats,
-            query=batch(split, split + self.shape.query),
-            lengths=(*(lengths(start, start + size) for start in firsts),) * repeats
-            + (lengths(split, split + self.shape.query),),
+            query=batch(*whole),
+            lengths=(*(lengths(start, start + size) for start in firsts),) * repeats + (lengths(*whole),),
+            subwords=(*(total(start, start + size) for start in firsts),) * repeats + (total(*whole),),
         )
 
 

@@ -124,6 +124,11 @@ def longest_window(row: Row) -> int:
     return max(len(window.input_ids) for window in row.windows)
 
 
+def all_subwords(row: Row) -> int:
+    """Returns the number of sub-words of all of a row's windows: `all_subwords(row)`."""
+    return sum(len(window.input_ids) for window in row.windows)
+
+
 def blank(row: Row, windows: int) -> Row:
     """Returns a row of windows without words: `blank(row, 2)` fills up a batch by two windows."""
     first = row.windows[0]

@@ -1,42 +1,75 @@
 """Decides which episodes share a pass, by the cost model of a pass. Skip this on a first reading.
 
-Every pass has a fixed cost, which favours few large chunks. An episode of short sentences that
-shares a pass with one of long sentences pays for padding, which favours chunks of similar lengths.
-`chunks` finds the cheapest cut. Stacked fine-tuning (`transfers/stacked.py`) uses the same model.
+    cost = PASS + positions        of one pass, in sub-words
+
+Positions are the real sub-words of packed windows, and include padding otherwise. The fixed cost
+favours few large chunks. Padded, an episode of short sentences that shares a pass with one of long
+sentences pays for padding, which favours chunks of similar lengths. `chunks` finds the cheapest cut.
+Stacked fine-tuning (`transfers/stacked.py`) uses the same model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from metaprime.meta.execution import attention_kernels
-from metaprime.meta.learner import InnerLoop, MetaStep, Outcome, Way
+from metaprime.meta.learner import Execution, InnerLoop, MetaStep, Outcome, Way
 from metaprime.types import Batch, Episodes, Loss, Params
 
-PASS = 64
-"""Fixed cost of one pass of a meta-step, in sub-words: measured in benchmarks/notes.md."""
+if TYPE_CHECKING:
+    from metaprime.data.rows import Row
 
-FROZEN_PASS = 32
-"""Fixed cost of one fine-tuning pass with a frozen backbone, in sub-words: measured by
-benchmarks/many_transfers.py."""
+PASS = 32
+"""Fixed cost of one pass, in sub-words: measured by benchmarks/passes.py."""
 
 CPU_SUBWORDS = 1024
-"""Sub-words of a pass beyond which a CPU gains nothing and overflows its caches: measured in
-benchmarks/notes.md."""
+"""Sub-words of a pass beyond which a CPU gains nothing, and takes memory: measured by
+benchmarks/passes.py."""
 
 GPU_SUBWORDS = 8192
 """Largest number of sub-words of a stacked fine-tuning pass on a GPU, which bounds memory."""
 
 
-def cost_of_passes(passes: Sequence[int], fixed: int) -> int:
-    """Returns the cost of passes in sub-words: `cost_of_passes([512, 512], PASS)` is 1152.
+@dataclass(frozen=True)
+class PassSize:
+    """Size of a batch that goes through the encoder in one pass.
+
+    Attributes:
+        windows: number of windows.
+        longest: sub-words of the longest window.
+        real: sub-words of all windows.
+    """
+
+    windows: int
+    longest: int
+    real: int
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> PassSize:
+        """Returns the size of a batch of rows: `PassSize.of(rows).real`."""
+        lengths = [len(window.input_ids) for row in rows for window in row.windows]
+        return cls(len(lengths), max(lengths), sum(lengths))
+
+    @classmethod
+    def shared(cls, sizes: Sequence[PassSize]) -> PassSize:
+        """Returns the size of a pass that batches share: `PassSize.shared([first, second])`."""
+        windows = len(sizes) * max(size.windows for size in sizes)
+        return cls(windows, max(size.longest for size in sizes), sum(size.real for size in sizes))
+
+    def positions(self, packed: bool) -> int:
+        """Returns the positions that the encoder works on: `size.positions(packed=True)`."""
+        return self.real if packed else self.windows * self.longest
+
+
+def cost_of_passes(passes: Sequence[int]) -> int:
+    """Returns the cost of passes in sub-words: `cost_of_passes([512, 512])` is 1088.
 
     Args:
-        passes: padded sub-words of each pass.
-        fixed: fixed cost of one pass in sub-words: `PASS` or `FROZEN_PASS`.
+        passes: positions of each pass.
     """
-    return sum(passes) + fixed * len(passes)
+    return sum(passes) + PASS * len(passes)
 
 
 def in_chunks(
@@ -101,45 +134,51 @@ def _places(episodes: Episodes, inner: InnerLoop) -> list[list[int]]:
     most = 1 if limits.way is Way.LOOP else limits.chunk or count
     if limits.subwords is None or most == 1:
         return [list(range(first, min(first + most, count))) for first in range(0, count, most)]
-    return _cheapest(_sizes(episodes), most, limits.subwords)
+    return _cheapest(_sizes(episodes), most, limits)
 
 
-def _cheapest(sizes: list[list[int]], most: int, subwords: int) -> list[list[int]]:
+def _cheapest(sizes: list[list[PassSize]], most: int, limits: Execution) -> list[list[int]]:
     """Returns the cheapest cut of the episodes, ordered by size, found by dynamic programming.
 
     Args:
-        sizes: padded sub-words of each episode's batches.
+        sizes: sizes of each episode's batches.
         most: largest number of episodes in a chunk.
-        subwords: largest number of padded sub-words in a shared pass; one episode may have more.
+        limits: its `subwords` limits the positions of a shared pass; one episode may have more.
     """
-    order = sorted(range(len(sizes)), key=lambda place: sum(sizes[place]))
+    packed, subwords = limits.packs, limits.subwords or 0
+    order = sorted(range(len(sizes)), key=lambda place: sum(size.positions(packed) for size in sizes[place]))
     # best[k]: cost and chunks of the first k episodes in that order.
     best: list[tuple[int, list[list[int]]]] = [(0, [])]
     for end in range(1, len(sizes) + 1):
         candidates = []
-        longest = sizes[order[end - 1]]
         for count in range(1, min(most, end) + 1):
-            longest = list(map(max, longest, sizes[order[end - count]]))
-            passes = [count * size for size in longest]
+            together = zip(*(sizes[place] for place in order[end - count : end]), strict=True)
+            passes = [PassSize.shared(batches).positions(packed) for batches in together]
             if count > 1 and max(passes) > subwords:
                 # A larger chunk would exceed the limit too.
                 break
             cost, before = best[end - count]
             chunk = sorted(order[end - count : end])
-            candidates.append((cost + cost_of_passes(passes, PASS), [*before, chunk]))
+            candidates.append((cost + cost_of_passes(passes), [*before, chunk]))
         best.append(min(candidates, key=lambda candidate: candidate[0]))
     return best[-1][1]
 
 
-def _sizes(episodes: Episodes) -> list[list[int]]:
-    """Returns the sub-words of each episode's batches, each padded to its own longest window."""
+def _sizes(episodes: Episodes) -> list[list[PassSize]]:
+    """Returns the sizes of each episode's batches."""
     # The first tensor of a batch is (T, B, ...); for text, the ids (T, B, L).
     tensors = [next(iter(batch.values())) for batch in (*episodes.support, episodes.query)]
     lengths = episodes.lengths or tuple((tensor.shape[-1],) * len(tensor) for tensor in tensors)
     windows = [tensor.shape[1] for tensor in tensors]
-    return [
-        [count * length for count, length in zip(windows, column, strict=True)] for column in zip(*lengths, strict=True)
+    real = episodes.subwords or tuple(
+        tuple(count * length for length in row) for count, row in zip(windows, lengths, strict=True)
+    )
+    # By batch, then by episode.
+    sizes = [
+        [PassSize(count, *pair) for pair in zip(*rows, strict=True)]
+        for count, *rows in zip(windows, lengths, real, strict=True)
     ]
+    return [list(column) for column in zip(*sizes, strict=True)]
 
 
 def _chunk(episodes: Episodes, places: Sequence[int]) -> Episodes:
@@ -157,4 +196,5 @@ def _chunk(episodes: Episodes, places: Sequence[int]) -> Episodes:
         support=tuple(trimmed(batch, length) for batch, length in zip(episodes.support, longest[:-1], strict=True)),
         query=trimmed(episodes.query, longest[-1]),
         lengths=lengths,
+        subwords=tuple(tuple(row[place] for place in places) for row in episodes.subwords),
     )

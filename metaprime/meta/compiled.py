@@ -37,7 +37,7 @@ def compiled(step: MetaStep) -> MetaStep:
                     torch._dynamo.maybe_mark_dynamic(tensor, dimension)
         # The compiler treats strings and numbers as constants: it would compile anew for each set
         # of languages or lengths.
-        nameless = replace(episodes, languages=("",) * len(episodes.languages), lengths=())
+        nameless = replace(episodes, languages=("",) * len(episodes.languages), lengths=(), subwords=())
         try:
             with torch._dynamo.config.patch(trace_autograd_ops=True):
                 outcome = traced(loss, backbone, start, nameless, inner.executed(subwords=None))

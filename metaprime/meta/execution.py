@@ -17,6 +17,7 @@ from torch.func import grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metaprime.meta.learner import InnerLoop, Way
+from metaprime.packing import padded_calls
 from metaprime.types import Batch, Loss, Params
 
 Gradient: TypeAlias = Callable[[Params, Params, Params, Batch], tuple[Params, torch.Tensor]]
@@ -78,11 +79,15 @@ def one_pass(loss: Loss, differentiable: bool) -> Computed:
 def vmapped(loss: Loss) -> Computed:
     """Returns the functions of a loss of one episode, vectorised over T: `vmapped(loss).losses`."""
 
+    def padded(backbone: Params, fast: Params, batch: Batch) -> torch.Tensor:
+        with padded_calls():
+            return loss(backbone, fast, batch)
+
     def whole(backbone: Params, still: Params, moving: Params, batch: Batch) -> torch.Tensor:
-        return loss(backbone, {**still, **moving}, batch)
+        return padded(backbone, {**still, **moving}, batch)
 
     gradient = vmap(grad_and_value(whole, argnums=2), in_dims=(None, 0, 0, 0))
-    return Computed(gradient, vmap(loss, in_dims=(None, 0, 0)))
+    return Computed(gradient, vmap(padded, in_dims=(None, 0, 0)))
 
 
 def looped(loss: Loss, differentiable: bool) -> Computed:

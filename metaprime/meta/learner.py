@@ -39,15 +39,22 @@ class Execution:
     Attributes:
         way: computation of the episodes that share a pass.
         chunk: largest number of episodes that share a pass, which bounds memory; None: no limit.
-        subwords: largest number of padded sub-words in a shared pass; episodes of similar lengths
+        subwords: largest number of positions in a shared pass; episodes of similar lengths
             then share passes. None: neighbours share passes, whatever their lengths.
+        packed: whether the loss works on packed rows, so that sharing a pass costs no padding.
         micro: windows of a support batch that share a pass, gradients added up; None: all.
     """
 
     way: Way = Way.VMAP
     chunk: int | None = None
     subwords: int | None = None
+    packed: bool = False
     micro: int | None = None
+
+    @property
+    def packs(self) -> bool:
+        """True if passes work on packed rows; vmap pads."""
+        return self.packed and self.way is not Way.VMAP
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,15 @@ def pooled(episodes: Episodes) -> Episodes:
     Args:
         episodes: T episodes; every tensor is (T, B, ...).
     """
-    lengths = tuple(max(column) for column in zip(*episodes.lengths, strict=True))
-    query = joined([*episodes.support, episodes.query])
-    return replace(episodes, support=(), query=query, lengths=(lengths,) if lengths else ())
+    longest = tuple(max(column) for column in zip(*episodes.lengths, strict=True))
+    total = tuple(sum(column) for column in zip(*episodes.subwords, strict=True))
+    return replace(
+        episodes,
+        support=(),
+        query=joined([*episodes.support, episodes.query]),
+        lengths=(longest,) if longest else (),
+        subwords=(total,) if total else (),
+    )
 
 
 def joined(batches: Sequence[Batch]) -> Batch:

@@ -12,6 +12,7 @@ H counts the heads of queries, K those of keys and values: K = H, or fewer in gr
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -21,7 +22,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
+from metaprime import packing
 from metaprime.nn import for_each
+from metaprime.packing import NotPackable, Packing
 from metaprime.types import BESIDE_SLOT, PREFIX_SLOT, MetaprimeError
 
 IMPLEMENTATIONS = {"sdpa": "metaprime_sdpa", "eager": "metaprime_eager"}
@@ -34,7 +37,8 @@ class Attend(Protocol):
         module: the attention module, whose slots may hold a prefix and a term.
         query: `(B, H, L, D / H)`.
         key, value: `(B, K, L, D / H)`.
-        attention_mask: `(B, H, L, L)`, H may be 1; boolean (True: visible) or added to the scores.
+        attention_mask: `(B, H, L, L)`, H may be 1; boolean (True: visible) or added to the scores. In a
+            packed call `(1, 1, L, L)`, what hides sub-words of one window from each other, or None.
         position_bias: `(1, H, L, L)`, added to the scores as well (T5), or None.
 
     Returns:
@@ -47,7 +51,7 @@ class Attend(Protocol):
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        attention_mask: torch.Tensor,
+        attention_mask: torch.Tensor | None,
         dropout: float = 0.0,
         scaling: float | None = None,
         position_bias: torch.Tensor | None = None,
@@ -55,34 +59,56 @@ class Attend(Protocol):
     ) -> tuple[torch.Tensor, torch.Tensor | None]: ...
 
 
+def prefix_of(module: nn.Module, key_BKLd: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Returns the module's prefix for every window of a batch; None if it has none.
+
+    Args:
+        module: an attention module, whose PREFIX_SLOT may hold a prefix.
+        key_BKLd: `(B, K, L, D / H)`.
+
+    Returns:
+        Keys and values, each `(B, K, P, D / H)`.
+
+    Example: `prefix = prefix_of(module, key)`
+    """
+    slot = getattr(module, PREFIX_SLOT, None)
+    if slot is None:
+        return None
+    row = packing.current()
+    windows = len(key_BKLd) if row is None else len(row.lengths)
+    key, value = (for_each(states.to(key_BKLd.dtype), 3, windows) for states in slot())
+    return key, value
+
+
 def with_prefix(
-    module: nn.Module, key_BKLd: torch.Tensor, value_BKLd: torch.Tensor, mask_BHLL: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Prepends the module's prefix, if it has one, to keys, values and mask.
+    prefix: tuple[torch.Tensor, torch.Tensor] | None,
+    key_BKLd: torch.Tensor,
+    value_BKLd: torch.Tensor,
+    mask_BHLL: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Prepends a prefix, if there is one, to keys, values and mask.
 
     The prefix is visible to every query, even under a sliding window, and positions do not shift
     (He et al. 2022, prefix `concat`).
 
     Args:
-        module: an attention module, whose PREFIX_SLOT may hold a prefix.
+        prefix: keys and values, each `(B, K, P, D / H)`.
         key_BKLd: `(B, K, L, D / H)`.
         value_BKLd: `(B, K, L, D / H)`.
-        mask_BHLL: `(B, H, L, L)`, boolean or additive.
+        mask_BHLL: `(B, H, L, L)`, boolean or additive; None: all is visible.
 
     Returns:
-        Keys and values `(B, K, P + L, D / H)`, and the mask `(B, H, L, P + L)`.
+        Keys and values `(B, K, P + L, D / H)`, and the mask `(B, H, L, P + L)` or None.
 
-    Example: `key, value, mask = with_prefix(module, key, value, mask)`
+    Example: `key, value, mask = with_prefix(prefix_of(module, key), key, value, mask)`
     """
-    prefix = getattr(module, PREFIX_SLOT, None)
     if prefix is None:
         return key_BKLd, value_BKLd, mask_BHLL
-    key_KPd, value_KPd = prefix()
-    batch = key_BKLd.shape[0]
-    key = torch.cat([for_each(key_KPd.to(key_BKLd.dtype), 3, batch), key_BKLd], dim=2)
-    value = torch.cat([for_each(value_KPd.to(value_BKLd.dtype), 3, batch), value_BKLd], dim=2)
+    key, value = (torch.cat(pair, dim=2) for pair in zip(prefix, (key_BKLd, value_BKLd), strict=True))
+    if mask_BHLL is None:
+        return key, value, None
     visible = True if mask_BHLL.dtype == torch.bool else 0.0
-    return key, value, F.pad(mask_BHLL, (key_KPd.shape[-2], 0), value=visible)
+    return key, value, F.pad(mask_BHLL, (prefix[0].shape[-2], 0), value=visible)
 
 
 def with_beside(module: nn.Module, query_BHLd: torch.Tensor, out_BHLd: torch.Tensor) -> torch.Tensor:
@@ -115,9 +141,9 @@ def per_query_head(states_BKLd: torch.Tensor, heads: int) -> torch.Tensor:
     return states_BKLd if shared == 1 else states_BKLd.repeat_interleave(shared, dim=1)
 
 
-def _biased(mask_BHLL: torch.Tensor, bias_HLL: torch.Tensor | None) -> torch.Tensor:
+def _biased(mask_BHLL: torch.Tensor | None, bias_HLL: torch.Tensor | None) -> torch.Tensor | None:
     """Returns the mask with a bias of the scores in it."""
-    if bias_HLL is None:
+    if bias_HLL is None or mask_BHLL is None:
         return mask_BHLL
     if mask_BHLL.dtype == torch.bool:
         return torch.where(mask_BHLL, bias_HLL, torch.finfo(bias_HLL.dtype).min)
@@ -134,96 +160,153 @@ def _refuse_unknown(module: nn.Module, others: dict[str, Any]) -> None:
             )
 
 
-def sdpa_attention(
-    module: nn.Module,
+Kernel = Callable[
+    [torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, float, float | None],
+    tuple[torch.Tensor, torch.Tensor | None],
+]
+"""`kernel(query, key, value, mask, dropout, scaling)` returns the output of the heads `(B, H, L, D / H)`
+and the weights `(B, H, L, P + L)` or None; key and value have H heads, and no mask hides nothing."""
+
+
+def fused(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: torch.Tensor,
-    dropout: float = 0.0,
-    scaling: float | None = None,
-    position_bias: torch.Tensor | None = None,
-    **others: Any,
+    mask: torch.Tensor | None,
+    dropout: float,
+    scaling: float | None,
 ) -> tuple[torch.Tensor, None]:
-    """Computes attention by torch's fused kernels; an `Attend`.
+    """Computes attention by torch's fused kernels; a `Kernel`.
 
     Args:
-        module: the attention module.
         query: `(B, H, L, D / H)`.
-        key: `(B, K, L, D / H)`.
-        value: `(B, K, L, D / H)`.
-        attention_mask: `(B, H, L, L)`, boolean or additive.
+        key, value: `(B, H, P + L, D / H)`.
+        mask: `(B, H, L, P + L)`, boolean or additive, or None.
         dropout: probability that a weight is dropped.
         scaling: factor of the scores; by default one over the square root of D / H.
-        position_bias: `(1, H, L, L)`, added to the scores as well, or None.
-
-    Raises:
-        MetaprimeError: `others` has an argument that would change the result.
-
-    Returns:
-        The output `(B, L, H, D / H)`, and None for the weights.
     """
-    _refuse_unknown(module, others)
-    key, value, mask = with_prefix(module, key, value, _biased(attention_mask, position_bias))
-    key, value = (per_query_head(states, query.shape[1]) for states in (key, value))
     # Most fused kernels have no gradient for the mask. An additive mask may be learned, so it takes the plain kernel.
-    learned = mask.is_floating_point() and torch.is_grad_enabled()
+    learned = mask is not None and mask.is_floating_point() and torch.is_grad_enabled()
     with sdpa_kernel(SDPBackend.MATH) if learned else contextlib.nullcontext():
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling)
-    return with_beside(module, query, out).transpose(1, 2).contiguous(), None
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling), None
 
 
-def eager_attention(
-    module: nn.Module,
+def step_by_step(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: torch.Tensor,
-    dropout: float = 0.0,
-    scaling: float | None = None,
-    position_bias: torch.Tensor | None = None,
-    **others: Any,
+    mask: torch.Tensor | None,
+    dropout: float,
+    scaling: float | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Computes attention step by step, differentiable any number of times; an `Attend`.
+    """Computes attention in single operations, differentiable any number of times; a `Kernel`.
 
     Args:
-        module: the attention module.
         query: `(B, H, L, D / H)`.
-        key: `(B, K, L, D / H)`.
-        value: `(B, K, L, D / H)`.
-        attention_mask: `(B, H, L, L)`, additive.
+        key, value: `(B, H, P + L, D / H)`.
+        mask: `(B, H, L, P + L)`, boolean or additive, or None.
         dropout: probability that a weight is dropped.
         scaling: factor of the scores; by default one over the square root of D / H.
-        position_bias: `(1, H, L, L)`, added to the scores as well, or None.
-
-    Raises:
-        MetaprimeError: `others` has an argument that would change the result.
-
-    Returns:
-        The output `(B, L, H, D / H)`, and the weights `(B, H, L, P + L)`.
     """
-    _refuse_unknown(module, others)
-    key, value, mask = with_prefix(module, key, value, _biased(attention_mask, position_bias))
-    key, value = (per_query_head(states, query.shape[1]) for states in (key, value))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    weights = torch.softmax(query @ key.transpose(-1, -2) * scale + mask, dim=-1)
-    weights = F.dropout(weights, dropout)
-    return with_beside(module, query, weights @ value).transpose(1, 2).contiguous(), weights
+    scores = query @ key.transpose(-1, -2) * scale
+    if mask is not None:
+        hidden = torch.finfo(scores.dtype).min
+        scores = scores.masked_fill(~mask, hidden) if mask.dtype == torch.bool else scores + mask
+    weights = F.dropout(torch.softmax(scores, dim=-1), dropout)
+    return weights @ value, weights
 
 
-FUNCTIONS: dict[str, Attend] = {"sdpa": sdpa_attention, "eager": eager_attention}
+def attention(kernel: Kernel) -> Attend:
+    """Returns the attention function over a kernel: `attention(fused)`.
+
+    In a packed call (`metaprime.packing`) query, key and value are one row of sub-words, and the mask is
+    what hides sub-words of one window from each other, such as a sliding window: `(1, 1, L, L)` or None.
+    Raises a MetaprimeError for an argument that would change the result.
+    """
+
+    def attend(
+        module: nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        dropout: float = 0.0,
+        scaling: float | None = None,
+        position_bias: torch.Tensor | None = None,
+        **others: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        _refuse_unknown(module, others)
+        row, prefix = packing.current(), prefix_of(module, key)
+
+        def heads(
+            query: torch.Tensor,
+            key: torch.Tensor,
+            value: torch.Tensor,
+            mask: torch.Tensor | None,
+            prefix: tuple[torch.Tensor, torch.Tensor] | None,
+        ) -> tuple[torch.Tensor, torch.Tensor | None]:
+            key, value, mask = with_prefix(prefix, key, value, mask)
+            key, value = (per_query_head(states, query.shape[1]) for states in (key, value))
+            return kernel(query, key, value, mask, dropout, scaling)
+
+        if row is None:
+            out, weights = heads(query, key, value, _biased(attention_mask, position_bias), prefix)
+            return with_beside(module, query, out).transpose(1, 2).contiguous(), weights
+        if position_bias is not None:
+            raise NotPackable(f"{type(module).__name__} adds a bias of positions to its scores")
+        if hasattr(module, BESIDE_SLOT) or not row.window_by_window(query):
+            query, key, value = (row.pad(states.transpose(1, 2)).transpose(1, 2) for states in (query, key, value))
+            out, _ = heads(query, key, value, _padded(attention_mask, row), prefix)
+            return row.pack(with_beside(module, query, out).transpose(1, 2)), None
+        outs = []
+        windows = zip(*(states.split(row.lengths, dim=2) for states in (query, key, value)), strict=True)
+        for place, (own_query, own_key, own_value) in enumerate(windows):
+            length = row.lengths[place]
+            mask = None if attention_mask is None else attention_mask[..., :length, :length]
+            own = None if prefix is None else (prefix[0][place, None], prefix[1][place, None])
+            outs.append(heads(own_query, own_key, own_value, mask, own)[0])
+        return torch.cat(outs, dim=2).transpose(1, 2), None
+
+    return attend
+
+
+def _padded(pattern_11LL: torch.Tensor | None, row: Packing) -> torch.Tensor:
+    """Returns the mask of a packed call's padded batch, `(B, 1, 1, L)` or `(B, 1, L, L)`, boolean or additive."""
+    real_B11L = row.mask.ne(0)[:, None, None]
+    if pattern_11LL is None:
+        return real_B11L
+    if pattern_11LL.dtype == torch.bool:
+        return real_B11L & pattern_11LL
+    return pattern_11LL.masked_fill(~real_B11L, torch.finfo(pattern_11LL.dtype).min)
+
+
+FUNCTIONS: dict[str, Attend] = {"sdpa": attention(fused), "eager": attention(step_by_step)}
 
 
 def _explicit_mask(stock: str) -> Any:
-    """Returns the stock mask function with the options that omit masks switched off."""
+    """Returns the stock mask function with the options that omit masks switched off.
 
-    def make_mask(*args: Any, **kwargs: Any) -> torch.Tensor:
-        spelled_out = {"allow_is_bidirectional_skip": False, "allow_is_causal_skip": False}
-        mask = ALL_MASK_ATTENTION_FUNCTIONS[stock](*args, **{**kwargs, **spelled_out})
+    In a packed call it returns what hides sub-words of one window from each other, `(1, 1, L, L)`, or
+    None if nothing does.
+    """
+
+    def make_mask(*args: Any, **kwargs: Any) -> torch.Tensor | None:
+        given = {**kwargs, "allow_is_bidirectional_skip": False, "allow_is_causal_skip": False}
+        row = packing.current()
+        if row is not None:
+            longest = row.mask.shape[1]
+            given |= {"batch_size": 1, "q_length": longest, "kv_length": longest, "attention_mask": None}
+        mask = ALL_MASK_ATTENTION_FUNCTIONS[stock](*args, **given)
         assert isinstance(mask, torch.Tensor)
-        return mask
+        return mask if row is None or _hides(mask) else None
 
     return make_mask
+
+
+def _hides(mask: torch.Tensor) -> bool:
+    """Returns True if a mask, boolean or additive, hides anything."""
+    return bool((~mask if mask.dtype == torch.bool else mask).any())
 
 
 def register() -> None:

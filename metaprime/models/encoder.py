@@ -48,6 +48,8 @@ class Encoder:
         weights: hash of the weights (`weights_hash`).
         autocast: whether models over it multiply matrices in bfloat16.
         scale: divisor of its hidden states before a head (`models/features.py`).
+        padded: reason why models over it keep batches padded; empty: whether they can work on packed rows is
+            tried (`models/packing_check.py`).
     """
 
     module: PreTrainedModel
@@ -57,6 +59,7 @@ class Encoder:
     weights: str
     autocast: bool = False
     scale: float = 1.0
+    padded: str = ""
 
 
 def load_encoder(
@@ -106,7 +109,9 @@ def load_encoder(
     module.eval()
     try_encoder(name, module, tokenizer, direction)
     scale, layout = feature_scale(name, module, tokenizer), without_fixed(module, layout)
-    return Encoder(module, tokenizer, layout, name, weights_hash(dict(module.state_dict())), scale=scale)
+    padded = "its attention has terms of its own, outside transformers' interface" if layout.disentangled else ""
+    weights = weights_hash(dict(module.state_dict()))
+    return Encoder(module, tokenizer, layout, name, weights, scale=scale, padded=padded)
 
 
 def shortened(encoder: Encoder, layer: int | None) -> Encoder:

@@ -123,18 +123,54 @@ def supports_one_pass(model: TaskModel, batch: Batch) -> bool:
     if not half or not all(getattr(module, "supports_one_pass", False) for module in owners):
         return False
 
-    # Two episodes with different values and sentences.
-    start, episodes = _start(model, batch), []
-    for index in range(2):
-        episodes.append(_perturb(start, torch_stream(index, "self-check episodes")))
-    parts = [{name: tensor[at * half : (at + 1) * half] for name, tensor in batch.items()} for at in range(2)]
-    both = {name: tensor[: 2 * half] for name, tensor in batch.items()}
     try:
-        stacked = _logits(model, {name: torch.stack([values[name] for values in episodes]) for name in start}, both)
+        stacked = two_episodes(model, batch)
     except NotOnePass:
         return False
-    alone = torch.cat([_logits(model, values, part) for values, part in zip(episodes, parts, strict=True)])
+    parts = [{name: tensor[at * half : (at + 1) * half] for name, tensor in batch.items()} for at in range(2)]
+    values = _two_values(model, batch)
+    alone = torch.cat([_logits(model, own, part) for own, part in zip(values, parts, strict=True)])
     return torch.allclose(stacked, alone, rtol=1e-3, atol=1e-3)
+
+
+def two_episodes(model: TaskModel, batch: Batch) -> torch.Tensor:
+    """Returns the outputs of one pass over two episodes with different values and sentences.
+
+    Args:
+        model: the injected model, in evaluation mode.
+        batch: tensors `(B, L)`; each episode gets half of them.
+
+    Returns:
+        As `probe`.
+
+    Raises:
+        NotOnePass: the model cannot take values with a leading T.
+
+    Example: `two_episodes(model, batch)`
+    """
+    both = {name: tensor[: len(tensor) // 2 * 2] for name, tensor in batch.items()}
+    first, second = _two_values(model, batch)
+    return _logits(model, {name: torch.stack([first[name], second[name]]) for name in first}, both)
+
+
+def compared(one: TaskModel, other: TaskModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the outputs, as `probe` does, of two models of the same parts under equal random values.
+
+    Args:
+        one: a model in evaluation mode.
+        other: a model of the same parts.
+        batch: tensors `(B, L)`.
+
+    Example: `torch.allclose(*compared(model, model.variant(padded=""), batch))`
+    """
+    values, _ = _two_values(one, batch)
+    return _logits(one, values, batch), _logits(other, values, batch)
+
+
+def _two_values(model: TaskModel, batch: Batch) -> list[Params]:
+    """Returns random values of two episodes."""
+    start = _start(model, batch)
+    return [_perturb(start, torch_stream(index, "self-check episodes")) for index in range(2)]
 
 
 def _start(model: TaskModel, batch: Batch) -> Params:

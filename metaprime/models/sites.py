@@ -117,6 +117,18 @@ LAYOUTS: dict[str, Layout] = {
 }
 
 
+def first_position(encoder: PreTrainedModel, layout: Layout) -> int:
+    """Returns the number of a window's first position in the encoder's table of positions.
+
+    Args:
+        encoder: the encoder.
+        layout: its row of the site table.
+
+    Example: `first_position(encoder.module, encoder.layout)` is 2 for XLM-R and 0 for BERT.
+    """
+    return int(encoder.config.pad_token_id) + 1 if layout.positions_after_padding else 0
+
+
 def layout_of(model_type: str) -> Layout:
     """Returns the row of an architecture.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -17,6 +17,7 @@ from torch.func import functional_call
 from metaprime.models.outputs import Measure, Outputs, head_outputs
 from metaprime.models.sites import is_unused
 from metaprime.nn import Adapter
+from metaprime.packing import PACKED
 from metaprime.rng import Noise
 from metaprime.types import (
     HIDDEN,
@@ -45,11 +46,19 @@ class Traits:
         autocast: whether matrices are multiplied in bfloat16; parameters and outputs stay float32.
         supports_one_pass: whether adapter and head are known to take values with a leading T
             (`injection_check.supports_one_pass`).
+        padded: reason why batches stay padded (`packing_check.why_padded`); empty: their sub-words are
+            computed in one row (`metaprime/packing.py`).
     """
 
     scale: float = 1.0
     autocast: bool = False
     supports_one_pass: bool = False
+    padded: str = "not packed"
+
+    @property
+    def packed(self) -> bool:
+        """True if a batch's sub-words are computed in one row."""
+        return not self.padded
 
 
 class TaskModel(nn.Module):
@@ -98,7 +107,12 @@ class TaskModel(nn.Module):
         """True if adapter and head are known to take values with a leading T."""
         return self.traits.supports_one_pass
 
-    def variant(self, **changes: float) -> TaskModel:
+    @property
+    def packed(self) -> bool:
+        """True if a batch's sub-words are computed in one row, without padding."""
+        return self.traits.packed
+
+    def variant(self, **changes: float | str) -> TaskModel:
         """Returns a model over the same modules, in evaluation mode, with other traits.
 
         Args:
@@ -158,10 +172,20 @@ class TaskModel(nn.Module):
         hidden_BLD = batch[HIDDEN] if HIDDEN in batch else self._read(batch)
         return hidden_BLD if self.scale == 1 else hidden_BLD / self.scale
 
+    def inputs(self, batch: Batch) -> dict[str, Any]:
+        """Returns the arguments with which the backbone reads a batch.
+
+        Args:
+            batch: tensors `(B, L)`.
+
+        Example: `model.backbone(**model.inputs(batch)).last_hidden_state`
+        """
+        names = ("input_ids", "attention_mask", "token_type_ids")
+        return {name: batch[name] for name in names if name in batch} | ({PACKED: True} if self.packed else {})
+
     def _read(self, batch: Batch) -> torch.Tensor:
         """Returns the encoder's output `(B, L, D)` for a batch of tensors `(B, L)`."""
-        inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
-        hidden_BLD: torch.Tensor = self.backbone(**inputs).last_hidden_state
+        hidden_BLD: torch.Tensor = self.backbone(**self.inputs(batch)).last_hidden_state
         return hidden_BLD
 
     def select(self, backbone: Params, gradients: Gradients) -> Params:

@@ -136,7 +136,7 @@ def against_differences(bench: Bench) -> Iterator[Check]:
     what = bench.orders[second_order]
     if what == "displacement":
         what, plain = "one inner step", replace(bench.inner, optimizer="sgd", clip=None)
-        bench = replace(bench, batch=replace(bench.batch, support=(), lengths=bench.batch.lengths[-1:]), inner=plain)
+        bench = replace(bench, batch=replace(bench.batch, support=(), lengths=(), subwords=()), inner=plain)
     gradients = bench.gradients(second_order=second_order)
     groups = _groups(gradients)
     bench, held = _holding_constants(bench)

@@ -73,6 +73,7 @@ def inner_loop(sections: Sections, model: TaskModel, state: State, rules: Mappin
     learned += ["rates"] if state.rates else []
     execution = Execution(
         way=shared_way(learner, model) if inner.batched and sections.learner.backend == "torch" else Way.LOOP,
+        packed=model.packed and not inner.compile,
         chunk=None if inner.task_chunk == "auto" else inner.task_chunk,
         micro=inner.micro_batch,
     )
@@ -91,8 +92,14 @@ def inner_loop(sections: Sections, model: TaskModel, state: State, rules: Mappin
 
 
 def shared_way(learner: Learner, model: TaskModel) -> Way:
-    """Returns how episodes share a pass: `ONE_PASS` if the modules support it, else `VMAP`."""
-    return Way.ONE_PASS if "backbone" not in learner.inner and model.supports_one_pass else Way.VMAP
+    """Returns how episodes share a pass: `ONE_PASS` if the modules support it, else `VMAP`.
+
+    `VMAP` pads. On a CPU a loop over packed episodes is as fast: `LOOP`.
+    """
+    if "backbone" not in learner.inner and model.supports_one_pass:
+        return Way.ONE_PASS
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    return Way.LOOP if model.packed and on_cpu else Way.VMAP
 
 
 def _check_backend(sections: Sections, carries: bool) -> None:

@@ -260,7 +260,7 @@ def _watched(run: Run) -> Run:
 
     def untrimmed(episodes: Episodes) -> Episodes:
         """Returns the episodes without lengths, which compilation would make constants."""
-        return learner.passes(replace(episodes, lengths=()))
+        return learner.passes(replace(episodes, lengths=(), subwords=()))
 
     step = run.meter.watch(compiled(learner.step), learner.step)
     return replace(run, learner=replace(learner, step=step, passes=untrimmed))

@@ -12,9 +12,10 @@ from accelerate import Accelerator
 from metaprime.data.rows import to_device
 from metaprime.meta import Outcome
 from metaprime.meta.chunks import chunks
+from metaprime.packing import positions
 from metaprime.priming.collapse import is_due, over_processes, same_support
 from metaprime.priming.setup import Run
-from metaprime.runs.flops import Spent, subwords
+from metaprime.runs.flops import Spent
 from metaprime.transfers.shots import noise_keys
 from metaprime.types import NOISE, Episodes, Params
 
@@ -65,14 +66,17 @@ def spent_on(run: Run, episodes: Episodes) -> Spent:
 
 
 def subwords_processed(run: Run, episodes: Episodes) -> int:
-    """Returns the sub-words, padding included, that pass through the encoder in a meta-step.
+    """Returns the sub-words that pass through the encoder in a meta-step, padding included where batches are padded.
 
     Args:
         run: its learner and inner loop define the passes.
         episodes: this process's episodes, tensors (T, B, L).
     """
     passes = run.learner.passes(episodes)
-    return sum(subwords(*part.support, part.query) for _, part in chunks(passes, run.inner))
+    packed = run.inner.execution.packs
+    return sum(
+        positions(batch, packed) for _, part in chunks(passes, run.inner) for batch in (*part.support, part.query)
+    )
 
 
 def _with_noise(episodes: Episodes, run: Run, step: int) -> Episodes:

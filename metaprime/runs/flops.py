@@ -16,8 +16,6 @@ from accelerate import Accelerator
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
-from metaprime.types import Batch
-
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
 
@@ -26,7 +24,7 @@ class Spent(NamedTuple):
     """Cost of one training step.
 
     Attributes:
-        subwords: positions that pass through the encoder, padding included.
+        subwords: positions that pass through the encoder, padding included where batches are padded.
         flops: FLOPs; None: not counted.
     """
 
@@ -115,17 +113,6 @@ class _NoHooks(ModuleTracker):
 
     def __exit__(self, *error: object) -> None:
         pass
-
-
-def subwords(*batches: Batch) -> int:
-    """Returns the number of positions in some batches, padding included.
-
-    Args:
-        batches: `input_ids` of each is (B, L), or (T, B, L) with stacked episodes.
-
-    Example: `subwords(support, query)`
-    """
-    return sum(batch["input_ids"].numel() for batch in batches)
 
 
 def estimated_flops(steps: Sequence[Spent], first: int | None = None) -> float | None:

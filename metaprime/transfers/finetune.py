@@ -16,7 +16,8 @@ from metaprime.config.sections import TransferConfig
 from metaprime.data.rows import Row, to_device
 from metaprime.models.task_model import TaskModel
 from metaprime.optim import ScheduledAdamW, adamw
-from metaprime.runs.flops import Spent, counted, estimated_flops, subwords
+from metaprime.packing import positions
+from metaprime.runs.flops import Spent, counted, estimated_flops
 from metaprime.transfers.evaluate import evaluate
 from metaprime.transfers.head_only import encode_once, moves_head_alone, with_encoded
 from metaprime.transfers.shots import batches_of, noise_keys, set_aside
@@ -83,7 +84,7 @@ def fine_tune(context: TransferContext, run: KShotRun, lr: float, *, count: bool
         optimizer.step(step)
         project(context.model, values, (step + 1) / settings.steps)
         losses.append(loss.detach())
-        spent.append(Spent(subwords(batch), flops))
+        spent.append(Spent(positions(batch, context.model.packed), flops))
         if (step + 1) % CHECKED_EVERY == 0:
             check_losses(torch.stack(losses).tolist(), run.language, lr)
         best.look(step, values)

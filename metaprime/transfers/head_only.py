@@ -49,8 +49,9 @@ def encode_once(model: TaskModel, task: Task, backbone: Params, rows: Sequence[R
     encoded: list[list[torch.Tensor]] = [[] for _ in rows]
     for chosen in by_length(rows, WINDOWS):
         batch = task.collate([rows[index] for index in chosen])
-        pieces = zip(*(batch[name].to(device).split(WINDOWS) for name in ("input_ids", "attention_mask")), strict=True)
-        read = (functional_call(model.backbone, theta, (), {"input_ids": i, "attention_mask": m}) for i, m in pieces)
+        pieces = zip(*(tensor.to(device).split(WINDOWS) for tensor in batch.values()), strict=True)
+        named = (model.inputs(dict(zip(batch, piece, strict=True))) for piece in pieces)
+        read = (functional_call(model.backbone, theta, (), inputs) for inputs in named)
         states_LD = (window for output in read for window in output.last_hidden_state)
         for index in chosen:
             encoded[index] = [next(states_LD)[: len(window.input_ids)].clone() for window in rows[index].windows]

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from metaprime.data.episodes import stacked
-from metaprime.data.rows import longest_window, to_device
-from metaprime.meta.chunks import CPU_SUBWORDS, FROZEN_PASS, GPU_SUBWORDS, cost_of_passes
+from metaprime.data.rows import to_device
+from metaprime.meta.chunks import CPU_SUBWORDS, GPU_SUBWORDS, PassSize, cost_of_passes
+from metaprime.packing import positions
 from metaprime.peft.sparse.weights import CHANGE
-from metaprime.runs.flops import Spent, counted, estimated_flops, subwords
+from metaprime.runs.flops import Spent, counted, estimated_flops
 from metaprime.transfers.finetune import FineTuned, add_gradients, check_losses, fine_tune, optimizer_of, project
 from metaprime.transfers.shots import batches_of
 from metaprime.transfers.start import KShotRun, TransferContext
@@ -87,21 +88,19 @@ def go_together(context: TransferContext, runs: Sequence[KShotRun]) -> bool:
 def _pays(context: TransferContext, runs: Sequence[KShotRun]) -> bool:
     """Returns True if sharing passes saves more time than its padding costs.
 
-    All batches of a step are padded to the longest. On a CPU that may cost more than it saves, and
-    large passes save nothing; on a GPU large passes take memory.
+    Where batches are padded, all of a step are padded to the longest. On a CPU that may cost more than
+    it saves, and large passes save nothing; on a GPU large passes take memory.
     """
-    settings, lengths = context.settings, []
+    settings, packed, alone = context.settings, context.model.packed, list[list[PassSize]]()
     for run in runs:
-        windows = [longest_window(row) for row in run.rows]
-        batches = batches_of(len(windows), settings, run.seed, run.language)
-        lengths.append([max(windows[index] for index in chosen) for chosen in batches])
-    size = min(settings.batch, len(runs[0].rows))
-    passes: list[int] = [size * len(runs) * max(step_lengths) for step_lengths in zip(*lengths, strict=True)]
+        batches = batches_of(len(run.rows), settings, run.seed, run.language)
+        alone.append([PassSize.of([run.rows[index] for index in chosen]) for chosen in batches])
+    shared = [PassSize.shared(sizes).positions(packed) for sizes in zip(*alone, strict=True)]
     if context.device.type != "cpu":
-        return max(passes) <= GPU_SUBWORDS
-    alone = [size * length for run_lengths in lengths for length in run_lengths]
-    small = sum(passes) <= CPU_SUBWORDS * len(passes)
-    return small and cost_of_passes(passes, FROZEN_PASS) < cost_of_passes(alone, FROZEN_PASS)
+        return max(shared) <= GPU_SUBWORDS
+    small = sum(shared) <= CPU_SUBWORDS * len(shared)
+    single = [size.positions(packed) for sizes in alone for size in sizes]
+    return small and cost_of_passes(shared) < cost_of_passes(single)
 
 
 def train_stacked(
@@ -136,7 +135,7 @@ def train_stacked(
         batch = to_device(stacked(parts, context.task.collate), context.device)
         losses_E, flops = counted(count and step == 0, add_gradients, context.loss, frozen, values, batch)
         losses.append(losses_E.detach())
-        spent.append(Spent(subwords(batch), flops))
+        spent.append(Spent(positions(batch, context.model.packed), flops))
         optimizer.step(step)
         project(context.model, values, (step + 1) / settings.steps)
 

@@ -61,13 +61,13 @@ TINY = (
 Bench = tuple[TaskModel, Loss, Params, Params, Episodes]
 
 
-def bench(folder: Path, attention: str = "eager") -> Bench:
+def bench(folder: Path, attention: str = "eager", padded: str = "") -> Bench:
     """A primable model in float64, its loss, theta, T random starts, and a meta-batch with three inner steps."""
     encoder = load_encoder(str(folder), attention)
     text = Text(Subwords(encoder.tokenizer), Lengths(64))
     task = TASKS["tagging"].build(TaggingConfig(labels=("PER", "ORG", "LOC")), text)
     pools = {name: task.encode(synthetic.read("", name, "train")[:30]) for name in ("qaa", "qaf")}
-    model = build_model(encoder, task, METHODS["pfeiffer"].config(), pools["qaa"]).double()
+    model = build_model(encoder, task, METHODS["pfeiffer"].config(), pools["qaa"]).variant(padded=padded).double()
     shape = EpisodeShape(episodes=T, support=2, steps=3, query=3, tau=0)
     batch = EpisodeSampler(pools, shape, seed=1).meta_batch(0, range(T), task.collate)
     state = partition(model, encoder.layout.unused)
@@ -142,7 +142,7 @@ def checkpointed(backbone: nn.Module) -> None:
 
 @pytest.mark.parametrize("second_order", [False, True])
 def test_checkpointed_layers_give_wrong_gradients_without_an_error(still: Path, second_order: bool) -> None:
-    model, loss, backbone, start, batch = bench(still)
+    model, loss, backbone, start, batch = bench(still, padded="by this test")
     model.train()
 
     def maml() -> Params:
@@ -189,7 +189,7 @@ def test_a_config_that_switches_it_on_is_refused_before_anything_is_written(stil
 
 
 def test_two_dropouts_differ_and_ours_is_off(toy_bert: Path) -> None:
-    model, loss, backbone, start, batch = bench(toy_bert)
+    model, loss, backbone, start, batch = bench(toy_bert, padded="by this test")
 
     def losses(way: Way) -> torch.Tensor:
         torch.manual_seed(0)
@@ -284,7 +284,7 @@ def test_vmapped_layer_norm_is_silently_wrong(toy_bert: Path) -> None:
 def test_priming_loops_where_a_layer_norm_moves(
     toy_bert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, learner: str, order: str, looped: bool
 ) -> None:
-    config = tiny(toy_bert, tmp_path / "run", f"learner.name={learner}", f"inner.order={order}")
+    config = tiny(toy_bert, tmp_path / "run", f"learner.name={learner}", f"inner.order={order}", "encoder.packed=false")
     run = set_up(config, Accelerator())
     assert (run.inner.execution.way is Way.LOOP) == looped
     assert (SILENTLY_WRONG in caplog.text) == looped

@@ -20,6 +20,7 @@ from metaprime.data.subwords import Subwords
 from metaprime.models import attention
 from metaprime.models.encoder import load_encoder
 from metaprime.models.task_model import TaskModel, partition
+from metaprime.packing import padded_calls
 from metaprime.peft import METHODS
 from metaprime.rng import torch_stream
 from metaprime.tasks import TASKS
@@ -78,14 +79,14 @@ def test_a_batch_without_padding_has_a_mask_too(
     shapes = []
     with_prefix = attention.with_prefix
 
-    def spy(module: nn.Module, key: torch.Tensor, value: torch.Tensor, made: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def spy(prefix: object, key: torch.Tensor, value: torch.Tensor, made: torch.Tensor) -> tuple[torch.Tensor, ...]:
         shapes.append(tuple(made.shape))
-        return with_prefix(module, key, value, made)
+        return with_prefix(prefix, key, value, made)
 
     monkeypatch.setattr(attention, "with_prefix", spy)
     looped = functional_call(model, random, (batch_of(ids, mask),))
     assert shapes == [(3, 1, 9, 9)] * 2
-    with sdpa_kernel(SDPBackend.MATH):
+    with sdpa_kernel(SDPBackend.MATH), padded_calls():
         run = vmap(
             lambda values, ids, mask: functional_call(model, values, (batch_of(ids, mask),)), in_dims=(None, 0, 0)
         )
@@ -93,7 +94,7 @@ def test_a_batch_without_padding_has_a_mask_too(
     torch.testing.assert_close(batched[:, 0], looped, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("function", [attention.sdpa_attention, attention.eager_attention])
+@pytest.mark.parametrize("function", attention.FUNCTIONS.values(), ids=attention.FUNCTIONS)
 def test_a_prefix_is_a_gated_mix_of_two_attentions(function: Callable[..., tuple[torch.Tensor, object]]) -> None:
     draw = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(2, 4, 5, 8, generator=draw) for _ in "qkv")
@@ -108,7 +109,7 @@ def test_a_prefix_is_a_gated_mix_of_two_attentions(function: Callable[..., tuple
     gate = torch.sigmoid(mass[1] - mass[0])  # lambda = sum exp(prefix) / (sum exp(prefix) + sum exp(text))
     expected = (1 - gate) * text.softmax(-1) @ v + gate * prefix.softmax(-1) @ pv
 
-    mask = visible if function is attention.sdpa_attention else torch.zeros(2, 1, 5, 5).masked_fill(~visible, -1e30)
+    mask = visible if function is attention.FUNCTIONS["sdpa"] else torch.zeros(2, 1, 5, 5).masked_fill(~visible, -1e30)
     out, _ = function(module, q, k, v, mask)
     torch.testing.assert_close(out.transpose(1, 2), expected, rtol=0, atol=1e-6)
     plain, _ = function(nn.Module(), q, k, v, mask)

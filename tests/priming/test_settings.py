@@ -83,11 +83,14 @@ def test_the_inner_loop_moves_what_the_learner_says_and_learns_what_the_rules_sa
 
 
 def test_the_execution_is_the_fastest_that_is_asked_for(parts: Parts) -> None:
-    one_pass, vmapped = (parts.model.variant(supports_one_pass=able) for able in (True, False))
+    one_pass, one_by_one = (parts.model.variant(supports_one_pass=able) for able in (True, False))
+    padded = "by this test"
     assert shared_way(LEARNERS["peft_maml"], one_pass) is Way.ONE_PASS
-    assert shared_way(LEARNERS["peft_maml"], vmapped) is Way.VMAP
-    # Each episode has a theta of its own.
-    assert shared_way(LEARNERS["maml"], one_pass) is Way.VMAP
+    assert shared_way(LEARNERS["peft_maml"], one_pass.variant(padded=padded)) is Way.ONE_PASS
+    # Each episode has a theta of its own, or the method's modules cannot share a pass.
+    for learner, model in (("maml", one_pass), ("peft_maml", one_by_one)):
+        assert shared_way(LEARNERS[learner], model) is Way.LOOP
+        assert shared_way(LEARNERS[learner], model.variant(padded=padded)) is Way.VMAP
     for changes, way, chunk in (
         ((), Way.ONE_PASS, None),
         (("inner.task_chunk=3",), Way.ONE_PASS, 3),

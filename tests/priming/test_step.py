@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 import torch
 from accelerate import Accelerator
+from torch import nn
 from toy_config import MakeConfig
 
 from metaprime.meta import Outcome
@@ -131,10 +132,17 @@ def test_a_line_says_how_many_positions_went_through_the_encoder(
 
     def watched(model: TaskModel, batch: Batch) -> torch.Tensor:
         # Checks go before the first step.
-        if seen:
-            seen[-1] += batch["input_ids"].numel()
-            passes[-1] += 1
-        return forward(model, batch)
+        if not seen:
+            return forward(model, batch)
+        passes[-1] += 1
+        query = model.backbone.get_submodule("encoder.layer.0.attention.self.query")
+        handle = query.register_forward_pre_hook(count)
+        outputs = forward(model, batch)
+        handle.remove()
+        return outputs
+
+    def count(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        seen[-1] += inputs[0].shape[:2].numel()
 
     monkeypatch.setattr(loop, "draw", begun)
     monkeypatch.setattr(TaskModel, "forward", watched)

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch.func import grad_and_value, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from metaprime.runs.flops import FlopMeter, Spent, counted, estimated_flops, subwords
+from metaprime.runs.flops import FlopMeter, Spent, counted, estimated_flops
 
 B, D, C = 5, 3, 4
 
@@ -123,11 +123,6 @@ def test_a_compiled_function_is_run_and_what_it_was_compiled_from_is_counted() -
     meter.count_next()
     assert meter.watch(compiled, train)(values(B, D), values(C, D)) == 42
     assert meter.flops == 3 * 2 * B * D * C
-
-
-def test_sub_words_are_positions_with_their_padding() -> None:
-    one, other = ({"input_ids": torch.zeros(shape)} for shape in ((2, 4, 7), (2, 3, 9)))
-    assert subwords(one, other) == 2 * 4 * 7 + 2 * 3 * 9
 
 
 def test_the_processes_add_up() -> None:

@@ -14,7 +14,8 @@ from toy_config import Parts, started_at
 from metaprime.config.sections import TransferConfig
 from metaprime.data.rows import Row
 from metaprime.models.encoder import weights_hash
-from metaprime.models.task_model import TaskModel
+from metaprime.models.task_model import TaskModel, functional_loss
+from metaprime.packing import FULL
 from metaprime.tasks import Task
 from metaprime.tasks.task import Scores
 from metaprime.transfers import finetune
@@ -73,21 +74,28 @@ def test_full_fine_tuning_moves_theta_by_value(parts: Parts) -> None:
     assert weights_hash({name: tuned.values[name] for name in parts.state.backbone}) != before
 
 
-def test_full_fine_tuning_costs_what_it_does_by_hand(parts: Parts) -> None:
+@pytest.mark.parametrize("padded", ["", "by this test"], ids=["packed", "padded"])
+def test_full_fine_tuning_costs_what_it_does_by_hand(parts: Parts, padded: str) -> None:
     rows, encoder = parts.rows[:6], parts.model.backbone.config
     start = {**parts.start, **parts.state.backbone}
-    positions = parts.task.collate(rows)["input_ids"].numel()
-    context = parts.context(TransferConfig(steps=1, batch=6))
+    mask = parts.task.collate(rows)["attention_mask"]
+    assert mask.sum() < FULL * mask.numel()
+    positions = mask.numel() if padded else int(mask.sum())
+    model = parts.model.variant(padded=padded)
+    context = replace(parts.context(TransferConfig(steps=1, batch=6)), model=model)
+    context = replace(context, loss=functional_loss(model, parts.task.loss))
     tuned = fine_tune(context, started_at(start, rows, 0), 1e-3, count=True)
     wide, inner, layers = encoder.hidden_size, encoder.intermediate_size, encoder.num_hidden_layers
     # One adapter in each layer, down and up.
     adapter = 2 * wide * parts.config.peft.bottleneck
-    weights = layers * (4 * wide * wide + 2 * wide * inner + adapter) + wide * len(parts.task.labels)
-    # Each position attends to all of its sentence's; the pooler runs and trains nothing.
-    attention = layers * positions * (positions // 6) * wide
-    pooler = 6 * wide * wide
+    weights = positions * layers * (4 * wide * wide + 2 * wide * inner + adapter)
+    # The head reads padded states.
+    weights += mask.numel() * wide * len(parts.task.labels)
+    # Attention pads sentences this short. The pooler reads the first position of each row, and trains nothing.
+    attention = layers * mask.numel() * mask.shape[1] * wide
+    pooler = (6 if padded else 1) * wide * wide
     # A matrix product costs as much again for its weights' gradient and for its inputs'. Fused attention is two, then five.
-    assert tuned.flops == 2 * (3 * positions * weights + 7 * attention + pooler)
+    assert tuned.flops == 2 * (3 * weights + 7 * attention + pooler)
 
 
 def test_counting_is_asked_for_and_changes_no_bit(parts: Parts) -> None:

@@ -14,6 +14,7 @@ from toy_config import MakeConfig
 from metaprime.build.data import build_task, priming_rows
 from metaprime.build.model import build_model
 from metaprime.config.sections import TransferConfig
+from metaprime.meta import chunks
 from metaprime.models.encoder import load_encoder
 from metaprime.models.task_model import initial_values
 from metaprime.peft import METHODS
@@ -81,15 +82,15 @@ def test_only_what_can_goes_together(bench: Bench, tiny: MakeConfig, tmp_path: P
 
 
 def test_runs_share_passes_where_that_is_less_work(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pass of its own costs a thousand sub-words, and then none: the padding to the longest of all remains."""
+    """A pass of its own costs a thousand sub-words, and then none."""
     context, runs = bench
-    monkeypatch.setattr(stacked, "FROZEN_PASS", 1000)
+    monkeypatch.setattr(chunks, "PASS", 1000)
     assert go_together(context, runs)
     # Three runs of four sentences of no more than four sub-words.
     monkeypatch.setattr(stacked, "CPU_SUBWORDS", 3 * 4 * 4)
     assert not go_together(context, runs)
     monkeypatch.undo()
-    monkeypatch.setattr(stacked, "FROZEN_PASS", 0)
+    monkeypatch.setattr(chunks, "PASS", 0)
     assert not go_together(context, runs)
 
 
@@ -109,19 +110,19 @@ def test_as_many_neighbours_as_may_share_a_pass_do(bench: Bench) -> None:
 def test_groups_are_as_large_as_a_pass_may_be(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     context, runs = bench
     alike = [replace(runs[0], rows=runs[0].rows[:4]) for _ in range(7)]
-    length = max(len(window.input_ids) for row in alike[0].rows for window in row.windows)
+    size = sum(len(window.input_ids) for row in alike[0].rows for window in row.windows)
     for most, sizes in ((7, [7]), (3, [3, 3, 1]), (2, [2, 2, 2, 1]), (1, [1] * 7)):
-        monkeypatch.setattr(stacked, "CPU_SUBWORDS", most * 4 * length)
+        monkeypatch.setattr(stacked, "CPU_SUBWORDS", most * size)
         assert [len(group) for group in groups_of(context, alike)] == sizes
 
 
 def test_flops_of_all_are_those_of_each(bench: Bench) -> None:
-    """Where nothing is padded: the same sentences for everyone."""
+    """The same sentences for everyone. The pooler, which reads one position of a row, is the difference."""
     context, runs = changed(bench[0], steps=2), bench[1]
     alike = [replace(run, rows=runs[0].rows[:4], seed=0, language="qaa") for run in runs]
     found = train_stacked(context, alike, 1e-2, count=True)
     alone = fine_tune(context, alike[0], 1e-2, count=True)
-    assert [one.flops for one in found] == [pytest.approx(alone.flops)] * 3
+    assert [one.flops for one in found] == [pytest.approx(alone.flops, rel=0.01)] * 3
 
 
 def test_a_loss_that_is_not_finite_names_its_language_after_the_others(bench: Bench) -> None:
