@@ -75,7 +75,9 @@ ADAPTERHUB = Program("import trainer_adapterhub", "trainer_adapterhub.main()")
 SIDES = (
     "Every side is a new process with empty caches, and all cells are one process. The scripts are given the K sentences "
     "of each cell; metaprime reads whole training splits and draws them. Without dropout a script trains as metaprime "
-    "does, with the encoder's dropout off.\n"
+    "does, with the encoder's dropout off. F1 may differ by what each side does by itself: the order of sentences, the draws "
+    "of adapter and head, Trainer's first step at a rate of zero, and the head's input, which metaprime divides by the size "
+    "of the encoder's hidden states.\n"
 )
 VERSIONS = "import importlib.metadata as m; print(*(f'{name} {m.version(name)}' for name in %r), sep=', ')"
 
