@@ -83,6 +83,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
             "spec",
             "results",
             "order",
+            "early",
             "checks",
             "record",
             "forecast",

@@ -7,11 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
+from metaprime.build.roles import HELD_OUT, PRIMED_ON, TARGETS, Role, by_key
 from metaprime.config.sections import DataConfig
-from metaprime.data.readers.folders import listing
-from metaprime.data.reading import MissingLanguage, MissingSource, MissingSplit
 from metaprime.data.rows import Example, Lengths, Row
-from metaprime.data.sources import languages
 from metaprime.data.subwords import Subwords, cache_folder
 from metaprime.models.encoder import Encoder
 from metaprime.models.language_head import load_language_head
@@ -32,54 +30,6 @@ ENCODED = 4
 
 LEAST_ROOM = 8
 """Smallest number of sub-words that a method must leave for a window."""
-
-
-@dataclass(frozen=True)
-class Role:
-    """A use of languages, by the keys of the section `data` that describe it.
-
-    Attributes:
-        languages: key of the languages.
-        source: key of their corpus; null there: `source`.
-        scored: key of the split that is scored; None: none is.
-        purpose: words that say what the languages are for.
-    """
-
-    languages: str
-    source: str
-    scored: str | None
-    purpose: str
-
-    def names(self, data: DataConfig) -> tuple[str, ...]:
-        """Returns the languages, at least one: `TARGETS.names(config.data)`.
-
-        Raises:
-            MetaprimeError: there is none; the message lists those of the corpus.
-        """
-        names: tuple[str, ...] = getattr(data, self.languages)
-        if names:
-            return names
-        try:
-            known = listing(languages(self.uri(data)))
-        except MetaprimeError as error:
-            raise MetaprimeError(f"data.{self.source_key(data)}: {error}") from None
-        raise MetaprimeError(
-            f"data.{self.languages} is empty: name at least one language {self.purpose}; {self.uri(data)} has {known}"
-        )
-
-    def uri(self, data: DataConfig) -> str:
-        """Returns the URI of the corpus: `TARGETS.uri(config.data)`."""
-        return str(getattr(data, self.source) or data.source)
-
-    def source_key(self, data: DataConfig) -> str:
-        """Returns the key that names the corpus: `source` if the role's own is null."""
-        return self.source if getattr(data, self.source) else "source"
-
-
-PRIMED_ON = Role("languages", "source", None, "to draw episodes from")
-HELD_OUT = Role("validation_languages", "validation_source", "validation_split", "to choose on")
-TARGETS = Role("target_languages", "target_source", "test_split", "to transfer to")
-"""The languages of episodes, those that choose stopping points and rates, and those that are transferred to."""
 
 
 @dataclass(frozen=True)
@@ -256,16 +206,10 @@ def _split(task: Task, data: DataConfig, role: Role, language: str, limits: tupl
     return Split(task.encode(train), task.encode(examples[:most]))
 
 
-def _read(task: Task, data: DataConfig, role: Role, language: str, split: str) -> list[Example]:
+def _read(task: Task, data: DataConfig, role: Role, language: str, key: str) -> list[Example]:
     """Reads the split that a key of `data` names; what the corpus lacks is refused by the key that asks for it."""
-    try:
-        return task.read(role.uri(data), language, getattr(data, split))
-    except MissingSource as error:
-        raise MetaprimeError(f"data.{role.source_key(data)}: {error}") from None
-    except MissingLanguage as error:
-        raise MetaprimeError(f"data.{role.languages}: {error}") from None
-    except MissingSplit as error:
-        raise MetaprimeError(f"data.{split}: {error}") from None
+    with by_key(role, data, key):
+        return task.read(role.uri(data), language, getattr(data, key))
 
 
 def _room(encoder: Encoder, method: MethodConfig) -> int:

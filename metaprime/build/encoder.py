@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from metaprime.build.pretrain import is_pretrained, pretrain, untrained
+from metaprime.build.folders import is_pretrained
+from metaprime.build.pretrain import pretrain, untrained
 from metaprime.config.sections import EncoderConfig
 from metaprime.models.encoder import Encoder, load_encoder, shortened
 from metaprime.runs.folder import KEPT_BASE

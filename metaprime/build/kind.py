@@ -8,6 +8,7 @@ from typing import Any
 
 from metaprime.config.presets import EMBEDDED, Kind
 from metaprime.config.sections import EncoderConfig, TransferConfig
+from metaprime.models.folder import is_hub_id
 from metaprime.runs.artifact import CARD
 from metaprime.runs.folder import PRETRAIN_RECORD
 
@@ -59,7 +60,7 @@ def _is_embedded(card: dict[str, Any], folder: Path) -> bool:
 
 def _config(name: str) -> dict[str, Any]:
     """Returns the content of an encoder's config.json; empty if it cannot be read, which loading will refuse."""
-    if Path(name).is_dir():
+    if not is_hub_id(name):
         return _json(Path(name) / "config.json")
     # A folder needs no transformers, which takes seconds to load.
     from huggingface_hub.errors import HfHubHTTPError

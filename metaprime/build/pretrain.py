@@ -5,16 +5,15 @@ It takes the place of mBERT or XLM-R: it has seen text of all synthetic language
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
+from metaprime.build.folders import is_pretrained, pretrain_record
 from metaprime.config.sections import PretrainConfig
 from metaprime.data.readers import synthetic
 from metaprime.data.rows import Example
@@ -24,7 +23,7 @@ from metaprime.optim import ScheduledAdamW, adamw
 from metaprime.rng import stream, torch_stream
 from metaprime.runs.folder import PRETRAIN_RECORD
 from metaprime.tasks.masking import masked
-from metaprime.types import IGNORE, MetaprimeError
+from metaprime.types import IGNORE
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 FEWER = 20
@@ -57,32 +56,8 @@ def pretrain(config: PretrainConfig, source: str, folder: Path, report: Callable
     _train(model, _blocks(texts, tokenizer, config), config, report)
     with written_aside(folder) as aside:
         save_encoder(model, tokenizer, aside)
-        write_json(aside / PRETRAIN_RECORD, _record(config, source))
+        write_json(aside / PRETRAIN_RECORD, pretrain_record(config, source))
     return folder
-
-
-def is_pretrained(config: PretrainConfig, source: str, folder: Path) -> bool:
-    """Returns True if `folder` holds the encoder of a config, False if it is free.
-
-    Args:
-        config: size and training of the encoder.
-        source: `synthetic:` or `synthetic:SEED`.
-        folder: folder for the Hugging Face files.
-
-    Raises:
-        MetaprimeError: the folder holds another encoder or other files.
-
-    Example: `is_pretrained(PretrainConfig(), "synthetic:", Path("base"))`
-    """
-    record = folder / PRETRAIN_RECORD
-    if record.is_file() and json.loads(record.read_text(encoding="utf-8")) == _record(config, source):
-        return True
-    if folder.exists() and any(folder.iterdir()):
-        raise MetaprimeError(
-            f"{folder} holds another encoder or other files, and the embedded encoder of this config belongs there: choose "
-            "another run.output, or remove the folder"
-        )
-    return False
 
 
 def untrained(config: PretrainConfig, source: str, folder: Path) -> None:
@@ -97,11 +72,6 @@ def untrained(config: PretrainConfig, source: str, folder: Path) -> None:
     """
     tokenizer = make_tokenizer(_texts(source)[::FEWER], config)
     save_encoder(_new_model(config, tokenizer), tokenizer, folder)
-
-
-def _record(config: PretrainConfig, source: str) -> dict[str, Any]:
-    """Returns the content of PRETRAIN_RECORD."""
-    return {"pretrain": {**config.model_dump(mode="json"), "lr": config.rate}, "source": source}
 
 
 def _texts(source: str) -> list[Example]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,6 +30,9 @@ from metaprime.cli.options import (
     without_file,
 )
 from metaprime.types import MetaprimeError
+
+if TYPE_CHECKING:
+    from metaprime.suite.spec import SuitePlan
 
 app = typer.Typer(
     help="Prime a multilingual encoder for parameter-efficient fine-tuning, then fine-tune and score it.",
@@ -61,9 +64,11 @@ def prime(
 ) -> None:
     """Train the encoder so that adapters fine-tune better on it; save it as a plain Hugging Face model."""
     from metaprime.config.loading import load_config
+    from metaprime.preflight.early import Early
     from metaprime.runs.stopping import seconds_of
 
     loaded, seconds = load_config(config, overrides or []), seconds_of(max_time)
+    Early(loaded).prime(resume, overwrite, force)
     from metaprime.priming.prime import prime as run
 
     encoder = run(loaded, resume=resume, overwrite=overwrite, force=force, max_seconds=seconds)
@@ -82,9 +87,11 @@ def transfer(
 ) -> None:
     """Fine-tune the frozen encoder on K sentences of each target language and score it on the test split."""
     from metaprime.config.loading import load_config
+    from metaprime.preflight.early import Early
     from metaprime.runs.stopping import seconds_of
 
     loaded, seconds = load_config(config, overrides or []), seconds_of(max_time)
+    Early(loaded).transfer()
     from rich.console import Console
 
     from metaprime.reports.wording import terminal, transfer_table
@@ -117,14 +124,14 @@ def predict(
 ) -> None:
     """Predict sentences. Of text, tagging prints `word<TAB>tag`; CoNLL gets a column, JSON lines a key `predicted`."""
     from metaprime.config.code import load_code
-    from metaprime.runs.artifact import check_artifact
+    from metaprime.runs.artifact import check_card
+    from metaprime.transfers.predict import check_predicts, load
     from metaprime.transfers.texts import read_input
 
-    check_artifact(folder)
+    check_card(folder)
     load_code(code or [])
+    check_predicts(folder)
     given = read_input(text, form, tokens)
-    from metaprime.transfers.predict import load
-
     for line in given.written(load(folder, trust_remote_code).predict(given.sentences)):
         typer.echo(line)
 
@@ -141,13 +148,16 @@ def evaluate(
     """Score a saved model on labelled sentences of any language, without training."""
     import json
 
-    from metaprime.runs.artifact import check_artifact
+    from metaprime.data.sources import check_split
+    from metaprime.transfers.predict import check_predicts, load
 
-    check_artifact(folder)
+    check_predicts(folder)
+    # What the corpus lacks is refused before the model is loaded.
+    for language in languages:
+        check_split(source, language, split)
     from rich.console import Console
 
     from metaprime.reports.wording import terminal
-    from metaprime.transfers.predict import load
 
     predictor = load(folder, trust_remote_code)
     scores = predictor.scores(source, languages, split)
@@ -170,14 +180,18 @@ def demo(
     overwrite: Overwrite = False,
 ) -> None:
     """Compare no priming with three ways of priming on synthetic languages; transfer to unseen languages; print a table."""
+    from metaprime.build.kind import kinds_of
     from metaprime.config.loading import load_config
+    from metaprime.suite.demo import ARMS, Demonstration
+    from metaprime.suite.demo import demo as run
 
     file, changes = without_file(config, overrides or [])
     loaded, numbers = load_config(file, changes), _seeds(seeds)
-    from metaprime.suite.demo import ARMS
-    from metaprime.suite.demo import demo as run
-
     chosen = list(ARMS) if arms == "all" else arms.split(",")
+    asked = Demonstration(loaded.at_rates(*kinds_of(loaded.encoder, loaded.transfer)), tuple(chosen), numbers)
+    plan = asked.plan()
+    asked.claim(overwrite)
+    _check_arms(plan)
     run(loaded, arms=chosen, seeds=numbers, jobs=jobs, overwrite=overwrite)
 
 
@@ -197,11 +211,15 @@ def ablate(
     ] = False,
 ) -> None:
     """Run a suite: prime each arm with each seed, transfer, compare. Exit code 1: some cells failed, all others are done."""
+    from metaprime.runs.folder import check_writable
+    from metaprime.suite.record import check_suite
     from metaprime.suite.spec import read_plan
 
     changes = overrides or []
     # A mistake in the suite is refused before the packages that carry it out are loaded.
-    read_plan(suite, changes, setting)
+    plan = read_plan(suite, changes, setting)
+    check_suite(plan, check_writable(plan.base.output) / plan.name, overwrite)
+    _check_arms(plan)
     from metaprime.suite.ablate import ablate as run
     from metaprime.suite.forecast import forecast
 
@@ -269,6 +287,14 @@ def _end(code: int | str | None) -> None:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
     sys.exit(code)
+
+
+def _check_arms(plan: SuitePlan) -> None:
+    """Refuses a suite by what needs no encoder, before torch is loaded; one whose cells are finished is not checked."""
+    from metaprime.preflight.early import Early
+    from metaprime.suite.early import refuse_arms
+
+    refuse_arms(plan, lambda arm: Early(arm.target.config).arm(Early(arm.primer.config) if arm.primer else None))
 
 
 def _seeds(text: str) -> tuple[int, ...]:

@@ -24,10 +24,12 @@ def doctor(
     import json
 
     from metaprime.config.loading import load_config
+    from metaprime.preflight.early import Early
 
     if not gradients:
         raise MetaprimeError("metaprime doctor: nothing to examine: add --gradients")
     loaded = load_config(config, overrides or [])
+    Early(loaded).priming(validates=False)
     from metaprime.preflight.gradients import examine_gradients
 
     report = examine_gradients(loaded)
@@ -47,9 +49,15 @@ def doctor(
 def validate(config: ConfigFile, overrides: Overrides = None) -> None:
     """Make every check that prime and transfer would make, and train nothing. Exit code 2: they would refuse the config."""
     from metaprime.config.loading import load_config
-    from metaprime.preflight.dry_run import DryRun
+    from metaprime.preflight.early import Early
 
-    if refused := DryRun(load_config(config, overrides or [])).refusals():
+    loaded = load_config(config, overrides or [])
+    refused = Early(loaded).refusals()
+    if not refused:
+        from metaprime.preflight.dry_run import DryRun
+
+        refused = DryRun(loaded).refusals()
+    if refused:
         raise MetaprimeError("\n".join(refused))
     say("prime and transfer would begin; `metaprime estimate` measures time and memory")
 
@@ -63,8 +71,10 @@ def estimate(
     import json
 
     from metaprime.config.loading import load_config
+    from metaprime.preflight.early import Early
 
     loaded = load_config(config, overrides or [])
+    Early(loaded).priming()
     from metaprime.preflight.cost import estimate as run
 
     needs = run(loaded)
@@ -113,6 +123,10 @@ def list_methods(
     """List all methods: name, formula, source; with an encoder, the parameters trained, stored and in the head."""
     import json
 
+    from metaprime.models.folder import refuse_bad_folder
+
+    if encoder:
+        refuse_bad_folder(encoder)
     from metaprime.preflight.methods import COUNTS, METHOD_HEADER, list_rows
 
     header, rows = (*METHOD_HEADER, *(COUNTS if encoder else ())), list_rows(encoder, trust_remote_code)
@@ -136,11 +150,13 @@ def show_method(
 ) -> None:
     """Show the places of a method's modules in an encoder, after a self-check that each is called and trained."""
     from metaprime.config.loading import load_config
+    from metaprime.models.folder import refuse_bad_folder
 
     if not encoder:
         raise MetaprimeError("metaprime peft show: the encoder is missing: add --encoder DIR")
     keys = [f"encoder.name={encoder}", f"encoder.trust_remote_code={trust_remote_code}"]
     loaded = load_config(None, [*keys, f"peft.method={name}", *(overrides or [])])
+    refuse_bad_folder(encoder)
     from rich.console import Console
 
     from metaprime.preflight.methods import show
@@ -170,10 +186,9 @@ def export_method(
     classifier with the adapter merged into its weights. docs/methods.md lists which method has which format.
     """
     from metaprime.config.code import load_code
-    from metaprime.runs.artifact import check_artifact
-
-    check_artifact(folder)
-    load_code(code or [])
+    from metaprime.runs.artifact import check_card
     from metaprime.transfers.export import export as run
 
+    check_card(folder)
+    load_code(code or [])
     say(f"exported for {form}: {run(folder, out, form, trust_remote_code)}")

@@ -31,6 +31,7 @@ from metaprime.data.reading import Format
 from metaprime.meta import LEARNERS, Learner
 from metaprime.models.sites import Layout
 from metaprime.peft import METHODS, MethodConfig
+from metaprime.peft import rates as method_rates
 from metaprime.peft import settings_of as method_settings
 from metaprime.peft.method import label
 from metaprime.tasks import TASKS, TaskConfig
@@ -684,8 +685,7 @@ class Config(Section):
 
         Example: `Config().at_rates(EMBEDDED, EMBEDDED).outer.lr` is 0.002.
         """
-        # The table of methods loads torch, which the embedded encoder's rates need not.
-        methods = {} if tuned.embedded else {method.name: method.rate for method in METHODS.values()}
+        methods = {} if tuned.embedded else method_rates()
         changes: dict[str, Any] = {}
         for name, kind in (("inner", primed), ("outer", primed), ("transfer", tuned)):
             section = getattr(self, name)

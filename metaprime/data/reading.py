@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from metaprime.data.rows import Example
@@ -143,10 +144,13 @@ class Corpus:
     Attributes:
         read: root, language, split and format to a Reading with raw tags.
         languages: root to the languages of the source.
+        find: root, language and split to the split's files, which are not read; without it, what a
+            source lacks is found when it is read.
     """
 
     read: Callable[[str, str, str, Format], Reading]
     languages: Callable[[str], list[str]]
+    find: Callable[[str, str, str], Sequence[Path]] | None = None
 
 
 def drops(kind: ProblemKind, invalid: Policy) -> bool:
@@ -201,9 +205,23 @@ def settle(reading: Reading, invalid: Policy, logged: set[str] | None = None) ->
         outcome = f"{lost} of {_total(reading)} sentences dropped" if invalid == "drop" else "repaired"
         log.warning("%s: %s: %s; %s", reading.place, _counted(grave), outcome, "; ".join(_places(grave)))
     if not reading.sentences:
-        remedy = "correct the file" if grave else "give a file with at least one sentence"
-        raise MetaprimeError(f"{reading.place}: no sentence {'left' if grave else 'in it'}; {remedy}")
+        raise MetaprimeError(f"{reading.place}: no sentence left; correct the file") if grave else _empty(reading.place)
     return reading.sentences
+
+
+def refuse_empty(files: Sequence[Path]) -> None:
+    """Refuses a split whose files have no content, as `settle` would: `refuse_empty([Path("train.conll")])`.
+
+    Raises:
+        MetaprimeError: there are files, and none has a byte in it.
+    """
+    if files and not any(file.stat().st_size for file in files):
+        raise _empty(str(files[0]))
+
+
+def _empty(place: str) -> MetaprimeError:
+    """Returns the error of a split without a sentence."""
+    return MetaprimeError(f"{place}: no sentence in it; give a file with at least one sentence")
 
 
 def shown(text: str, longest: int = 80) -> str:

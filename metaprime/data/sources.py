@@ -14,7 +14,7 @@ from metaprime.data.readers.parquet import CORPUS as parquet
 from metaprime.data.readers.conll import CORPUS as conll
 from metaprime.data.readers.jsonl import CORPUS as jsonl
 from metaprime.data.readers.hub import CORPUS as hub
-from metaprime.data.reading import UNSTATED, Corpus, Format, MissingSource, Reading
+from metaprime.data.reading import UNSTATED, Corpus, Format, MissingSource, Reading, refuse_empty
 
 CORPORA: dict[str, Corpus] = {name: value for name, value in list(vars().items()) if isinstance(value, Corpus)}
 """Every Corpus that is imported here, by its scheme."""
@@ -37,6 +37,25 @@ def read_raw(source: str, language: str, split: str, form: Format = UNSTATED) ->
     """
     corpus, root = _open(source)
     return corpus.read(root, language, split, form)
+
+
+def check_split(source: str, language: str, split: str) -> None:
+    """Refuses a split that is not there, without reading it: `check_split("conll:data", "de", "train")`.
+
+    A corpus whose reader cannot tell passes, and is refused when it is read.
+
+    Args:
+        source: `scheme:root`, such as `conll:DIR`.
+        language: name of a language of the source.
+        split: `train`, `validation`, `test`, or the source's own name.
+
+    Raises:
+        MissingSource, MissingLanguage, MissingSplit: the source has no such part, or its scheme is unknown.
+        MetaprimeError: there is nothing in the split's files.
+    """
+    corpus, root = _open(source)
+    if corpus.find:
+        refuse_empty(corpus.find(root, language, split))
 
 
 def languages(source: str) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from metaprime.files import save_tensors, write_json
+from metaprime.interop.formats import Format
 from metaprime.interop.token_classifier import Tuned, address, linear_head
 from metaprime.models.encoder import label_names
 from metaprime.peft import MethodConfig
@@ -222,3 +223,6 @@ WRITERS: dict[type[MethodConfig], Callable[[Any, Params, Any], Written]] = {
     ComposedConfig: _composed,
 }
 """A method's config class -> the function that converts it."""
+
+
+ADAPTERHUB = Format(adapterhub_files, save_for_adapterhub)

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from metaprime.interop.formats import Format
 from metaprime.interop.token_classifier import Tuned, classifier_path, linear_head, load_classifier, revision
 from metaprime.models.encoder import Encoder, label_names, quiet
 from metaprime.models.sites import Layout, resolve
@@ -255,3 +256,6 @@ PLANS: dict[type[MethodConfig], MakePlan] = {
     HfConfig: _hf,
 }
 """A method's config class -> the function that makes its plan."""
+
+
+PEFT = Format(peft_model, save_as_peft)

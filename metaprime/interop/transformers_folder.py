@@ -15,6 +15,7 @@ import torch
 from torch.func import functional_call
 from transformers import AutoModelForTokenClassification, PreTrainedModel
 
+from metaprime.interop.formats import Format
 from metaprime.interop.hf_peft import merged_by_peft
 from metaprime.interop.token_classifier import Tuned, classifier_path, linear_head, load_classifier
 from metaprime.models.encoder import quiet
@@ -141,3 +142,6 @@ MERGES: dict[type[MethodConfig], Merge] = {
     MixoutConfig: _changes,
 }
 """A method's config class -> the function that merges it. Methods of Hugging Face's peft are merged by peft."""
+
+
+TRANSFORMERS = Format(merged_classifier, save_as_transformers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Collection, Mapping
@@ -13,60 +12,10 @@ import torch
 from transformers import MODEL_MAPPING, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from metaprime.files import check_readable
 from metaprime.types import MetaprimeError
-
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-"""Extensions of weight files that can run code when they are read."""
 
 WRAPPERS = ("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """Parts of a name that `torch.compile`, data parallelism and checkpointing put between others."""
-
-
-def refuse_bad_folder(name: str) -> None:
-    """Refuses a folder that is missing, or without a config or safetensors weights; hub ids pass.
-
-    Raises:
-        MetaprimeError: the folder is not one to load; the message says what it lacks.
-
-    Example: `refuse_bad_folder("runs/demo/base")`
-    """
-    folder = Path(name)
-    check_readable(folder)
-    if not folder.exists():
-        if name.startswith((".", "/", "~")) or name.count("/") > 1:
-            raise MetaprimeError(f"encoder.name: there is no folder {name!r}")
-        return
-    if not (folder / "config.json").is_file():
-        raise MetaprimeError(f"encoder.name: folder {name!r} holds no config.json")
-    for index in folder.glob("*.safetensors.index.json"):
-        _refuse_bad_index(index)
-    if not any(folder.glob("*.safetensors")):
-        pickled = next((file for file in sorted(folder.iterdir()) if file.suffix in PICKLES), None)
-        if pickled:
-            raise MetaprimeError(
-                f"encoder.name: {pickled} is a pickle, which can run code when read. Convert it once, where you trust "
-                f'it: python -c "import torch; from safetensors.torch import save_file; '
-                f"save_file({{k: v.clone() for k, v in torch.load('{pickled}', weights_only=True).items()}}, "
-                f"'{folder}/model.safetensors', metadata={{'format': 'pt'}})\""
-            )
-        raise MetaprimeError(f"encoder.name: folder {name!r} holds no *.safetensors")
-
-
-def _refuse_bad_index(index: Path) -> None:
-    """Refuses an index whose shards are not safetensors files in its own folder."""
-    try:
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise MetaprimeError(
-            f"encoder.name: {index} is damaged ({error!r}): copy the checkpoint again, or save it unsharded"
-        ) from None
-    for shard in sorted(map(str, shards)):
-        if Path(shard).name != shard or "\\" in shard or not shard.endswith(".safetensors"):
-            raise MetaprimeError(
-                f"encoder.name: {index} names the shard {shard!r}, which is not a *.safetensors file in its own folder: "
-                "copy the shards there and name them by file name"
-            )
 
 
 def encoder_class(config: PretrainedConfig) -> type[PreTrainedModel] | None:

@@ -24,10 +24,10 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from metaprime.files import check_readable
 from metaprime.models import attention, deberta
-from metaprime.models.checkpoint import encoder_class, load_weights, own_encoder, refuse_bad_folder
+from metaprime.models.checkpoint import encoder_class, load_weights, own_encoder
 from metaprime.models.features import feature_scale
+from metaprime.models.folder import refuse_bad_folder, refuse_missing
 from metaprime.models.sites import Layout, layout_of, resolve, without_fixed
 from metaprime.models.spacing import Spaced, spaced
 from metaprime.models.trial import try_encoder
@@ -182,7 +182,7 @@ def read_tokenizer(name: str, trust_remote_code: bool = False, spacing: Spacing 
 
     Example: `read_tokenizer("runs/demo/base").notice`
     """
-    check_readable(Path(name))
+    refuse_missing(name)
     options = {} if spacing == "none" else {"add_prefix_space": True}
     try:
         with quiet():

@@ -3,8 +3,8 @@
 A new method is one file with a METHOD, or a few lines in its family's file, and one line here: its name and place.
 """
 
-from metaprime.peft.method import Method, MethodConfig
-from metaprime.peft.settings import SETTINGS
+from metaprime.peft.method import USUAL_RATE, Method, MethodConfig
+from metaprime.peft.settings import MOVES_BACKBONE, OWN_RATES, SETTINGS
 from metaprime.table import Table
 
 METHODS: Table[Method] = Table(
@@ -48,4 +48,20 @@ def settings_of(name: str) -> type[MethodConfig]:
     return SETTINGS.get(name) or METHODS[name].config
 
 
-__all__ = ["METHODS", "Method", "MethodConfig", "method_of", "settings_of"]
+def rates() -> dict[str, float]:
+    """Returns the peak rate of each method's transfers by its name, without torch as `settings_of`.
+
+    Example: `rates()["lora"]` is 0.003.
+    """
+    return {name: OWN_RATES.get(name, USUAL_RATE) if name in SETTINGS else METHODS[name].rate for name in METHODS}
+
+
+def moves_backbone(config: MethodConfig) -> bool:
+    """Tells whether fine-tuning by a method moves theta too, without torch as `settings_of`.
+
+    Example: `moves_backbone(FullConfig())` is True.
+    """
+    return config.method in MOVES_BACKBONE if config.method in SETTINGS else method_of(config).moves_backbone
+
+
+__all__ = ["METHODS", "Method", "MethodConfig", "method_of", "moves_backbone", "rates", "settings_of"]

@@ -14,7 +14,7 @@ from torch import nn
 from metaprime.nn import Adapter, broadcast_like
 from metaprime.peft.injection import rows_of
 from metaprime.peft.method import Method, MethodConfig
-from metaprime.peft.settings import Ia3Config
+from metaprime.peft.settings import OWN_RATES, Ia3Config
 from metaprime.types import Params, Sites
 
 
@@ -59,5 +59,9 @@ def inject(sites: Sites, config: MethodConfig) -> Adapter:
 
 
 METHOD = Method(
-    Ia3Config, inject, "l_k * K, l_v * V, W_2 (l_ff * f(W_1 x))", "Liu et al. 2022, arXiv 2205.05638", rate=3e-2
+    Ia3Config,
+    inject,
+    "l_k * K, l_v * V, W_2 (l_ff * f(W_1 x))",
+    "Liu et al. 2022, arXiv 2205.05638",
+    rate=OWN_RATES["ia3"],
 )

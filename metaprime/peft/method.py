@@ -21,6 +21,9 @@ from metaprime.types import Section, Sites
 if TYPE_CHECKING:
     from metaprime.nn import Adapter
 
+USUAL_RATE = 3e-3
+"""Usual peak rate of transfers, on a pretrained encoder of width 384."""
+
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -86,7 +89,7 @@ class Method:
     source: str
     moves_backbone: bool = False
     short: str = ""
-    rate: float = 3e-3
+    rate: float = USUAL_RATE
 
     @property
     def name(self) -> str:

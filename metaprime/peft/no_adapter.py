@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from metaprime.peft.method import Method, no_modules
-from metaprime.peft.settings import FullConfig, HeadConfig
+from metaprime.peft.settings import MOVES_BACKBONE, OWN_RATES, FullConfig, HeadConfig
 
 HEAD = Method(
-    HeadConfig, no_modules, "y = W_head Encoder(x), W_head alone moves", "linear probing", short="HT", rate=3e-2
+    HeadConfig,
+    no_modules,
+    "y = W_head Encoder(x), W_head alone moves",
+    "linear probing",
+    short="HT",
+    rate=OWN_RATES["head"],
 )
 
 
-FULL = Method(FullConfig, no_modules, "everything moves", "fine-tuning", moves_backbone=True, short="FT", rate=1e-4)
+FULL = Method(
+    FullConfig,
+    no_modules,
+    "everything moves",
+    "fine-tuning",
+    moves_backbone="full" in MOVES_BACKBONE,
+    short="FT",
+    rate=OWN_RATES["full"],
+)

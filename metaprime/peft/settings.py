@@ -430,3 +430,9 @@ SETTINGS: dict[str, type[MethodConfig]] = {
     if isinstance(found, type) and issubclass(found, MethodConfig) and found.model_fields["method"].default
 }
 """Every class of settings of this file, by its method's name."""
+
+OWN_RATES = {"head": 3e-2, "full": 1e-4, "ia3": 3e-2}
+"""Peak rates of transfers by methods of this file that do not have the usual one (`Method.rate`)."""
+
+MOVES_BACKBONE = ("full",)
+"""Methods of this file by which fine-tuning moves theta too."""

@@ -18,6 +18,7 @@ from metaprime.data.reading import NOTICES, Problem, Reading
 from metaprime.data.rows import Example, Lengths
 from metaprime.data.sources import languages
 from metaprime.data.subwords import Subwords, cache_folder
+from metaprime.models.folder import refuse_missing
 from metaprime.tasks import audit_of
 from metaprime.tasks.task import Audit, Text
 from metaprime.types import MetaprimeError
@@ -144,6 +145,7 @@ def _tokenizer(name: str, settings: EncoderConfig) -> Spaced | None:
     """Reads the tokenizer of an encoder; None without an encoder or for the embedded one."""
     if not name or name.partition(":")[0] == "synthetic":
         return None
+    refuse_missing(name)
     # Imported here: it loads torch and transformers.
     from metaprime.models.encoder import read_tokenizer
 

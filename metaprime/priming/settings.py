@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from metaprime.config.sections import InnerConfig, LearnerConfig, OuterConfig
 from metaprime.meta import Execution, InnerLoop, Learner, Way
-from metaprime.peft import MethodConfig, method_of
+from metaprime.peft import MethodConfig, moves_backbone
 from metaprime.types import MetaprimeError, State, trainable
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def check_sections(sections: Sections) -> Sections:
     torch = sections.learner.backend == "torch"
     if learner.adapts and inner.steps == 0:
         raise MetaprimeError(f"inner.steps must be at least 1 for learner.name {name!r}")
-    if learner.injects and method_of(sections.peft).moves_backbone:
+    if learner.injects and moves_backbone(sections.peft):
         raise MetaprimeError(f"peft.method {sections.peft.method!r} has no adapter for learner.name {name!r}")
     if learner.injects and "backbone" in learner.outer and (reason := sections.peft.tuning_only):
         raise MetaprimeError(

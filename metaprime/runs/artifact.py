@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from metaprime.config.code import code_hashes
 from metaprime.files import check_readable, save_tensors, write_json
 from metaprime.meta import LEARNERS
 from metaprime.models.sites import Layout
 from metaprime.peft import METHODS, MethodConfig
+from metaprime.peft import settings_of as method_settings
 from metaprime.tasks import TASKS, TaskConfig
+from metaprime.tasks import settings_of as task_settings
 from metaprime.types import MetaprimeError, Params
 
 if TYPE_CHECKING:
@@ -84,34 +86,36 @@ def save_artifact(folder: Path, artifact: Artifact) -> None:
     write_json(folder / CARD, card)
 
 
-def check_artifact(folder: Path) -> None:
-    """Refuses a folder that holds no artifact, before torch is loaded: `check_artifact(Path("run/primed"))`.
+def check_card(folder: Path) -> None:
+    """Refuses a folder that holds no artifact: `check_card(Path("run/primed"))`.
 
     Raises:
-        MetaprimeError: the folder has no card.
+        MetaprimeError: the folder has no card, or may not be read.
     """
+    check_readable(folder)
     if not (folder / CARD).is_file():
         raise MetaprimeError(f"{folder} holds no {CARD}: give a folder that `metaprime prime` or `transfer` wrote")
 
 
-def load_artifact(folder: Path) -> Artifact:
-    """Reads the card and the values of a folder: `load_artifact(Path("run/primed")).labels`.
+def check_artifact(folder: Path) -> Artifact:
+    """Returns an artifact without its values, which are left empty: all that is known of it before torch is loaded.
 
     Args:
         folder: the artifact's; a relative path to its encoder is resolved against it.
 
     Raises:
         MetaprimeError: the folder holds no artifact, or a file of it is damaged or may not be read.
-    """
-    check_readable(folder)
-    check_artifact(folder)
-    from safetensors.torch import load_file
 
+    Example: `check_artifact(Path("run/primed")).labels`.
+    """
+    check_card(folder)
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         _check_own(folder, card)
-        values = load_file(folder / VALUES)
-        method = METHODS[card["peft"]["method"]].config.model_validate(card["peft"])
+        # The names of the values alone are read.
+        with safe_open(folder / VALUES, framework="numpy"):
+            pass
+        method = method_settings(card["peft"]["method"]).model_validate(card["peft"])
         encoder = card["encoder"]
         if encoder == ".":
             encoder = str(folder)
@@ -121,8 +125,27 @@ def load_artifact(folder: Path) -> Artifact:
         if missing := {"kind", "encoder_weights"} - set(provenance):
             raise KeyError(*missing)
         scale = float(card.get("scale", 1.0))
-        return Artifact(method, _task_of(card), tuple(card["labels"]), values, encoder, provenance, scale)
+        found = Artifact(method, _task_of(card), tuple(card["labels"]), {}, encoder, provenance, scale)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise MetaprimeError(f"{folder}: {CARD} or {VALUES} is damaged ({error})") from None
+    return found
+
+
+def load_artifact(folder: Path) -> Artifact:
+    """Reads the card and the values of a folder: `load_artifact(Path("run/primed")).labels`.
+
+    Args:
+        folder: the artifact's; a relative path to its encoder is resolved against it.
+
+    Raises:
+        MetaprimeError: as for `check_artifact`.
+    """
+    artifact = check_artifact(folder)
+    from safetensors.torch import load_file
+
+    try:
+        return replace(artifact, values=load_file(folder / VALUES))
+    except (OSError, ValueError, SafetensorError) as error:
         raise MetaprimeError(f"{folder}: {CARD} or {VALUES} is damaged ({error})") from None
 
 
@@ -152,7 +175,7 @@ def _task_of(card: dict[str, Any]) -> TaskConfig:
     """Returns the task of a card; cards of older versions, which lack it, are of tagging."""
     if "task" not in card:
         return TASKS["tagging"].of_labels(card["labels"])
-    return TASKS[card["task"]["name"]].config.model_validate(card["task"])
+    return task_settings(card["task"]["name"]).model_validate(card["task"])
 
 
 def trained_groups(artifact: Artifact) -> set[str]:

@@ -71,6 +71,23 @@ def check_output(claim: Claim, resume: bool, overwrite: bool, force: bool | None
     Example:
         check_output(claim, resume=True, overwrite=False, force=False)
     """
+    different = differences(claim, resume, overwrite, force)
+    for line in different:
+        log.warning("resuming with another config: %s", line)
+    return different
+
+
+def differences(claim: Claim, resume: bool, overwrite: bool, force: bool | None = None) -> list[str]:
+    """Makes the checks of `check_output`, and logs nothing: `differences(claim, resume=True, overwrite=False)`.
+
+    Args: as for `check_output`.
+
+    Returns:
+        The differences despite which the run is resumed.
+
+    Raises:
+        MetaprimeError: as for `check_output`.
+    """
     if resume and overwrite:
         raise MetaprimeError("--resume and --overwrite exclude each other: use only one")
     output = check_writable(claim.output)
@@ -93,8 +110,6 @@ def check_output(claim: Claim, resume: bool, overwrite: bool, force: bool | None
         raise MetaprimeError(
             f"run.output {output} already holds this run: continue it with --resume, or start over with --overwrite"
         )
-    for line in different:
-        log.warning("resuming with another config: %s", line)
     return different
 
 

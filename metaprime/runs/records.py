@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,28 @@ Record = dict[str, Any]
 
 KEYS = ("cell", "scores", "training", "frozen")
 """Keys that every record has."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The address of one transfer within a command.
+
+    Attributes:
+        language: target language.
+        method: label of the PEFT method, such as `lora-rank4`.
+        shots: K, the number of training sentences.
+        seed: seed that draws sentences, their order, and fresh adapter and head.
+    """
+
+    language: str
+    method: str
+    shots: int
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        """Name of the cell's folder, such as `qai-lora-rank4-k8-s0`."""
+        return f"{self.language}-{self.method}-k{self.shots}-s{self.seed}"
 
 
 def read_record(file: Path) -> Record:

@@ -20,7 +20,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+
+# Its part `stats` takes a second to load, and is loaded when it is first used.
+import scipy
 
 from metaprime.rng import stream
 from metaprime.stats.intervals import Interval, t_interval
@@ -170,5 +172,5 @@ def two_way_t_interval(scores: Resampled, confidence: float = 0.95) -> Interval:
     covariance_RR = np.cov(scores.scores_NR, rowvar=False)
     shared = max(0.0, float(covariance_RR.sum() - np.trace(covariance_RR)) / (count * (count - 1)))
     freedom = (count - 1) * (1 + shared / separate) ** 2 if separate else math.inf
-    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(separate + shared)
+    half = float(scipy.stats.t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(separate + shared)
     return Interval(mean, over_seeds.deviation, mean - half, mean + half, count)

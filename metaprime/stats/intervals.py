@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from scipy import stats
+
+# Its part `stats` takes a second to load, and is loaded when it is first used.
+import scipy
 
 FEWEST = 3
 """Smallest number of seeds whose deviation a test may rest on."""
@@ -72,7 +74,7 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     if count < 2:
         return Interval(mean, math.nan, math.nan, math.nan, count)
     deviation = float(np.std(values, ddof=1))
-    half = float(stats.t.ppf((1 + confidence) / 2, count - 1)) * deviation / math.sqrt(count)
+    half = float(scipy.stats.t.ppf((1 + confidence) / 2, count - 1)) * deviation / math.sqrt(count)
     return Interval(mean, deviation, mean - half, mean + half, count)
 
 
@@ -111,7 +113,7 @@ def p_value(interval: Interval) -> float:
     if interval.deviation <= EQUAL * abs(interval.mean):
         return least if interval.mean else 1.0
     t = abs(interval.mean) / interval.deviation * math.sqrt(interval.count)
-    p = float(2 * stats.t.sf(t, interval.count - 1))
+    p = float(2 * scipy.stats.t.sf(t, interval.count - 1))
     return max(p, least) if interval.count < FEWEST else p
 
 

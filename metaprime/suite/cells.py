@@ -21,7 +21,7 @@ from metaprime.files import check_readable
 from metaprime.peft import MethodConfig
 from metaprime.runs.folder import PRIMED, TRANSFERS
 from metaprime.runs.log import METRICS_FILE, read_metrics
-from metaprime.runs.records import RECORD, read_record
+from metaprime.runs.records import RECORD, Cell, read_record
 from metaprime.types import MetaprimeError
 
 PRIMINGS = "priming"
@@ -197,9 +197,6 @@ class Transfers:
 
     def _file(self, language: str, label: str, shots: int) -> Path:
         """Returns the path of a record; that of version 0.1 if only that one exists."""
-        # Suites are read before torch is loaded.
-        from metaprime.transfers.record import Cell
-
         encoder = PRIMED if self.config.transfer.encoder != BASE else BASE
         file = self.folder / TRANSFERS / encoder / Cell(language, label, shots, self.seed).folder / RECORD
         if self.older and not file.parent.exists():

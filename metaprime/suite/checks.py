@@ -6,8 +6,6 @@ arms use it, and only a few of its sentences are encoded.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from accelerate import Accelerator
@@ -19,6 +17,7 @@ from metaprime.priming.setup import assemble
 from metaprime.priming.state import expected_artifact
 from metaprime.runs.artifact import Artifact
 from metaprime.suite.cells import Primer, Target
+from metaprime.suite.early import refuse_arms
 from metaprime.suite.order import count_cells
 from metaprime.suite.spec import ArmPlan, SuitePlan
 from metaprime.transfers.start import Source
@@ -42,13 +41,7 @@ def check_plan(plan: SuitePlan) -> None:
     if all(kind.done == kind.cells for kind in count_cells(plan).values()):
         return
     with at_hand(plan.base.encoder, plan.base.output) as encoder:
-        checker = _Checker(encoder, thin_tasks(), Accelerator())
-        found: dict[str, list[str]] = defaultdict(list)
-        for name, arm in plan.arms.items():
-            for line in checker.refusals(arm):
-                found[line].append(name)
-    if found:
-        raise MetaprimeError("\n".join(_line(text, names, plan.arms) for text, names in found.items()))
+        refuse_arms(plan, _Checker(encoder, thin_tasks(), Accelerator()).refusals)
 
 
 @dataclass(frozen=True)
@@ -98,9 +91,3 @@ class _Checker:
         except MetaprimeError as error:
             return str(error)
         return ""
-
-
-def _line(text: str, names: Sequence[str], arms: Collection[str]) -> str:
-    """Returns a line about a mistake, which names the arms if not all of them have it."""
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return text if len(names) == len(arms) else f"arm {names[0]!r}{more}: {text}"

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from metaprime.build.encoder import open_encoder
 from metaprime.build.kind import kinds_of
 from metaprime.config.sections import Config
 from metaprime.runs.folder import PRIMED, Claim, check_output, open_output
 from metaprime.runs.lock import locked
 from metaprime.runs.log import METRICS_FILE
 from metaprime.runs.stopping import Stopping
-from metaprime.suite.ablate import carry_out
-from metaprime.suite.checks import check_plan
 from metaprime.suite.recorded import against_recorded
-from metaprime.suite.spec import ArmSection, SuiteSection, make_plan
+from metaprime.suite.spec import ArmSection, SuitePlan, SuiteSection, make_plan
 from metaprime.suite.workers import workers
 from metaprime.types import MetaprimeError
 
@@ -59,6 +57,53 @@ CONTRASTS = (
 )
 
 
+@dataclass(frozen=True)
+class Demonstration:
+    """The demonstration that a command asks for, before it runs.
+
+    Attributes:
+        config: base config, at the rates of its encoder.
+        arms: names in ARMS.
+        seeds: seeds of priming.
+    """
+
+    config: Config
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+    def plan(self) -> SuitePlan:
+        """Returns the demonstration as a suite.
+
+        Raises:
+            MetaprimeError: an arm is unknown, there is more than one K, or the config is invalid.
+
+        Example: `Demonstration(Config(), ("none",), (0,)).plan().arms`.
+        """
+        if len(self.config.transfer.shots) != 1:
+            raise MetaprimeError(
+                f"transfer.shots {list(self.config.transfer.shots)}: the demonstration is for one K: give one number"
+            )
+        if unknown := [name for name in self.arms if name not in ARMS]:
+            raise MetaprimeError(f"--arms: {unknown[0]!r} is unknown (known: {', '.join(ARMS)})")
+        chosen = tuple(ARMS[name] for name in self.arms)
+        pairs = tuple(pair for pair in CONTRASTS if set(pair) <= set(self.arms))
+        suite = SuiteSection(name="demo", arms=chosen, contrasts=pairs, seeds=self.seeds)
+        return make_plan(suite, self.config, "demo")
+
+    def claim(self, overwrite: bool) -> Claim:
+        """Returns the request for the output folder: `Demonstration(Config(), ("none",), (0,)).claim(False)`.
+
+        Args:
+            overwrite: whether the contents of the folder are to be replaced.
+
+        Raises:
+            MetaprimeError: the folder holds another run or other files.
+        """
+        claim = Claim(*self.config.recorded())
+        check_output(claim, resume=not overwrite, overwrite=overwrite)
+        return claim
+
+
 def demo(
     config: Config,
     *,
@@ -95,20 +140,16 @@ def demo(
         >>> len(results["records"]), results["failed"]
         (1, [])
     """
-    config = config.at_rates(*kinds_of(config.encoder, config.transfer))
-    # Config, arms and output folder are checked before anything is written.
-    if len(config.transfer.shots) != 1:
-        raise MetaprimeError(
-            f"transfer.shots {list(config.transfer.shots)}: the demonstration is for one K: give one number"
-        )
-    if unknown := [name for name in arms if name not in ARMS]:
-        raise MetaprimeError(f"--arms: {unknown[0]!r} is unknown (known: {', '.join(ARMS)})")
-    chosen = tuple(ARMS[name] for name in arms)
-    pairs = tuple(pair for pair in CONTRASTS if set(pair) <= set(arms))
-    plan = make_plan(SuiteSection(name="demo", arms=chosen, contrasts=pairs, seeds=tuple(seeds)), config, "demo")
-    claim = Claim(*config.recorded())
-    check_output(claim, resume=not overwrite, overwrite=overwrite)
+    asked = Demonstration(config.at_rates(*kinds_of(config.encoder, config.transfer)), tuple(arms), tuple(seeds))
+    plan = asked.plan()
+    claim = asked.claim(overwrite)
+    # Imported here: a mistake is refused before torch is loaded.
+    from metaprime.build.encoder import open_encoder
+    from metaprime.suite.ablate import carry_out
+    from metaprime.suite.checks import check_plan
+
     check_plan(plan)
+    config = asked.config
     output = claim.output
 
     with Stopping(None, "the same command resumes the demonstration"), locked(output):

@@ -7,14 +7,17 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from metaprime.models.encoder import Encoder
 from metaprime.runs.artifact import load_artifact
 from metaprime.suite.cells import Priming, Rate, Transfers
-from metaprime.suite.results import Done
 from metaprime.suite.spec import SuitePlan
 from metaprime.suite.workers import Job
 from metaprime.types import MetaprimeError
+
+if TYPE_CHECKING:
+    from metaprime.models.encoder import Encoder
+    from metaprime.suite.results import Done
 
 PRIMING, RATE, TRANSFER = "priming", "rates", "transfer"
 """Kinds of cells, as forecasts and timings name them."""
@@ -34,6 +37,9 @@ class CellOrder:
     """
 
     def __init__(self, plan: SuitePlan, encoder: Encoder) -> None:
+        # Imported here: cells are counted before torch is loaded.
+        from metaprime.suite.results import Done
+
         self.plan, self.encoder, self.done = plan, encoder, Done()
         self.columns = range(len(plan.columns))
         # Users of each cell by its folder or file: (arm, seed), or (arm, column) of a rate.

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metaprime.files import check_readable, discard, write_json, writing
-from metaprime.models.encoder import Encoder
 from metaprime.reports.summary import TABLE
 from metaprime.runs.provenance import Provenance, changes, versions
 from metaprime.runs.results import RESULTS
 from metaprime.suite.spec import SuitePlan
 from metaprime.types import MetaprimeError
+
+if TYPE_CHECKING:
+    from metaprime.models.encoder import Encoder
 
 SUITE_RECORD = "suite.json"
 """File in a suite's folder with the definition that it was started with."""

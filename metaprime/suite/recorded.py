@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scipy import stats
+import scipy
 
 from metaprime.config.presets import EMBEDDED
 from metaprime.config.sections import Config
@@ -82,7 +82,7 @@ def spread(deviation: float, seeds: int = len(SEEDS)) -> float:
 
     Example: `spread(2.7)`
     """
-    return float(stats.t.ppf(0.975, seeds - 1)) * deviation * math.sqrt(2 / seeds)
+    return float(scipy.stats.t.ppf(0.975, seeds - 1)) * deviation * math.sqrt(2 / seeds)
 
 
 def is_recorded(facts: Mapping[str, Any], seeds: Sequence[int]) -> bool:

@@ -33,4 +33,12 @@ def settings_of(name: str) -> type[TaskConfig]:
     return _SETTINGS.get(name) or TASKS[name].config
 
 
-__all__ = ["TASKS", "Task", "TaskConfig", "TaskKind", "audit_of", "settings_of"]
+def reads_corpora(name: str) -> bool:
+    """Tells whether a task reads the files that `data.sources` finds: `reads_corpora("tagging")`.
+
+    A task in a file of one's own may read in another way.
+    """
+    return name in _SETTINGS
+
+
+__all__ = ["TASKS", "Task", "TaskConfig", "TaskKind", "audit_of", "reads_corpora", "settings_of"]

@@ -3,49 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
-
-from metaprime.build.data import restored_task
-from metaprime.build.model import build_model
 from metaprime.files import written_aside
-from metaprime.interop.adapterhub import adapterhub_files, save_for_adapterhub
-from metaprime.interop.hf_peft import load_peft, peft_model, save_as_peft
-from metaprime.interop.token_classifier import Tuned
-from metaprime.interop.transformers_folder import load_transformers, merged_classifier, save_as_transformers
-from metaprime.models.encoder import Encoder, label_names
-from metaprime.models.task_model import assign
-from metaprime.runs.artifact import load_artifact, load_encoder_of, trained_groups
+from metaprime.interop.formats import FORMATS, Format
+from metaprime.models.folder import refuse_bad_folder
+from metaprime.runs.artifact import check_artifact, load_artifact, load_encoder_of, trained_groups
 from metaprime.runs.records import RECORD, read_record
 from metaprime.tasks import Task
-from metaprime.transfers.card import Export, write_card
 from metaprime.transfers.predict import CHECKED_TEXT
 from metaprime.types import MetaprimeError
 
-
-@dataclass(frozen=True)
-class Format:
-    """A file format of another package.
-
-    Attributes:
-        convert: returns the converted model, or says why there is none.
-        save: writes the converted model into a folder.
-    """
-
-    convert: Callable[[Tuned], Any]
-    save: Callable[[Tuned, Path], None]
-
-
-FORMATS = {
-    "peft": Format(peft_model, save_as_peft),
-    "adapterhub": Format(adapterhub_files, save_for_adapterhub),
-    "transformers": Format(merged_classifier, save_as_transformers),
-}
-"""Value of `--format` -> format."""
+if TYPE_CHECKING:
+    from metaprime.interop.token_classifier import Tuned
+    from metaprime.models.encoder import Encoder
 
 TOLERANCE = 1e-4
 """Largest difference between our logits and those of a loaded export, as a share of the largest logit."""
@@ -77,16 +51,14 @@ def export(folder: str | Path, out: str | Path, form: str = "peft", trust_remote
         >>> metaprime.export(results[0].path, folder / "exported", "adapterhub").name
         'exported'
     """
-    if form not in FORMATS:
-        raise MetaprimeError(f"--format {form!r} is unknown: {', '.join(FORMATS)}")
-    artifact, target = load_artifact(Path(folder)), Path(out)
-    if target.exists():
-        raise MetaprimeError(f"{target} exists: choose another folder, or remove it")
-    if missing := {"adapter", "head"} - trained_groups(artifact):
-        raise MetaprimeError(
-            f"{folder} holds only a random draw of {' and '.join(sorted(missing))} (outer.adapter or outer.head reset or "
-            "keep): prime with meta, or export a transfer"
-        )
+    target = Path(out)
+    _check_asked(Path(folder), target, form)
+    # Imported here: a mistake is refused before torch is loaded.
+    from metaprime.build.data import restored_task
+    from metaprime.interop.token_classifier import Tuned
+    from metaprime.transfers.card import Export, write_card
+
+    artifact = load_artifact(Path(folder))
     # Whoever loads the export computes in float32.
     encoder = replace(load_encoder_of(artifact, trust_remote_code), autocast=False)
     task = restored_task(artifact.task, encoder, artifact.method)
@@ -105,6 +77,21 @@ def export(folder: str | Path, out: str | Path, form: str = "peft", trust_remote
             target,
         )
     return target
+
+
+def _check_asked(folder: Path, target: Path, form: str) -> None:
+    """Refuses a format that there is not, a folder without a trained model or its encoder, and a target that exists."""
+    if form not in FORMATS:
+        raise MetaprimeError(f"--format {form!r} is unknown: {', '.join(FORMATS)}")
+    artifact = check_artifact(folder)
+    if target.exists():
+        raise MetaprimeError(f"{target} exists: choose another folder, or remove it")
+    if missing := {"adapter", "head"} - trained_groups(artifact):
+        raise MetaprimeError(
+            f"{folder} holds only a random draw of {' and '.join(sorted(missing))} (outer.adapter or outer.head reset or "
+            "keep): prime with meta, or export a transfer"
+        )
+    refuse_bad_folder(artifact.encoder)
 
 
 def _save(tuned: Tuned, form: str, folder: Path) -> None:
@@ -128,6 +115,8 @@ def _possible(tuned: Tuned, other: Format) -> bool:
 
 def _names_labels(encoder: Encoder, labels: Sequence[str]) -> bool:
     """Returns True if the encoder's own config names these labels."""
+    from metaprime.models.encoder import label_names
+
     return bool(encoder.module.config.id2label == label_names(labels)["id2label"])
 
 
@@ -140,6 +129,14 @@ def _check(tuned: Tuned, task: Task, form: str, folder: Path, named: bool) -> No
     # AdapterHub's package needs another version of transformers.
     if form == "adapterhub":
         return
+    # Imported here, as in `export`.
+    import torch
+
+    from metaprime.build.model import build_model
+    from metaprime.interop.hf_peft import load_peft
+    from metaprime.interop.transformers_folder import load_transformers
+    from metaprime.models.task_model import assign
+
     rows = task.encode([task.example(CHECKED_TEXT.split())])
     model, batch = build_model(tuned.encoder, task, tuned.method, rows), task.collate(rows)
     assign(model, tuned.values)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from metaprime.build.data import restored_task
-from metaprime.build.model import build_model
-from metaprime.models.task_model import TaskModel, assign
-from metaprime.runs.artifact import load_artifact, load_encoder_of, trained_groups
+from metaprime.models.folder import refuse_bad_folder
+from metaprime.runs.artifact import check_artifact, load_artifact, load_encoder_of, trained_groups
 from metaprime.tasks import Task
 from metaprime.tasks.task import Scores
-from metaprime.transfers import evaluate as scoring
 from metaprime.transfers.texts import notice_unspaced, split_words
 from metaprime.types import MetaprimeError
+
+if TYPE_CHECKING:
+    from metaprime.models.task_model import TaskModel
 
 Words = Sequence[str]
 
@@ -61,7 +59,6 @@ class Predictor:
             return self.predict([split_words(text)])[0]
         return self.predict([split_words(item) if isinstance(item, str) else list(item) for item in text])
 
-    @torch.no_grad()
     def predict(self, sentences: Sequence[Words]) -> list[Any]:
         """Predicts sentences that are split into words: `predictor.predict([["Mali", "bono"]])`.
 
@@ -77,7 +74,11 @@ class Predictor:
         notice_unspaced(sentences)
         examples = [self.task.example(words) for words in sentences]
         rows = self.task.encode(examples)
-        answers = self.task.predict(self.model, dict(self.model.named_parameters()), rows)
+        # Imported here, as in `load`.
+        import torch
+
+        with torch.no_grad():
+            answers = self.task.predict(self.model, dict(self.model.named_parameters()), rows)
         return [self.task.kind.present(row.example, answer) for row, answer in zip(rows, answers, strict=True)]
 
     def scores(self, source: str, languages: Sequence[str], split: str = "test") -> dict[str, Scores]:
@@ -93,6 +94,9 @@ class Predictor:
         """
         if not languages:
             raise MetaprimeError("metaprime evaluate: name at least one language of the source")
+        # Imported here, as in `load`.
+        from metaprime.transfers import evaluate as scoring
+
         values = {name: value.detach() for name, value in self.model.named_parameters()}
         scores = {}
         for language in languages:
@@ -120,12 +124,13 @@ def load(folder: str | Path, trust_remote_code: bool = False) -> Predictor:
         >>> tagger.task.labels[0]
         'O'
     """
+    check_predicts(folder)
+    # Imported here: a wrong folder is refused before torch is loaded.
+    from metaprime.build.data import restored_task
+    from metaprime.build.model import build_model
+    from metaprime.models.task_model import assign
+
     artifact = load_artifact(Path(folder))
-    if "head" not in trained_groups(artifact):
-        raise MetaprimeError(
-            f"{folder}: priming with outer.head reset or keep leaves a random head, which cannot predict: give the folder of a "
-            "transfer, or prime with outer.head=meta"
-        )
     encoder = load_encoder_of(artifact, trust_remote_code)
     task = restored_task(artifact.task, encoder, artifact.method)
     # The self-check takes any text that is long enough: a ReLU unit may be zero at a few positions.
@@ -133,6 +138,22 @@ def load(folder: str | Path, trust_remote_code: bool = False) -> Predictor:
     model = build_model(encoder, task, artifact.method, text)
     assign(model, artifact.values)
     return Predictor(task, model)
+
+
+def check_predicts(folder: str | Path) -> None:
+    """Refuses a folder that cannot be loaded to predict with, as far as its files tell: `check_predicts("run/primed")`.
+
+    Raises:
+        MetaprimeError: metaprime did not write the folder, its head is a random draw, or there is no
+            folder of its encoder.
+    """
+    artifact = check_artifact(Path(folder))
+    if "head" not in trained_groups(artifact):
+        raise MetaprimeError(
+            f"{folder}: priming with outer.head reset or keep leaves a random head, which cannot predict: give the folder of a "
+            "transfer, or prime with outer.head=meta"
+        )
+    refuse_bad_folder(artifact.encoder)
 
 
 def predict(folder: str | Path, text: str, trust_remote_code: bool = False) -> Any:

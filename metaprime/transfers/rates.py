@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from metaprime.config.sections import DataConfig, TransferConfig
-from metaprime.transfers.held_out import Validation
 from metaprime.types import MetaprimeError
+
+if TYPE_CHECKING:
+    from metaprime.transfers.held_out import Validation
 
 
 def check_rates(settings: TransferConfig, data: DataConfig) -> None:

@@ -26,7 +26,7 @@ from metaprime.files import write_json, written_aside
 from metaprime.models.encoder import Encoder, save_encoder, weights_hash
 from metaprime.runs.artifact import Artifact, save_artifact
 from metaprime.runs.provenance import Provenance, changes, fingerprint, made_here, versions
-from metaprime.runs.records import PREDICTIONS, RECORD, Record, read_record
+from metaprime.runs.records import PREDICTIONS, RECORD, Cell, Record, read_record
 from metaprime.tasks.task import Scores, TaskKind
 from metaprime.transfers.evaluate import evaluate
 from metaprime.transfers.finetune import FineTuned
@@ -49,28 +49,6 @@ READ_BY = ("attention", "precision", "sites", "spacing")
 """Keys of the section `encoder` on which a record depends: how any encoder is loaded."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """The address of one transfer within a command.
-
-    Attributes:
-        language: target language.
-        method: label of the PEFT method, such as `lora-rank4`.
-        shots: K, the number of training sentences.
-        seed: seed that draws sentences, their order, and fresh adapter and head.
-    """
-
-    language: str
-    method: str
-    shots: int
-    seed: int
-
-    @property
-    def folder(self) -> str:
-        """Name of the cell's folder, such as `qai-lora-rank4-k8-s0`."""
-        return f"{self.language}-{self.method}-k{self.shots}-s{self.seed}"
 
 
 def encoder_label(name: str) -> str:

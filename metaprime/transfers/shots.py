@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from metaprime.config.sections import TransferConfig
 from metaprime.data.rows import Row
 from metaprime.peft import MethodConfig, method_of
@@ -47,14 +45,33 @@ def check_untrained(settings: TransferConfig, methods: Sequence[MethodConfig]) -
     Raises:
         MetaprimeError: K = 0 would score a fresh adapter or head.
     """
+    if 0 not in settings.shots:
+        return
     adapts = any(method_of(method).injects for method in methods)
     starts = {"adapter": settings.start_adapter if adapts else "primed", "head": settings.start_head}
-    if 0 in settings.shots and (fresh := [group for group, start in starts.items() if start == "fresh"]):
+    if fresh := [group for group, start in starts.items() if start == "fresh"]:
         keys = " and ".join(f"transfer.start_{group}: primed" for group in fresh)
         primed = " and ".join(f"outer.{group}: meta" for group in fresh)
         raise MetaprimeError(
             f"transfer.shots 0 fine-tunes nothing, and would score a {' and a '.join(fresh)} drawn at random: set {keys} (with "
             f"an encoder primed with {primed}), or give K of at least 1"
+        )
+
+
+def check_primed(settings: TransferConfig, name: str, primed: bool) -> None:
+    """Validates that a primed start is asked only from a primed encoder.
+
+    Args:
+        settings: the section `transfer`.
+        name: folder or hub id of the encoder, for the message.
+        primed: whether it was primed.
+
+    Raises:
+        MetaprimeError: adapter or head is to start from one that was primed, and there is none.
+    """
+    if "primed" in (settings.start_adapter, settings.start_head) and not primed:
+        raise MetaprimeError(
+            f"transfer.start_adapter and start_head cannot be primed: encoder {name} was not primed by metaprime"
         )
 
 
@@ -109,6 +126,9 @@ def noise_keys(batch: Batch, seed: int, *address: str | int) -> Batch:
     Returns:
         `NOISE` (..., B) int64 on the CPU.
     """
+    # Imported here: what this file validates is asked before torch is loaded.
+    import torch
+
     shape = batch["input_ids"].shape[:-1]
     keys = stream(seed, "noise", *address).integers(2**62, size=shape)
     return {NOISE: torch.from_numpy(keys)}

@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 
 from metaprime.build.encoder import open_encoder
+from metaprime.build.folders import started_from
 from metaprime.build.model import build_model
 from metaprime.config.sections import EncoderConfig, TransferConfig
 from metaprime.data.rows import Row, to_device
@@ -20,9 +21,8 @@ from metaprime.peft import MethodConfig, method_of
 from metaprime.peft.method import label
 from metaprime.rng import torch_stream
 from metaprime.runs.artifact import CARD, Artifact, load_artifact, sites_of, trained_groups
-from metaprime.runs.folder import PRIMED
 from metaprime.tasks import Task
-from metaprime.transfers.shots import check_untrained, set_aside
+from metaprime.transfers.shots import check_primed, check_untrained, set_aside
 from metaprime.types import Loss, MetaprimeError, Params
 
 
@@ -71,15 +71,10 @@ def open_source(
 
     Example: `open_source(config.encoder, config.transfer, Path(config.run.output)).encoder`.
     """
-    if settings.encoder == "base":
+    name = started_from(settings, output)
+    if name is None:
         source = Source(open_encoder(encoder, output, threads, accelerator), None)
     else:
-        name = str(output / PRIMED) if settings.encoder == "primed" else settings.encoder
-        if settings.encoder == "primed" and not Path(name).is_dir():
-            raise MetaprimeError(
-                f"transfer.encoder: {name} does not exist; run `metaprime prime` first, or set transfer.encoder to base or "
-                "to a folder"
-            )
         artifact = load_artifact(Path(name)) if (Path(name) / CARD).is_file() else None
         sites = encoder.sites or (sites_of(artifact) if artifact else None)
         loaded = load_encoder(
@@ -94,17 +89,8 @@ def open_source(
         loaded = replace(shortened(loaded, encoder.layer), autocast=encoder.precision == "bfloat16")
         loaded = replace(loaded, scale=artifact.scale) if artifact else loaded
         source = Source(loaded, artifact)
-    _check_primed(source, settings)
+    check_primed(settings, source.encoder.name, source.artifact is not None)
     return source
-
-
-def _check_primed(source: Source, settings: TransferConfig) -> None:
-    """Raises an error if a primed start is asked from an encoder that was not primed."""
-    if "primed" in (settings.start_adapter, settings.start_head) and source.artifact is None:
-        raise MetaprimeError(
-            f"transfer.start_adapter and start_head cannot be primed: encoder {source.encoder.name} was not primed by "
-            "metaprime"
-        )
 
 
 def check_start(source: Source, settings: TransferConfig, methods: Sequence[MethodConfig], task: Task) -> None:
@@ -121,7 +107,7 @@ def check_start(source: Source, settings: TransferConfig, methods: Sequence[Meth
             K = 0 would score one that is fresh.
     """
     check_untrained(settings, methods)
-    _check_primed(source, settings)
+    check_primed(settings, source.encoder.name, source.artifact is not None)
     artifact = source.artifact
     if artifact is None:
         return

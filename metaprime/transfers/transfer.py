@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from metaprime.build.data import TARGETS, BuildTask, Split, build_task, target_rows
+from metaprime.build.data import BuildTask, Split, build_task, target_rows
 from metaprime.build.kind import kinds_of
+from metaprime.build.roles import TARGETS
 from metaprime.config.sections import Config, DataConfig, TransferConfig
 from metaprime.data.episodes import sample
 from metaprime.files import sweep
@@ -23,12 +24,12 @@ from metaprime.runs.folder import TRANSFERS, check_writable
 from metaprime.runs.launch import check_launch
 from metaprime.runs.lock import locked
 from metaprime.runs.log import Display
-from metaprime.runs.records import Record
+from metaprime.runs.records import Cell, Record
 from metaprime.runs.stopping import Stopping
 from metaprime.tasks import Task
 from metaprime.transfers.held_out import Validation, held_out_splits
 from metaprime.transfers.rates import check_rates, choose_rates
-from metaprime.transfers.record import Cell, Finished, Recorder, encoder_label, known_rates, primed_hashes
+from metaprime.transfers.record import Finished, Recorder, encoder_label, known_rates, primed_hashes
 from metaprime.transfers.shots import check_shares
 from metaprime.transfers.stacked import groups_of, tune
 from metaprime.transfers.start import (

@@ -13,7 +13,7 @@ from command import Run, refused
 
 from metaprime.preflight import cost
 from metaprime.priming import prime
-from metaprime.suite import ablate, demo
+from metaprime.suite import ablate
 from metaprime.transfers import transfer
 
 CONFIG = """
@@ -165,7 +165,7 @@ def place(tmp_path: Path, toy_bert: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     monkeypatch.chdir(tmp_path)
     for module, name in (
         *((prime, "_run"), (cost, "_take"), (transfer, "_fine_tuned"), (transfer, "choose_rates")),
-        *((ablate, "carry_out"), (demo, "carry_out")),
+        (ablate, "carry_out"),
     ):
         monkeypatch.setattr(module, name, lambda *words, **options: pytest.fail("a meta-step or a fine-tuning began"))
     return tmp_path

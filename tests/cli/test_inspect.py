@@ -254,7 +254,7 @@ def test_an_export_is_told_folder_format_and_consent(run: Run, monkeypatch: pyte
 
     monkeypatch.setattr(export, "export", written)
     # What the folder holds is looked at before anything heavy is loaded.
-    monkeypatch.setattr(artifact, "check_artifact", lambda folder: None)
+    monkeypatch.setattr(artifact, "check_card", lambda folder: None)
     ended = run("peft", "export", "cell", "out")
     assert (ended.code, ended.out) == (0, "exported for peft: written\n")
     ended = run("peft", "export", "cell", "out", "--format", "adapterhub", "--trust-remote-code")

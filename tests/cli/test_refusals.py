@@ -10,88 +10,65 @@ import sys
 from pathlib import Path
 
 import pytest
+from toy_refusals import REFUSALS, lay_out
 
-HEAVY = ("torch", "transformers", "accelerate", "datasets", "seqeval")
+HEAVY = ("torch", "transformers", "accelerate", "datasets", "seqeval", "scipy.stats")
 CPU_S = 1.5
 """Longest CPU time of a refusal, user and system, in seconds."""
 
-REFUSALS = {
-    "no config": ("prime", "none.yaml"),
-    "not YAML": ("prime", "broken.yaml"),
-    "unknown section": ("prime", "good.yaml", "iner.steps=1"),
-    "misspelt key": ("transfer", "good.yaml", "inner.stepz=1"),
-    "misspelt key of a method": ("prime", "good.yaml", "peft={method: lora, rnk: 4}"),
-    "misspelt key of the task": ("prime", "good.yaml", "task.lables=[PER]"),
-    "wrong value": ("estimate", "good.yaml", "outer.lr=-1"),
-    "wrong value of a method": ("doctor", "good.yaml", "--gradients", "peft={method: mam, prefix: {length: 0}}"),
-    "no such method": ("prime", "good.yaml", "peft.method=lra"),
-    "no such method to transfer with": ("transfer", "good.yaml", "transfer.methods=[lra]"),
-    "no such learner": ("prime", "good.yaml", "learner.name=mamll"),
-    "no such task": ("prime", "good.yaml", "task.name=parsing"),
-    "wrong time": ("prime", "good.yaml", "--max-time", "soon"),
-    "unknown option": ("prime", "good.yaml", "--resum"),
-    "unknown command": ("primee",),
-    "demo without config": ("demo", "none.yaml"),
-    "demo with an override": ("demo", "outer.stepz=5"),
-    "wrong seeds": ("demo", "good.yaml", "--seeds", "x"),
-    "no suite": ("ablate", "none.yaml"),
-    "suite without arms": ("ablate", "suite.yaml"),
-    "misspelt key of a suite": ("ablate", "misspelt.yaml"),
-    "no corpus": ("data", "check", "conll:none"),
-    "no scheme": ("data", "check", "conl:none"),
-    "no suite's folder": ("report", "none"),
-    "no cell": ("predict", "none", "Ada naps"),
-    "no cell in it": ("predict", ".", "Ada naps"),
-    "no cell to export": ("peft", "export", "none", "out"),
-    "no encoder": ("peft", "show", "lora"),
-    "no such method to show": ("peft", "show", "lra", "--encoder", "none"),
-}
-"""What is wrong -> words of a command, in `place`."""
-
-FILES = {
-    "good.yaml": "inner: {steps: 2}\n",
-    "broken.yaml": "inner: {steps: 2\n",
-    "suite.yaml": "name: none\nbase: good.yaml\narms: []\n",
-    "misspelt.yaml": "name: one\nbase: good.yaml\narms: [{name: meta}]\nsedes: [0]\n",
-}
+TIMED = list(REFUSALS)[::12]
+"""Refusals that are timed, each in a process of its own."""
 
 PROBE = """
-import json, sys
+import contextlib, functools, io, json, sys, typer.main
+commands, heavies = map(json.loads, sys.stdin.read().splitlines())
+
+class Guard:
+    def find_spec(self, name, path=None, target=None):
+        if name in heavies:
+            raise ImportError(f"{name} is loaded")
+
+sys.meta_path.insert(0, Guard())
+typer.main.get_command = functools.cache(typer.main.get_command)
 from metaprime.cli.app import main
 found = {}
-commands, heavies = map(json.loads, sys.argv[1:])
 for name, words in commands.items():
     sys.argv = ["metaprime", *words]
+    said = io.StringIO()
     try:
-        main()
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            main()
         code = 0
     except SystemExit as stop:
         code = stop.code or 0
-    found[name] = [code, [heavy for heavy in heavies if heavy in sys.modules]]
+    except Exception as error:
+        code = repr(error)
+    found[name] = [code, said.getvalue()]
 print(json.dumps(found))
 """
+"""Runs all commands in one process, in which heavy packages cannot be loaded; prints exit code and output of each."""
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """A folder with the files that the commands name."""
-    for name, text in FILES.items():
-        (tmp_path / name).write_text(text, "utf-8")
+    lay_out(tmp_path)
     return tmp_path
 
 
 def test_no_refusal_loads_torch(place: Path) -> None:
-    """One process for all of them: the first one that loads a heavy package is named."""
-    words = [sys.executable, "-c", PROBE, json.dumps(REFUSALS), json.dumps(HEAVY)]
-    done = subprocess.run(words, cwd=place, capture_output=True, text=True, check=False)
+    given = "\n".join(map(json.dumps, (REFUSALS, HEAVY)))
+    words = [sys.executable, "-c", PROBE]
+    done = subprocess.run(words, cwd=place, input=given, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
-    assert {name: tuple(ended) for name, ended in found.items()} == dict.fromkeys(REFUSALS, (2, []))
-    assert "Traceback" not in done.stderr
+    assert found.keys() == REFUSALS.keys()
+    assert {name: code for name, (code, _) in found.items() if code != 2} == {}
+    assert [name for name, (_, said) in found.items() if "rror" not in said or "Traceback" in said] == []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", REFUSALS)
+@pytest.mark.parametrize("name", TIMED)
 def test_a_refusal_costs_little(name: str, place: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     words = [sys.executable, "-m", "metaprime", *REFUSALS[name]]

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import BertConfig, BertModel, PreTrainedModel
 
 from metaprime.models.sites import BERT, resolve
-from metaprime.peft import METHODS, MethodConfig
+from metaprime.peft import METHODS, MethodConfig, moves_backbone, rates
 from metaprime.rng import torch_stream
 from metaprime.types import Sites
 
@@ -152,3 +152,9 @@ def test_adapter_head_and_full_tuning_are_short_as_papers_have_them() -> None:
         "head": "HT",
         "full": "FT",
     }
+
+
+def test_what_is_known_of_a_method_without_torch_is_what_the_method_says() -> None:
+    assert rates() == {name: method.rate for name, method in METHODS.items()}
+    assert {name for name in METHODS if moves_backbone(METHODS[name].config())} == {"full"}
+    assert all(moves_backbone(method.config()) == method.moves_backbone for method in METHODS.values())

@@ -17,6 +17,7 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer, pipelin
 
 from metaprime.config.loading import override
 from metaprime.config.sections import Config
+from metaprime.interop import hf_peft, transformers_folder
 from metaprime.interop.hf_peft import load_peft
 from metaprime.models.encoder import load_encoder, save_encoder
 from metaprime.runs.records import read_record
@@ -202,15 +203,15 @@ def test_what_is_no_artifact_leaves_nothing_behind(cells: Path, tmp_path: Path) 
 def test_files_with_other_logits_are_not_given_away(
     cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
-    name = "load_peft" if form == "peft" else "load_transformers"
-    right: Callable[..., Any] = getattr(module, name)
+    loader, name = (hf_peft, "load_peft") if form == "peft" else (transformers_folder, "load_transformers")
+    right: Callable[..., Any] = getattr(loader, name)
 
     def off(*parts: Any) -> Any:
         model = right(*parts)
         next(part for name, part in model.named_parameters() if name.endswith("key.bias") is False).data.mul_(1.1)
         return model
 
-    monkeypatch.setattr(module, name, off)
+    monkeypatch.setattr(loader, name, off)
     with pytest.raises(
         MetaprimeError, match=rf"--format {form}: .* other logits .*peft\.method lora on this BertModel"
     ):

@@ -289,4 +289,4 @@ def _line(columns: Sequence[str]) -> str:
     return shown((" " if all(columns) else "\t").join(columns))
 
 
-CORPUS = Corpus(read, languages)
+CORPUS = Corpus(read, languages, lambda root, language, split: [folders.locate(root, language, split, EXTENSIONS)])

@@ -89,7 +89,7 @@ def read(root: str, language: str, split: str, form: Format = UNSTATED) -> Readi
 
     Example: `read("unimelb-nlp/wikiann", "de", "train").sentences`.
     """
-    folders.check_names(language, split)
+    _find(root, language, split)
     name = _name(root)
     builder = _of_language(name, language)
     config = builder.config.name
@@ -112,6 +112,13 @@ def read(root: str, language: str, split: str, form: Format = UNSTATED) -> Readi
     place = f"{name} {config}/{matches[0]}"
     _check_class_names(name, builder, matches[0], rows, columns.find_columns(place, rows.schema.names, form)[1])
     return columns.reading(rows, place, form)
+
+
+def _find(root: str, language: str, split: str) -> tuple[()]:
+    """Refuses names that no data set has; the data set itself is asked when it is read, which takes seconds."""
+    folders.check_names(language, split)
+    _name(root)
+    return ()
 
 
 def _name(root: str) -> Name:
@@ -310,4 +317,4 @@ def _asking(name: Name) -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-CORPUS = Corpus(read, languages)
+CORPUS = Corpus(read, languages, _find)

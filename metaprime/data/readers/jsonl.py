@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -109,4 +110,4 @@ def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON value")
 
 
-CORPUS = Corpus(read, languages)
+CORPUS = Corpus(read, languages, partial(folders.locate_all, extensions=EXTENSIONS))

@@ -5,6 +5,7 @@ A split may be in shards, such as `train-00000-of-00002.parquet`; each file has 
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,4 +59,4 @@ def _table(path: Path, form: Format) -> tuple[Any, str, Format, Any]:
         raise MetaprimeError(f"{path}: not a readable parquet file ({error}); write or download it again") from error
 
 
-CORPUS = Corpus(read, languages)
+CORPUS = Corpus(read, languages, partial(folders.locate_all, extensions=EXTENSIONS))

@@ -101,12 +101,18 @@ def read(root: str, language: str, split: str) -> list[Example]:
 
     Example: `len(read("", "qaa", "train"))` is 1000.
     """
-    seed = _seed(root)
+    _find(root, language, split)
+    return list(_sentences(_seed(root), language, split))
+
+
+def _find(root: str, language: str, split: str) -> tuple[()]:
+    """Refuses a seed, a language or a split that there is not; there are no files."""
+    _seed(root)
     if language not in LANGUAGES:
         raise MissingLanguage(f"synthetic: has no language {language!r}; it has {', '.join(LANGUAGES)}")
     if split not in SPLITS:
         raise MissingSplit(f"synthetic: has no split {split!r}; it has {', '.join(SPLITS)}")
-    return list(_sentences(seed, language, split))
+    return ()
 
 
 def _seed(root: str) -> int:
@@ -340,4 +346,4 @@ def _reading(root: str, language: str, split: str, form: Format) -> Reading:
     return Reading(read(root, language, split), place=f"synthetic:{root} {language}/{split}")
 
 
-CORPUS = Corpus(_reading, languages)
+CORPUS = Corpus(_reading, languages, _find)

@@ -1,0 +1,48 @@
+"""Names of encoders: a folder or a hub id, and what a folder must hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from metaprime.models.folder import is_hub_id, refuse_bad_folder, refuse_missing
+from metaprime.types import MetaprimeError
+
+
+@pytest.mark.parametrize("name", ["bert-base-multilingual-cased", "org/name"])
+def test_a_name_of_at_most_two_parts_may_be_on_the_hub(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert is_hub_id(name)
+    refuse_missing(name)
+    refuse_bad_folder(name)
+    # A folder of that name comes first.
+    (tmp_path / name).mkdir(parents=True)
+    assert not is_hub_id(name)
+    with pytest.raises(MetaprimeError, match=r"holds no config\.json"):
+        refuse_bad_folder(name)
+
+
+@pytest.mark.parametrize("name", ["./gone", "../gone", "/gone", "~/gone", "a/b/gone"])
+def test_a_path_that_leads_nowhere_is_refused(name: str) -> None:
+    assert not is_hub_id(name)
+    for refuse in (refuse_missing, refuse_bad_folder):
+        with pytest.raises(MetaprimeError, match=f"there is no folder '{name}'"):
+            refuse(name)
+
+
+def test_a_folder_holds_a_config_and_weights_that_run_no_code(tmp_path: Path) -> None:
+    def refused(reason: str) -> None:
+        with pytest.raises(MetaprimeError, match=reason):
+            refuse_bad_folder(str(tmp_path))
+
+    refuse_missing(str(tmp_path))
+    refused(r"holds no config\.json")
+    (tmp_path / "config.json").touch()
+    refused(r"holds no \*\.safetensors")
+    (tmp_path / "model.pt").touch()
+    refused(r"model\.pt is a pickle, which can run code when read")
+    (tmp_path / "model.safetensors").touch()
+    refuse_bad_folder(str(tmp_path))
