@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,6 +18,8 @@ from metaprime.config.sections import EncoderConfig
 from metaprime.models.encoder import Encoder, load_encoder, shortened
 from metaprime.runs.folder import KEPT_BASE
 from metaprime.runs.log import Display
+
+log = logging.getLogger(__name__)
 
 
 def open_encoder(
@@ -60,6 +63,8 @@ def open_encoder(
         spacing=wanted.spacing,
         direction=wanted.direction,
     )
+    if wanted.packed and encoder.padded and (accelerator is None or accelerator.is_main_process):
+        log.warning("encoder.name %r: its batches stay padded: %s", encoder.name, encoder.padded)
     return replace(
         shortened(encoder, wanted.layer),
         autocast=wanted.precision == "bfloat16",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -18,6 +19,8 @@ from metaprime.nn import Adapter
 from metaprime.packing import packed_calls
 from metaprime.peft import MethodConfig, method_of
 from metaprime.tasks.task import Task
+
+log = logging.getLogger(__name__)
 
 CHECKED = 4
 """Rows in the batch of the self-check."""
@@ -52,5 +55,7 @@ def build_model(encoder: Encoder, task: Task, method: MethodConfig, example: Seq
     model = model.variant(supports_one_pass=one_pass)
     packed_calls(module, first_position(module, encoder.layout))
     padded = encoder.padded or why_padded(model, batch)
+    if padded and not encoder.padded:
+        log.warning("peft.method %s: batches stay padded: %s", method.method, padded)
     # The checks compare for equality, so a lower precision must come after them.
     return model.variant(autocast=encoder.autocast, padded=padded)

@@ -138,7 +138,12 @@ def list_methods(
 
     from metaprime.reports.wording import terminal
 
-    Console().print(terminal("", header, rows, left=len(METHOD_HEADER)))
+    # The reason is that of the encoder, one line below the table.
+    reasons = {row[-1] for row in rows if row[-1].startswith("padded: ")} if encoder else set()
+    short = [[*row[:-1], row[-1].split(":")[0]] for row in rows] if encoder else rows
+    Console().print(terminal("", header, short, left=len(METHOD_HEADER)))
+    for reason in sorted(reasons):
+        typer.echo(f"batches {reason}")
 
 
 @peft.command("show")

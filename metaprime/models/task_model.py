@@ -112,6 +112,11 @@ class TaskModel(nn.Module):
         """True if a batch's sub-words are computed in one row, without padding."""
         return self.traits.packed
 
+    @property
+    def batches(self) -> str:
+        """How the encoder reads batches, for records: `packed`, or `padded: ` with the reason."""
+        return f"padded: {self.traits.padded}" if self.traits.padded else "packed"
+
     def variant(self, **changes: float | str) -> TaskModel:
         """Returns a model over the same modules, in evaluation mode, with other traits.
 

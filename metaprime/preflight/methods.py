@@ -12,6 +12,7 @@ from metaprime.build.data import build_task
 from metaprime.build.model import build_model
 from metaprime.config.sections import Config
 from metaprime.data.readers import synthetic
+from metaprime.data.rows import Row
 from metaprime.models.encoder import Encoder, load_encoder
 from metaprime.models.injection_check import ROOT, called_at
 from metaprime.models.sites import is_unused, resolve
@@ -24,8 +25,9 @@ from metaprime.types import MetaprimeError
 METHOD_HEADER = ("method", "formula", "source")
 """Columns of the list of methods."""
 
-COUNTS = ("trained", "stored", "head")
-"""Further columns on an encoder: parameters trained, stored, and in the tag head."""
+COUNTS = ("trained", "stored", "head", "batches")
+"""Further columns on an encoder: parameters trained, stored, and in the tag head; and whether batches are
+packed, or padded for a reason."""
 
 SENTENCES = 4
 """Number of sentences that the self-check reads."""
@@ -76,11 +78,13 @@ def list_rows(name: str | None, trust_remote_code: bool = False) -> list[list[st
     rows = [[method.name, method.formula, method.source] for method in METHODS.values()]
     if name is None:
         return rows
-    encoder = load_encoder(name, trust_remote_code=trust_remote_code)
-    nn.Module.to(encoder.module, "meta")
-    defaults = Config()
+    encoder, defaults = load_encoder(name, trust_remote_code=trust_remote_code), Config()
     task = build_task(defaults.task, defaults.data, encoder, HEAD.config())
-    return [[*row, *_counts_of(encoder, task, method)] for row, method in zip(rows, METHODS.values(), strict=True)]
+    batches = build_model(encoder, task, HEAD.config(), _rows(task)).batches
+    nn.Module.to(encoder.module, "meta")
+    return [
+        [*row, *_counts_of(encoder, task, method, batches)] for row, method in zip(rows, METHODS.values(), strict=True)
+    ]
 
 
 def show(config: Config) -> tuple[Size, list[Module]]:
@@ -106,7 +110,7 @@ def show(config: Config) -> tuple[Size, list[Module]]:
     task = build_task(config.task, config.data, encoder, config.peft)
 
     # Building the model checks the method on a few sentences.
-    rows = task.encode([task.example(sentence.words) for sentence in synthetic.read("", "qaa", "train")[:SENTENCES]])
+    rows = _rows(task)
     model = build_model(encoder, task, config.peft, rows)
     sites = called_at(model, task.collate(rows))
     modules = dict(model.adapter.named_modules())
@@ -122,7 +126,12 @@ def show(config: Config) -> tuple[Size, list[Module]]:
     return _size(encoder, model.adapter, method_of(config.peft), head), placed
 
 
-def _counts_of(encoder: Encoder, task: Task, method: Method) -> list[str]:
+def _rows(task: Task) -> list[Row]:
+    """Returns a few sentences, without tags, on which a method is checked."""
+    return task.encode([task.example(sentence.words) for sentence in synthetic.read("", "qaa", "train")[:SENTENCES]])
+
+
+def _counts_of(encoder: Encoder, task: Task, method: Method, batches: str) -> list[str]:
     """Returns COUNTS of a method with its defaults; dashes if it does not fit the encoder."""
     sites = resolve(copy.deepcopy(encoder.module), encoder.layout)
     try:
@@ -131,7 +140,7 @@ def _counts_of(encoder: Encoder, task: Task, method: Method) -> list[str]:
     except MetaprimeError:
         return ["–" for _ in COUNTS]
     size = _size(encoder, adapter, method, sum(value.numel() for value in head.parameters()))
-    return [f"{count:,}" for count in (size.trained, size.stored, size.head)]
+    return [*(f"{count:,}" for count in (size.trained, size.stored, size.head)), batches]
 
 
 def _size(encoder: Encoder, adapter: Adapter, method: Method, head: int) -> Size:

@@ -9,6 +9,7 @@ from typing import cast
 from transformers import PreTrainedModel
 
 from metaprime.files import written_aside
+from metaprime.meta import Way
 from metaprime.models.encoder import save_encoder, weights_hash
 from metaprime.models.task_model import assign
 from metaprime.priming.setup import Run
@@ -113,7 +114,7 @@ def save_primed(run: Run, folder: Path) -> None:
         "config": run.config,
         "processes": run.accelerator.num_processes,
         "versions": versions(),
-        "volatile": made_here(),
+        "volatile": {**made_here(), "batches": _batches(run)},
     }
     values = {**run.state.adapter, **(run.state.head if run.learner.reads_labels else {})}
     with written_aside(folder) as aside:
@@ -123,6 +124,15 @@ def save_primed(run: Run, folder: Path) -> None:
         save_artifact(
             aside, Artifact(run.method, run.task.config, run.task.labels, values, ".", provenance, run.model.scale)
         )
+
+
+def _batches(run: Run) -> str:
+    """Returns how the run's encoder reads batches: `packed`, or `padded: ` with the reason."""
+    if run.model.packed and run.asked.inner.compile:
+        return "padded: inner.compile"
+    if run.model.packed and run.inner.execution.way is Way.VMAP:
+        return "padded: episodes share passes by torch.func.vmap"
+    return run.model.batches
 
 
 def expected_artifact(run: Run) -> Artifact:

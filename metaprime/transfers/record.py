@@ -189,7 +189,11 @@ class Recorder:
             **stability,
             "frozen": {"before": frozen, "after": after, "unchanged": after == frozen},
             **self._depends(context, cell),
-            "volatile": {"seconds": tuned.seconds + time.perf_counter() - began, **made_here()},
+            "volatile": {
+                "seconds": tuned.seconds + time.perf_counter() - began,
+                **made_here(),
+                "batches": context.model.batches,
+            },
         }
         to_json = context.task.kind.to_json
         lines = [to_json(row.example, answer) for row, answer in zip(scored, predicted, strict=True)]

@@ -23,14 +23,19 @@ def counts(encoder: Path) -> dict[str, list[str]]:
 def test_every_method_is_listed_with_its_size(toy_bert: Path) -> None:
     found = counts(toy_bert)
     assert list(found) == list(METHODS)
-    head = f"{TAGS * (D + 1):,}"
-    assert found["pfeiffer"] == [f"{LAYERS * (2 * D * 48 + 48 + D):,}"] * 2 + [head]
-    assert found["ia3"] == [f"{LAYERS * (2 * D + FFN):,}"] * 2 + [head]
-    assert found["head"] == ["0", "0", head]
+    last = [f"{TAGS * (D + 1):,}", "packed"]
+    assert found["pfeiffer"] == [f"{LAYERS * (2 * D * 48 + 48 + D):,}"] * 2 + last
+    assert found["ia3"] == [f"{LAYERS * (2 * D + FFN):,}"] * 2 + last
+    assert found["head"] == ["0", "0", *last]
     sizes = {name: value.numel() for name, value in AutoModel.from_pretrained(toy_bert).named_parameters()}
     moved = sum(count for name, count in sizes.items() if not name.startswith("pooler."))
-    assert found["full"] == [f"{moved:,}", f"{sum(sizes.values()):,}", head]
+    assert found["full"] == [f"{moved:,}", f"{sum(sizes.values()):,}", *last]
     assert all(len(row) == len(METHOD_HEADER) for row in list_rows(None))
+
+
+def test_an_encoder_that_stays_padded_says_why(toy_encoder: Callable[[str], Path]) -> None:
+    found = {sizes[-1] for sizes in counts(toy_encoder("deberta-v2")).values()}
+    assert found == {"padded: its attention has terms of its own, outside transformers' interface"}
 
 
 def test_what_does_not_fit_has_dashes(toy_encoder: Callable[[str], Path]) -> None:
