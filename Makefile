@@ -35,13 +35,16 @@ bench: $(READY) $(LEARN2LEARN) $(PEERS)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/many_transfers.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/estimate.py
 
-# On sentences and an encoder of your own: what a start costs, how much is padding, where a run's time goes. For example
+# On sentences and an encoder of your own: what a start costs, how much is padding, a meta-step beside every peer (an
+# hour at 3 rounds), where a run's time goes. ENCODER is the folder of a BERT. For example
 # make bench-data SOURCE=parquet:data/wikiann LANGUAGES=de,en,es,nl ENCODER=DIR
 comma := ,
-bench-data: $(READY)
+ROUNDS_REAL ?= 3
+bench-data: $(READY) $(LEARN2LEARN) $(PEERS)
 	$(if $(and $(SOURCE),$(LANGUAGES),$(ENCODER)),,$(error bench-data needs SOURCE=, LANGUAGES= and ENCODER=, as in the Makefile))
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/start.py $(SOURCE) $(LANGUAGES) $(ENCODER)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/padding.py $(SOURCE) $(ENCODER) $(subst $(comma), ,$(LANGUAGES))
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/meta_step.py --source $(SOURCE) --languages $(LANGUAGES) --encoder $(ENCODER) --rounds $(ROUNDS_REAL)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/run_share.py recipes/configs/minilm_wikiann.yaml encoder.name=$(ENCODER) \
 		data.source=$(SOURCE) data.languages=[$(LANGUAGES)] outer.steps=150
 

@@ -20,7 +20,6 @@ import argparse
 import importlib.metadata
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -34,7 +33,7 @@ import torch
 from meta_step import RESULTS
 from problem import Size
 from processes import COMMAND, Measured, Program, run_measured
-from timing import machine, quartiles
+from timing import machine, quartiles, without_folders
 
 from metaprime.build.pretrain import pretrain
 from metaprime.config.loading import load_config
@@ -364,11 +363,6 @@ def described(work: Work, given: Sequence[str]) -> str:
         f"{settings.test_sentences or 'all'} test sentences; {encoder}"
         + (f"; of each epoch of Trainer the last batch has only {rest} sentences" if rest else "")
     )
-
-
-def without_folders(word: str) -> str:
-    """Shortens an absolute path in a word of the command line: `data.source=conll:/a/b` becomes `data.source=conll:b`."""
-    return re.sub(r"(?<![^=:])/(?:[^/]*/)*(?=[^/])", "", word)
 
 
 def compare(work: Work, chosen: Sequence[Side], rounds: int, folder: Path) -> dict[str, list[dict[str, Any]]]:

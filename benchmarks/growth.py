@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from memory import peak_allocated
 from meta_step import AS_PICKED, RESULTS, ours
 from problem import Shape, Size, make_problem
 from timing import in_turn, machine, quartiles
-from torch.profiler import ProfilerActivity, profile
 
 BASE = Shape(2, 4, 32, 2)
 AXES = {"T": "episodes", "n": "steps", "B": "sentences", "L": "length"}
@@ -61,11 +61,7 @@ def peak(what: str) -> dict[str, float]:
     for _ in range(PASSES // passes):
         work()
     resident = _status("VmHWM") - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        work()
-    events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
-    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
-    return {"allocated": float(np.cumsum(changes).max()) / 2**20, "resident": resident}
+    return {"allocated": peak_allocated(work), "resident": resident}
 
 
 def _status(key: str) -> float:

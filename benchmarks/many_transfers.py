@@ -3,8 +3,8 @@
     python benchmarks/many_transfers.py [--rounds 9]
 
 The work is training steps (forward, backward, clipping, AdamW) of E runs with B sentences of L
-sub-words each, as in `transfer`. The ratios give the fixed cost of a pass,
-`meta.chunks.FROZEN_PASS`. Writes benchmarks/results/many_transfers.json and .md.
+sub-words each, as in `transfer`. The ratios give the fixed cost of a pass, beside that which
+`transfer` assumes, `meta.chunks.PASS`. Writes benchmarks/results/many_transfers.json and .md.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch import nn
 
 from metaprime.config.sections import TransferConfig
 from metaprime.data.rows import Example, Row, Window, collate
-from metaprime.meta.chunks import CPU_SUBWORDS, FROZEN_PASS
+from metaprime.meta.chunks import CPU_SUBWORDS, PASS
 from metaprime.peft import METHODS
 from metaprime.rng import stream
 from metaprime.tasks.tagging.task import TAGGING, TaggingConfig
@@ -143,9 +143,8 @@ def as_markdown(result: Mapping[str, Any]) -> str:
         lines.append(f"| {batch[0]} x {batch[1]} | {faster} | {alone:.1f} | {pass_cost(own[-1]):.0f} |")
     lines += [
         "",
-        f"The last column is what a pass costs beside its sub-words. `transfer` assumes {FROZEN_PASS} "
-        "(`meta.chunks.FROZEN_PASS`), and trains together where that is more than what "
-        "padding to the longest of all adds, and passes have no more than "
+        f"The last column is what a pass costs beside its sub-words. `transfer` assumes {PASS} "
+        "(`meta.chunks.PASS`), and trains together where passes have no more than "
         f"{CPU_SUBWORDS} sub-words (`meta.chunks.CPU_SUBWORDS`).",
         "",
     ]

@@ -1,4 +1,4 @@
-"""Builds the problem of every contender: encoder, initial phi and head, padded random episodes.
+"""Builds the problem of every contender: encoder, initial phi and head, padded episodes.
 
 Users of a peer write adapters into the encoder's own layers; `Plain` is such a model, without any
 code of metaprime. It computes the same function as our hooks, which `meta_step.py` checks before
@@ -8,7 +8,7 @@ timing.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from transformers import BertConfig, BertModel
 from metaprime.models.attention import register
 from metaprime.models.sites import BERT, resolve
 from metaprime.models.task_model import TaskModel, Traits
+from metaprime.packing import packed_calls
 from metaprime.peft import METHODS
 from metaprime.rng import torch_stream
 from metaprime.tasks.tagging.task import TagHead
@@ -33,7 +34,7 @@ class Shape:
     Attributes:
         episodes: T.
         sentences: B, sentences of each batch.
-        length: L, sub-words of the longest sentence.
+        length: L, sub-words of the longest sentence; 0: as the sentences are.
         steps: n, support batches, besides one query batch.
     """
 
@@ -42,8 +43,13 @@ class Shape:
     length: int
     steps: int
 
+    @property
+    def sizes(self) -> list[int]:
+        """T, B, L and n; without L where the sentences have lengths of their own."""
+        return [self.episodes, self.sentences, *([self.length] if self.length else []), self.steps]
+
     def __str__(self) -> str:
-        return f"({self.episodes}, {self.sentences}, {self.length}, {self.steps})"
+        return f"({', '.join(map(str, self.sizes))})"
 
 
 @dataclass(frozen=True)
@@ -69,16 +75,27 @@ class Output(nn.Module):
 
 
 class Plain(nn.Module):
-    """An encoder with adapters in its layers, and a linear head; its output is the loss of a batch."""
+    """An encoder with adapters in its layers, and a linear head; its output is the loss of a batch.
 
-    def __init__(self, encoder: BertModel) -> None:
+    Attributes:
+        autocast: whether matrices are multiplied in bfloat16.
+    """
+
+    def __init__(self, encoder: BertModel, tags: int) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.autocast = encoder, False
         for layer in encoder.encoder.layer:
             layer.output = Output(layer.output, encoder.config.hidden_size)
-        self.head = nn.Linear(encoder.config.hidden_size, TAGS)
+        self.head = nn.Linear(encoder.config.hidden_size, tags)
 
     def forward(self, batch: Batch) -> torch.Tensor:
+        if not self.autocast:
+            return self._loss(batch)
+        with torch.autocast(batch["input_ids"].device.type, torch.bfloat16):
+            return self._loss(batch)
+
+    def _loss(self, batch: Batch) -> torch.Tensor:
+        """Returns the mean cross-entropy () of labelled sub-words, in nats, for tensors (B, L)."""
         hidden = self.encoder(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
         return F.cross_entropy(self.head(hidden).flatten(0, 1), batch["labels"].flatten(), ignore_index=IGNORE)
 
@@ -104,7 +121,7 @@ class Problem:
 
     Attributes:
         shape: (T, B, L, n).
-        ours: our model.
+        ours: our model, which works on packed rows.
         backbone: theta by name, such as (D, D).
         start: phi and head by name, repeated for T episodes: (T, ...).
         batch: the episodes.
@@ -117,6 +134,17 @@ class Problem:
     start: Params
     batch: Episodes
     plain: Plain
+
+    @property
+    def padded(self) -> TaskModel:
+        """Our model with padded batches."""
+        return self.ours.variant(padded="compared with packed rows")
+
+    def in_bfloat16(self) -> Problem:
+        """Returns the problem with matrix products in bfloat16, for every contender."""
+        plain = copy.deepcopy(self.plain)
+        plain.autocast = True
+        return replace(self, ours=self.ours.variant(autocast=True), plain=plain)
 
     def plain_names(self, ours: Params) -> Params:
         """Returns our outer gradient by the plain model's names; shapes stay, such as (D, D)."""
@@ -144,12 +172,27 @@ def make_encoder(size: Size) -> BertModel:
 
 
 def make_problem(shape: Shape, size: Size, device: str = "cpu") -> Problem:
-    """Returns the problem of a shape, the same in every call.
+    """Returns the problem of a shape with random sentences, the same in every call.
 
     Example: `make_problem(Shape(4, 4, 16, 5), Size())`
     """
-    encoder = make_encoder(size).to(device)
-    plain = Plain(copy.deepcopy(encoder)).eval().to(device)
+    return problem_over(make_encoder(size).to(device), make_batch(shape, device), shape)
+
+
+def problem_over(encoder: BertModel, batch: Episodes, shape: Shape, tags: int = TAGS) -> Problem:
+    """Returns the problem of some episodes over an encoder, which becomes a part of it.
+
+    Args:
+        encoder: a BERT; its pooler, which no tagger reads, is dropped.
+        batch: the episodes, tensors (T, B, L), on the encoder's device.
+        shape: their shape.
+        tags: number of tags.
+    """
+    device = encoder.device
+    del encoder.pooler
+    encoder.pooler = None
+    encoder.set_attn_implementation("sdpa")
+    plain = Plain(copy.deepcopy(encoder), tags).eval().to(device)
 
     # Our model: the encoder with hooks.
     register()
@@ -157,9 +200,9 @@ def make_problem(shape: Shape, size: Size, device: str = "cpu") -> Problem:
     layout = BERT.model_copy(update={"unused": ()})
     method = METHODS["pfeiffer"]
     adapter = method.inject(resolve(encoder, layout), method.config(bottleneck=BOTTLENECK))
-    model = (
-        TaskModel(encoder, adapter, TagHead(size.hidden, TAGS), traits=Traits(supports_one_pass=True)).eval().to(device)
-    )
+    packed_calls(encoder)
+    traits = Traits(supports_one_pass=True, padded="")
+    model = TaskModel(encoder, adapter, TagHead(encoder.config.hidden_size, tags), traits=traits).eval().to(device)
 
     # Equal values for phi and head of both models.
     draw = torch_stream(0, "start")
@@ -173,7 +216,7 @@ def make_problem(shape: Shape, size: Size, device: str = "cpu") -> Problem:
     _copy(values, plain)
     start = {name: value.expand(shape.episodes, *value.shape) for name, value in values.items()}
     backbone = {name: value.detach() for name, value in own.items() if name.startswith("backbone.")}
-    return Problem(shape, model, backbone, start, make_batch(shape, device), plain)
+    return Problem(shape, model, backbone, start, batch, plain)
 
 
 def make_batch(shape: Shape, device: str = "cpu") -> Episodes:
@@ -190,9 +233,17 @@ def make_batch(shape: Shape, device: str = "cpu") -> Episodes:
         tensors = {"input_ids": ids, "attention_mask": mask, "labels": labels}
         return {name: tensor.to(device) for name, tensor in tensors.items()}
 
-    support = tuple(batch() for _ in range(shape.steps))
-    episodes = tuple(range(shape.episodes))
-    return Episodes(("",) * shape.episodes, episodes, shape.episodes, support, batch())
+    support, query = tuple(batch() for _ in range(shape.steps)), batch()
+    by_window = [tensors["attention_mask"].sum(2) for tensors in (*support, query)]
+    return Episodes(
+        languages=("",) * shape.episodes,
+        indices=tuple(range(shape.episodes)),
+        total=shape.episodes,
+        support=support,
+        query=query,
+        lengths=tuple(tuple(lengths_TB.amax(1).tolist()) for lengths_TB in by_window),
+        subwords=tuple(tuple(lengths_TB.sum(1).tolist()) for lengths_TB in by_window),
+    )
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -53,18 +54,21 @@ def in_turn(works: Mapping[str, Work], rounds: int, seconds: float = 0.2) -> dic
     took: dict[str, list[float]] = {name: [] for name in works}
     often = {}
     for name, work in works.items():
-        began = time.perf_counter()
-        work()
-        _wait()
-        often[name] = max(1, int(seconds / (time.perf_counter() - began)))
+        often[name] = max(1, int(seconds / seconds_of(work)))
     for _ in range(rounds):
         for name, work in works.items():
-            began = time.perf_counter()
-            for _ in range(often[name]):
-                work()
-            _wait()
-            took[name].append((time.perf_counter() - began) / often[name])
+            took[name].append(seconds_of(work, often[name]))
     return took
+
+
+def seconds_of(work: Work, often: int = 1) -> float:
+    """Returns the mean seconds of some calls, until the GPU, if there is one, has finished."""
+    _wait()
+    began = time.perf_counter()
+    for _ in range(often):
+        work()
+    _wait()
+    return (time.perf_counter() - began) / often
 
 
 def _wait() -> None:
@@ -81,6 +85,11 @@ def machine(device: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "versions": versions(),
     }
+
+
+def without_folders(word: str) -> str:
+    """Shortens an absolute path in a word of the command line: `data.source=conll:/a/b` becomes `data.source=conll:b`."""
+    return re.sub(r"(?<![^=:])/(?:[^/]*/)*(?=[^/])", "", word)
 
 
 def _processor() -> str:
