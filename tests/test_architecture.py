@@ -104,6 +104,9 @@ NEVER: dict[str, set[str]] = {"reports": {"torch", "transformers"}, "config": {"
 LAUNCHED = {"runs", "build", "transfers", "priming", "suite", "preflight"}
 """Rooms that know of several processes: only they import accelerate."""
 
+LATE = ("datasets", "matplotlib", "pandas", "scipy.stats", "seqeval.metrics", "sklearn")
+"""Packages, and parts of packages, that take a second to load and that no start of a run needs: imported in functions."""
+
 OUTSIDE_THE_PACKAGE = {"recipes", "tests", "benchmarks", "data_scripts", "findings"}
 
 TAG = re.compile(r"(?<![A-Za-z0-9])[BI]-")
@@ -335,6 +338,30 @@ def test_help_needs_neither_torch_nor_transformers() -> None:
     assert done.returncode == 0, done.stderr
     assert "prime" in done.stdout
     assert "transfer" in done.stdout
+
+
+def loaded_early(sources: Mapping[str, str]) -> list[str]:
+    """One line for each import of LATE that is made when its file is loaded."""
+    found = []
+    for file, source in sources.items():
+        top = [node for node in ast.parse(source).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        names = imported(file, ast.Module(top, []))  # type: ignore[arg-type]
+        found += [f"{file}: {name}" for name in names if name.startswith(LATE)]
+    return found
+
+
+def test_what_takes_a_second_to_load_is_loaded_when_it_is_used() -> None:
+    assert loaded_early(package_sources()) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["import sklearn", "from scipy import stats", "from seqeval.metrics.sequence_labeling import get_entities"],
+)
+def test_an_import_of_it_at_the_top_is_found(source: str) -> None:
+    assert len(loaded_early({"stats/intervals.py": source})) == 1
+    assert loaded_early({"stats/intervals.py": f"def late():\n    {source}"}) == []
+    assert loaded_early({"stats/intervals.py": "import scipy\nfrom seqeval.scheme import IOB2"}) == []
 
 
 def test_no_public_name_is_that_of_a_room() -> None:

@@ -13,6 +13,7 @@ import logging
 import os
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -167,8 +168,8 @@ def _read(file: Path, words: Sequence[int]) -> list[Pieces] | None:
     # Cut the concatenated arrays at the sentences' last words and last sub-words.
     word_ends = np.cumsum(words)
     id_ends = np.concatenate([[0], np.cumsum(lengths)])[word_ends]
-    parts = zip(np.split(ids, id_ends[:-1]), np.split(lengths, word_ends[:-1]), strict=True)
-    return [Pieces(sentence_ids, sentence_lengths) for sentence_ids, sentence_lengths in parts]
+    edges = zip(pairwise([0, *id_ends.tolist()]), pairwise([0, *word_ends.tolist()]), strict=True)
+    return [Pieces(ids[first:end], lengths[begin:stop]) for (first, end), (begin, stop) in edges]
 
 
 def _write(file: Path, pieces: Sequence[Pieces]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -342,3 +343,13 @@ def test_as_a_process_of_its_own(config: Path, tmp_path: Path) -> None:
     assert "Warning" not in good.stderr
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text("utf-8"))["outer"]["steps"] == 1
     assert (tmp_path / "run" / "primed" / "model.safetensors").is_file()
+
+
+def test_a_command_rarely_looks_for_garbage_in_cycles(run: Run) -> None:
+    before = gc.get_threshold()
+    try:
+        run("--version")
+        assert gc.get_threshold()[0] >= 100_000
+        assert gc.isenabled()
+    finally:
+        gc.set_threshold(*before)

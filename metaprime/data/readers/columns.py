@@ -140,19 +140,28 @@ def sentence_of(
         return Problem("lengths differ", origin, text, dropped=True)
     if not words:
         return Problem("row without tokens", origin, "a row without tokens is left out", dropped=True)
+    kinds = set(map(type, tags))
+    if kinds == {str}:
+        return _sentence(words, tags, origin)
     # Tags in numbers are those of a file with names, or digits.
+    if names and kinds == {int} and min(tags) >= 0 and max(tags) < len(names):
+        return _sentence(words, [names[tag] for tag in tags], origin)
     numbers = {tag for tag in set(tags) if isinstance(tag, int)}
     nameless = [tag for tag in tags if tag in numbers and not 0 <= tag < len(names)] if names and numbers else []
     if nameless:
         text = f"{columns[1]} has {nameless[0]}, but the file names 0 to {len(names) - 1}; store names"
         return Problem("unknown tag", origin, text, dropped=True)
     meaning = {tag: names[tag] if names else str(tag) for tag in numbers}
-    named = tuple(meaning.get(tag, tag) for tag in tags) if numbers else tuple(tags)
+    return _sentence(words, [meaning.get(tag, tag) for tag in tags], origin)
+
+
+def _sentence(words: list[str], tags: list[str], origin: str) -> Example | Problem:
+    """Returns the sentence, unless its text cannot be written in UTF-8."""
     try:
-        "".join((*words, *named)).encode()
+        "".join((*words, *tags)).encode()
     except UnicodeEncodeError as error:
         return Problem("not UTF-8", origin, f"half a surrogate pair in {shown(error.object)}; correct it", dropped=True)
-    return Example(tuple(words), named, origin)
+    return Example(tuple(words), tuple(tags), origin)
 
 
 def class_names(metadata: dict[bytes, bytes] | None, tags: str) -> list[str]:

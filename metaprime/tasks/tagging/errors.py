@@ -8,7 +8,6 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from seqeval.metrics.sequence_labeling import get_entities
 
 from metaprime.tasks.task import Errors, Piece, Statistics
 
@@ -76,6 +75,9 @@ def entities(tags: Sequence[str]) -> list[Entity]:
 
     Example: `entities(["B-PER", "I-PER", "O"])` is `[Entity("PER", 0, 1)]`.
     """
+    # Imported here: it loads scikit-learn, which takes a second, and no start of a run counts entities.
+    from seqeval.metrics.sequence_labeling import get_entities
+
     return [Entity(*span) for span in get_entities(list(tags))]
 
 

@@ -122,11 +122,16 @@ def labelled(reading: Reading, rules: Rules) -> Reading:
         named = [replace(sentence, gold=tuple(map(written.rewrite, sentence.gold))) for sentence in named]
     if written and written.text:
         converted.problems.append(Problem("other scheme", reading.place, written.text))
-    form = scheme((sentence.gold for sentence in named), rules.scheme)
+    form = scheme(dict.fromkeys(sentence.gold for sentence in named), rules.scheme)
     if form.name != "IOB2" and rules.scheme == "auto" and not (written and written.bare):
         converted.problems.append(Problem("other scheme", reading.place, f"tags are in {form.name}, converted to IOB2"))
 
+    # Many sentences have equal tags: those without a problem are converted once.
+    sound: dict[tuple[str, ...], tuple[str, ...]] = {}
     for sentence in named:
+        if (gold := sound.get(sentence.gold)) is not None:
+            converted.sentences.append(_with_gold(sentence, gold))
+            continue
         tags, opened = repair(sentence.gold)
         problems = _unknown(sentence, labels, tag_names)
         if not form.opens_inside:
@@ -136,8 +141,15 @@ def labelled(reading: Reading, rules: Rules) -> Reading:
             converted.problems.extend(problems)
         if not any(problem.dropped for problem in problems):
             gold = tags if labels is None else tuple(_mapped(tag, labels) for tag in tags)
-            converted.sentences.append(sentence if gold == sentence.gold else replace(sentence, gold=gold))
+            converted.sentences.append(_with_gold(sentence, gold))
+            if not problems:
+                sound[sentence.gold] = gold
     return converted
+
+
+def _with_gold(sentence: Example, gold: tuple[str, ...]) -> Example:
+    """Returns the sentence with these tags."""
+    return sentence if gold == sentence.gold else Example(sentence.words, gold, sentence.origin)
 
 
 def _named(sentence: Example, tag_names: Sequence[str]) -> Example:

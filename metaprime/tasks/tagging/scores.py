@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from seqeval.metrics import classification_report
 from seqeval.scheme import IOB2
 
 from metaprime.data.rows import Example
@@ -75,6 +74,9 @@ def entity_scores(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[st
     lengths = [(len(tags), len(guesses)) for tags, guesses in zip(gold, predicted, strict=True)]
     if wrong := [number for number, (expected, actual) in enumerate(lengths) if expected != actual]:
         raise ValueError(f"sentence {wrong[0]}: {lengths[wrong[0]][0]} gold tags, {lengths[wrong[0]][1]} predicted")
+    # Imported here: it loads scikit-learn, which takes a second, and no start of a run counts entities.
+    from seqeval.metrics import classification_report
+
     truth, guess = [list(tags) for tags in gold], [list(tags) for tags in predicted]
     scores: dict[str, Any] = {"sentences": len(truth)}
     for reading, options in READINGS.items():

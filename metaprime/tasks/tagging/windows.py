@@ -11,6 +11,7 @@ import itertools
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -51,8 +52,15 @@ def encode(
             f"data.max_length = {lengths.longest} leaves no room for a word beside {special} special tokens; raise it"
         )
 
-    rows, long = [], 0
+    known: dict[tuple[str, ...], list[int]] = {}
+    rows, long, lost = [], 0, 0
     for sentence, own in zip(sentences, subwords.of(sentences) if pieces is None else pieces, strict=True):
+        # Most sentences fit into one window, and each of their words has a sub-word.
+        if len(own.ids) <= room and 0 not in (counts := own.lengths.tolist()):
+            gold = tuple(sentence.gold)
+            ids = known.get(gold) or known.setdefault(gold, list(map(labels.index, gold)))
+            rows.append(Row((_whole(own.ids.tolist(), counts, ids, subwords),), sentence))
+            continue
         spans = [(0, len(sentence.words))]
         if len(own.ids) > room:
             long += 1
@@ -60,8 +68,9 @@ def encode(
             spans = _spans(own.lengths, room, int(room * lengths.overlap))
         spans = spans[:1] if lengths.cut else spans
         rows.append(Row(_windows(sentence, own, spans, subwords, labels), sentence))
+        lost += entities_lost(rows[-1])
 
-    if lost := sum(entities_lost(row) for row in rows):
+    if lost:
         log.warning(
             "%s: %d entities have a word that was cut away or has no sub-word and cannot be found%s",
             *(_source(sentences), lost, "; data.long: windows cuts nothing away" if lengths.cut and long else ""),
@@ -168,6 +177,28 @@ def _windows(
             row_labels[start] = labels.index(sentence.gold[word])
         windows.append(Window(ids, tuple(words), tuple(starts), tuple(row_labels)))
     return tuple(windows)
+
+
+def _whole(ids: list[int], lengths: list[int], known: list[int], subwords: Subwords) -> Window:
+    """Builds the one window of a sentence whose words all have sub-words.
+
+    Args:
+        ids: the sub-words.
+        lengths: number of sub-words of each word.
+        known: label id of each word.
+        subwords: gives the special tokens.
+    """
+    starts = tuple(itertools.accumulate(lengths[:-1], initial=len(subwords.before)))
+    row_labels = [IGNORE] * (len(subwords.before) + len(ids) + len(subwords.after))
+    for start, label in zip(starts, known, strict=True):
+        row_labels[start] = label
+    return Window((*subwords.before, *ids, *subwords.after), _numbers(len(starts)), starts, tuple(row_labels))
+
+
+@lru_cache(maxsize=1024)
+def _numbers(count: int) -> tuple[int, ...]:
+    """Returns the numbers of the words of a sentence, one object for all sentences of a length."""
+    return tuple(range(count))
 
 
 def _owners(edges: list[int], spans: list[tuple[int, int]]) -> list[int]:

@@ -151,3 +151,17 @@ def test_where_reads_well_for_every_origin() -> None:
 def test_a_wrong_label_set_is_refused(types: tuple[str, ...], mapping: dict[str, str], message: str) -> None:
     with pytest.raises(MetaprimeError, match=message):
         LabelSet(types, mapping)
+
+
+def test_of_sentences_with_equal_tags_each_is_kept_and_each_problem_is_its_own() -> None:
+    labels = LabelSet(("PER",), {"MISC": "O"})
+    golds = [("B-PER", "B-MISC"), ("B-PER", "B-LOC"), ("I-PER", "O")]
+    sentences = [Example((f"a{n}", "b"), gold, f"f:{10 * n}") for n, gold in enumerate([*golds, *golds])]
+    found = labelled(Reading(sentences), Rules(labels))
+    assert [(s.words[0], s.gold) for s in found.sentences] == [
+        *(("a0", ("B-PER", "O")), ("a2", ("B-PER", "O")), ("a3", ("B-PER", "O")), ("a5", ("B-PER", "O"))),
+    ]
+    assert [(p.kind, p.origin) for p in found.problems] == [
+        *(("unmapped type", "f:11"), ("invalid tag sequence", "f:20")),
+        *(("unmapped type", "f:41"), ("invalid tag sequence", "f:50")),
+    ]

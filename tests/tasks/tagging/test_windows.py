@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from metaprime.data.rows import Example, Lengths, Row, Window
 from metaprime.data.subwords import Subwords
 from metaprime.rng import stream
+from metaprime.tasks.tagging import windows as module
 from metaprime.tasks.tagging.labels import LabelSet
 from metaprime.tasks.tagging.windows import encode, entities_lost, shuffled_tags
 from metaprime.types import IGNORE, MetaprimeError
@@ -54,6 +55,14 @@ def test_the_first_sub_word_carries_the_label(subwords: Subwords) -> None:
         SENTENCE,
     )
     assert encode([SENTENCE], subwords, LABELS, Lengths(9)) == [row]
+
+
+def test_a_sentence_that_fits_is_the_one_window_that_is_cut_from_it(subwords: Subwords) -> None:
+    words, tags = ("ada", "naps", "in", "Berlin", "."), ("B-PER", "O", "B-LOC", "I-LOC")
+    sentences = [Example(words[:n], tags[:n]) for n in (1, 2, 3, 4)] * 2
+    for row, pieces in zip(encode(sentences, subwords, LABELS, Lengths(20)), subwords.of(sentences), strict=True):
+        spans = [(0, len(row.example.words))]
+        assert row.windows == module._windows(row.example, pieces, spans, subwords, LABELS)
 
 
 def test_a_long_sentence_is_read_in_overlapping_windows(subwords: Subwords, caplog: pytest.LogCaptureFixture) -> None:
