@@ -32,6 +32,7 @@ test-all: $(READY)
 bench: $(READY) $(LEARN2LEARN) $(PEERS)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/meta_step.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/growth.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/passes.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/many_transfers.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/estimate.py
 
