@@ -26,10 +26,10 @@ from metaprime.types import Batch
 PACKED = "packed"
 """Argument by which a call of an encoder is packed; see `packed_calls`."""
 
-FULL = 0.9
+NEARLY_FULL = 0.9
 """Share of real sub-words from which a batch stays padded: measured in benchmarks/notes.md."""
 
-WINDOW = 5000
+WINDOW_COST = 5000
 """Fixed cost on a CPU of attention for one window, in products of a query and a key: measured in
 benchmarks/notes.md."""
 
@@ -92,7 +92,7 @@ class Packing:
         """
         padded = len(self.lengths) * self.mask.shape[1] ** 2
         saved = padded - sum(length**2 for length in self.lengths)
-        return query_BHLd.device.type == "cpu" and saved * query_BHLd.shape[1] > WINDOW * len(self.lengths)
+        return query_BHLd.device.type == "cpu" and saved * query_BHLd.shape[1] > WINDOW_COST * len(self.lengths)
 
     def pack(self, padded: torch.Tensor) -> torch.Tensor:
         """Returns the real sub-words' values.
@@ -147,7 +147,7 @@ def packed_calls(encoder: nn.Module, first_position: int = 0) -> None:
         wanted = kwargs.pop(PACKED, False) and not torch.compiler.is_compiling() and _ALLOWED.get()
         mask_BL = kwargs["attention_mask"] if wanted else None
         row = None if mask_BL is None else Packing.of(mask_BL)
-        if row is None or len(row.places) >= FULL * row.mask.numel():
+        if row is None or len(row.places) >= NEARLY_FULL * row.mask.numel():
             return args, kwargs
         _ROW.set(row)
         per_subword = {name: row.pack(kwargs[name]) for name in PER_SUBWORD if name in kwargs}
@@ -193,7 +193,7 @@ def positions(batch: Batch, packed: bool) -> int:
     """
     whole = batch["attention_mask"].numel()
     real = int(batch["attention_mask"].count_nonzero()) if packed else whole
-    return real if real < FULL * whole else whole
+    return real if real < NEARLY_FULL * whole else whole
 
 
 def by_episode(x: torch.Tensor, episodes: int) -> Sequence[torch.Tensor] | None:

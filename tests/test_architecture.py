@@ -16,7 +16,7 @@ import metaprime
 ROOT = Path(__file__).parents[1]
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("types", "table", "rng", "nn", "optim", "files"),
+    ("types", "table", "rng", "packing", "nn", "optim", "files"),
     ("data", "models", "peft", "meta", "stats"),
     ("tasks",),
     ("config", "interop"),
@@ -35,7 +35,8 @@ GROUND: dict[str, set[str]] = {
     "rng": set(),
     "files": {"types"},
     "optim": {"types"},
-    "nn": {"types", "rng"},
+    "packing": {"types"},
+    "nn": {"types", "rng", "packing"},
 }
 """The ground floor's files have arrows of their own."""
 

@@ -16,6 +16,7 @@ from inner_loops import changed
 from torch.func import functional_call
 from transformers import AutoModel
 
+from metaprime import packing
 from metaprime.build.model import build_model
 from metaprime.data.readers import synthetic
 from metaprime.data.rows import Lengths, Row
@@ -26,6 +27,7 @@ from metaprime.models.injection_check import check_injection, probe
 from metaprime.models.sites import LAYOUTS, resolve
 from metaprime.models.task_model import TaskModel, functional_loss, partition
 from metaprime.nn import Adapter
+from metaprime.packing import positions
 from metaprime.peft import METHODS
 from metaprime.priming.starts import Starts
 from metaprime.rng import torch_stream
@@ -171,32 +173,41 @@ def in_doubles(bench: Bench) -> Iterator[Bench]:
     bench.model.float()  # to the bit what it was
 
 
-def test_packed_is_padded(in_doubles: Bench) -> None:
-    """Outputs, losses and meta-gradients; where the architecture packs."""
-    bench, batch = in_doubles, meta_batch(in_doubles)
+@pytest.mark.parametrize("window_cost", [-1, 10**9], ids=["windows one by one", "padded for attention"])
+def test_packed_is_padded(in_doubles: Bench, window_cost: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = in_doubles
+    batch = {name: tensor.flatten(0, 1) for name, tensor in meta_batch(bench).query.items()}
     assert bench.model.packed != bench.encoder.layout.disentangled
-    padded = bench.model.variant(padded="by this test")
+    assert positions(batch, packed=True) < batch["input_ids"].numel()
+    monkeypatch.setattr(packing, "WINDOW_COST", window_cost)
+    models = (bench.model, bench.model.variant(padded="by this test"))
+    values = {name: value.double() for name, value in bench.random().items()}
+    with torch.no_grad():
+        outputs = [functional_call(model, values, (batch,))[batch["attention_mask"].bool()] for model in models]
+    torch.testing.assert_close(*outputs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("window_cost", [-1, 10**9], ids=["windows one by one", "padded for attention"])
+def test_packed_meta_gradients_are_padded_ones(
+    in_doubles: Bench, window_cost: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of both orders."""
+    bench, batch = in_doubles, meta_batch(in_doubles)
+    if bench.encoder.layout.disentangled:
+        pytest.skip("stays padded")
+    monkeypatch.setattr(packing, "WINDOW_COST", window_cost)
     state = partition(bench.model, bench.encoder.layout.unused)
     starts = Starts(bench.model, state, {"adapter": "keep", "head": "keep"}, seed=0)
     draw, start = torch_stream(0, "start"), starts.values(step=0, indices=range(T))
     start |= {n: v.double() + 0.2 * torch.randn(v.shape, generator=draw) for n, v in trainable(start).items()}
-    values, flat = (
-        {n: v.double() for n, v in bench.random().items()},
-        {n: v.flatten(0, 1) for n, v in batch.query.items()},
-    )
-    real = flat["attention_mask"].bool()
-    with torch.no_grad():
-        found, expected = (functional_call(model, values, (flat,))[real] for model in (bench.model, padded))
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     way = Way.ONE_PASS if bench.model.supports_one_pass else Way.LOOP
+    losses = [functional_loss(bench.model.variant(padded=reason), bench.task.loss) for reason in ("", "by this test")]
     for second_order in (False, True):
         settings = changed(replace(SETTINGS, second_order=second_order), way=way)
-        outcomes = [
-            LEARNERS["peft_maml"].step(functional_loss(model, bench.task.loss), state.backbone, start, batch, settings)
-            for model in (bench.model, padded)
-        ]
+        outcomes = [LEARNERS["peft_maml"].step(loss, state.backbone, start, batch, settings) for loss in losses]
         for part in ("gradients", "last_fast", "query_loss", "support_loss"):
-            torch.testing.assert_close(*(getattr(one, part) for one in outcomes), rtol=1e-10, atol=1e-10)
+            torch.testing.assert_close(*(getattr(one, part) for one in outcomes), rtol=1e-10, atol=1e-12)
 
 
 def test_batched_is_looped_and_reaches_every_parameter(in_doubles: Bench) -> None:
@@ -216,7 +227,7 @@ def test_batched_is_looped_and_reaches_every_parameter(in_doubles: Bench) -> Non
     assert bench.model.supports_one_pass != (on_a_table or bench.method == "hf")
     for part in ("gradients", "last_fast", "mean_fast", "query_loss", "support_loss"):
         for batched in (vmapped, together):
-            torch.testing.assert_close(getattr(batched, part), getattr(looped, part), rtol=1e-7, atol=1e-7)
+            torch.testing.assert_close(getattr(batched, part), getattr(looped, part), rtol=1e-9, atol=1e-9)
     assert set(looped.gradients) == {*state.backbone, *trainable(start)}
     assert not [name for name, gradient in looped.gradients.items() if not gradient.any()]
     left_out = set(partition(bench.model).backbone) - set(state.backbone)

@@ -21,7 +21,7 @@ from metaprime.meta.execution import vmapped
 from metaprime.models.encoder import load_encoder
 from metaprime.models.task_model import TaskModel, functional_loss, partition
 from metaprime.nn import broadcast_like, linear, rows
-from metaprime.packing import FULL, Packing, current, padded_calls, positions
+from metaprime.packing import NEARLY_FULL, Packing, current, padded_calls, positions
 from metaprime.peft import METHODS
 from metaprime.rng import torch_stream
 from metaprime.tasks import TASKS
@@ -152,7 +152,7 @@ def test_only_what_has_padding_is_packed(toy_bert: Path) -> None:
     assert seen == [(1, 33), (3, 20), (3, 20), (3, 20)]
     assert positions(inputs, packed=True) == 33
     assert positions(inputs, packed=False) == positions(batch(20, 20, 20), packed=True) == 60
-    full = batch(20, 20, round(20 * (3 * FULL - 2)))
+    full = batch(20, 20, round(20 * (3 * NEARLY_FULL - 2)))
     assert positions(full, packed=True) == 60
 
 

@@ -12,14 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from metaprime.meta.execution import attention_kernels
 from metaprime.meta.learner import Execution, InnerLoop, MetaStep, Outcome, Way
 from metaprime.types import Batch, Episodes, Loss, Params
-
-if TYPE_CHECKING:
-    from metaprime.data.rows import Row
 
 PASS = 32
 """Fixed cost of one pass, in sub-words: measured by benchmarks/passes.py."""
@@ -47,9 +43,8 @@ class PassSize:
     real: int
 
     @classmethod
-    def of(cls, rows: Sequence[Row]) -> PassSize:
-        """Returns the size of a batch of rows: `PassSize.of(rows).real`."""
-        lengths = [len(window.input_ids) for row in rows for window in row.windows]
+    def of(cls, lengths: Sequence[int]) -> PassSize:
+        """Returns the size of a batch of windows by their sub-words: `PassSize.of([7, 12]).real` is 19."""
         return cls(len(lengths), max(lengths), sum(lengths))
 
     @classmethod

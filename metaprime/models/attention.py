@@ -12,7 +12,7 @@ H counts the heads of queries, K those of keys and values: K = H, or fewer in gr
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -59,7 +59,11 @@ class Attend(Protocol):
     ) -> tuple[torch.Tensor, torch.Tensor | None]: ...
 
 
-def prefix_of(module: nn.Module, key_BKLd: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+PrefixStates = tuple[torch.Tensor, torch.Tensor] | None
+"""Keys and values of a prefix for every window, each (B, K, P, D / H); None: there is none."""
+
+
+def prefix_of(module: nn.Module, key_BKLd: torch.Tensor) -> PrefixStates:
     """Returns the module's prefix for every window of a batch; None if it has none.
 
     Args:
@@ -81,7 +85,7 @@ def prefix_of(module: nn.Module, key_BKLd: torch.Tensor) -> tuple[torch.Tensor, 
 
 
 def with_prefix(
-    prefix: tuple[torch.Tensor, torch.Tensor] | None,
+    prefix: PrefixStates,
     key_BKLd: torch.Tensor,
     value_BKLd: torch.Tensor,
     mask_BHLL: torch.Tensor | None,
@@ -240,35 +244,35 @@ def attention(kernel: Kernel) -> Attend:
         row, prefix = packing.current(), prefix_of(module, key)
 
         def heads(
-            query: torch.Tensor,
-            key: torch.Tensor,
-            value: torch.Tensor,
-            mask: torch.Tensor | None,
-            prefix: tuple[torch.Tensor, torch.Tensor] | None,
+            states: Sequence[torch.Tensor], mask: torch.Tensor | None, prefix: PrefixStates
         ) -> tuple[torch.Tensor, torch.Tensor | None]:
-            key, value, mask = with_prefix(prefix, key, value, mask)
-            key, value = (per_query_head(states, query.shape[1]) for states in (key, value))
-            return kernel(query, key, value, mask, dropout, scaling)
+            key, value, mask = with_prefix(prefix, states[1], states[2], mask)
+            key, value = (per_query_head(each, states[0].shape[1]) for each in (key, value))
+            return kernel(states[0], key, value, mask, dropout, scaling)
 
         if row is None:
-            out, weights = heads(query, key, value, _biased(attention_mask, position_bias), prefix)
+            out, weights = heads((query, key, value), _biased(attention_mask, position_bias), prefix)
             return with_beside(module, query, out).transpose(1, 2).contiguous(), weights
         if position_bias is not None:
             raise NotPackable(f"{type(module).__name__} adds a bias of positions to its scores")
-        if hasattr(module, BESIDE_SLOT) or not row.window_by_window(query):
-            query, key, value = (row.pad(states.transpose(1, 2)).transpose(1, 2) for states in (query, key, value))
-            out, _ = heads(query, key, value, _padded(attention_mask, row), prefix)
-            return row.pack(with_beside(module, query, out).transpose(1, 2)), None
-        outs = []
-        windows = zip(*(states.split(row.lengths, dim=2) for states in (query, key, value)), strict=True)
-        for place, (own_query, own_key, own_value) in enumerate(windows):
-            length = row.lengths[place]
-            mask = None if attention_mask is None else attention_mask[..., :length, :length]
-            own = None if prefix is None else (prefix[0][place, None], prefix[1][place, None])
-            outs.append(heads(own_query, own_key, own_value, mask, own)[0])
-        return torch.cat(outs, dim=2).transpose(1, 2), None
+        if row.window_by_window(query) and not hasattr(module, BESIDE_SLOT):
+            outs = [heads(*window)[0] for window in _windows(row, (query, key, value), attention_mask, prefix)]
+            return torch.cat(outs, dim=2).transpose(1, 2), None
+        padded = [row.pad(states.transpose(1, 2)).transpose(1, 2) for states in (query, key, value)]
+        out, _ = heads(padded, _padded(attention_mask, row), prefix)
+        return row.pack(with_beside(module, padded[0], out).transpose(1, 2)), None
 
     return attend
+
+
+def _windows(
+    row: Packing, states: Sequence[torch.Tensor], mask: torch.Tensor | None, prefix: PrefixStates
+) -> Iterator[tuple[tuple[torch.Tensor, ...], torch.Tensor | None, PrefixStates]]:
+    """Yields query, key and value of each window of a row, `(1, H, L_b, D / H)`, with its mask and its prefix."""
+    each = zip(row.lengths, *(part.split(row.lengths, dim=2) for part in states), strict=True)
+    for place, (length, *own) in enumerate(each):
+        visible = None if mask is None else mask[..., :length, :length]
+        yield tuple(own), visible, None if prefix is None else (prefix[0][place, None], prefix[1][place, None])
 
 
 def _padded(pattern_11LL: torch.Tensor | None, row: Packing) -> torch.Tensor:

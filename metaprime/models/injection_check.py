@@ -124,7 +124,7 @@ def supports_one_pass(model: TaskModel, batch: Batch) -> bool:
         return False
 
     try:
-        stacked = two_episodes(model, batch)
+        stacked = both_episodes(model, batch)
     except NotOnePass:
         return False
     parts = [{name: tensor[at * half : (at + 1) * half] for name, tensor in batch.items()} for at in range(2)]
@@ -133,7 +133,7 @@ def supports_one_pass(model: TaskModel, batch: Batch) -> bool:
     return torch.allclose(stacked, alone, rtol=1e-3, atol=1e-3)
 
 
-def two_episodes(model: TaskModel, batch: Batch) -> torch.Tensor:
+def both_episodes(model: TaskModel, batch: Batch) -> torch.Tensor:
     """Returns the outputs of one pass over two episodes with different values and sentences.
 
     Args:
@@ -146,14 +146,14 @@ def two_episodes(model: TaskModel, batch: Batch) -> torch.Tensor:
     Raises:
         NotOnePass: the model cannot take values with a leading T.
 
-    Example: `two_episodes(model, batch)`
+    Example: `both_episodes(model, batch)`
     """
     both = {name: tensor[: len(tensor) // 2 * 2] for name, tensor in batch.items()}
     first, second = _two_values(model, batch)
     return _logits(model, {name: torch.stack([first[name], second[name]]) for name in first}, both)
 
 
-def compared(one: TaskModel, other: TaskModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+def outputs_of_both(one: TaskModel, other: TaskModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns the outputs, as `probe` does, of two models of the same parts under equal random values.
 
     Args:
@@ -161,7 +161,7 @@ def compared(one: TaskModel, other: TaskModel, batch: Batch) -> tuple[torch.Tens
         other: a model of the same parts.
         batch: tensors `(B, L)`.
 
-    Example: `torch.allclose(*compared(model, model.variant(padded=""), batch))`
+    Example: `torch.allclose(*outputs_of_both(model, model.variant(padded=""), batch))`
     """
     values, _ = _two_values(one, batch)
     return _logits(one, values, batch), _logits(other, values, batch)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from metaprime.models.injection_check import compared, two_episodes
+from metaprime.models.injection_check import both_episodes, outputs_of_both
 from metaprime.models.task_model import TaskModel
 from metaprime.types import Batch
 
-WINDOWS = 4
+LEAST = 4
 """Windows of the trial; a batch with fewer is repeated."""
 
 
@@ -26,11 +26,11 @@ def why_padded(model: TaskModel, batch: Batch) -> str:
     Example: `model.variant(padded=why_padded(model, batch))`
     """
     name, uneven = type(model.backbone).__name__, _uneven(batch)
-    packed, padded = model.variant(padded=""), model.variant(padded="compared with it")
+    packed, padded = model.variant(padded=""), model.variant(padded="outputs_of_both with it")
     try:
-        pairs = [compared(padded, packed, uneven)]
+        pairs = [outputs_of_both(padded, packed, uneven)]
         if model.supports_one_pass:
-            pairs.append((two_episodes(padded, uneven), two_episodes(packed, uneven)))
+            pairs.append((both_episodes(padded, uneven), both_episodes(packed, uneven)))
     # An architecture may fail in any way; whatever it is, padded batches remain, and the reason is said.
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
@@ -40,10 +40,10 @@ def why_padded(model: TaskModel, batch: Batch) -> str:
 
 
 def _uneven(batch: Batch) -> Batch:
-    """Returns the batch with windows cut to different lengths, at least `WINDOWS` of them."""
+    """Returns the batch with windows cut to different lengths, at least `LEAST` of them."""
     whole = len(batch["input_ids"])
     repeated = {
-        name: tensor.repeat(-(-WINDOWS // whole), *(1 for _ in tensor.shape[1:])) for name, tensor in batch.items()
+        name: tensor.repeat(-(-LEAST // whole), *(1 for _ in tensor.shape[1:])) for name, tensor in batch.items()
     }
     mask_BL = repeated["attention_mask"]
     windows, longest = mask_BL.shape

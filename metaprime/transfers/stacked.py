@@ -94,7 +94,8 @@ def _pays(context: TransferContext, runs: Sequence[KShotRun]) -> bool:
     settings, packed, alone = context.settings, context.model.packed, list[list[PassSize]]()
     for run in runs:
         batches = batches_of(len(run.rows), settings, run.seed, run.language)
-        alone.append([PassSize.of([run.rows[index] for index in chosen]) for chosen in batches])
+        lengths = [[len(window.input_ids) for window in row.windows] for row in run.rows]
+        alone.append([PassSize.of([each for index in chosen for each in lengths[index]]) for chosen in batches])
     shared = [PassSize.shared(sizes).positions(packed) for sizes in zip(*alone, strict=True)]
     if context.device.type != "cpu":
         return max(shared) <= GPU_SUBWORDS
