@@ -28,55 +28,33 @@ A learner is a pure function that accepts any model whose parameters are named `
 
 from __future__ import annotations
 
+from typing import Any
+
 from metaprime.meta.learner import GROUPS, Execution, InnerLoop, Learner, MetaStep, Outcome, Way
-from metaprime.types import Episodes, Loss, Params
+from metaprime.types import Episodes
 
-
-# A config is checked against its learner before torch is loaded: so each meta-step is imported when it is run.
-def _maml_step(loss: Loss, backbone: Params, start: Params, episodes: Episodes, inner: InnerLoop) -> Outcome:
-    """Runs the meta-step of the MAML family."""
-    from metaprime.meta import maml
-
-    return maml.step(loss, backbone, start, episodes, inner)
-
-
-def _reptile_step(loss: Loss, backbone: Params, start: Params, episodes: Episodes, inner: InnerLoop) -> Outcome:
-    """Runs Reptile's meta-step."""
-    from metaprime.meta import reptile
-
-    return reptile.step(loss, backbone, start, episodes, inner)
-
-
-def _multitask_step(loss: Loss, backbone: Params, start: Params, episodes: Episodes, inner: InnerLoop) -> Outcome:
-    """Runs the step of multi-task training."""
-    from metaprime.meta import multitask
-
-    return multitask.step(loss, backbone, start, episodes, inner)
-
-
-def _pooled(episodes: Episodes) -> Episodes:
-    """Returns the episodes with support and query in one batch."""
-    from metaprime.meta import multitask
-
-    return multitask.pooled(episodes)
-
+# Places, of which each is imported when it is first run.
+_MAML: Any = "metaprime.meta.maml:step"
+_REPTILE: Any = "metaprime.meta.reptile:step"
+_MULTITASK: Any = "metaprime.meta.multitask:step"
+_POOLED: Any = "metaprime.meta.multitask:pooled"
 
 peft_maml = Learner(
-    step=_maml_step,
+    step=_MAML,
     formula="phi' = phi - alpha dL_support/dphi (n times); theta <- theta - beta dL_query(theta, phi')/dtheta",
     inner=("adapter", "head"),
 )
 """PEFT-MAML (Gheini et al. 2022, 2205.12453): adapter and head adapt, the backbone learns."""
 
 inner_peft = Learner(
-    step=_maml_step,
+    step=_MAML,
     formula="phi' = phi - alpha dL_support/dphi (n times); theta <- theta - beta dL_query(theta, phi')/dtheta",
     inner=("adapter",),
 )
 """PEFT-MAML without the head in the inner loop: the outer loop learns it, or it stays as drawn."""
 
 maml = Learner(
-    step=_maml_step,
+    step=_MAML,
     formula="theta', phi' = theta, phi - alpha dL_support (n times); theta <- theta - beta dL_query(theta', phi')",
     inner=GROUPS,
 )
@@ -84,7 +62,7 @@ maml = Learner(
 full fine-tuning."""
 
 anil = Learner(
-    step=_maml_step,
+    step=_MAML,
     formula="head' = head - alpha dL_support/dhead (n times); theta <- theta - beta dL_query(theta, head')/dtheta",
     inner=("head",),
 )
@@ -92,7 +70,7 @@ anil = Learner(
 head tuning."""
 
 reptile = Learner(
-    step=_reptile_step,
+    step=_REPTILE,
     formula="theta', phi' = theta, phi - alpha dL (n + 1 times); theta <- theta + beta (theta' - theta)",
     inner=GROUPS,
     second_order=False,
@@ -102,26 +80,26 @@ reptile = Learner(
 adapted values."""
 
 multitask = Learner(
-    step=_multitask_step,
+    step=_MULTITASK,
     formula="theta, head <- theta, head - beta dL/d(theta, head)",
     outer=("backbone", "head"),
-    passes=_pooled,
+    passes=_POOLED,
 )
 """Multi-task full fine-tuning, a control: the same sentences, no inner loop."""
 
 multitask_peft = Learner(
-    step=_multitask_step,
+    step=_MULTITASK,
     formula="phi, head <- phi, head - beta dL/d(phi, head)",
     outer=("adapter", "head"),
-    passes=_pooled,
+    passes=_POOLED,
 )
 """Multi-task PEFT tuning, a control: theta is frozen, all languages train one adapter and head."""
 
 masked_words = Learner(
-    step=_multitask_step,
+    step=_MULTITASK,
     formula="theta, LM head <- theta, LM head - beta dL_masked/d(theta, LM head)",
     outer=("backbone", "head"),
-    passes=_pooled,
+    passes=_POOLED,
     reads_labels=False,
 )
 """Continued masked language modelling, a control: the same sentences without their labels."""
