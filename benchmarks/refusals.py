@@ -19,7 +19,7 @@ from metaprime.reports.wording import markdown
 from metaprime.runs.provenance import versions
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "toys"))
-from toy_refusals import REFUSALS, lay_out
+from toy_refusals import OFFLINE, REFUSALS, lay_out
 
 PAGE = Path(__file__).parent / "results" / "refusals.md"
 SHARED = 5
@@ -53,7 +53,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         lay_out(Path(name))
         found = {
-            refusal: run_measured(COMMAND, words, Path(name), expected=2).cpu for refusal, words in REFUSALS.items()
+            refusal: run_measured(COMMAND, words, Path(name), OFFLINE, expected=2).cpu
+            for refusal, words in REFUSALS.items()
         }
     shared, others = tables(found)
     facts = ", ".join(f"{key} {value}" for key, value in versions().items())

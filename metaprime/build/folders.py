@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from metaprime.config.sections import EncoderConfig, PretrainConfig, TransferConfig, is_synthetic
-from metaprime.models.folder import refuse_bad_folder
+from metaprime.models.folder import refuse_bad_encoder
 from metaprime.runs.folder import KEPT_BASE, PRETRAIN_RECORD, PRIMED
 from metaprime.types import MetaprimeError
 
 
 def check_encoder(wanted: EncoderConfig, output: Path) -> None:
-    """Refuses an encoder whose folder is missing or not one to load; hub ids pass.
+    """Refuses an encoder whose folder is missing or not one to load, or whose hub id leads nowhere.
 
     Args:
         wanted: the section `encoder`.
@@ -27,7 +27,7 @@ def check_encoder(wanted: EncoderConfig, output: Path) -> None:
     if is_synthetic(wanted.name):
         is_pretrained(wanted.pretrain, wanted.name, output / KEPT_BASE)
     else:
-        refuse_bad_folder(wanted.name)
+        refuse_bad_encoder(wanted.name)
 
 
 def started_from(settings: TransferConfig, output: Path) -> str | None:

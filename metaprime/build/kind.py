@@ -8,9 +8,10 @@ from typing import Any
 
 from metaprime.config.presets import EMBEDDED, Kind
 from metaprime.config.sections import EncoderConfig, TransferConfig
-from metaprime.models.folder import is_hub_id
+from metaprime.models.folder import hub_config, is_hub_id
 from metaprime.runs.artifact import CARD
 from metaprime.runs.folder import PRETRAIN_RECORD
+from metaprime.types import MetaprimeError
 
 WIDTHS = ("hidden_size", "d_model", "dim", "n_embd", "emb_dim")
 """Names that architectures give the hidden width in config.json."""
@@ -62,15 +63,10 @@ def _config(name: str) -> dict[str, Any]:
     """Returns the content of an encoder's config.json; empty if it cannot be read, which loading will refuse."""
     if not is_hub_id(name):
         return _json(Path(name) / "config.json")
-    # A folder needs no transformers, which takes seconds to load.
-    from huggingface_hub.errors import HfHubHTTPError
-    from transformers import PretrainedConfig
-
     try:
-        values: dict[str, Any] = PretrainedConfig.get_config_dict(name)[0]
-    except (OSError, ValueError, HfHubHTTPError):
+        return hub_config(name)
+    except MetaprimeError:
         return {}
-    return values
 
 
 def _json(file: Path) -> dict[str, Any]:

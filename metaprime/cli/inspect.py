@@ -123,10 +123,10 @@ def list_methods(
     """List all methods: name, formula, source; with an encoder, the parameters trained, stored and in the head."""
     import json
 
-    from metaprime.models.folder import refuse_bad_folder
+    from metaprime.models.folder import refuse_bad_encoder
 
     if encoder:
-        refuse_bad_folder(encoder)
+        refuse_bad_encoder(encoder)
     from metaprime.preflight.methods import COUNTS, METHOD_HEADER, list_rows
 
     header, rows = (*METHOD_HEADER, *(COUNTS if encoder else ())), list_rows(encoder, trust_remote_code)
@@ -155,13 +155,13 @@ def show_method(
 ) -> None:
     """Show the places of a method's modules in an encoder, after a self-check that each is called and trained."""
     from metaprime.config.loading import load_config
-    from metaprime.models.folder import refuse_bad_folder
+    from metaprime.models.folder import refuse_bad_encoder
 
     if not encoder:
         raise MetaprimeError("metaprime peft show: the encoder is missing: add --encoder DIR")
     keys = [f"encoder.name={encoder}", f"encoder.trust_remote_code={trust_remote_code}"]
     loaded = load_config(None, [*keys, f"peft.method={name}", *(overrides or [])])
-    refuse_bad_folder(encoder)
+    refuse_bad_encoder(encoder)
     from rich.console import Console
 
     from metaprime.preflight.methods import show

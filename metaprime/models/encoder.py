@@ -27,7 +27,7 @@ from transformers.utils import logging as transformers_logging
 from metaprime.models import attention, deberta
 from metaprime.models.checkpoint import encoder_class, load_weights, own_encoder
 from metaprime.models.features import feature_scale
-from metaprime.models.folder import refuse_bad_folder, refuse_missing
+from metaprime.models.folder import not_loaded, refuse_bad_folder, refuse_missing
 from metaprime.models.sites import Layout, layout_of, resolve, without_fixed
 from metaprime.models.spacing import Spaced, spaced
 from metaprime.models.trial import try_encoder
@@ -298,7 +298,6 @@ def _refuse_larger_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase, modu
 
 def _explained(name: str, error: str) -> MetaprimeError:
     """Turns an error of transformers into one that names the key and a remedy."""
-    reason = error.strip().split("\n")[0]
     if "trust_remote_code" in error:
         return MetaprimeError(
             f"encoder.name {name!r} brings its own Python code (auto_map in its config.json), which is not run: use an "
@@ -308,11 +307,7 @@ def _explained(name: str, error: str) -> MetaprimeError:
         return MetaprimeError(
             f"encoder.name {name!r}: this architecture has no sdpa attention in transformers: set encoder.attention: eager"
         )
-    absent = "" if Path(name).exists() else "there is no folder of that name here, and as a hub id: "
-    return MetaprimeError(
-        f"encoder.name {name!r} cannot be loaded: {absent}{reason}. Give a folder with config.json, model.safetensors and "
-        "tokenizer files, or a hub id that is reachable or already downloaded"
-    )
+    return not_loaded(name, error)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from metaprime.files import check_readable
 from metaprime.types import MetaprimeError
@@ -31,6 +32,56 @@ def refuse_missing(name: str) -> None:
     check_readable(Path(name))
     if not (is_hub_id(name) or Path(name).exists()):
         raise MetaprimeError(f"encoder.name: there is no folder {name!r}")
+
+
+def hub_config(name: str) -> dict[str, Any]:
+    """Returns the config.json of a hub id, which is downloaded unless it is already there.
+
+    Args:
+        name: the hub id.
+
+    Raises:
+        MetaprimeError: there is no such file, or it cannot be reached or read.
+
+    Example: `hub_config("bert-base-multilingual-cased")["hidden_size"]`
+    """
+    # Imported here: a folder needs no client of the hub.
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        kept = try_to_load_from_cache(name, "config.json")
+        file = kept if isinstance(kept, str) else hf_hub_download(name, "config.json")
+        values = json.loads(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise not_loaded(name, str(error)) from None
+    return values if isinstance(values, dict) else {}
+
+
+def not_loaded(name: str, error: str) -> MetaprimeError:
+    """Returns the error of an encoder that cannot be loaded: `not_loaded("gone", "no such repository")`.
+
+    Args:
+        name: folder or hub id.
+        error: what a library said; its first line is quoted.
+    """
+    absent = "" if Path(name).exists() else "there is no folder of that name here, and as a hub id: "
+    reason = error.strip().split("\n")[0]
+    return MetaprimeError(
+        f"encoder.name {name!r} cannot be loaded: {absent}{reason}. Give a folder with config.json, model.safetensors and "
+        "tokenizer files, or a hub id that is reachable or already downloaded"
+    )
+
+
+def refuse_bad_encoder(name: str) -> None:
+    """Refuses a folder as `refuse_bad_folder` does, and a hub id without a config.json: `refuse_bad_encoder("gone")`.
+
+    Raises:
+        MetaprimeError: the folder is not one to load, or the hub id cannot be reached and was not downloaded.
+    """
+    refuse_bad_folder(name)
+    if is_hub_id(name):
+        hub_config(name)
 
 
 def refuse_bad_folder(name: str) -> None:

@@ -15,7 +15,7 @@ from metaprime.build.folders import check_encoder, started_from
 from metaprime.build.kind import kinds_of
 from metaprime.build.roles import HELD_OUT, PRIMED_ON, TARGETS, Role, check_corpus
 from metaprime.config.sections import Config
-from metaprime.models.folder import is_hub_id, refuse_bad_folder
+from metaprime.models.folder import refuse_bad_encoder
 from metaprime.priming.settings import Sections, check_sections
 from metaprime.runs.artifact import CARD, check_artifact
 from metaprime.runs.folder import PRIMED, Claim, check_writable, differences
@@ -82,7 +82,7 @@ class Early:
         else:
             if primed:
                 check_artifact(Path(name))
-            refuse_bad_folder(name)
+            refuse_bad_encoder(name)
         check_primed(self.config.transfer, name or self.config.encoder.name, primed)
         self.transfers(primed)
 
@@ -96,9 +96,8 @@ class Early:
             MetaprimeError: settings do not go together, or a corpus, a language or a split is missing.
         """
         settings, data = self.config.transfer, self.config.data
-        if self._knows_rates:
-            filled = self.config.at_transfer_rates(*kinds_of(self.config.encoder, settings))
-            check_rates(filled.transfer, data)
+        filled = self.config.at_transfer_rates(*kinds_of(self.config.encoder, settings))
+        check_rates(filled.transfer, data)
         check_untrained(settings, list(self.config.methods().values()))
         self._corpus(TARGETS, trains=any(settings.shots))
         check_shares(settings)
@@ -140,17 +139,6 @@ class Early:
                 self.transfer()
         return refused
 
-    @property
-    def _knows_rates(self) -> bool:
-        """Whether the kind of the encoders can be told from folders; a config on the hub needs transformers."""
-        return not any(map(is_hub_id, self._hubs))
-
-    @property
-    def _hubs(self) -> list[str]:
-        """The names of encoders that rates depend on, but those of embedded ones."""
-        names = (self.config.encoder.name, self.config.transfer.encoder)
-        return [name for name in names if name not in ("base", PRIMED) and not name.startswith("synthetic:")]
-
     def _corpus(self, role: Role, trains: bool = True) -> None:
         """Refuses languages or splits that their corpus lacks."""
         if reads_corpora(self.config.task.name):
@@ -159,9 +147,8 @@ class Early:
     def _output(self, resume: bool, overwrite: bool, force: bool | None) -> Path:
         """Refuses an output that is not free, and returns it."""
         output = check_writable(self.config.output)
-        if self._knows_rates:
-            filled = self.config.at_rates(*kinds_of(self.config.encoder, self.config.transfer))
-            differences(Claim(*filled.recorded()), resume, overwrite, force)
+        filled = self.config.at_rates(*kinds_of(self.config.encoder, self.config.transfer))
+        differences(Claim(*filled.recorded()), resume, overwrite, force)
         return output
 
 

@@ -29,7 +29,8 @@ def test_the_place_of_the_embedded_encoder_is_free_its_own_or_refused(tmp_path: 
 
 def test_an_encoder_is_refused_by_its_folder_or_its_place(tmp_path: Path) -> None:
     check_encoder(EncoderConfig(), tmp_path)
-    check_encoder(EncoderConfig(name="org/name"), tmp_path)
+    with pytest.raises(MetaprimeError, match="cannot be loaded: there is no folder of that name here"):
+        check_encoder(EncoderConfig(name="org..of/name"), tmp_path)
     with pytest.raises(MetaprimeError, match="there is no folder"):
         check_encoder(EncoderConfig(name=str(tmp_path / "gone")), tmp_path)
     (tmp_path / "base").mkdir()

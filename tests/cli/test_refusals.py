@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from toy_refusals import REFUSALS, lay_out
+from toy_refusals import OFFLINE, REFUSALS, lay_out
 
 HEAVY = ("torch", "transformers", "accelerate", "datasets", "seqeval", "scipy.stats")
 CPU_S = 1.5
@@ -59,7 +59,9 @@ def place(tmp_path: Path) -> Path:
 def test_no_refusal_loads_torch(place: Path) -> None:
     given = "\n".join(map(json.dumps, (REFUSALS, HEAVY)))
     words = [sys.executable, "-c", PROBE]
-    done = subprocess.run(words, cwd=place, input=given, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        words, cwd=place, env={**os.environ, **OFFLINE}, input=given, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found.keys() == REFUSALS.keys()
@@ -72,7 +74,7 @@ def test_no_refusal_loads_torch(place: Path) -> None:
 def test_a_refusal_costs_little(name: str, place: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     words = [sys.executable, "-m", "metaprime", *REFUSALS[name]]
-    done = subprocess.run(words, cwd=place, env=os.environ, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, cwd=place, env={**os.environ, **OFFLINE}, capture_output=True, text=True, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 2, done.stderr
     assert done.stderr.strip()

@@ -87,6 +87,7 @@ PLACES = {
     "no language": ("data.languages=[]", "data.target_languages=[]"),
     "empty file of a corpus": ("data.languages=[empty]", "data.target_languages=[blank]"),
     "no folder of an encoder": ("encoder.name=./gone",),
+    "no encoder of that name": ("encoder.name=gone/gone",),
     "encoder without a config": ("encoder.name=./no_config",),
     "encoder without weights": ("encoder.name=./bare",),
     "encoder in a pickle": ("encoder.name=./pickled",),
@@ -197,6 +198,7 @@ OTHERS = {
     "peft show: no encoder": ("peft", "show", "lora"),
     "peft show: no such method": ("peft", "show", "lra", "--encoder", "./encoder"),
     "peft show: misspelt key": ("peft", "show", "lora", "peft.rnk=2", "--encoder", "./encoder"),
+    "peft list: no encoder of that name": ("peft", "list", "--encoder", "gone"),
     "peft show: no folder of an encoder": ("peft", "show", "lora", "--encoder", "./gone"),
     "peft export: no cell": ("peft", "export", "gone", "out"),
     "peft export: no cell in it": ("peft", "export", "blank", "out"),
@@ -216,6 +218,10 @@ REFUSALS = {
     **OTHERS,
 }
 """Command and mistake -> words of the command, in a folder that `lay_out` has filled."""
+
+
+OFFLINE = {"HF_HUB_OFFLINE": "1"}
+"""Environment of the commands: names that may be hub ids are looked up among those that were downloaded."""
 
 
 def lay_out(folder: Path) -> None:
