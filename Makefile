@@ -41,10 +41,11 @@ bench: $(READY) $(LEARN2LEARN) $(PEERS)
 # make bench-data SOURCE=parquet:data/wikiann LANGUAGES=de,en,es,nl ENCODER=DIR
 comma := ,
 ROUNDS_REAL ?= 3
-bench-data: $(READY) $(LEARN2LEARN) $(PEERS)
+bench-data: $(READY)
 	$(if $(and $(SOURCE),$(LANGUAGES),$(ENCODER)),,$(error bench-data needs SOURCE=, LANGUAGES= and ENCODER=, as in the Makefile))
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/start.py $(SOURCE) $(LANGUAGES) $(ENCODER)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/padding.py $(SOURCE) $(ENCODER) $(subst $(comma), ,$(LANGUAGES))
+	-@$(MAKE) --no-print-directory $(LEARN2LEARN) $(PEERS)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/meta_step.py --source $(SOURCE) --languages $(LANGUAGES) --encoder $(ENCODER) --rounds $(ROUNDS_REAL)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/run_share.py recipes/configs/minilm_wikiann.yaml encoder.name=$(ENCODER) \
 		data.source=$(SOURCE) data.languages=[$(LANGUAGES)] outer.steps=150

@@ -143,9 +143,9 @@ def as_markdown(result: Mapping[str, Any]) -> str:
         lines.append(f"| {batch[0]} x {batch[1]} | {faster} | {alone:.1f} | {pass_cost(own[-1]):.0f} |")
     lines += [
         "",
-        f"The last column is what a pass costs beside its sub-words. `transfer` assumes {PASS} "
-        "(`meta.chunks.PASS`), and trains together where passes have no more than "
-        f"{CPU_SUBWORDS} sub-words (`meta.chunks.CPU_SUBWORDS`).",
+        f"The last column is what a pass costs beside its sub-words. `transfer` assumes {PASS} (`meta.chunks.PASS`). It trains "
+        f"together where passes have at most {CPU_SUBWORDS} sub-words on average (`meta.chunks.CPU_SUBWORDS`) and cost less: "
+        "where batches are padded, padding to the longest of all counts too.",
         "",
     ]
     return "\n".join(lines)

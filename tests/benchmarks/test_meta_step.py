@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -189,6 +190,34 @@ def test_the_command_refuses_a_source_without_languages(monkeypatch: pytest.Monk
     monkeypatch.setattr(sys, "argv", ["meta_step.py", "--source", "synthetic:"])
     with pytest.raises(SystemExit):
         meta_step.main()
+
+
+def run(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> tuple[dict[str, Any], str]:
+    monkeypatch.setattr(sys, "argv", ["meta_step.py", "--rounds=1", "--shapes=0", f"--out={folder}", *arguments])
+    meta_step.main()
+    (file,) = folder.glob("*.json")
+    return json.loads(file.read_text("utf-8")), file.with_suffix(".md").read_text("utf-8")
+
+
+def test_random_lengths_are_measured_and_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(meta_step, "SHAPES", (Shape(2, 2, 8, 1),))
+    monkeypatch.setattr(meta_step, "Size", lambda *_: TINY)
+    monkeypatch.setattr(meta_step, "CONTENDERS", WITHOUT_PEERS)
+    result, page = run(monkeypatch, tmp_path, "--eager")
+    assert result["shapes"][0]["seconds"].keys() == WITHOUT_PEERS.keys() - {COMPILED}
+    assert "| (2, 2, 8, 1) |" in page
+    assert "as a ratio to learn2learn" not in page
+    assert (tmp_path / "meta_step.png").is_file()
+
+
+def test_sentences_of_a_source_are_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, toy_bert: Path) -> None:
+    monkeypatch.setattr(meta_step, "REAL_SHAPES", (Shape(2, 2, 0, 2),))
+    given = ("--source=synthetic:", "--languages=qaa,qab", f"--encoder={toy_bert}", "--peers=deepcopy")
+    result, page = run(monkeypatch, tmp_path, *given)
+    assert result["shapes"][0]["seconds"].keys() == {FLOOR, AUTO, PADDED, "deepcopy loop"}
+    assert "sentences of qaa, qab, drawn as priming draws them" in page
+    assert str(toy_bert) not in page
+    assert [file.name for file in sorted(tmp_path.iterdir())] == ["meta_step_real.json", "meta_step_real.md"]
 
 
 def test_bfloat16_is_that_of_both_models(problem: Problem) -> None:
