@@ -5,8 +5,8 @@
 Passes go forward and backward over packed rows of windows of 8 to 31 sub-words, with the encoder's
 weights frozen and not, for T = 1 and 4 episodes. The script fits the fixed cost of a pass in
 sub-words (`meta.chunks.PASS`), compares the cost of a sub-word beyond `meta.chunks.CPU_SUBWORDS`
-with that at it, and finds where attention window by window begins to pay (`packing.WINDOW`), and up
-to which share of real sub-words packing does (`packing.FULL`). Times are CPU seconds, the least of
+with that at it, and finds where attention window by window begins to pay (`packing.WINDOW_COST`), and up
+to which share of real sub-words packing does (`packing.NEARLY_FULL`). Times are CPU seconds, the least of
 the repeats. Writes benchmarks/results/passes.json and .md.
 """
 
@@ -150,7 +150,7 @@ def by_size(problem: Problem, repeats: int) -> list[dict[str, Any]]:
             works = {
                 str(size): pass_of(problem, batch_of(lengths_of(size, episodes), episodes), frozen) for size in sizes
             }
-            with constant("FULL", math.inf):
+            with constant("NEARLY_FULL", math.inf):
                 took = least(works, repeats)
             milliseconds = {size: took[str(size)] for size in sizes}
             found.append({"frozen": frozen, "episodes": episodes, "milliseconds": milliseconds, **fitted(milliseconds)})
@@ -184,9 +184,9 @@ def by_window(problem: Problem, heads: int, repeats: int) -> list[dict[str, Any]
     for shorter in SHORTER:
         lengths = [LONGEST, *[shorter] * (WINDOWS - 1)]
         work = pass_of(problem, batch_of(lengths, 1), frozen=True)
-        with constant("FULL", math.inf):
+        with constant("NEARLY_FULL", math.inf):
             took = least(
-                {"windows": under("WINDOW", -1, work), "batch": under("WINDOW", math.inf, work)},
+                {"windows": under("WINDOW_COST", -1, work), "batch": under("WINDOW_COST", math.inf, work)},
                 repeats,
             )
         saved = heads * (WINDOWS - 1) * (LONGEST**2 - shorter**2) / WINDOWS
@@ -202,7 +202,7 @@ def by_share(problem: Problem, repeats: int) -> list[dict[str, Any]]:
         lengths = [LONGEST, *(rest // (WINDOWS - 1) + (at < rest % (WINDOWS - 1)) for at in range(WINDOWS - 1))]
         batch = batch_of(lengths, 1)
         packed, padded = (pass_of(problem, batch, frozen=True, padded=whether) for whether in (False, True))
-        took = least({"packed": under("FULL", math.inf, packed), "padded": padded}, repeats)
+        took = least({"packed": under("NEARLY_FULL", math.inf, packed), "padded": padded}, repeats)
         found.append({"share": share, "ratio": took["packed"] / took["padded"]})
     return found
 
@@ -252,7 +252,7 @@ def as_markdown(result: Mapping[str, Any]) -> str:
         "time of a frozen pass over that with attention of the padded batch.",
         "",
         *_points(result["by_window"], "saved", "products saved per window", "{:.0f}"),
-        f"metaprime assumes that it pays from {packing.WINDOW} (`packing.WINDOW`); "
+        f"metaprime assumes that it pays from {packing.WINDOW_COST} (`packing.WINDOW_COST`); "
         f"measured {_crossing(result['by_window'], 'saved', '{:.0f}')}.",
         "",
         "## Packed beside padded",
@@ -260,7 +260,8 @@ def as_markdown(result: Mapping[str, Any]) -> str:
         f"{WINDOWS} windows, the longest of {LONGEST} sub-words. Time of a frozen pass over that of the padded batch.",
         "",
         *_points(result["by_share"], "share", "share of real sub-words", "{:.2f}"),
-        f"metaprime packs below {packing.FULL} (`packing.FULL`); measured {_crossing(result['by_share'], 'share', '{:.2f}')}.",
+        f"metaprime packs below {packing.NEARLY_FULL} (`packing.NEARLY_FULL`); "
+        f"measured {_crossing(result['by_share'], 'share', '{:.2f}')}.",
         "",
     ]
     return "\n".join(lines)

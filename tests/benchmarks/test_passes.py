@@ -52,14 +52,14 @@ def test_the_ratio_is_one_between_two_points() -> None:
 
 def test_both_ways_of_a_pass_give_the_same_gradients_and_leave_the_constants(problem: Problem) -> None:
     batch = batch_of([12, 3, 5, 9], 2)
-    windows, full = packing.WINDOW, packing.FULL
+    windows, full = packing.WINDOW_COST, packing.NEARLY_FULL
     work = pass_of(problem, batch, frozen=False)
-    found = [pass_of(problem, batch, frozen=False, padded=True)(), under("WINDOW", -1, work)()]
-    found.append(under("WINDOW", math.inf, work)())
+    found = [pass_of(problem, batch, frozen=False, padded=True)(), under("WINDOW_COST", -1, work)()]
+    found.append(under("WINDOW_COST", math.inf, work)())
     for others in found[1:]:
         for one, other in zip(found[0], others, strict=True):
             assert torch.allclose(one, other, atol=1e-5)
-    assert (windows, full) == (packing.WINDOW, packing.FULL)
+    assert (windows, full) == (packing.WINDOW_COST, packing.NEARLY_FULL)
     # The weights of the encoder have gradients only if they are not frozen.
     assert len(found[0]) - len(pass_of(problem, batch, frozen=True)()) == len(problem.backbone)
 
@@ -90,6 +90,6 @@ def test_the_page_has_measured_beside_assumed_values(
     passes.main()
     page = (tmp_path / "passes.md").read_text("utf-8")
     assert capsys.readouterr().out.strip() == page.strip()
-    for assumed in (f"assumes {PASS} (", f"pays from {packing.WINDOW} (", f"below {packing.FULL} ("):
+    for assumed in (f"assumes {PASS} (", f"pays from {packing.WINDOW_COST} (", f"below {packing.NEARLY_FULL} ("):
         assert assumed in page
     assert page.count("| frozen | ") == page.count("| with gradients | ") == len(passes.EPISODES)

@@ -23,7 +23,7 @@ def test_sentences_are_those_of_all_languages_in_turn(toy_bert: Path) -> None:
 def test_packed_and_padded_predict_the_same(
     toy_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(packing, "FULL", 2)
+    monkeypatch.setattr(packing, "NEARLY_FULL", 2)
     command = ["scoring.py", "--languages=qaa,qab", "--sentences=12", "--rounds=1"]
     monkeypatch.setattr("sys.argv", [*command, f"--encoder={toy_bert}", f"--out={tmp_path}"])
     scoring.main()
