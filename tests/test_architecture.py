@@ -90,6 +90,7 @@ WITHIN: dict[str, tuple[str, ...]] = {
             "forecast",
             "ablate",
             "recorded",
+            "closing",
             "demo",
         ),
     ),

@@ -19,7 +19,7 @@ from metaprime.types import MetaprimeError
 METRICS_FILE = "metrics.jsonl"
 """File of a priming run's metrics, one line per meta-step."""
 
-EVERY_S = 30.0
+EVERY_S = 15.0
 """Longest time without a line of progress, where there is no terminal."""
 
 
@@ -92,7 +92,7 @@ class MetricsLog:
 
 
 class Display:
-    """A progress display on stderr: a bar on a terminal; elsewhere lines, at each tenth of the work and every 30 s.
+    """A progress display on stderr: a bar on a terminal; elsewhere lines, at each tenth of the work and every 15 s.
 
     Example:
         with Display("priming", 100, shown=True) as display:

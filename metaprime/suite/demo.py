@@ -116,7 +116,7 @@ def demo(
     """Runs the demonstration's arms with each priming seed; finished cells are not repeated.
 
     Writes to `run.output`: `base/`, `primed/` (the first seed's meta-primed encoder), `metrics.jsonl` of
-    its priming, `results.json` and `table.md`.
+    its priming, `results.json` and `table.md`; unless `quiet`, `example.tsv` and `report.*` too.
 
     Args:
         config: base config, which the arms override.
@@ -147,6 +147,7 @@ def demo(
     from metaprime.build.encoder import open_encoder
     from metaprime.suite.ablate import carry_out
     from metaprime.suite.checks import check_plan
+    from metaprime.suite.closing import closing
 
     check_plan(plan)
     config = asked.config
@@ -165,6 +166,8 @@ def demo(
             shutil.rmtree(output / PRIMED, ignore_errors=True)
             shutil.copytree(output / folder / PRIMED, output / PRIMED)
             shutil.copy(output / folder / METRICS_FILE, output / METRICS_FILE)
+        if not quiet and results["records"] and not results["failed"]:
+            print(*closing(results, output, PUT_FIRST), sep="\n")
     if failed := results["failed"]:
         raise MetaprimeError("\n".join(f"arm {cell['arm']}, seed {cell['seed']}: {cell['error']}" for cell in failed))
     return results

@@ -76,12 +76,14 @@ def test_lines_stand_at_each_tenth_however_units_are_counted(
     assert lines[-1] == "cells 252/252 loss 0.70 (0.01 s/cell, 0 s left)"
 
 
-def test_a_slow_run_has_a_line_every_half_minute(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    shown(Display("priming", 1000, True), clock, [(done, 20.0 * done) for done in range(1, 7)])
+def test_a_slow_run_has_a_line_every_quarter_of_a_minute(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown(Display("priming", 1000, True), clock, [(done, 10.0 * done) for done in range(1, 7)])
     assert capsys.readouterr().err.splitlines() == [
-        "priming 2/1000 loss 0.70 (20 s/step, 5 h 33 min left)",
-        "priming 4/1000 loss 0.70 (20 s/step, 5 h 32 min left)",
-        "priming 6/1000 loss 0.70 (20 s/step, 5 h 31 min left)",
+        "priming 2/1000 loss 0.70 (10 s/step, 2 h 46 min left)",
+        "priming 4/1000 loss 0.70 (10 s/step, 2 h 46 min left)",
+        "priming 6/1000 loss 0.70 (10 s/step, 2 h 46 min left)",
     ]
 
 
