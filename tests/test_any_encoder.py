@@ -188,7 +188,10 @@ def test_every_method_is_injected_or_refused_with_the_reason(make: Make, archite
         ):
             set_up(config, Accelerator())
     else:
-        assert (set_up(config, Accelerator()).inner.execution.way is Way.LOOP) == (method in ("mixout", "diff_pruning"))
+        run = set_up(config, Accelerator())
+        # Packed episodes that cannot share one pass go one after another.
+        alone = method in ("mixout", "diff_pruning") or (run.model.packed and not run.model.supports_one_pass)
+        assert (run.inner.execution.way is Way.LOOP) == alone
 
 
 def test_the_longest_sentence_is_told_from_the_sites_given(make: Make) -> None:
@@ -274,14 +277,15 @@ def stubborn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.usefixtures("stubborn")
 def test_what_cannot_be_batched_is_looped_with_one_notice(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        folder = prime(make("bert", "learner.name=maml"), quiet=True).path
+        folder = prime(make("bert", "learner.name=maml", "encoder.packed=false"), quiet=True).path
     notices = [record.getMessage() for record in caplog.records if record.name == BATCHING]
     assert len(notices) == 1
     assert "BertModel cannot adapt episodes together (" in notices[0]
     assert "as with inner.batched=false" in notices[0]
     found = load_encoder(str(folder)).weights
     caplog.clear()
-    other = make("bert", "learner.name=maml", "inner.batched=false", f"run.output={folder.parent}-looped")
+    keys = ("learner.name=maml", "encoder.packed=false", "inner.batched=false")
+    other = make("bert", *keys, f"run.output={folder.parent}-looped")
     assert found == load_encoder(str(prime(other, quiet=True).path)).weights
     assert not [record for record in caplog.records if record.name == BATCHING]
 
@@ -298,7 +302,7 @@ def test_what_can_be_batched_is_batched_without_a_notice(
     make: Make, toy_encoder: Callable[..., Path], caplog: pytest.LogCaptureFixture, learner: str
 ) -> None:
     encoder = f"encoder.name={toy_encoder('bert', speaks=not LEARNERS[learner].reads_labels)}"
-    run = set_up(make("bert", encoder, f"learner.name={learner}"), Accelerator())
+    run = set_up(make("bert", encoder, f"learner.name={learner}", "encoder.packed=false"), Accelerator())
     assert run.inner.execution.way is not Way.LOOP
     assert not [record for record in caplog.records if record.name == BATCHING]
 

@@ -134,4 +134,6 @@ def test_provenance_says_where_the_weights_come_from(primed_run: Config) -> None
     lines = read_metrics(Path(primed_run.run.output))
     best = max(lines, key=lambda line: (line.get("validation_f1", -1), line["step"]))
     assert (provenance["steps"], provenance["validation_f1"]) == (best["step"], best["validation_f1"])
-    assert set(provenance["volatile"]) == {"host", "pid", "written", "cpu", "instructions", "threads", "commit"}
+    made = {"host", "pid", "written", "cpu", "instructions", "threads", "commit"}
+    assert set(provenance["volatile"]) == {*made, "batches"}
+    assert provenance["volatile"]["batches"] == "packed"
