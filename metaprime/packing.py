@@ -4,9 +4,9 @@
     (1, N, D)   packed: the N real sub-words, window after window, each with its position
 
 Linear maps, norms and adapters read one sub-word at a time, so that a row of sub-words is all they need.
-Attention alone looks at a whole window: `models/attention.py` pads queries, keys and values for it, by
-the packing of the row at hand (`current`), and packs its output again. `packed_calls` makes an encoder
-work in this way; `metaprime.nn` gives each of T episodes its segment of the row.
+Attention alone looks at a whole window: `models/attention.py` finds the windows by the packing of the
+row at hand (`current`). `packed_calls` makes an encoder work in this way; `metaprime.nn` gives each of T
+episodes its segment of the row.
 """
 
 from __future__ import annotations
