@@ -26,7 +26,7 @@ def why_padded(model: TaskModel, batch: Batch) -> str:
     Example: `model.variant(padded=why_padded(model, batch))`
     """
     name, uneven = type(model.backbone).__name__, _uneven(batch)
-    packed, padded = model.variant(padded=""), model.variant(padded="outputs_of_both with it")
+    packed, padded = model.variant(padded=""), model.variant(padded="the reference of a trial")
     try:
         pairs = [outputs_of_both(padded, packed, uneven)]
         if model.supports_one_pass:
