@@ -27,6 +27,7 @@ ADDED: dict[str, Any] = {
     "encoder.spacing": "auto",
     "encoder.direction": "both",
     "outer.patience": 3,
+    "outer.early_stop": None,
     "transfer.head_lr": None,
     "transfer.method_lr": None,
     "run.code": [],

@@ -377,6 +377,10 @@ class OuterConfig(Section):
     """Meta-steps N between scores of the held-out languages, which are also scored before the first step
     and at N / 2; the best weights are kept. 0: never scored, and the last weights are kept."""
 
+    early_stop: PositiveInt | None = None
+    """Scores of the held-out languages in a row without a better one that end priming, at least 1; null: all
+    meta-steps are taken."""
+
     checkpoint_every: PositiveInt = 100
     """Meta-steps between checkpoints, at least 1."""
 
@@ -653,6 +657,11 @@ class Config(Section):
         schemes = [self.encoder.name.partition(":"), self.data.source.partition(":")]
         if all(scheme[0] == "synthetic" for scheme in schemes) and schemes[0] != schemes[1]:
             raise ValueError(f"encoder.name {self.encoder.name!r} has not read the languages of {self.data.source!r}")
+        if self.outer.early_stop and not (self.outer.validate_every and self.data.validation_languages):
+            raise ValueError(
+                "outer.early_stop ends priming by its held-out scores, and there are none: name data.validation_languages "
+                "and set outer.validate_every, or set outer.early_stop: null"
+            )
         for key in self.provenance:
             _look_up(self, key)
         return self

@@ -9,11 +9,25 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from metaprime.config.sections import OuterConfig
 from metaprime.models.task_model import assign
 from metaprime.priming.guards import REMEDY
 from metaprime.runs.checkpoint import Checkpoint, load_best, save_best
 from metaprime.transfers.held_out import Validation
 from metaprime.types import MetaprimeError, Params, State
+
+
+def is_scored(step: int, outer: OuterConfig) -> bool:
+    """Returns True if the held-out languages are scored after a meta-step: number N / 2, every Nth and the last.
+
+    Example: `is_scored(99, OuterConfig(validate_every=100))` is True; steps are counted from 0.
+    """
+    return is_nth(step, outer.validate_every, outer.steps) or 2 * (step + 1) == outer.validate_every
+
+
+def is_nth(step: int, every: int, steps: int) -> bool:
+    """Returns True if a meta-step, counted from 0, is a multiple of `every` or the last: `is_nth(3, 2, 9)`."""
+    return (step + 1) % every == 0 or step + 1 == steps
 
 
 @dataclass
@@ -68,6 +82,17 @@ class Best:
             if self.accelerator.is_main_process:
                 save_best(self.folder, Checkpoint(steps, weights, {"score": score}))
         return {context.task.kind.validation_key: score, "best_step": self.steps}
+
+    def ends(self, steps: int, outer: OuterConfig) -> bool:
+        """Returns True if priming ends after `steps` meta-steps: `outer.early_stop` scores in a row were no better.
+
+        The scores are counted from the best one on, so that a resumed run ends at the same step.
+
+        Example: `Best(None, folder, accelerator).ends(3, OuterConfig())` is False.
+        """
+        if not outer.early_stop or self.score is None:
+            return False
+        return sum(is_scored(step, outer) for step in range(self.steps, steps)) >= outer.early_stop
 
     def saved(self) -> list[float | None] | None:
         """Returns score, step and unprimed score for a checkpoint; None before the first validation."""

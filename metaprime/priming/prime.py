@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import logging
 import time
+from itertools import takewhile
 from typing import Any, NoReturn
 
 import torch
 from accelerate import Accelerator
 
 from metaprime.build.kind import kinds_of
-from metaprime.config.sections import Config, OuterConfig
+from metaprime.config.sections import Config
 from metaprime.files import discard
-from metaprime.priming.best import validated
+from metaprime.priming.best import is_nth, is_scored, validated
 from metaprime.priming.guards import HALVINGS, Diverged, check_finite, check_weights
 from metaprime.priming.metrics import metrics, note
 from metaprime.priming.primed import PrimedEncoder
@@ -134,13 +135,13 @@ def _run(run: Run, first: int, stop: Stopping, quiet: bool) -> None:
 def _loop(run: Run, first: int, stop: Stopping, quiet: bool) -> None:
     """Runs the method: all meta-steps from `first` on."""
     outer, shown = run.asked.outer, run.accelerator.is_main_process
-    lines = MetricsLog(run.claim.output / METRICS_FILE, first or -1, shown)
+    lines, done = MetricsLog(run.claim.output / METRICS_FILE, first or -1, shown), first
     run.meter.count_next()
     # The unprimed encoder is scored too, so that a run that only does harm returns it unchanged.
     if first == 0 and run.best.validation:
         lines.write({"step": 0, **run.best.look(run.state, moved_weights(run), 0)})
     with Display("priming", outer.steps, shown and not quiet) as display:
-        for step in range(first, outer.steps):
+        for step in takewhile(lambda step: not run.best.ends(step, outer), range(first, outer.steps)):
             began = time.perf_counter()
 
             # Draw T episodes, and the phi and head that each starts from.
@@ -155,7 +156,7 @@ def _loop(run: Run, first: int, stop: Stopping, quiet: bool) -> None:
             languages = run.sampler.languages_of(step)
             check_finite(outcome, step, languages, moved_weights(run))
             run.guards.check(outer, outcome, step)
-            if shown and step > first and _due(step - 1, outer.checkpoint_every, outer.steps):
+            if shown and step > first and is_nth(step - 1, outer.checkpoint_every, outer.steps):
                 save_state(run, step)
             run.guards.note(outcome, run.state.adapter, step)
 
@@ -167,16 +168,28 @@ def _loop(run: Run, first: int, stop: Stopping, quiet: bool) -> None:
             seconds = time.perf_counter() - began
             line = metrics(run, step, outcome, norm, spent_on(run, episodes), seconds)
             line |= check_collapse(run, step, episodes, start)
-            if run.best.validation and _validates(step, outer):
+            if run.best.validation and is_scored(step, outer):
                 line |= _validate(run, step)
             lines.write(line)
-            display.show(step + 1, note(line, run.task.kind.metric.label))
+            done = step + 1
+            display.show(done, note(line, run.task.kind.metric.label))
 
-            if (code := stop.due(run.accelerator)) and step + 1 < outer.steps:
-                _stop(run, step + 1, code)
-    check_weights(run.state, outer.steps)
-    if shown and first < outer.steps:
-        save_state(run, outer.steps)
+            if (code := stop.due(run.accelerator)) and done < outer.steps:
+                _stop(run, done, code)
+    _end(run, first, done)
+
+
+def _end(run: Run, first: int, done: int) -> None:
+    """Saves the last of the meta-steps `first` to `done`, and says so if held-out scores ended the run early."""
+    check_weights(run.state, done)
+    if run.accelerator.is_main_process and first < done:
+        save_state(run, done)
+    if run.guards.shown and done < run.asked.outer.steps:
+        log.warning(
+            "priming ends after %d of %d meta-steps: %d held-out scores in a row were not above that of step %d "
+            "(outer.early_stop)",
+            *(done, run.asked.outer.steps, run.asked.outer.early_stop, run.best.steps),
+        )
 
 
 def _stop(run: Run, steps: int, code: int) -> NoReturn:
@@ -195,13 +208,3 @@ def _validate(run: Run, step: int) -> dict[str, Any]:
     if run.best.unprimed is not None and (score := validated(line)) is not None:
         run.watch.held_out(run.task.kind.metric.rank, (run.best.unprimed, score), step)
     return line
-
-
-def _validates(step: int, outer: OuterConfig) -> bool:
-    """Returns True if validation follows a meta-step: number N / 2, every Nth and the last."""
-    return _due(step, outer.validate_every, outer.steps) or 2 * (step + 1) == outer.validate_every
-
-
-def _due(step: int, every: int, steps: int) -> bool:
-    """Returns True if a meta-step is a multiple of `every` or the last."""
-    return (step + 1) % every == 0 or step + 1 == steps

@@ -220,7 +220,11 @@ def _watch(
     share = -(-PROBED // len(pools))
     rows = [row for pool in pools.values() for row in pool[:share]][:PROBED]
     batch = to_device(task.collate(rows), accelerator.device)
-    return Watch(batch, spread(model, batch), outer.patience, accelerator.is_main_process)
+    unprimed = spread(model, batch)
+    # A control may do harm, which is its result: it is neither warned of nor stopped.
+    if task.config.shuffles:
+        return Watch(batch, unprimed, None, shown=False)
+    return Watch(batch, unprimed, outer.patience, accelerator.is_main_process)
 
 
 def _fitted(run: Run) -> Run:

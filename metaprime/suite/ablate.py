@@ -154,7 +154,7 @@ def prime_one(cell: Priming) -> Ran:
     """Runs or resumes the priming of one seed: `prime_one(primer.cell(0, "runs/base"))`."""
     began, steps = time.perf_counter(), cell.steps_done
     prime(cell.config, resume=True, quiet=True)
-    return Ran(time.perf_counter() - began, cell.config.outer.steps - steps)
+    return Ran(time.perf_counter() - began, cell.steps_done - steps)
 
 
 def choose_one(cell: Rate) -> Ran:

@@ -59,6 +59,7 @@ EVERY_KIND = {
         ("outer.checkpoint_every=0", "outer.checkpoint_every"),
         ("outer.keep_checkpoints=0", "outer.keep_checkpoints"),
         ("outer.validate_every=-1", "outer.validate_every"),
+        ("outer.early_stop=0", "outer.early_stop"),
         ("episodes.support=0", "episodes.support"),
         ("episodes.query=0", "episodes.query"),
         ("episodes.per_step=0", "episodes.per_step"),
@@ -97,6 +98,8 @@ def test_an_unknown_method_or_learner_names_the_known(refused: Refused, text: st
     ("overrides", "words"),
     [
         (["data.validation_languages=[qaa]"], ["held out", "qaa", "languages"]),
+        (["outer.early_stop=2", "outer.validate_every=0"], ["outer.early_stop", "outer.validate_every"]),
+        (["outer.early_stop=2", "data.validation_languages=[]"], ["outer.early_stop", "data.validation_languages"]),
         (["data.validation_languages=[qai]"], ["held out", "qai", "target_languages"]),
         (["encoder.pretrain.hidden=30"], ["hidden (30)", "multiple of heads (4)"]),
         (["provenance={inner.stps: paper}"], ["provenance", "unknown key inner.stps"]),

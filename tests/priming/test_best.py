@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from toy_config import MakeConfig, Parts
 
-from metaprime.config.sections import TransferConfig
+from metaprime.config.sections import OuterConfig, TransferConfig
 from metaprime.models.encoder import load_encoder
 from metaprime.models.task_model import partition
 from metaprime.priming.best import Best, validated
@@ -198,3 +198,18 @@ def test_validation_that_diverges_names_step_and_language(tiny: MakeConfig, tmp_
     config = tiny(tmp_path / "run", "transfer.lr=1e30", "outer.validate_every=2")
     with pytest.raises(MetaprimeError, match=r"validation at step 0: .*language 'qac'.*; or lower outer\.lr"):
         prime(config)
+
+
+@pytest.mark.parametrize(
+    ("best", "early_stop", "last"),
+    [(0, 2, 100), (50, 2, 200), (200, 1, 300), (100, None, None)],
+    ids=["counted at half of N too", "from the best on", "one is enough", "never"],
+)
+def test_priming_ends_after_so_many_scores_past_the_best(
+    parts: Parts, tmp_path: Path, best: int, early_stop: int | None, last: int | None
+) -> None:
+    outer = OuterConfig(steps=400, validate_every=100, early_stop=early_stop)
+    found = replace(watched(parts, tmp_path), score=1.0, steps=best)
+    first = next((steps for steps in range(best, 400) if found.ends(steps, outer)), None)
+    assert first == last
+    assert not replace(found, score=None).ends(400, outer)

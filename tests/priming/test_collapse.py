@@ -147,6 +147,16 @@ def test_a_run_at_a_rate_that_destroys_the_encoder_warns_and_stops(
     assert any("outer.lr 3 is " in record.getMessage() for record in caplog.records)
 
 
+def test_a_control_on_shuffled_tags_may_do_harm_and_is_only_recorded(
+    tiny: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    changes = ("outer.lr=3", "outer.clip=null", "outer.steps=60", "outer.validate_every=0", "outer.warmup=0")
+    config = tiny(tmp_path / "run", *changes, "inner.lr=0.01", "outer.divergence=null", "task.shuffle_tags=true")
+    prime(config, quiet=True)
+    assert sum("spread" in line for line in lines_of(tmp_path / "run")) == 6
+    assert "alike" not in caplog.text
+
+
 def test_a_run_at_the_measured_rates_is_checked_and_ends(tiny: MakeConfig, tmp_path: Path) -> None:
     config = override(tiny(tmp_path / "run"), "outer.lr=null", "inner.lr=null")
     prime(config, quiet=True)

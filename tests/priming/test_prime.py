@@ -203,6 +203,53 @@ def test_held_out_languages_are_looked_at_first_at_half_at_every_and_last(
     assert [line["step"] for line in lines if "validation_f1" in line] == looked
 
 
+@pytest.mark.parametrize(
+    ("scores", "wanted", "best", "taken"),
+    [
+        ([3.0, 1.0, 2.0, 9.0], 2, 0, 2),
+        ([3.0, 4.0, 2.0, 3.0, 9.0], 2, 1, 3),
+        ([3.0, 4.0, 4.0, 4.0, 4.0, 4.0, 5.0], 1, 6, 6),
+        ([3.0, 1.0, 4.0, 1.0, 5.0, 1.0, 2.0], 2, 4, 6),
+    ],
+    ids=["from the first score", "from the best on", "an equal score is a better one", "at the last step"],
+)
+def test_scores_that_stay_below_the_best_end_priming_early(
+    tiny: MakeConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    scores: list[float],
+    wanted: int,
+    best: int,
+    taken: int,
+) -> None:
+    coming = iter(scores)
+    monkeypatch.setattr(Validation, "mean", lambda *parts: next(coming))
+    changes = ("outer.steps=6", "outer.validate_every=1", "inner.steps=1", f"outer.early_stop={wanted}")
+    prime(tiny(tmp_path / "run", *changes), quiet=True)
+    assert [line["step"] for line in metrics(tmp_path / "run")] == [*range(taken + 1)]
+    assert card(tmp_path / "run" / "primed")["provenance"]["steps"] == best
+    newest = newest_checkpoint(tmp_path / "run" / "state")
+    assert newest is not None
+    assert newest.step == taken
+    assert ("outer.early_stop" in caplog.text) == (taken < 6)
+
+
+def test_a_run_that_was_killed_after_its_early_end_takes_no_further_step(
+    tiny: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coming = iter([3.0, 1.0, 1.0])
+    monkeypatch.setattr(Validation, "mean", lambda *parts: next(coming))
+    config = tiny(tmp_path / "run", "outer.steps=6", "outer.validate_every=1", "outer.early_stop=2")
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "save_primed", lambda *parts: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            prime(config, quiet=True)
+    prime(config, resume=True, quiet=True)
+    assert [line["step"] for line in metrics(tmp_path / "run")] == [0, 1, 2]
+    assert card(tmp_path / "run" / "primed")["provenance"]["steps"] == 0
+
+
 def test_a_finished_run_is_refused_or_returned(primed_run: Config, tiny: MakeConfig) -> None:
     output = Path(primed_run.run.output)
     before = tree(output)

@@ -138,6 +138,21 @@ def test_the_cost_of_priming_is_a_mean_over_seeds(tmp_path: Path) -> None:
     )
 
 
+def test_a_run_that_ended_early_was_allowed_as_much_as_any(tmp_path: Path) -> None:
+    plan = plan_at(tmp_path, arms=(META,))
+    done = all_done(plan)
+    for seed in plan.seeds:
+        cell = done.primings["meta", seed]
+        assert cell
+        put_primed(cell, steps=1)
+        put_metrics(cell, (20, 30), {1: 1000}, 1.5)
+    facts = results_of(plan, done, tmp_path / "tried").arms["meta"].facts
+    assert facts
+    # Four steps are allowed; the two that were taken have 50 sub-words at 50 FLOPs each.
+    assert (facts.sentence_passes, facts.sentence_passes_chosen) == (4 * PASSES, PASSES)
+    assert (facts.flops, facts.flops_chosen) == (5_000, 1_000)
+
+
 @pytest.mark.parametrize(
     ("subwords", "flops"), [((10, 20, None, 40), {1: 1000}), ((10, 20, 30, 40), {})], ids=["sub-words", "count"]
 )
