@@ -97,14 +97,14 @@ def collate(rows: Sequence[Row], pad_id: int) -> Batch:
     """
     # Reading and checking corpora needs no torch.
     import torch
-    from torch.nn.utils.rnn import pad_sequence
 
     windows = [window for row in rows for window in row.windows]
 
     def padded(values: list[tuple[int, ...]], fill: int) -> torch.Tensor:
         """Stacks sequences into a tensor (B, L)."""
-        tensors = [torch.tensor(value, dtype=torch.int64) for value in values]
-        return pad_sequence(tensors, batch_first=True, padding_value=fill)
+        longest = max(map(len, values))
+        # One tensor of all: a tensor for each sequence takes several times as long.
+        return torch.tensor([(*value, *[fill] * (longest - len(value))) for value in values], dtype=torch.int64)
 
     return {
         "input_ids": padded([window.input_ids for window in windows], pad_id),

@@ -65,7 +65,7 @@ def test_a_label_for_a_whole_window_is_a_column() -> None:
 
 
 def test_nothing_cannot_be_collated() -> None:
-    with pytest.raises(RuntimeError, match="empty"):
+    with pytest.raises(ValueError, match="empty"):
         collate([], 0)
 
 
