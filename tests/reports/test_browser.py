@@ -149,9 +149,9 @@ def check_layout(chromium: Browser, width: int) -> None:
     assert chromium.value("document.documentElement.scrollWidth") <= width
     chromium.value("document.querySelectorAll('details').forEach(one => one.open = true)")
     assert chromium.value("document.documentElement.scrollWidth") <= width
-    assert chromium.value("document.querySelectorAll('figure').length") == 6
+    assert chromium.value("document.querySelectorAll('figure').length") == 7
     boxes = chromium.value(BOXES)
-    assert len(boxes) == 2 + 1 + 2 + 2 + 6 + 2
+    assert len(boxes) == 4 + 2 + 1 + 4 + 2 + 6 + 2
     for box in boxes:
         assert 0 <= box["left"] < box["right"] <= width, box
         assert box["right"] - box["left"] > 250

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -14,6 +15,9 @@ from metaprime.tasks.task import Errors, Piece, Statistics
 ErrorKind: TypeAlias = Literal["correct", "boundary", "type", "missed", "spurious"]
 KINDS: tuple[ErrorKind, ...] = ("correct", "boundary", "type", "missed", "spurious")
 """Every kind of match, correct ones first."""
+
+SENTENCES = 1 << 16
+"""Sentences whose entities and matches are remembered."""
 
 
 class Entity(NamedTuple):
@@ -75,10 +79,16 @@ def entities(tags: Sequence[str]) -> list[Entity]:
 
     Example: `entities(["B-PER", "I-PER", "O"])` is `[Entity("PER", 0, 1)]`.
     """
+    return list(_entities(tuple(tags)))
+
+
+@lru_cache(maxsize=SENTENCES)
+def _entities(tags: tuple[str, ...]) -> tuple[Entity, ...]:
+    """Returns the entities of one sentence; a suite has the same gold tags in every arm."""
     # Imported here: it loads scikit-learn, which takes a second, and no start of a run counts entities.
     from seqeval.metrics.sequence_labeling import get_entities
 
-    return [Entity(*span) for span in get_entities(list(tags))]
+    return tuple(Entity(*span) for span in get_entities(list(tags)))
 
 
 def matches(gold: Sequence[str], predicted: Sequence[str]) -> list[Match]:
@@ -156,7 +166,19 @@ def _counts(line: PredictionLine) -> ErrorCounts:
     """
     if len({len(line[key]) for key in ("words", "gold", "predicted")}) != 1:
         raise ValueError("words, gold and predicted differ in number")
-    return count(matches(line["gold"], line["predicted"]))
+    return _pair_counts(tuple(line["gold"]), tuple(line["predicted"]))
+
+
+@lru_cache(maxsize=SENTENCES)
+def _pair_counts(gold: tuple[str, ...], predicted: tuple[str, ...]) -> ErrorCounts:
+    """Counts the matches of one sentence, which statistics and errors both ask for."""
+    return count(matches(gold, predicted))
+
+
+def _by_kind(line: PredictionLine) -> tuple[int, ...]:
+    """Returns the number of matches of each of KINDS."""
+    counts = _counts(line)
+    return tuple(getattr(counts, kind) for kind in KINDS)
 
 
 def _statistics(line: PredictionLine) -> tuple[int, int, int]:
@@ -201,7 +223,7 @@ STATISTICS = Statistics(_statistics, micro_f1)
 
 ERRORS = Errors(
     kinds=KINDS,
-    of_example=lambda line: tuple(getattr(_counts(line), kind) for kind in KINDS),
+    of_example=_by_kind,
     reference=("correct", "boundary", "type", "missed"),
     unit="gold entities",
     caption=(
