@@ -20,6 +20,7 @@ from metaprime.data.readers import synthetic
 from metaprime.models.sites import BERT, resolve
 from metaprime.peft import METHODS, MethodConfig
 from metaprime.suite.ablate import ablate
+from metaprime.suite.recorded import SHORTENED
 from metaprime.suite.spec import ArmPlan, read_plan
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +42,13 @@ SMALL = (
 
 def test_all_are_found() -> None:
     names = {path.name for path in CONFIGS}
-    assert names == {"demo.yaml", "minilm_wikiann.yaml", "reconstruction_mbert_wikiann.yaml", "smoke.yaml"}
+    assert names == {
+        "demo.yaml",
+        "minilm_wikiann.yaml",
+        "reconstruction_mbert_wikiann.yaml",
+        "smoke.yaml",
+        "synthetic.yaml",
+    }
     assert len(SUITES) == 14
     assert [*SUITES, *CONFIGS] == YAMLS
 
@@ -81,8 +88,11 @@ def stand_in(config: Config, folder: Path) -> list[str]:
     return changes
 
 
-def test_demo_yaml_spells_out_the_defaults() -> None:
-    assert load_config(ROOT / "recipes/configs/demo.yaml") == load_config().at_rates(EMBEDDED, EMBEDDED)
+def test_synthetic_yaml_spells_out_the_defaults_and_demo_yaml_what_the_demonstration_changes() -> None:
+    defaults = load_config(None, ["run.output=runs/synthetic"])
+    assert load_config(ROOT / "recipes/configs/synthetic.yaml") == defaults.at_rates(EMBEDDED, EMBEDDED)
+    changed = load_config(None, SHORTENED).at_rates(EMBEDDED, EMBEDDED)
+    assert load_config(ROOT / "recipes/configs/demo.yaml") == changed
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)

@@ -189,9 +189,10 @@ def demo(
     from metaprime.config.loading import load_config
     from metaprime.suite.demo import ARMS, Demonstration
     from metaprime.suite.demo import demo as run
+    from metaprime.suite.recorded import SHORTENED
 
     file, changes = without_file(config, overrides or [])
-    loaded, numbers = load_config(file, changes), _seeds(seeds)
+    loaded, numbers = load_config(file, changes if file else [*SHORTENED, *changes]), _seeds(seeds)
     chosen = list(ARMS) if arms == "all" else arms.split(",")
     asked = Demonstration(loaded.at_rates(*kinds_of(loaded.encoder, loaded.transfer)), tuple(chosen), numbers)
     plan = asked.plan()

@@ -21,7 +21,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     """Reads a YAML file, applies overrides, and validates the result.
 
     Args:
-        path: the file; None: the defaults, which run the embedded demonstration.
+        path: the file; None: the defaults, which prime the embedded encoder on synthetic languages.
         overrides: changes such as `inner.steps=3`; values are YAML.
 
     Returns:

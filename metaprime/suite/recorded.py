@@ -15,6 +15,7 @@ from typing import Any
 
 import scipy
 
+from metaprime.config.loading import override
 from metaprime.config.presets import EMBEDDED
 from metaprime.config.sections import Config
 from metaprime.reports.read import Suite, read_suite, short_titles
@@ -24,22 +25,25 @@ RecordedMeans = Mapping[tuple[str, str], tuple[float, float]]
 """(arm, method) -> mean and standard deviation over SEEDS."""
 
 SEEDS = (0, 1, 2, 3, 4)
-"""Priming seeds of the recorded demonstration, whose settings are the defaults of the config."""
+"""Priming seeds of the recorded demonstration."""
+
+SHORTENED = ("encoder.pretrain.steps=500", "inner.steps=2", "outer.early_stop=2", "transfer.steps=50")
+"""Its settings where they are not the defaults of the config: what makes it take minutes."""
 
 PAGE = "docs/results/demo.md"
 """Page of the recorded demonstration; a test holds its numbers and RECORDED together."""
 
 RECORDED: RecordedMeans = {
-    ("none", "pfeiffer"): (26.6, 1.8),
-    ("none", "head"): (23.1, 1.0),
-    ("multitask", "pfeiffer"): (38.6, 2.7),
-    ("multitask", "head"): (32.8, 2.5),
-    ("shuffled", "pfeiffer"): (26.6, 2.2),
-    ("shuffled", "head"): (21.2, 3.2),
-    ("meta", "pfeiffer"): (39.9, 3.4),
-    ("meta", "head"): (35.0, 1.8),
+    ("none", "pfeiffer"): (25.6, 1.7),
+    ("none", "head"): (19.9, 0.5),
+    ("multitask", "pfeiffer"): (37.6, 2.2),
+    ("multitask", "head"): (32.4, 2.1),
+    ("shuffled", "pfeiffer"): (25.6, 1.7),
+    ("shuffled", "head"): (19.9, 0.5),
+    ("meta", "pfeiffer"): (38.1, 1.4),
+    ("meta", "head"): (32.7, 2.8),
 }
-"""Entity F1 of the recorded demonstration, on a processor that was not recorded."""
+"""Entity F1 of the recorded demonstration, on a processor that its page names."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def is_recorded(facts: Mapping[str, Any], seeds: Sequence[int]) -> bool:
 
     Example: `is_recorded(config.facts(), SEEDS)`
     """
-    return tuple(seeds) == SEEDS and facts == Config().at_rates(EMBEDDED, EMBEDDED).facts()
+    return tuple(seeds) == SEEDS and facts == override(Config(), *SHORTENED).at_rates(EMBEDDED, EMBEDDED).facts()
 
 
 def compared(suite: Suite, recorded: RecordedMeans = RECORDED) -> list[BesideRecorded]:
@@ -128,7 +132,7 @@ def against_recorded(facts: Mapping[str, Any], seeds: Sequence[int], output: Pat
     Example: `print(*against_recorded(config.facts(), SEEDS, Path("runs/demo")), sep="\\n")`
     """
     if not is_recorded(facts, seeds):
-        return [f"not compared with {PAGE}: that is of the default settings and seeds {SEEDS[0]} to {SEEDS[-1]}"]
+        return [f"not compared with {PAGE}: it is of recipes/configs/demo.yaml, seeds {SEEDS[0]} to {SEEDS[-1]}"]
     rows = compared(read_suite(output))
     within = sum(row.within for row in rows)
     return [

@@ -16,7 +16,7 @@ ErrorKind: TypeAlias = Literal["correct", "boundary", "type", "missed", "spuriou
 KINDS: tuple[ErrorKind, ...] = ("correct", "boundary", "type", "missed", "spurious")
 """Every kind of match, correct ones first."""
 
-SENTENCES = 1 << 16
+REMEMBERED = 1 << 16
 """Sentences whose entities and matches are remembered."""
 
 
@@ -82,7 +82,7 @@ def entities(tags: Sequence[str]) -> list[Entity]:
     return list(_entities(tuple(tags)))
 
 
-@lru_cache(maxsize=SENTENCES)
+@lru_cache(maxsize=REMEMBERED)
 def _entities(tags: tuple[str, ...]) -> tuple[Entity, ...]:
     """Returns the entities of one sentence; a suite has the same gold tags in every arm."""
     # Imported here: it loads scikit-learn, which takes a second, and no start of a run counts entities.
@@ -169,7 +169,7 @@ def _counts(line: PredictionLine) -> ErrorCounts:
     return _pair_counts(tuple(line["gold"]), tuple(line["predicted"]))
 
 
-@lru_cache(maxsize=SENTENCES)
+@lru_cache(maxsize=REMEMBERED)
 def _pair_counts(gold: tuple[str, ...], predicted: tuple[str, ...]) -> ErrorCounts:
     """Counts the matches of one sentence, which statistics and errors both ask for."""
     return count(matches(gold, predicted))
