@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from metaprime.files import write_json
 from metaprime.models import attention, deberta
 from metaprime.models.checkpoint import encoder_class, load_weights, own_encoder
 from metaprime.models.features import feature_scale
@@ -243,10 +245,21 @@ def save_encoder(
     with quiet():
         module.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        _name_in_every_version(folder / "tokenizer_config.json")
         if labels:
             config = copy.deepcopy(module.config)
             config.update(label_names(labels))
             config.save_pretrained(folder)
+
+
+def _name_in_every_version(file: Path) -> None:
+    """Gives the generic tokenizer class in a tokenizer_config.json the name that versions before 5 know too.
+
+    transformers 5 writes its new name, which `AutoTokenizer` of version 4 refuses; both read the old one.
+    """
+    values = json.loads(file.read_text(encoding="utf-8"))
+    if values.get("tokenizer_class") == "TokenizersBackend":
+        write_json(file, {**values, "tokenizer_class": "PreTrainedTokenizerFast"})
 
 
 def _refuse_bad_config(name: str, config: PretrainedConfig, direction: Direction) -> None:
