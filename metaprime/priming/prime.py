@@ -186,7 +186,7 @@ def _end(run: Run, first: int, done: int) -> None:
         save_state(run, done)
     if run.guards.shown and done < run.asked.outer.steps:
         log.warning(
-            "priming ends after %d of %d meta-steps: %d held-out scores in a row were not above that of step %d "
+            "priming ends after %d of %d meta-steps: %d held-out scores in a row were no better than that of step %d "
             "(outer.early_stop)",
             *(done, run.asked.outer.steps, run.asked.outer.early_stop, run.best.steps),
         )

@@ -115,7 +115,7 @@ class _NoHooks(ModuleTracker):
         pass
 
 
-def estimated_flops(steps: Sequence[Spent], first: int | None = None, allowed: float = 1) -> float | None:
+def estimated_flops(steps: Sequence[Spent], first: int | None = None) -> float | None:
     """Estimates the FLOPs of some steps from the one that was counted.
 
     The first counted step gives the FLOPs per sub-word. Later counts, after a resume, are ignored,
@@ -124,7 +124,6 @@ def estimated_flops(steps: Sequence[Spent], first: int | None = None, allowed: f
     Args:
         steps: cost of every step.
         first: estimate the first so many steps; None: all.
-        allowed: factor on the estimate, above 1 for a run that took fewer steps than it was allowed.
 
     Returns:
         FLOPs; None if no step was counted.
@@ -134,7 +133,7 @@ def estimated_flops(steps: Sequence[Spent], first: int | None = None, allowed: f
     """
     for counted_step in steps:
         if counted_step.flops is not None and counted_step.subwords:
-            return counted_step.flops * (allowed * sum(step.subwords for step in steps[:first]) / counted_step.subwords)
+            return counted_step.flops * (sum(step.subwords for step in steps[:first]) / counted_step.subwords)
     return None
 
 

@@ -131,9 +131,9 @@ def _priming_facts(cells: Sequence[Priming]) -> Facts:
         # Runs of the first versions have no counts of sub-words, from which FLOPs are estimated.
         spent = [Spent(step.get("subwords", 0), step["volatile"].get("flops")) for step in steps]
         known = all(step.subwords for step in spent)
-        # A run that ended early is given the FLOPs that it was allowed, as if its later steps were like those it took.
-        allowed = config.outer.steps / len(spent) if spent else 1
-        flops.append(estimated_flops(spent, allowed=allowed) if known else None)
+        total = estimated_flops(spent) if known else None
+        # A run that ended early was allowed more: its later steps would have been like those it took.
+        flops.append(total and total * (config.outer.steps / len(spent)))
         flops_chosen.append(estimated_flops(spent, chosen[-1]) if known else None)
     return Facts(
         sentence_passes=per_step * config.outer.steps,
