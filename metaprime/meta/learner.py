@@ -6,11 +6,10 @@ whole meta-batch. Shape suffixes: T episodes, B sentences, L sub-words.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from metaprime.types import Episodes, Loss, Params, Project, Select
 
@@ -162,46 +161,12 @@ def unpooled(episodes: Episodes) -> Episodes:
     return episodes
 
 
-class Late:
-    """A field of a learner that may be given as a place, `module:NAME`, which is imported when it is first asked for.
-
-    A config is checked against its learner before torch is loaded, which a meta-step needs.
-
-    Args:
-        default: value of a learner that gives none; None: it must give one.
-    """
-
-    def __init__(self, default: Callable[..., Any] | None = None) -> None:
-        """Keeps the default."""
-        self.default = default
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        """Notes the field's name."""
-        self.name = name
-
-    def __set__(self, learner: Learner, value: Any) -> None:
-        """Keeps a value or its place."""
-        vars(learner)[self.name] = value
-
-    def __get__(self, learner: Learner | None, owner: type | None = None) -> Any:
-        """Returns the value; of the class the default."""
-        if learner is None:
-            if self.default is None:
-                raise AttributeError(self.name)
-            return self.default
-        value = vars(learner)[self.name]
-        if isinstance(value, str):
-            module, _, attribute = value.partition(":")
-            value = vars(learner)[self.name] = getattr(importlib.import_module(module), attribute)
-        return value
-
-
 @dataclass(frozen=True)
 class Learner:
     """An algorithm that primes an encoder; `LEARNERS["anil"]` is one.
 
     Attributes:
-        step: its meta-step, or the place of it.
+        step: its meta-step.
         formula: its equation, one line.
         inner: groups that its inner loop moves; empty: ordinary training without an inner loop.
         outer: groups that its outer step always moves. A learner with an inner loop also moves phi
@@ -214,13 +179,13 @@ class Learner:
             encoder's own masked-word head.
     """
 
-    step: MetaStep = cast(MetaStep, Late())  # noqa: RUF009
-    formula: str  # type: ignore[misc]
+    step: MetaStep
+    formula: str
     inner: tuple[str, ...] = ()
     outer: tuple[str, ...] = ("backbone",)
     second_order: bool = True
     adapts_on_query: bool = False
-    passes: Callable[[Episodes], Episodes] = cast(Callable[[Episodes], Episodes], Late(unpooled))  # noqa: RUF009
+    passes: Callable[[Episodes], Episodes] = unpooled
     reads_labels: bool = True
 
     def __call__(self, loss: Loss, backbone: Params, start: Params, episodes: Episodes, inner: InnerLoop) -> Outcome:

@@ -28,33 +28,56 @@ A learner is a pure function that accepts any model whose parameters are named `
 
 from __future__ import annotations
 
-from typing import Any
-
 from metaprime.meta.learner import GROUPS, Execution, InnerLoop, Learner, MetaStep, Outcome, Way
-from metaprime.types import Episodes
+from metaprime.types import Episodes, Loss, Params
 
-# Places, of which each is imported when it is first run.
-_MAML: Any = "metaprime.meta.maml:step"
-_REPTILE: Any = "metaprime.meta.reptile:step"
-_MULTITASK: Any = "metaprime.meta.multitask:step"
-_POOLED: Any = "metaprime.meta.multitask:pooled"
+# A config is checked against its learner before torch is loaded, so each step is imported where it runs.
+
+
+def _maml(loss: Loss, backbone: Params, start: Params, episodes: Episodes, inner: InnerLoop) -> Outcome:
+    """Runs `meta.maml.step`. Args: as in `MetaStep`."""
+    from metaprime.meta.maml import step
+
+    return step(loss, backbone, start, episodes, inner)
+
+
+def _reptile(loss: Loss, backbone: Params, start: Params, episodes: Episodes, inner: InnerLoop) -> Outcome:
+    """Runs `meta.reptile.step`. Args: as in `MetaStep`."""
+    from metaprime.meta.reptile import step
+
+    return step(loss, backbone, start, episodes, inner)
+
+
+def _multitask(loss: Loss, backbone: Params, start: Params, episodes: Episodes, inner: InnerLoop) -> Outcome:
+    """Runs `meta.multitask.step`. Args: as in `MetaStep`."""
+    from metaprime.meta.multitask import step
+
+    return step(loss, backbone, start, episodes, inner)
+
+
+def _pooled(episodes: Episodes) -> Episodes:
+    """Runs `meta.multitask.pooled`: all T episodes' batches, each (T, B, ...), as query batches."""
+    from metaprime.meta.multitask import pooled
+
+    return pooled(episodes)
+
 
 peft_maml = Learner(
-    step=_MAML,
+    step=_maml,
     formula="phi' = phi - alpha dL_support/dphi (n times); theta <- theta - beta dL_query(theta, phi')/dtheta",
     inner=("adapter", "head"),
 )
 """PEFT-MAML (Gheini et al. 2022, 2205.12453): adapter and head adapt, the backbone learns."""
 
 inner_peft = Learner(
-    step=_MAML,
+    step=_maml,
     formula="phi' = phi - alpha dL_support/dphi (n times); theta <- theta - beta dL_query(theta, phi')/dtheta",
     inner=("adapter",),
 )
 """PEFT-MAML without the head in the inner loop: the outer loop learns it, or it stays as drawn."""
 
 maml = Learner(
-    step=_MAML,
+    step=_maml,
     formula="theta', phi' = theta, phi - alpha dL_support (n times); theta <- theta - beta dL_query(theta', phi')",
     inner=GROUPS,
 )
@@ -62,7 +85,7 @@ maml = Learner(
 full fine-tuning."""
 
 anil = Learner(
-    step=_MAML,
+    step=_maml,
     formula="head' = head - alpha dL_support/dhead (n times); theta <- theta - beta dL_query(theta, head')/dtheta",
     inner=("head",),
 )
@@ -70,7 +93,7 @@ anil = Learner(
 head tuning."""
 
 reptile = Learner(
-    step=_REPTILE,
+    step=_reptile,
     formula="theta', phi' = theta, phi - alpha dL (n + 1 times); theta <- theta + beta (theta' - theta)",
     inner=GROUPS,
     second_order=False,
@@ -80,26 +103,26 @@ reptile = Learner(
 adapted values."""
 
 multitask = Learner(
-    step=_MULTITASK,
+    step=_multitask,
     formula="theta, head <- theta, head - beta dL/d(theta, head)",
     outer=("backbone", "head"),
-    passes=_POOLED,
+    passes=_pooled,
 )
 """Multi-task full fine-tuning, a control: the same sentences, no inner loop."""
 
 multitask_peft = Learner(
-    step=_MULTITASK,
+    step=_multitask,
     formula="phi, head <- phi, head - beta dL/d(phi, head)",
     outer=("adapter", "head"),
-    passes=_POOLED,
+    passes=_pooled,
 )
 """Multi-task PEFT tuning, a control: theta is frozen, all languages train one adapter and head."""
 
 masked_words = Learner(
-    step=_MULTITASK,
+    step=_multitask,
     formula="theta, LM head <- theta, LM head - beta dL_masked/d(theta, LM head)",
     outer=("backbone", "head"),
-    passes=_POOLED,
+    passes=_pooled,
     reads_labels=False,
 )
 """Continued masked language modelling, a control: the same sentences without their labels."""

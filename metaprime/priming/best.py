@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ class Best:
         score: mean headline metric of the best weights; None before the first validation.
         steps: meta-steps done when the best weights were saved.
         unprimed: score of the unprimed encoder; None if it was not scored.
+        gained: meta-steps done when the score last rose; ties come later than it.
     """
 
     validation: Validation | None
@@ -49,6 +50,7 @@ class Best:
     score: float | None = None
     steps: int = 0
     unprimed: float | None = None
+    gained: int = 0
 
     def look(self, state: State, weights: Params, steps: int) -> dict[str, Any]:
         """Scores the current weights on the held-out languages and saves them if they are the best.
@@ -76,6 +78,8 @@ class Best:
         rank = context.task.kind.metric.rank
         if steps == 0:
             self.unprimed = score
+        if self.score is None or rank(score) > rank(self.score):
+            self.gained = steps
         # Ties go to the later weights, which have been trained on more.
         if self.score is None or rank(score) >= rank(self.score):
             self.score, self.steps = score, steps
@@ -86,22 +90,25 @@ class Best:
     def ends(self, steps: int, outer: OuterConfig) -> bool:
         """Returns True if priming ends after `steps` meta-steps: `outer.early_stop` scores in a row were no better.
 
-        The scores are counted from the best one on, so that a resumed run ends at the same step.
+        The scores are counted from the last gain on, so that a resumed run ends at the same step.
 
         Example: `Best(None, folder, accelerator).ends(3, OuterConfig())` is False.
         """
         if not outer.early_stop or self.score is None:
             return False
-        return sum(is_scored(step, outer) for step in range(self.steps, steps)) >= outer.early_stop
+        return sum(is_scored(step, outer) for step in range(self.gained, steps)) >= outer.early_stop
 
     def saved(self) -> list[float | None] | None:
-        """Returns score, step and unprimed score for a checkpoint; None before the first validation."""
-        return None if self.score is None else [self.score, self.steps, self.unprimed]
+        """Returns score, step, unprimed score and step of the last gain; None before the first validation."""
+        return None if self.score is None else [self.score, self.steps, self.unprimed, self.gained]
 
     def restore(self, saved: Any) -> None:
         """Restores what `saved` returned; None: no validation yet."""
-        # Checkpoints of version 0.1 lack the unprimed score.
-        self.score, self.steps, self.unprimed = (*(saved or (None, 0)), None)[:3]
+        known: Sequence[Any] = saved or (None, 0)
+        self.score, self.steps = known[:2]
+        # Checkpoints of version 0.1 lack the unprimed score and the step of the last gain.
+        self.unprimed = known[2] if len(known) > 2 else None
+        self.gained = known[3] if len(known) > 3 else self.steps
 
     def put_back(self, model: Any, last: int) -> int:
         """Loads the best weights, if any, into the model; returns their step, else `last`."""

@@ -188,7 +188,7 @@ def _end(run: Run, first: int, done: int) -> None:
         log.warning(
             "priming ends after %d of %d meta-steps: %d held-out scores in a row were no better than that of step %d "
             "(outer.early_stop)",
-            *(done, run.asked.outer.steps, run.asked.outer.early_stop, run.best.steps),
+            *(done, run.asked.outer.steps, run.asked.outer.early_stop, run.best.gained),
         )
 
 

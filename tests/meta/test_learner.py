@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
-from metaprime.meta import LEARNERS, InnerLoop, maml, multitask, reptile
-from metaprime.meta.learner import Learner, Outcome, in_groups, unpooled
+from metaprime.meta import LEARNERS, InnerLoop
+from metaprime.meta.learner import Outcome, in_groups
 from metaprime.types import Batch, Episodes, Params
 
 T, TAGS, WORDS = 4, 3, 12
@@ -106,15 +104,3 @@ def test_sums_are_by_name_and_leave_tensors_alone() -> None:
     torch.testing.assert_close(found.mean_fast["b"], torch.tensor([4.0, 6.0]))
     torch.testing.assert_close(found.query_loss, torch.tensor([4.0, 6.0]))
     assert shared.tolist() == [1.0, 2.0]  # two gradients may be one tensor
-
-
-def test_a_step_may_be_given_as_its_place_and_is_found_when_it_is_asked_for() -> None:
-    late = Learner(step="metaprime.meta.reptile:step", formula="f", passes="metaprime.meta.multitask:pooled")  # type: ignore[arg-type]
-    assert vars(late)["step"] == "metaprime.meta.reptile:step"
-    assert (late.step, late.passes) == (reptile.step, multitask.pooled)
-    assert vars(late)["step"] is reptile.step
-    assert replace(late, formula="g").step is reptile.step
-    # Those who give functions, or leave the passes out, are served as ever.
-    assert Learner(step=maml.step, formula="f").passes is unpooled
-    with pytest.raises(TypeError):
-        Learner(formula="f")  # type: ignore[call-arg]

@@ -209,7 +209,23 @@ def test_priming_ends_after_so_many_scores_past_the_best(
     parts: Parts, tmp_path: Path, best: int, early_stop: int | None, last: int | None
 ) -> None:
     outer = OuterConfig(steps=400, validate_every=100, early_stop=early_stop)
-    found = replace(watched(parts, tmp_path), score=1.0, steps=best)
+    found = replace(watched(parts, tmp_path), score=1.0, steps=best, gained=best)
     first = next((steps for steps in range(best, 400) if found.ends(steps, outer)), None)
     assert first == last
     assert not replace(found, score=None).ends(400, outer)
+
+
+def test_ties_bring_later_weights_and_no_gain(parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outer = OuterConfig(steps=400, validate_every=100, early_stop=2)
+    best = watched(parts, tmp_path)
+    looks(best, parts, {0: 0.0, 50: 0.0, 100: 0.0}, monkeypatch)
+    assert (best.steps, best.gained) == (100, 0)
+    assert best.ends(100, outer)
+    again = watched(parts, tmp_path)
+    again.restore(best.saved())
+    assert again.ends(100, outer)
+    # A checkpoint of before ties were counted.
+    again.restore([0.0, 100, 0.0])
+    assert (again.gained, again.unprimed) == (100, 0.0)
+    again.restore([0.0, 50])
+    assert (again.gained, again.unprimed) == (50, None)
