@@ -100,12 +100,12 @@ def transfer(
     from rich.console import Console
 
     from metaprime.reports.wording import terminal, transfer_table
-    from metaprime.tasks import TASKS
+    from metaprime.tasks import task_kind
     from metaprime.transfers.transfer import transfer as run
 
     results = run(loaded, overwrite=overwrite, force=force, max_seconds=seconds)
     if first_process():
-        kind = TASKS[loaded.task.name]
+        kind = task_kind(loaded.task)
         header, rows = transfer_table([result.record for result in results], kind.listed)
         Console().print(terminal(f"{loaded.transfer.encoder}: {kind.metric.label}", header, rows))
         say(f"records: {Path(loaded.run.output) / 'transfer'}")

@@ -112,12 +112,14 @@ class Format:
         encoding: of text files without a byte order mark.
         sentences: ends of the sentences of a file with one word a line: `auto`, `blank_lines`, or
             the number of the column that numbers the sentences.
+        spans: whether tags mark spans of words, such as entities; False: each word has a class.
     """
 
     words: int | str | None = None
     tags: int | str | None = None
     encoding: str = "utf-8"
     sentences: int | Literal["auto", "blank_lines"] = "auto"
+    spans: bool = True
 
 
 def one_split(readings: Sequence[Reading]) -> Reading:

@@ -186,10 +186,10 @@ class _Check:
     @property
     def audit(self) -> Audit:
         """The task's own checks of corpora."""
-        name = self.config.task.name
-        checks = audit_of(name)
+        task = self.config.task
+        checks = audit_of(task)
         if checks is None:
-            raise MetaprimeError(f"metaprime data check: task.name {name!r} has no checks of its corpora")
+            raise MetaprimeError(f"metaprime data check: task.name {task.name!r} has no checks of its corpora")
         return checks
 
     @property

@@ -193,9 +193,11 @@ def kind_of(results: Results, folder: Path) -> TaskKind:
         folder: the suite's output folder, for the message.
 
     Raises:
-        MetaprimeError: this version does not know the task.
+        MetaprimeError: this version does not know the task, or its settings.
     """
     # Imported here: it loads torch, which nothing else in a report needs.
+    from pydantic import ValidationError
+
     from metaprime.tasks import TASKS
 
     if results.task not in TASKS:
@@ -203,7 +205,17 @@ def kind_of(results: Results, folder: Path) -> TaskKind:
             f"{folder / RESULTS}: task {results.task!r} is unknown here (known: {', '.join(TASKS)}): use the version of "
             "metaprime that wrote it, or add --code FILE for a task of your own"
         )
-    return TASKS[results.task]
+    kind, settings = TASKS[results.task], results.config.get("task")
+    # Older files lack the settings.
+    if not kind.of or not settings:
+        return kind
+    try:
+        return kind.of(kind.config.model_validate(settings))
+    except ValidationError as error:
+        raise MetaprimeError(
+            f"{folder / RESULTS}: the settings of task {results.task!r} are not those of this version "
+            f"({error.errors()[0]['msg']}): use the version of metaprime that wrote it"
+        ) from None
 
 
 def _read_transfers(folder: Path, results: Results, kind: TaskKind, problems: list[str]) -> Iterator[Transfer]:

@@ -1,5 +1,8 @@
 """Lists the tasks; a new task is one file with a TaskKind, and one line here: its name and place."""
 
+from collections.abc import Callable
+from typing import Any
+
 from metaprime.table import Table
 from metaprime.tasks.tagging.settings import TaggingConfig
 from metaprime.tasks.task import Audit, Task, TaskConfig, TaskKind
@@ -13,16 +16,22 @@ _SETTINGS: dict[str, type[TaskConfig]] = {"tagging": TaggingConfig}
 """Settings that are declared apart from their task, which needs torch."""
 
 
-_AUDITS: Table[Audit] = Table(tagging="metaprime.tasks.tagging.audit:AUDIT")
-"""Checks of corpora that are declared apart from their task, which needs torch."""
+_AUDITS: Table[Callable[[Any], Audit]] = Table(tagging="metaprime.tasks.tagging.audit:audit_for")
+"""Checks of corpora by a task's config, declared apart from the task, which needs torch."""
 
 
-def audit_of(name: str) -> Audit | None:
+def task_kind(config: TaskConfig) -> TaskKind:
+    """Returns the kind of a config, with its metrics: `task_kind(TaggingConfig()).metric.label` is `F1`."""
+    kind = TASKS[config.name]
+    return kind.of(config) if kind.of else kind
+
+
+def audit_of(config: TaskConfig) -> Audit | None:
     """Returns a task's checks of corpora, without torch as `settings_of`; None: it has none.
 
-    Example: `audit_of("tagging").facts(sentences)`.
+    Example: `audit_of(TaggingConfig()).facts(sentences)`.
     """
-    return _AUDITS[name] if name in _AUDITS else TASKS[name].audit
+    return _AUDITS[config.name](config) if config.name in _AUDITS else task_kind(config).audit
 
 
 def settings_of(name: str) -> type[TaskConfig]:
@@ -41,4 +50,4 @@ def reads_corpora(name: str) -> bool:
     return name in _SETTINGS
 
 
-__all__ = ["TASKS", "Task", "TaskConfig", "TaskKind", "audit_of", "reads_corpora", "settings_of"]
+__all__ = ["TASKS", "Task", "TaskConfig", "TaskKind", "audit_of", "reads_corpora", "settings_of", "task_kind"]

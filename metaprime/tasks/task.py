@@ -248,6 +248,7 @@ class TaskKind:
         statistics: for intervals over test examples; None: intervals are over seeds alone.
         errors: for the report; None: mistakes are not classified.
         present: maps an example and its prediction to the output of `metaprime predict`.
+        of: returns the kind of one config, where metrics depend on it; None: always this one.
 
     Example: `TASKS["tagging"].build(TaggingConfig(), text)`.
     """
@@ -263,6 +264,7 @@ class TaskKind:
     statistics: Statistics | None = None
     errors: Errors | None = None
     present: Callable[[Example, Any], Any] = lambda example, predicted: predicted
+    of: Callable[[Any], TaskKind] | None = None
 
     @property
     def name(self) -> str:

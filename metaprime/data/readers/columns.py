@@ -1,9 +1,9 @@
 """Reads sentences from a table with a column of words and a column of tags, each a list per sentence.
 
 The columns are `task.words` and `task.tags`; if these are not stated, `tokens`, and `ner_tags` or
-`tags`. Tags are text or integers. Integers are replaced by the `ClassLabel` names that Hugging Face
-`datasets` writes into the schema. Without those they stay digits, which `task.tag_names` gives a
-meaning.
+`tags`, or for classes of words `upos`, `pos_tags`, `pos` or `tags`. Tags are text or integers.
+Integers are replaced by the `ClassLabel` names that Hugging Face `datasets` writes into the schema.
+Without those they stay digits, which `task.tag_names` gives a meaning.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from metaprime.types import MetaprimeError
 
 TOKENS, TAGS = ("tokens",), ("ner_tags", "tags")
 """Names of the column of words and of that of tags, the preferred one first."""
+
+CLASSES = ("upos", "pos_tags", "pos", "tags")
+"""Names of the column of the words' classes, where tags mark no spans."""
 
 USUAL = (TOKENS[0], TAGS[0])
 
@@ -43,14 +46,14 @@ def find_columns(place: str, names: Sequence[str], form: Format = UNSTATED) -> t
     """
     words, tags = _stated(place, "words", names, form.words), _stated(place, "tags", names, form.tags)
     words = words or next((name for name in TOKENS if name in names), None)
-    tags = tags or next((name for name in TAGS if name in names), None)
+    known = TAGS if form.spans else CLASSES
+    tags = tags or next((name for name in known if name in names), None)
     if words and tags:
         return words, tags
-    missing = [*([] if words else TOKENS), *([] if tags else TAGS[:1])]
+    missing = [*([] if words else TOKENS), *([] if tags else known[:1])]
     keys = [*([] if words else ["task.words"]), *([] if tags else ["task.tags"])]
-    raise MetaprimeError(
-        f"{place}: no column {' and '.join(missing)}, only {', '.join(names)}; {offsets_remedy(names) or _named(keys)}"
-    )
+    remedy = (form.spans and offsets_remedy(names)) or _named(keys)
+    raise MetaprimeError(f"{place}: no column {' and '.join(missing)}, only {', '.join(names)}; {remedy}")
 
 
 def offsets_remedy(names: Sequence[str]) -> str | None:

@@ -54,17 +54,17 @@ def parse(path: Path, form: Format = UNSTATED) -> Reading:
             reading.add(replace(lines.bad[number], dropped=True))
         elif line.strip(" \t\r"):
             reading.add(_sentence(path, number, line, form))
-    if not form.tags and (others := _others(lines.texts)):
+    if not form.tags and (others := _others(lines.texts, form)):
         reading.problems.extend(columns.chosen(str(path), *others, form))
     return reading
 
 
-def _others(lines: Sequence[str]) -> tuple[str, list[str]] | None:
+def _others(lines: Sequence[str], form: Format) -> tuple[str, list[str]] | None:
     """Returns the key of the tags, and keys of other lists of text as long, of the first line; None: no such keys."""
     first = next((line for line in lines if line.strip(" \t\r")), "")
     try:
         values = json.loads(first)
-        words, tags = columns.find_columns("", list(values))
+        words, tags = columns.find_columns("", list(values), form)
     except (ValueError, TypeError, RecursionError, MetaprimeError):
         return None
     if not isinstance(values[tags], list):

@@ -2,7 +2,8 @@
 
     tags      of the columns in which at least half of the lines have a tag, the first that does not
               hold chunks (B-NP); without such a column the values of a key in one of them
-              (`name=B-PER|SpaceAfter=No`), else the last column
+              (`name=B-PER|SpaceAfter=No`), else the last column; of the words' classes, where tags mark no
+              spans, the fourth of the ten columns of CoNLL-U, else the last one
     sentence  a column of numbers that is the same on all lines of each sentence; where the file has no
               blank lines, one whose numbers stay for several lines and only grow
     index     the first other column, if it counts 0, 1, 2 ... or 1, 2, 3 ... in most sentences of three
@@ -41,6 +42,9 @@ CHUNKS = frozenset(
 
 DENSE, ENOUGH = 0.2, 20
 """Largest share of O in a column of chunks that has other types, and fewest lines by which it is known."""
+
+CONLL_U, UPOS_COLUMN = 10, 3
+"""Number of columns of CoNLL-U, and that of them which holds the universal part of speech, counted from 0."""
 
 NUMBER = re.compile(r"(\D*?)([0-9]+)(?:\.0+)?")
 """Number of a sentence: `7`, `7.0`, `sentence 7`."""
@@ -123,9 +127,10 @@ def shape_of(blocks: Sequence[Sequence[ConllLine]], form: Format, place: str) ->
     free = [column for column in range(width) if column not in taken]
     key = ""
     if tags is None:
-        tags, key, notice = _tags(rows, free, is_first_word=words is None)
+        find = _tags if form.spans else _classes
+        tags, key, notice = find(rows, free, is_first_word=words is None)
         notices += [notice] if notice else []
-    else:
+    elif form.spans:
         key = _key(rows, tags)
     if words is None:
         left = [column for column in range(width) if column not in {numbers, index, tags}]
@@ -254,6 +259,15 @@ def _tags(rows: Sequence[ConllLine], free: Sequence[int], is_first_word: bool) -
         f"no column looks like tags: the last one, column {last + 1}, is read as the tags; task.tags chooses another"
     )
     return last, "", notice if len(free) > 2 and rows else ""
+
+
+def _classes(rows: Sequence[ConllLine], free: Sequence[int], is_first_word: bool) -> tuple[int, str, str]:
+    """Returns the column of the words' classes, and a notice if another one could be meant."""
+    if usual_width(rows) == CONLL_U and UPOS_COLUMN in free:
+        return UPOS_COLUMN, "", ""
+    last = free[-1] if free else 1
+    notice = f"the last column, {last + 1}, is read as the classes; task.tags chooses another"
+    return last, "", notice if len(free) > 1 + is_first_word and rows else ""
 
 
 def _is_tag(value: str) -> bool:

@@ -1,4 +1,4 @@
-"""Generates sentences with named entities in twenty invented languages, for tests and demos.
+"""Generates sentences with named entities, or parts of speech, in twenty invented languages, for tests and demos.
 
 `synthetic:` (or `synthetic:SEED`) has the languages `qaa` ... `qat` (ISO 639-2 reserves these codes
 for local use), in four families of five. A family has a script, a sound system and a proto-lexicon;
@@ -86,13 +86,14 @@ def languages(root: str) -> list[str]:
     return list(LANGUAGES)
 
 
-def read(root: str, language: str, split: str) -> list[Example]:
+def read(root: str, language: str, split: str, spans: bool = True) -> list[Example]:
     """Generates the sentences of one split.
 
     Args:
         root: the text behind `synthetic:`, empty or a seed.
         language: one of LANGUAGES.
         split: a key of SPLITS.
+        spans: whether tags mark entities; False: each word has its part of speech.
 
     Raises:
         MissingSource: the root is not a whole number.
@@ -102,7 +103,7 @@ def read(root: str, language: str, split: str) -> list[Example]:
     Example: `len(read("", "qaa", "train"))` is 1000.
     """
     _find(root, language, split)
-    return list(_sentences(_seed(root), language, split))
+    return list(_sentences(_seed(root), language, split, spans))
 
 
 def _find(root: str, language: str, split: str) -> tuple[()]:
@@ -124,15 +125,15 @@ def _seed(root: str) -> int:
 
 
 @lru_cache(maxsize=128)
-def _sentences(seed: int, language: str, split: str) -> tuple[Example, ...]:
-    """Generates the sentences of one split, once per process."""
+def _sentences(seed: int, language: str, split: str, spans: bool) -> tuple[Example, ...]:
+    """Generates the sentences of one split, once per process: the same with entities or with parts of speech."""
     grammar = _language(seed, language)
     draw = random.Random(stream_key(seed, "synthetic", language, split))
     sentences: list[Example] = []
     for index in range(SPLITS[split]):
-        pairs = _clause(grammar, draw)
-        words, tags = zip(*pairs, strict=True)
-        sentences.append(Example(words, tags, f"synthetic:{seed}/{language}/{split}:sentence {index + 1}"))
+        words, tags, parts = zip(*_clause(grammar, draw), strict=True)
+        gold = tags if spans else parts
+        sentences.append(Example(words, gold, f"synthetic:{seed}/{language}/{split}:sentence {index + 1}"))
     return tuple(sentences)
 
 
@@ -246,8 +247,8 @@ def _language(seed: int, name: str) -> Language:
 
 # The sentence
 
-Phrase = list[tuple[str, str]]
-"""Words with their tags."""
+Phrase = list[tuple[str, str, str]]
+"""Words with their tags and parts of speech: ADJ, ADP, DET, NOUN, NUM, PROPN, PUNCT and VERB."""
 
 
 def _zipf(words: Sequence[str], draw: random.Random) -> str:
@@ -255,9 +256,9 @@ def _zipf(words: Sequence[str], draw: random.Random) -> str:
     return words[min(int(len(words) ** draw.random()) - 1, len(words) - 1)]
 
 
-def _entity(words: list[str], kind: str) -> Phrase:
-    """Tags the words of an entity."""
-    return [(word, f"{'I' if place else 'B'}-{kind}") for place, word in enumerate(words)]
+def _entity(words: list[tuple[str, str]], kind: str) -> Phrase:
+    """Tags the words of an entity, each given with its part of speech."""
+    return [(word, f"{'I' if place else 'B'}-{kind}", part) for place, (word, part) in enumerate(words)]
 
 
 def _ordered(modifier_first: bool, modifier: Phrase, head: Phrase) -> Phrase:
@@ -270,39 +271,39 @@ def _noun(grammar: Language, draw: random.Random, affix: bool = False) -> Phrase
     noun = _zipf(grammar.nouns, draw)
     if affix:
         noun = grammar.object_affix + noun if grammar.object_affix_first else noun + grammar.object_affix
-    phrase: Phrase = [(noun, "O")]
+    phrase: Phrase = [(noun, "O", "NOUN")]
     if draw.random() < 0.4:
-        phrase = _ordered(grammar.adjectives_first, [(_zipf(grammar.adjectives, draw), "O")], phrase)
-    return [(grammar.article, "O"), *phrase] if draw.random() < 0.5 else phrase
+        phrase = _ordered(grammar.adjectives_first, [(_zipf(grammar.adjectives, draw), "O", "ADJ")], phrase)
+    return [(grammar.article, "O", "DET"), *phrase] if draw.random() < 0.5 else phrase
 
 
 def _person(grammar: Language, draw: random.Random) -> Phrase:
     """Builds a person: given name, surname or both, half of the time with a title."""
-    names = [_zipf(grammar.given, draw), _zipf(grammar.family, draw)]
+    names = [(_zipf(grammar.given, draw), "PROPN"), (_zipf(grammar.family, draw), "PROPN")]
     shape = draw.random()
     person = _entity(names if shape < 0.5 else names[:1] if shape < 0.7 else names[1:], "PER")
     if draw.random() < 0.5:
-        person = _ordered(grammar.titles_first, [(draw.choice(grammar.titles), "O")], person)
+        person = _ordered(grammar.titles_first, [(draw.choice(grammar.titles), "O", "NOUN")], person)
     return person
 
 
 def _organisation(grammar: Language, draw: random.Random) -> Phrase:
     """Builds an organisation, named after person, place or thing, mostly with a designator."""
     stems = draw.choice((grammar.family, grammar.places, tuple(noun.capitalize() for noun in grammar.nouns[:30])))
-    words = [_zipf(stems, draw)]
+    words = [(_zipf(stems, draw), "PROPN")]
     if draw.random() < 0.7:
-        designator = draw.choice(grammar.designators).capitalize()
+        designator = (draw.choice(grammar.designators).capitalize(), "NOUN")
         words = [designator, *words] if grammar.designators_first else [*words, designator]
     phrase = _entity(words, "ORG")
-    return [("«", "O"), *phrase, ("»", "O")] if draw.random() < 0.25 else phrase
+    return [("«", "O", "PUNCT"), *phrase, ("»", "O", "PUNCT")] if draw.random() < 0.25 else phrase
 
 
 def _place(grammar: Language, draw: random.Random) -> Phrase:
     """Builds a place."""
-    words = [_zipf(grammar.places, draw)]
+    words = [(_zipf(grammar.places, draw), "PROPN")]
     # An adjective that belongs to the name, as in New York.
     if draw.random() < 0.2:
-        epithet = _zipf(grammar.adjectives, draw).capitalize()
+        epithet = (_zipf(grammar.adjectives, draw).capitalize(), "ADJ")
         words = [epithet, *words] if grammar.adjectives_first else [*words, epithet]
     return _entity(words, "LOC")
 
@@ -312,10 +313,10 @@ def _adjunct(grammar: Language, draw: random.Random) -> Phrase:
     if draw.random() < 0.6:
         adposition, inside = draw.choice(grammar.place_adpositions), _place(grammar, draw)
         if draw.random() < 0.25:
-            return [("(", "O"), *inside, (")", "O")]
+            return [("(", "O", "PUNCT"), *inside, (")", "O", "PUNCT")]
     else:
         adposition, inside = draw.choice(grammar.other_adpositions), _noun(grammar, draw)
-    return _ordered(grammar.adpositions_first, [(adposition, "O")], inside)
+    return _ordered(grammar.adpositions_first, [(adposition, "O", "ADP")], inside)
 
 
 def _clause(grammar: Language, draw: random.Random) -> Phrase:
@@ -330,20 +331,20 @@ def _clause(grammar: Language, draw: random.Random) -> Phrase:
     else:
         target = _noun(grammar, draw, affix=True)
 
-    parts = {"S": subject, "V": [(_zipf(grammar.verbs[kind], draw), "O")], "O": target}
-    phrase = [pair for role in grammar.clause for pair in parts[role]]
+    parts = {"S": subject, "V": [(_zipf(grammar.verbs[kind], draw), "O", "VERB")], "O": target}
+    phrase = [word for role in grammar.clause for word in parts[role]]
     if draw.random() < 0.65:
         phrase = _ordered(draw.random() < 0.3, _adjunct(grammar, draw), phrase)
     if draw.random() < 0.15:
-        phrase += [(",", "O"), (str(draw.randint(1900, 2030)), "O")]
+        phrase += [(",", "O", "PUNCT"), (str(draw.randint(1900, 2030)), "O", "NUM")]
 
-    first, tag = phrase[0]
-    return [(first.capitalize(), tag), *phrase[1:], (".", "O")]
+    first, tag, part = phrase[0]
+    return [(first.capitalize(), tag, part), *phrase[1:], (".", "O", "PUNCT")]
 
 
 def _reading(root: str, language: str, split: str, form: Format) -> Reading:
     """Wraps synthetic sentences, which have no problems, in a Reading."""
-    return Reading(read(root, language, split), place=f"synthetic:{root} {language}/{split}")
+    return Reading(read(root, language, split, form.spans), place=f"synthetic:{root} {language}/{split}")
 
 
 CORPUS = Corpus(_reading, languages, _find)

@@ -14,7 +14,7 @@ from metaprime.data.reading import Format, Reading
 from metaprime.data.rows import Example, Lengths, Row
 from metaprime.tasks.tagging.labels import LabelSet
 from metaprime.tasks.tagging.reading import examine
-from metaprime.tasks.tagging.windows import encode, entities_lost
+from metaprime.tasks.tagging.windows import encode, entities_lost, words_lost
 from metaprime.tasks.task import Audit, Text
 
 
@@ -34,7 +34,7 @@ def examine_split(source: str, language: str, split: str, config: Any, known: bo
 
     Example: `examine_split("synthetic:", "qaa", "train", TaggingConfig(), True, UNSTATED).problems`.
     """
-    labels = LabelSet(config.labels, config.label_map) if known else None
+    labels = config.label_set if known else None
     return examine(source, language, split, config.rules(labels, form))
 
 
@@ -55,6 +55,28 @@ def facts(sentences: Sequence[Example]) -> dict[str, Any]:
         "without_entity": sum(set(sentence.gold) == {"O"} for sentence in sentences),
         "scripts": scripts(sentences),
     }
+
+
+def class_facts(sentences: Sequence[Example]) -> dict[str, Any]:
+    """Counts sentences and words by class of one split; adds its shares of scripts.
+
+    Example: `class_facts(sentences)["classes"]` is such as `{"NOUN": 120, "VERB": 99}`.
+    """
+    classes = Counter(chain.from_iterable(sentence.gold for sentence in sentences))
+    return {
+        "sentences": len(sentences),
+        "words": classes.total(),
+        "longest_words": max((len(sentence.words) for sentence in sentences), default=0),
+        "classes": dict(sorted(classes.items())),
+        "majority": max(classes.values(), default=0) / max(classes.total(), 1),
+        "scripts": scripts(sentences),
+    }
+
+
+def class_columns(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Returns cells of a terminal table by header: `class_columns(class_facts(sentences))["words"]`."""
+    kinds = ", ".join(f"{kind} {count:,}" for kind, count in facts["classes"].items())
+    return {"words": f"{facts['words']:,}", "in the largest class": f"{facts['majority']:.1%}", "classes": kinds}
 
 
 def audit_columns(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -84,6 +106,42 @@ def labels(where: str, sentences: Sequence[Example], config: Any = None) -> list
     return [Finding("problem", "missing type", where, len(missing), text)] if missing else []
 
 
+def class_labels(where: str, sentences: Sequence[Example], config: Any = None) -> list[Finding]:
+    """Finds a split that lacks classes of a config, or has one class alone.
+
+    Args:
+        where: `<language>/<split>`.
+        sentences: of the split.
+        config: a TaggingConfig; None: no class is required.
+
+    Example: `class_labels("de/train", sentences, TaggingConfig(scheme="none"))`.
+    """
+    present = set(chain.from_iterable(sentence.gold for sentence in sentences))
+    # A split without sentences is reported by its size.
+    if not sentences:
+        return []
+    if len(present) == 1:
+        text = f"every word has the class {present.pop()}: check task.tags and label_map"
+        return [Finding("fatal", "one class", where, len(sentences), text)]
+    missing = [name for name in (config.labels if config else ()) if name not in present]
+    text = f"no word of class {', '.join(missing)}"
+    return [Finding("note", "missing class", where, len(missing), text)] if missing else []
+
+
+def class_lengths(where: str, examples: Sequence[Example], text: Text) -> list[Finding]:
+    """Finds long sentences, words without a window, and unknown sub-words, as `lengths` does for spans.
+
+    Args:
+        where: `<language>/<split>`.
+        examples: of the split.
+        text: the encoder's tokenizer, and limits on windows.
+
+    Example: `class_lengths("de/train", examples, Text(subwords, Lengths(128)))`.
+    """
+    classes = sorted(set(chain.from_iterable(example.gold for example in examples)))
+    return _lengths(where, examples, text, LabelSet((*classes, *(f"{name}'" for name in classes[:1])), spans=False))
+
+
 def lengths(where: str, examples: Sequence[Example], text: Text) -> list[Finding]:
     """Finds long sentences, lost entities and unknown sub-words.
 
@@ -96,15 +154,22 @@ def lengths(where: str, examples: Sequence[Example], text: Text) -> list[Finding
     """
     # Any label set with the types of the split will do: labels do not change the windows.
     types = sorted({tag[2:] for tag in set(chain.from_iterable(example.gold for example in examples)) if tag != "O"})
+    return _lengths(where, examples, text, LabelSet(tuple(types or ["PER"])))
+
+
+def _lengths(where: str, examples: Sequence[Example], text: Text, labels: LabelSet) -> list[Finding]:
+    """Encodes a split with labels that include its own, and finds what the encoder cannot see."""
     pieces = text.subwords.of(examples)
-    rows = encode(examples, text.subwords, LabelSet(tuple(types or ["PER"])), text.lengths, pieces)
+    rows = encode(examples, text.subwords, labels, text.lengths, pieces)
     ids = np.concatenate([piece.ids for piece in pieces])
     unknown = int((ids == text.subwords.tokenizer.unk_token_id).sum())
-    return unseen(where, rows, text.lengths, len(ids), unknown)
+    return unseen(where, rows, text.lengths, len(ids), unknown, labels.spans)
 
 
-def unseen(where: str, rows: Sequence[Row], read: Lengths, pieces: int, unknown: int) -> list[Finding]:
-    """Finds sentences in several windows, entities that cannot be found, and unknown sub-words.
+def unseen(
+    where: str, rows: Sequence[Row], read: Lengths, pieces: int, unknown: int, spans: bool = True
+) -> list[Finding]:
+    """Finds sentences in several windows, entities or words that cannot be found, and unknown sub-words.
 
     Args:
         where: `<language>/<split>`.
@@ -112,20 +177,23 @@ def unseen(where: str, rows: Sequence[Row], read: Lengths, pieces: int, unknown:
         read: limits with which the rows were encoded.
         pieces: number of sub-words of the split.
         unknown: number of them that are unknown to the tokenizer.
+        spans: whether tags mark spans; False: each word has a class.
 
     Example: `unseen("de/train", rows, Lengths(128), pieces=20_000, unknown=12)`.
     """
     long = sum(len(row.windows) > 1 for row in rows)
-    lost = {number: count for number, row in enumerate(rows) if (count := entities_lost(row))}
+    counted = entities_lost if spans else words_lost
+    lost = {number: count for number, row in enumerate(rows) if (count := counted(row))}
     findings = []
     if long:
         text = f"{long} of {len(rows)} sentences are longer than {read.longest} sub-words and are read in windows"
         findings.append(Finding("note", "long sentences", where, long, text))
     if lost:
         count = sum(lost.values())
-        text = f"{count} entities have a word that is cut away or has no sub-word: they cannot be found"
+        what, lack = ("entities", "have a word that is") if spans else ("words", "are")
+        text = f"{count} {what} {lack} cut away or without a sub-word: they cannot be found"
         origins = tuple(rows[number].example.origin for number in list(lost)[:EXAMPLES])
-        findings.append(Finding("problem", "entities lost", where, count, text, origins))
+        findings.append(Finding("problem", f"{what} lost", where, count, text, origins))
     if unknown:
         text = f"{unknown} of {pieces} sub-words ({unknown / pieces:.1%}) are unknown to the tokenizer"
         findings.append(Finding("problem" if unknown > 0.01 * pieces else "note", "unknown", where, unknown, text))
@@ -133,3 +201,16 @@ def unseen(where: str, rows: Sequence[Row], read: Lengths, pieces: int, unknown:
 
 
 AUDIT = Audit(examine=examine_split, facts=facts, columns=audit_columns, labels=labels, lengths=lengths)
+
+CLASS_AUDIT = Audit(
+    examine=examine_split, facts=class_facts, columns=class_columns, labels=class_labels, lengths=class_lengths
+)
+
+
+def audit_for(config: Any) -> Audit:
+    """Returns the checks for spans, or for classes of words: `audit_for(TaggingConfig())`.
+
+    Args:
+        config: a TaggingConfig.
+    """
+    return AUDIT if config.spans else CLASS_AUDIT

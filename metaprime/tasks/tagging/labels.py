@@ -1,4 +1,4 @@
-"""Maps the entity types and tags of a corpus to those of a run, in IOB2.
+"""Maps the entity types and tags of a corpus to those of a run, in IOB2, or its classes of words to those of a run.
 
 Tags are mapped by name, never by label id: `B-LOC` is 3 in one data set and 5 in the next.
 """
@@ -19,11 +19,13 @@ from metaprime.types import MetaprimeError
 
 @dataclass(frozen=True)
 class LabelSet:
-    """Entity types of a run and the mapping of other types to them.
+    """Entity types of a run, or its classes of words, and the mapping of others to them.
 
     Attributes:
         types: `task.labels`.
-        mapping: `task.label_map`, from types of a corpus to one of `types` or O.
+        mapping: `task.label_map`, from types of a corpus to one of `types` or O, from classes to one
+            of `types`.
+        spans: whether tags mark spans; False: each word has one of `types` as its class.
 
     Raises:
         MetaprimeError: a type is missing, invalid or a duplicate, or a target of the mapping is
@@ -34,31 +36,49 @@ class LabelSet:
 
     types: tuple[str, ...]
     mapping: dict[str, str] = field(default_factory=dict, hash=False)
+    spans: bool = True
 
     def __post_init__(self) -> None:
         """Validates types and mapping."""
         if not self.types:
-            raise MetaprimeError("task.labels is empty; list the entity types, e.g. task.labels: [PER, ORG, LOC]")
+            which = "the entity types, e.g. task.labels: [PER, ORG, LOC]" if self.spans else "the classes"
+            raise MetaprimeError(f"task.labels is empty; list {which}")
         for name in self.types:
             if self.types.count(name) > 1:
                 raise MetaprimeError(f"task.labels names {name!r} twice; keep one of them")
-            if name == "O" or not name or name != "".join(name.split()):
+            if not self.spans:
+                self._check_class(name)
+            elif name == "O" or not name or name != "".join(name.split()):
                 raise MetaprimeError(
                     f"task.labels: {name!r} is not an entity type; list types such as PER, without O, B- or I-"
                 )
+        outside = ("O",) if self.spans else ()
         for source, target in self.mapping.items():
             # O may map to itself only: a version of Universal NER has the tag B-O.
-            if source == "O" != target:
+            if self.spans and source == "O" != target:
                 raise MetaprimeError("task.label_map maps 'O', which is not an entity type; remove that key")
-            if target not in (*self.types, "O"):
-                raise MetaprimeError(
-                    f"task.label_map maps {source!r} to {target!r}, which is neither in task.labels "
-                    f"{list(self.types)} nor O; choose one of these"
+            if target not in (*self.types, *outside):
+                listed = (
+                    f"neither in task.labels {list(self.types)} nor O"
+                    if outside
+                    else f"not in task.labels {list(self.types)}"
                 )
+                raise MetaprimeError(
+                    f"task.label_map maps {source!r} to {target!r}, which is {listed}; choose one of these"
+                )
+
+    def _check_class(self, name: str) -> None:
+        """Refuses a name that no word's class has."""
+        if not name or name != name.strip() or not name.isprintable():
+            raise MetaprimeError(f"task.labels: {name!r} is not a class of words; list names such as NOUN")
+        if len(self.types) < 2:
+            raise MetaprimeError(f"task.labels has the one class {name!r}, which every word has; list at least two")
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """IOB2 tags in the order of their label ids: O, then B- and I- of each type."""
+        """Classes, or IOB2 tags, in the order of their label ids: O, then B- and I- of each type."""
+        if not self.spans:
+            return self.types
         return ("O", *(f"{prefix}-{name}" for name in self.types for prefix in "BI"))
 
     @cached_property
@@ -67,7 +87,7 @@ class LabelSet:
         return {tag: index for index, tag in enumerate(self.tags)}
 
     def index(self, tag: str) -> int:
-        """Returns the label id of an IOB2 tag: `labels.index("B-PER")`.
+        """Returns the label id of an IOB2 tag or a class: `labels.index("B-PER")`.
 
         Raises:
             MetaprimeError: the tag is not one of `tags`.
@@ -145,6 +165,51 @@ def labelled(reading: Reading, rules: Rules) -> Reading:
             if not problems:
                 sound[sentence.gold] = gold
     return converted
+
+
+def classified(reading: Reading, rules: Rules) -> Reading:
+    """Converts the words' classes of a split to those of a run; adds the problems of unknown ones.
+
+    Args:
+        reading: sentences with the corpus's own classes, and their problems.
+        rules: classes of the run, names of numbers, and the policy that drops sentences.
+
+    Example: `classified(read_raw("conll:data", "de", "train", form), rules).sentences`.
+    """
+    labels = rules.labels
+    converted = Reading(problems=list(reading.problems), place=reading.place)
+    for raw in reading.sentences:
+        sentence = _named(raw, rules.tag_names)
+        problems = dropping(_unknown_classes(sentence, labels, rules.tag_names), rules.invalid)
+        converted.problems.extend(problems)
+        if not any(problem.dropped for problem in problems):
+            gold = sentence.gold if labels is None else tuple(labels.target(name) or name for name in sentence.gold)
+            converted.sentences.append(_with_gold(sentence, gold))
+    return converted
+
+
+def _unknown_classes(sentence: Example, labels: LabelSet | None, tag_names: Sequence[str]) -> list[Problem]:
+    """Finds classes that the run does not know, and numbers that nothing names."""
+    problems: list[Problem] = []
+    unknown = {name for name in set(sentence.gold) if labels and labels.target(name) is None}
+    for word, name in enumerate(sentence.gold):
+        if name not in unknown or labels is None:
+            continue
+        if name.isdecimal():
+            known = f"task.tag_names names 0 to {len(tag_names) - 1}" if tag_names else "nothing says what numbers mean"
+            text = (
+                f"class {shown(name)}, but {known}; list the classes in their order, e.g. task.tag_names: [NOUN, VERB]"
+            )
+            problems.append(Problem("unknown tag", where(sentence, word), text))
+            continue
+        key = name if len(name) <= 40 and name.isprintable() else shown(name)
+        alike = next((label for label in labels.types if label.casefold() == name.casefold()), labels.types[-1])
+        text = (
+            f"class {shown(name)} is neither in task.labels {list(labels.types)} nor in task.label_map; add e.g. "
+            f"task.label_map: {{{key}: {alike}}}"
+        )
+        problems.append(Problem("unmapped type", where(sentence, word), text))
+    return problems
 
 
 def _with_gold(sentence: Example, gold: tuple[str, ...]) -> Example:

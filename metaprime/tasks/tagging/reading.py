@@ -1,11 +1,11 @@
-"""Reads tagged sentences with types mapped by name and tags converted to IOB2."""
+"""Reads tagged sentences with types mapped by name and tags converted to IOB2, or with classes mapped by name."""
 
 from __future__ import annotations
 
 from metaprime.data.reading import Reading, settle
 from metaprime.data.rows import Example
 from metaprime.data.sources import read_raw
-from metaprime.tasks.tagging.labels import Rules, labelled
+from metaprime.tasks.tagging.labels import Rules, classified, labelled
 
 
 def read(
@@ -49,4 +49,5 @@ def examine(
 
     Example: `examine("conll:data", "de", "train", Rules(None)).problems`.
     """
-    return labelled(read_raw(source, language, split, rules.form), rules)
+    raw = read_raw(source, language, split, rules.form)
+    return labelled(raw, rules) if rules.form.spans else classified(raw, rules)

@@ -23,8 +23,9 @@ from typing import Literal, NamedTuple
 OPENING, CONTINUING, ENDING = "BSU", "IMEL", "SUEL"
 """Prefixes that open an entity, continue one, or end one."""
 
-SchemeName = Literal["auto", "IOB2", "IOB1", "IO", "BIOES", "bare"]
-"""Values of `task.scheme`: found by a file's content, or what its owner states; `bare` tags have no prefix."""
+SchemeName = Literal["auto", "IOB2", "IOB1", "IO", "BIOES", "bare", "none"]
+"""Values of `task.scheme`: found by a file's content, or what its owner states; `bare` tags have no prefix, and under
+`none` they mark no spans, but each word has a class."""
 
 TAG = re.compile(rf"([{OPENING}{CONTINUING}])-(.+)", re.DOTALL)
 

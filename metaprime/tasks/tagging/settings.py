@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from metaprime.data.reading import Format
 from metaprime.tasks.tagging.labels import LabelSet, Rules
@@ -21,16 +21,24 @@ def _column(value: Any) -> Any:
     raise ValueError(f"input should be the number of a column from 1, its name or null, but is {value!r}")
 
 
+UPOS = (
+    *("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM"),
+    *("PART", "PRON", "PROPN", "PUNCT", "SCONJ", "SYM", "VERB", "X"),
+)
+"""The 17 universal parts of speech (Universal Dependencies, version 2)."""
+
+
 class TaggingConfig(TaskConfig):
-    """Config of sequence tagging: named entities, or other spans of words."""
+    """Config of sequence tagging: named entities or other spans of words, or classes of words."""
 
     name: Literal["tagging"] = "tagging"
 
     labels: tuple[str, ...] = ("PER", "ORG", "LOC")
-    """Entity types."""
+    """Entity types; under `scheme: none` the words' classes, which then by default are the universal parts of
+    speech."""
 
     label_map: dict[str, str] = Field(default_factory=dict)
-    """Mapping that renames a corpus's types, or drops them: `{MISC: O}`."""
+    """Mapping that renames a corpus's types, or drops them: `{MISC: O}`; classes are renamed only."""
 
     tag_names: tuple[str, ...] = ()
     """Names of integer tags; the first is that of 0."""
@@ -43,10 +51,32 @@ class TaggingConfig(TaskConfig):
 
     scheme: SchemeName = "auto"
     """Tagging scheme of the files: `IOB2`, `IOB1`, `IO`, `BIOES`, or `bare` for types without a prefix; `auto`
-    finds that of each file."""
+    finds that of each file. `none`: tags mark no spans, each word has a class, such as its part of speech."""
 
     shuffle_tags: bool = False
     """Control: permute the tags of each priming sentence among its words."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parts_of_speech(cls, values: Any) -> Any:
+        """Gives classes of words the universal parts of speech by default, which no span has."""
+        if isinstance(values, dict) and values.get("scheme") == "none" and "labels" not in values:
+            return {**values, "labels": UPOS}
+        return values
+
+    @property
+    def spans(self) -> bool:
+        """True if tags mark spans of words, False if each word has a class."""
+        return self.scheme != "none"
+
+    @property
+    def label_set(self) -> LabelSet:
+        """The labels and their mapping.
+
+        Raises:
+            MetaprimeError: `labels` or `label_map` is invalid.
+        """
+        return LabelSet(self.labels, self.label_map, self.spans)
 
     def rules(self, labels: LabelSet | None, form: Format) -> Rules:
         """Returns the rules by which a corpus is read, with labels or with every type.
@@ -57,7 +87,7 @@ class TaggingConfig(TaskConfig):
 
         Example: `TaggingConfig(tags=3).rules(None, UNSTATED).form.tags` is 3.
         """
-        stated = replace(form, words=self.words, tags=self.tags)
+        stated = replace(form, words=self.words, tags=self.tags, spans=self.spans)
         return Rules(labels, self.invalid, self.tag_names, stated, self.scheme)
 
     @property

@@ -1,4 +1,4 @@
-"""Defines sequence tagging: one IOB2 tag per word, predicted at its first sub-word.
+"""Defines sequence tagging: one IOB2 tag or class per word, predicted at its first sub-word.
 
 Shape suffixes: B windows, L sub-words, D hidden size, C tags.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,11 +21,17 @@ from metaprime.nn import linear
 from metaprime.tasks.outputs import outputs_of
 from metaprime.tasks.tagging import audit
 from metaprime.tasks.tagging.errors import ERRORS, STATISTICS
-from metaprime.tasks.tagging.labels import LabelSet
 from metaprime.tasks.tagging.reading import read
 from metaprime.tasks.tagging.scores import METRICS, score
 from metaprime.tasks.tagging.settings import TaggingConfig
 from metaprime.tasks.tagging.windows import encode, shuffled_tags
+from metaprime.tasks.tagging.word_classes import (
+    CLASS_ERRORS,
+    CLASS_METRICS,
+    CLASS_STATISTICS,
+    UNANSWERED,
+    score_classes,
+)
 from metaprime.tasks.task import Task, TaskKind, Text
 from metaprime.types import IGNORE, Batch, Params
 
@@ -64,21 +71,22 @@ def build(config: TaggingConfig, text: Text) -> Task:
 
     Example: `build(TaggingConfig(), Text(Subwords(tokenizer), Lengths(128))).labels`.
     """
-    labels, pad_id = LabelSet(config.labels, config.label_map), text.subwords.tokenizer.pad_token_id
+    labels, pad_id = config.label_set, text.subwords.tokenizer.pad_token_id
+    nothing = OUTSIDE if config.spans else UNANSWERED
     padded = partial(collate, pad_id=pad_id)
     return Task(
-        kind=TAGGING,
+        kind=of(config),
         config=config,
         labels=labels.tags,
         # A notice is logged once for all files of a run that are alike.
         read=partial(read, rules=config.rules(labels, text.form), logged=set()),
-        example=lambda words: Example(tuple(words), (OUTSIDE,) * len(words), "text"),
+        example=lambda words: Example(tuple(words), (labels.tags[0],) * len(words), "text"),
         encode=lambda examples: encode(examples, text.subwords, labels, text.lengths),
         collate=padded,
         new_head=lambda sites: TagHead(sites.hidden, len(labels.tags)),
         loss=loss,
-        predict=partial(predict, tags=labels.tags, padded=padded),
-        audit=partial(audit.labels, config=config),
+        predict=partial(predict, tags=labels.tags, padded=padded, nothing=nothing),
+        audit=lambda where, examples: audit.audit_for(config).labels(where, examples, config),
         shuffle=shuffled_tags if config.shuffle_tags else None,
     )
 
@@ -86,6 +94,11 @@ def build(config: TaggingConfig, text: Text) -> Task:
 def of_labels(tags: Sequence[str]) -> TaggingConfig:
     """Returns the config of a head with these outputs: `of_labels(("O", "B-PER", "I-PER"))`."""
     return TaggingConfig(labels=tuple(tag[2:] for tag in tags if tag.startswith("B-")))
+
+
+def of(config: TaggingConfig) -> TaskKind:
+    """Returns the kind of a config: spans, or classes of words: `of(TaggingConfig()).metric.label` is `F1`."""
+    return TAGGING if config.spans else WORD_CLASSES
 
 
 def loss(logits_BLC: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -103,7 +116,7 @@ def loss(logits_BLC: torch.Tensor, batch: Batch) -> torch.Tensor:
 
 
 def predict(
-    model: TaskModel, values: Params, rows: Sequence[Row], *, tags: Sequence[str], padded: Any
+    model: TaskModel, values: Params, rows: Sequence[Row], *, tags: Sequence[str], padded: Any, nothing: str = OUTSIDE
 ) -> list[list[str]]:
     """Returns the likeliest tag of every word of each row.
 
@@ -113,28 +126,32 @@ def predict(
         rows: encoded sentences.
         tags: the C tags in the order of the head's outputs.
         padded: pads the windows of some rows to one batch (B, L).
+        nothing: answer for a word without a window.
 
     Example: `task.predict(model, values, rows)[0]`, where the task has bound tags and padding.
     """
     predicted: list[list[str]] = [[] for _ in rows]
     for chosen, logits_BLC in outputs_of(model, values, rows, padded):
-        decoded = decode(tags, logits_BLC, [rows[index] for index in chosen])
+        decoded = decode(tags, logits_BLC, [rows[index] for index in chosen], nothing)
         for index, words in zip(chosen, decoded, strict=True):
             predicted[index] = words
     return predicted
 
 
-def decode(tags: Sequence[str], logits_BLC: torch.Tensor, rows: Sequence[Row]) -> list[list[str]]:
+def decode(
+    tags: Sequence[str], logits_BLC: torch.Tensor, rows: Sequence[Row], nothing: str = OUTSIDE
+) -> list[list[str]]:
     """Decodes the logits of all windows of some rows.
 
     Args:
         tags: the C tags in the order of the logits.
         logits_BLC: one entry for each of the rows' B windows, in order.
         rows: encoded sentences.
+        nothing: answer for a word without a window.
 
     Returns:
-        The likeliest tag of each word in the window to which it belongs; `O` for a word without a
-        window, as the gold tags of all words are scored.
+        The likeliest tag of each word in the window to which it belongs; `nothing` for a word without
+        a window, as the gold tags of all words are scored.
 
     Example: `decode(task.labels, logits_BLC, rows)[0]`.
     """
@@ -142,7 +159,7 @@ def decode(tags: Sequence[str], logits_BLC: torch.Tensor, rows: Sequence[Row]) -
     best = iter(list(zip(windows, logits_BLC.argmax(-1).tolist(), strict=True)))
     decoded = []
     for row in rows:
-        decoded.append([OUTSIDE] * len(row.example.words))
+        decoded.append([nothing] * len(row.example.words))
         for window, line in itertools.islice(best, len(row.windows)):
             for word, start in zip(window.words, window.starts, strict=True):
                 decoded[-1][word] = tags[line[start]]
@@ -166,4 +183,14 @@ TAGGING = TaskKind(
     statistics=STATISTICS,
     errors=ERRORS,
     present=lambda example, predicted: list(zip(example.words, predicted, strict=True)),
+    of=of,
+)
+
+WORD_CLASSES = replace(
+    TAGGING,
+    metrics=CLASS_METRICS,
+    score=score_classes,
+    audit=audit.CLASS_AUDIT,
+    statistics=CLASS_STATISTICS,
+    errors=CLASS_ERRORS,
 )

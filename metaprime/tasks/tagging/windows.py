@@ -21,6 +21,10 @@ from metaprime.rng import stream
 from metaprime.tasks.tagging.labels import LabelSet
 from metaprime.types import IGNORE, MetaprimeError
 
+LOST = "entities have a word that was cut away or has no sub-word and cannot be found"
+UNREAD = "words were cut away or have no sub-word, and their class cannot be found"
+"""What is said of the number of entities, or of words with a class, that belong to no window."""
+
 log = logging.getLogger(__name__)
 
 
@@ -34,7 +38,7 @@ def encode(
     """Encodes each sentence as a row; logs long sentences and entities that cannot be found.
 
     Args:
-        sentences: tagged in IOB2.
+        sentences: tagged in IOB2, or with a class for each word.
         subwords: the encoder's tokenizer.
         labels: gives the label ids of the tags.
         lengths: limits on the length of windows.
@@ -68,12 +72,13 @@ def encode(
             spans = _spans(own.lengths, room, int(room * lengths.overlap))
         spans = spans[:1] if lengths.cut else spans
         rows.append(Row(_windows(sentence, own, spans, subwords, labels), sentence))
-        lost += entities_lost(rows[-1])
+        lost += entities_lost(rows[-1]) if labels.spans else words_lost(rows[-1])
 
     if lost:
         log.warning(
-            "%s: %d entities have a word that was cut away or has no sub-word and cannot be found%s",
-            *(_source(sentences), lost, "; data.long: windows cuts nothing away" if lengths.cut and long else ""),
+            "%s: %d %s%s",
+            *(_source(sentences), lost, LOST if labels.spans else UNREAD),
+            "; data.long: windows cuts nothing away" if lengths.cut and long else "",
         )
     if long:
         log.log(
@@ -89,10 +94,15 @@ def answered(row: Row) -> set[int]:
     return set(itertools.chain.from_iterable(window.words for window in row.windows))
 
 
+def words_lost(row: Row) -> int:
+    """Counts words that belong to no window: `words_lost(row)`."""
+    # A word belongs to one window at most.
+    return len(row.example.words) - sum(len(window.words) for window in row.windows)
+
+
 def entities_lost(row: Row) -> int:
     """Counts entities with at least one word that belongs to no window: `entities_lost(row)`."""
-    # A word belongs to one window at most.
-    if sum(len(window.words) for window in row.windows) == len(row.example.words):
+    if not words_lost(row):
         return 0
     present = answered(row)
     lost, tags = 0, row.example.gold

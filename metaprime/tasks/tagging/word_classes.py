@@ -1,0 +1,140 @@
+"""Defines the tagging of words by classes without spans, such as parts of speech: scores, mistakes, answers.
+
+Accuracy and F1 are scikit-learn's. A word that no window holds has no answer and counts as wrong.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from metaprime.data.rows import Example
+from metaprime.tasks.task import Errors, Metric, Piece, Scores, Statistics
+
+UNANSWERED = ""
+"""Answer for a word that no window holds."""
+
+CLASS_METRICS = (
+    Metric("accuracy", ("accuracy",), "accuracy", heading="accuracy", note="of words"),
+    Metric("macro F1", ("macro_f1",), "macro_f1", heading="macro F1", note="mean of the classes"),
+)
+"""Metrics of classes of words; the first is the headline."""
+
+
+def score_classes(examples: Sequence[Example], predicted: Sequence[Sequence[str]]) -> Scores:
+    """Scores predicted classes against the gold classes of all words.
+
+    Args:
+        examples: `gold` is a tuple of one class for each word.
+        predicted: one class for each word of each sentence, or UNANSWERED.
+
+    Raises:
+        ValueError: gold and predicted classes of a sentence differ in number, or there is no word.
+
+    Example: `score_classes(examples, [example.gold for example in examples]).headline` is 100.
+    """
+    pairs = [
+        pair for example, own in zip(examples, predicted, strict=True) for pair in zip(example.gold, own, strict=True)
+    ]
+    details = {"sentences": len(examples), **class_scores(*map(list, zip(*pairs, strict=True)))}
+    return Scores(CLASS_METRICS[0].of(details), details)
+
+
+def class_scores(gold: Sequence[str], predicted: Sequence[str]) -> dict[str, Any]:
+    """Computes accuracy and F1 of classes, in per cent.
+
+    Args:
+        gold: right classes.
+        predicted: answers, as many.
+
+    Returns:
+        `words`, `accuracy`, `macro_f1` (mean over all classes in `gold` or `predicted`), `classes` with
+        precision, recall, F1 and number of words of each, and `majority`: the most frequent right class
+        and the accuracy of answering it always.
+
+    Raises:
+        ValueError: there is no word, or not as many answers.
+
+    Example: `class_scores(["NOUN", "VERB"], ["NOUN", "NOUN"])["accuracy"]` is 50.
+    """
+    # Imported here: it takes a second, and no start of a run scores anything.
+    from sklearn.metrics import accuracy_score, precision_recall_fscore_support
+
+    names = sorted({*gold, *predicted} - {UNANSWERED})
+    # The precision of a class that is never predicted is undefined; it is reported as 0.
+    columns = precision_recall_fscore_support(gold, predicted, labels=names, zero_division=0)
+    rows = zip(names, *(column.tolist() for column in columns), strict=True)
+    name, most = Counter(gold).most_common(1)[0]
+    return {
+        "words": len(gold),
+        "accuracy": 100 * float(accuracy_score(gold, predicted)),
+        "macro_f1": 100 * float(np.mean(columns[2])),
+        "classes": {
+            label: {"precision": 100 * precision, "recall": 100 * recall, "f1": 100 * f1, "words": support}
+            for label, precision, recall, f1, support in rows
+        },
+        "majority": {"class": name, "accuracy": 100 * most / len(gold)},
+    }
+
+
+def _right_and_all(line: Mapping[str, Any]) -> tuple[int, int]:
+    """Returns the numbers of right answers and of words in a line of predictions.jsonl."""
+    gold, predicted = line["gold"], line["predicted"]
+    if len({len(line["words"]), len(gold), len(predicted)}) != 1:
+        raise ValueError("words, gold and predicted differ in number")
+    return sum(map(str.__eq__, gold, predicted)), len(gold)
+
+
+def _right_and_wrong(line: Mapping[str, Any]) -> tuple[int, int]:
+    """Returns the numbers of right and of wrong answers in a line of predictions.jsonl."""
+    right, words = _right_and_all(line)
+    return right, words - right
+
+
+def accuracy(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Returns the accuracy in per cent, `(...,)`; 0 without a word.
+
+    Args:
+        sums: numbers of right answers and of words, summed over sentences, `(..., 2)`.
+
+    Example: `accuracy(np.array([8.0, 10.0]))` is 80.
+    """
+    share: npt.NDArray[np.float64] = 100 * sums[..., 0] / np.maximum(sums[..., 1], 1)
+    return share
+
+
+def mistakes(line: Mapping[str, Any], reading: str) -> tuple[Piece, ...]:
+    """Cuts a sentence into the words that are answered wrongly, with their class, and the words between.
+
+    Args:
+        line: of predictions.jsonl.
+        reading: `gold` or `predicted`.
+
+    Example: `mistakes(line, "predicted")[0].type`.
+    """
+    pieces: list[Piece] = []
+    between: list[str] = []
+    for word, right, answer in zip(line["words"], line["gold"], line["predicted"], strict=True):
+        if right == answer:
+            between.append(word)
+            continue
+        pieces += [Piece(" ".join(between))] if between else []
+        between = []
+        pieces.append(Piece(word, right, "gold") if reading == "gold" else Piece(word, answer or "no answer", "wrong"))
+    return (*pieces, *([Piece(" ".join(between))] if between else []))
+
+
+CLASS_STATISTICS = Statistics(_right_and_all, accuracy)
+
+CLASS_ERRORS = Errors(
+    kinds=("right", "wrong"),
+    of_example=_right_and_wrong,
+    reference=("right", "wrong"),
+    unit="words",
+    caption="Right and wrong add up to 100. Sentences show the class of each word that is answered wrongly.",
+    show=mistakes,
+)
