@@ -21,7 +21,7 @@ from metaprime.models.task_model import TaskModel, Traits
 from metaprime.packing import packed_calls
 from metaprime.peft import METHODS
 from metaprime.rng import torch_stream
-from metaprime.tasks.tagging.task import TagHead
+from metaprime.tasks.head import LinearHead
 from metaprime.types import IGNORE, Batch, Episodes, Params
 
 TAGS, BOTTLENECK, INNER_LR, VOCABULARY = 7, 48, 0.1, 30522
@@ -202,7 +202,7 @@ def problem_over(encoder: BertModel, batch: Episodes, shape: Shape, tags: int = 
     adapter = method.inject(resolve(encoder, layout), method.config(bottleneck=BOTTLENECK))
     packed_calls(encoder)
     traits = Traits(supports_one_pass=True, padded="")
-    model = TaskModel(encoder, adapter, TagHead(encoder.config.hidden_size, tags), traits=traits).eval().to(device)
+    model = TaskModel(encoder, adapter, LinearHead(encoder.config.hidden_size, tags), traits=traits).eval().to(device)
 
     # Equal values for phi and head of both models.
     draw = torch_stream(0, "start")

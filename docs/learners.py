@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from metaprime.meta import LEARNERS, Learner, maml, multitask, reptile
+from metaprime.meta import LEARNERS, Learner
 from metaprime.meta import learners as module
 from metaprime.reports.wording import markdown
 
@@ -49,8 +49,8 @@ def _sections() -> Iterator[str]:
 
 
 def _in_words(learner: Learner) -> str:
-    """Returns the equation as sentences; nothing for a meta-step that is not one of those below."""
-    if learner.step not in (maml.step, reptile.step, multitask.step):
+    """Returns the equation as sentences; nothing for a meta-step of another file, which may be none of those below."""
+    if inspect.getmodule(learner.step) is not module:
         return ""
     moved = _listed(learner.outer)
     if not learner.reads_labels:

@@ -90,7 +90,10 @@ RULES = ("rules_of", "starting_rules")
 """Names of the function that says how adapter and head start."""
 
 EXPECTED_TWICE = (
-    ("data/", {"CORPUS", "read", "languages"}),
+    ("data/", {"CORPUS", "read", "languages", "records"}),
+    # What a task gives its kind, and a kind's audit.
+    ("tasks/", {"build", "of", "loss", "predict", "to_json", "score", "encode", "ERRORS"}),
+    ("tasks/", {"AUDIT", "audit_for", "examine", "facts", "labels", "lengths"}),
     ("peft/", {"METHOD", "inject"}),
     ("meta/", {"step"}),
     ("", {"main"}),

@@ -188,9 +188,7 @@ def test_keys_are_known(page: Path) -> None:
     assert [key for code in inline(page.read_text("utf-8")) for key in unknown_keys(code)] == []
 
 
-@pytest.mark.parametrize(
-    "key", ["data.labels", "task.label", "encoder.pretrain.layer", "outer.adapter.x", "peft.ranks"]
-)
+@pytest.mark.parametrize("key", ["data.labels", "task.tag", "encoder.pretrain.layer", "outer.adapter.x", "peft.ranks"])
 def test_an_unknown_key_is_found(key: str) -> None:
     assert unknown_keys(f"{key}: 1") == [key]
     assert unknown_keys("task.labels, encoder.pretrain.layers=2 peft.rank") == []

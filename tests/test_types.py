@@ -12,7 +12,7 @@ import torch
 from pydantic import Field, ValidationError
 from torch import nn
 
-from metaprime.tasks.tagging.task import TagHead
+from metaprime.tasks.head import LinearHead
 from metaprime.types import (
     BESIDE_SLOT,
     HIDDEN,
@@ -102,7 +102,7 @@ def test_a_section_refuses_unknown_keys_and_numbers_that_are_not_finite(keys: di
 
 
 def test_a_module_is_drawn_if_it_has_initial_values() -> None:
-    assert isinstance(TagHead(8, 3), Drawn)
+    assert isinstance(LinearHead(8, 3), Drawn)
     assert not isinstance(nn.Linear(2, 2), Drawn)
 
 

@@ -129,14 +129,14 @@ def predict(
 ) -> None:
     """Predict sentences. Of text, tagging prints `word<TAB>tag`; CoNLL gets a column, JSON lines a key `predicted`."""
     from metaprime.config.code import load_code
-    from metaprime.runs.artifact import check_card
+    from metaprime.runs.artifact import check_artifact, check_card
     from metaprime.transfers.predict import check_predicts, load
     from metaprime.transfers.texts import read_input
 
     check_card(folder)
     load_code(code or [])
     check_predicts(folder)
-    given = read_input(text, form, tokens)
+    given = read_input(text, form, tokens, check_artifact(folder).task.texts)
     for line in given.written(load(folder, trust_remote_code).predict(given.sentences)):
         typer.echo(line)
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from metaprime.data.rows import Example
 from metaprime.types import MetaprimeError
@@ -122,6 +122,44 @@ class Format:
     spans: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """One row of a table as it is.
+
+    Attributes:
+        origin: `FILE:line N` or `FILE:row N`.
+        values: the row's values by column; what a file has no value for is None.
+    """
+
+    origin: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TableRows:
+    """Rows and problems of one split, for tasks over whole texts.
+
+    Attributes:
+        rows: in order.
+        problems: of rows that could not be read.
+        place: the file or source, for messages.
+    """
+
+    rows: list[TableRow] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    place: str = ""
+
+
+def one_table(parts: Sequence[TableRows]) -> TableRows:
+    """Returns the rows and problems of several files as those of one split: `one_table([one, other])`.
+
+    Args:
+        parts: of the files, in order; the place is that of the first.
+    """
+    rows = [row for part in parts for row in part.rows]
+    return TableRows(rows, [problem for part in parts for problem in part.problems], parts[0].place)
+
+
 def one_split(readings: Sequence[Reading]) -> Reading:
     """Returns the sentences and problems of several files as those of one split: `one_split([one, other])`.
 
@@ -148,11 +186,14 @@ class Corpus:
         languages: root to the languages of the source.
         find: root, language and split to the split's files, which are not read; without it, what a
             source lacks is found when it is read.
+        records: root, language, split, columns by the key that names each, and format to rows; None:
+            the corpus has no columns of whole texts.
     """
 
     read: Callable[[str, str, str, Format], Reading]
     languages: Callable[[str], list[str]]
     find: Callable[[str, str, str], Sequence[Path]] | None = None
+    records: Callable[[str, str, str, Mapping[str, str], Format], TableRows] | None = None
 
 
 def drops(kind: ProblemKind, invalid: Policy) -> bool:

@@ -59,12 +59,15 @@ class Window:
             but each word belongs to one of them: where it is farthest from an edge.
         starts: position in `input_ids` of the first sub-word of each of these words.
         labels: L label ids, IGNORE except at `starts`; or one id for the whole window.
+        types: number of the text that each of the L sub-words belongs to, 0 or 1; empty: the encoder reads
+            one text, or does not ask.
     """
 
     input_ids: tuple[int, ...]
     words: tuple[int, ...]
     starts: tuple[int, ...]
     labels: tuple[int, ...]
+    types: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,8 @@ def collate(rows: Sequence[Row], pad_id: int) -> Batch:
         pad_id: id that fills up `input_ids`.
 
     Returns:
-        `input_ids`, `attention_mask` and `labels`, each (B, L) int64.
+        `input_ids`, `attention_mask` and `labels`, each (B, L) int64, or `labels` (B, 1); and
+        `token_type_ids` (B, L) if a window has types.
 
     Example: `collate(rows, tokenizer.pad_token_id)["input_ids"]`.
     """
@@ -106,10 +110,13 @@ def collate(rows: Sequence[Row], pad_id: int) -> Batch:
         # One tensor of all: a tensor for each sequence takes several times as long.
         return torch.tensor([(*value, *[fill] * (longest - len(value))) for value in values], dtype=torch.int64)
 
+    types = [window.types or (0,) * len(window.input_ids) for window in windows]
+    typed = {"token_type_ids": padded(types, 0)} if any(window.types for window in windows) else {}
     return {
         "input_ids": padded([window.input_ids for window in windows], pad_id),
         "attention_mask": padded([(1,) * len(window.input_ids) for window in windows], 0),
         "labels": padded([window.labels for window in windows], IGNORE),
+        **typed,
     }
 
 

@@ -8,13 +8,16 @@ A new corpus format is one file in `readers/` and one line here: its import.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 
 from metaprime.data.readers.synthetic import CORPUS as synthetic
 from metaprime.data.readers.parquet import CORPUS as parquet
 from metaprime.data.readers.conll import CORPUS as conll
 from metaprime.data.readers.jsonl import CORPUS as jsonl
+from metaprime.data.readers.separated import CSV as csv
+from metaprime.data.readers.separated import TSV as tsv
 from metaprime.data.readers.hub import CORPUS as hub
-from metaprime.data.reading import UNSTATED, Corpus, Format, MissingSource, Reading, refuse_empty
+from metaprime.data.reading import UNSTATED, Corpus, Format, MissingSource, Reading, TableRows, refuse_empty
 
 CORPORA: dict[str, Corpus] = {name: value for name, value in list(vars().items()) if isinstance(value, Corpus)}
 """Every Corpus that is imported here, by its scheme."""
@@ -37,6 +40,31 @@ def read_raw(source: str, language: str, split: str, form: Format = UNSTATED) ->
     """
     corpus, root = _open(source)
     return corpus.read(root, language, split, form)
+
+
+def read_records(
+    source: str, language: str, split: str, columns: Mapping[str, str], form: Format = UNSTATED
+) -> TableRows:
+    """Reads the named columns of one split, row by row.
+
+    Args:
+        source: `scheme:root`, such as `jsonl:DIR`.
+        language: name of a language of the source.
+        split: `train`, `validation`, `test`, or the source's own name.
+        columns: names of columns by the config key that names each, such as `task.text`.
+        form: encoding of its files.
+
+    Raises:
+        MissingSource, MissingLanguage, MissingSplit: the source has no such part, or its scheme is unknown.
+        MetaprimeError: the source has no columns of whole texts, or not these.
+
+    Example: `read_records("jsonl:data", "en", "train", {"task.text": "text"}).rows`.
+    """
+    corpus, root = _open(source)
+    if corpus.records is None:
+        able = ", ".join(f"{name}:" for name, other in CORPORA.items() if other.records)
+        raise MissingSource(f"{source}: this source has sentences of words, not whole texts; use one of {able}")
+    return corpus.records(root, language, split, columns, form)
 
 
 def check_split(source: str, language: str, split: str) -> None:

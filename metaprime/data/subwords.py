@@ -52,6 +52,22 @@ class Pieces(NamedTuple):
     lengths: Numbers
 
 
+class PairFrame(NamedTuple):
+    """Special tokens of a pair of texts.
+
+    Attributes:
+        before: ids that begin a window.
+        between: ids between the first text and the second, of the first text's type.
+        after: ids that end it, of the second text's type.
+        typed: whether the encoder tells the texts apart by `token_type_ids`, 0 and 1.
+    """
+
+    before: tuple[int, ...]
+    between: tuple[int, ...]
+    after: tuple[int, ...]
+    typed: bool
+
+
 def cache_folder() -> Path | None:
     """Returns the folder of the sub-word cache, which may be deleted at any time: `cache_folder()`.
 
@@ -99,6 +115,17 @@ class Subwords:
             raise MetaprimeError(f"{type(tokenizer).__name__} gives no sub-word for '1'; choose another encoder.name")
         ids: list[int] = framed["input_ids"]
         self.before, self.after = tuple(ids[: inside[0]]), tuple(ids[inside[-1] + 1 :])
+
+    @cached_property
+    def pair(self) -> PairFrame:
+        """The special tokens of two texts that the encoder reads at once."""
+        framed = self.tokenizer(["1"], ["1"], is_split_into_words=True, return_token_type_ids=True)
+        sides, ids = framed.sequence_ids(0), framed["input_ids"]
+        places = [[place for place, side in enumerate(sides) if side == number] for number in (0, 1)]
+        (first, end), (second, stop) = ((own[0], own[-1] + 1) for own in places)
+        types = framed["token_type_ids"]
+        named = "token_type_ids" in self.tokenizer.model_input_names and any(types)
+        return PairFrame(tuple(ids[:first]), tuple(ids[end:second]), tuple(ids[stop:]), named)
 
     def of(self, sentences: Sequence[Example]) -> list[Pieces]:
         """Returns the sub-words of each sentence, from the cache if it has all of them."""

@@ -4,19 +4,24 @@ from collections.abc import Callable
 from typing import Any
 
 from metaprime.table import Table
+from metaprime.tasks.classification.settings import ClassificationConfig
 from metaprime.tasks.tagging.settings import TaggingConfig
 from metaprime.tasks.task import Audit, Task, TaskConfig, TaskKind
 
 TASKS: Table[TaskKind] = Table(
     tagging="metaprime.tasks.tagging.task:TAGGING",
+    classification="metaprime.tasks.classification.task:CLASSIFICATION",
 )
 """Task kinds by the name that `task.name` gives."""
 
-_SETTINGS: dict[str, type[TaskConfig]] = {"tagging": TaggingConfig}
+_SETTINGS: dict[str, type[TaskConfig]] = {"tagging": TaggingConfig, "classification": ClassificationConfig}
 """Settings that are declared apart from their task, which needs torch."""
 
 
-_AUDITS: Table[Callable[[Any], Audit]] = Table(tagging="metaprime.tasks.tagging.audit:audit_for")
+_AUDITS: Table[Callable[[Any], Audit]] = Table(
+    tagging="metaprime.tasks.tagging.audit:audit_for",
+    classification="metaprime.tasks.classification.audit:audit_for",
+)
 """Checks of corpora by a task's config, declared apart from the task, which needs torch."""
 
 

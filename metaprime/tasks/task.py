@@ -43,6 +43,11 @@ class TaskConfig(Section):
         """True if priming uses shuffled labels, which is a control."""
         return False
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Columns of an example's whole texts; empty: an example is a sentence of words."""
+        return ()
+
 
 @dataclass(frozen=True)
 class Metric:

@@ -86,6 +86,11 @@ def _check_asked(folder: Path, target: Path, form: str) -> None:
     artifact = check_artifact(folder)
     if target.exists():
         raise MetaprimeError(f"{target} exists: choose another folder, or remove it")
+    if artifact.task.texts:
+        raise MetaprimeError(
+            f"{folder}: its task, {artifact.task.name}, has one answer for each text, and only models with one for each word can "
+            "be exported: use `metaprime predict`, or metaprime.load in Python"
+        )
     if missing := {"adapter", "head"} - trained_groups(artifact):
         raise MetaprimeError(
             f"{folder} holds only a random draw of {' and '.join(sorted(missing))} (outer.adapter or outer.head reset or "

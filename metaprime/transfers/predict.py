@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,8 @@ class Predictor:
         Args:
             text: one sentence; or several, each a string or a list of words. Strings are split at
                 white space, and punctuation is split off both ends of words. Words in a list stay
-                as they are.
+                as they are. A task over whole texts does not split them; of a pair, each item is a
+                list of its two texts.
 
         Returns:
             (word, tag) pairs for a sentence of a tagging task, the answer for another task; for
@@ -55,9 +56,10 @@ class Predictor:
         Raises:
             MetaprimeError: a sentence has no word, or a word is not Unicode.
         """
+        split: Callable[[str], list[str]] = (lambda whole: [whole]) if self.task.config.texts else split_words
         if isinstance(text, str):
-            return self.predict([split_words(text)])[0]
-        return self.predict([split_words(item) if isinstance(item, str) else list(item) for item in text])
+            return self.predict([split(text)])[0]
+        return self.predict([split(item) if isinstance(item, str) else list(item) for item in text])
 
     def predict(self, sentences: Sequence[Words]) -> list[Any]:
         """Predicts sentences that are split into words: `predictor.predict([["Mali", "bono"]])`.
@@ -71,7 +73,13 @@ class Predictor:
             raise MetaprimeError("a text has no word: give at least one word for each sentence")
         for word in (word for words in sentences for word in words if not _is_unicode(word)):
             raise MetaprimeError(f"the word {word!r} has a byte that is not UTF-8: convert the text to UTF-8")
-        notice_unspaced(sentences)
+        texts = self.task.config.texts
+        if len(texts) > 1 and (wrong := next((one for one in sentences if len(one) != len(texts)), None)) is not None:
+            raise MetaprimeError(f"this task reads pairs: give two texts for each answer, not {len(wrong)}")
+        if texts and any(not part.strip() for one in sentences for part in one):
+            raise MetaprimeError("a text is empty: give at least one word")
+        if not texts:
+            notice_unspaced(sentences)
         examples = [self.task.example(words) for words in sentences]
         rows = self.task.encode(examples)
         # Imported here, as in `load`.

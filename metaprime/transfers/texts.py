@@ -54,13 +54,15 @@ class Input:
     written: Callable[[Sequence[Any]], Iterator[str]]
 
 
-def read_input(given: str, form: str | None = None, tokens: bool = False) -> Input:
+def read_input(given: str, form: str | None = None, tokens: bool = False, texts: Sequence[str] = ()) -> Input:
     """Reads what `metaprime predict` is given.
 
     Args:
         given: one sentence, the path of a file, or `-` for standard input.
         form: one of FORMS; None: by extension and content, which is logged for a file that is not text.
         tokens: whether words of text are cut at white space alone, with punctuation left on them.
+        texts: columns of the whole texts that a task reads, which are not cut into words: one, or two for
+            pairs, which stand in one line with a tab between them; empty: the task reads words.
 
     Raises:
         MetaprimeError: the file does not exist, is not UTF-8, or has no word; a line is damaged.
@@ -75,12 +77,15 @@ def read_input(given: str, form: str | None = None, tokens: bool = False) -> Inp
     elif _is_file(given):
         name, text = given, _decoded(given, Path(given).read_bytes())
     else:
-        name, text, form = "the text", " ".join(given.split()), form or "text"
+        name, text, form = "the text", given if texts else " ".join(given.split()), form or "text"
     # Of the line ends that Unicode has, a JSON string may hold all but this one.
     lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
-    found = form or _form_of(name, lines)
-    in_form = {"conll": _columns, "jsonl": _objects}
-    read = in_form[found](name, lines) if found in in_form else _text(lines, cut)
+    if texts:
+        read = _whole(name, lines, form, texts)
+    else:
+        found = form or _form_of(name, lines)
+        in_form = {"conll": _columns, "jsonl": _objects}
+        read = in_form[found](name, lines) if found in in_form else _text(lines, cut)
     if not read.sentences:
         raise MetaprimeError(f"{name} has no word: give at least one")
     return read
@@ -143,9 +148,44 @@ def _as_lines(answers: Sequence[Any]) -> Iterator[str]:
         yield from ("\t".join(map(str, pair)) for pair in answer)
 
 
+def _whole(name: str, lines: Sequence[str], form: str | None, texts: Sequence[str]) -> Input:
+    """Reads one text, or a pair of them, from each line that is not empty."""
+    if form == "conll":
+        raise MetaprimeError("--format conll: this task has one answer for each text: use --format text or jsonl")
+    numbered = [(f"{name}, line {number}", line) for number, line in enumerate(lines, 1) if line.strip()]
+    if form == "jsonl" or (form is None and numbered and numbered[0][1].startswith("{")):
+        return _answered([_fields(place, line, texts) for place, line in numbered])
+    found = []
+    for place, line in numbered:
+        parts = line.split("\t") if len(texts) > 1 else [line]
+        if len(parts) != len(texts) or not all(map(str.strip, parts)):
+            raise MetaprimeError(
+                f"{place}: this task reads pairs: write two texts with a tab between them, or JSON lines"
+            )
+        found.append([part.strip() for part in parts])
+    return Input(found, _as_lines)
+
+
+def _fields(place: str, line: str, texts: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Returns the values and the texts of a line of JSON."""
+    try:
+        values = json.loads(line)
+        found = [values[name] for name in texts]
+    except (ValueError, TypeError, KeyError):
+        found = []
+    if not found or not all(isinstance(text, str) and text.strip() for text in found):
+        example = ", ".join(f'"{name}": "..."' for name in texts)
+        raise MetaprimeError(f"{place}: no JSON object with its text: write {{{example}}}")
+    return values, found
+
+
 def _objects(name: str, lines: Sequence[str]) -> Input:
     """Reads a sentence from the key `tokens` (or `words`) of each JSON object."""
-    objects = [_object(f"{name}, line {number}", line) for number, line in enumerate(lines, 1) if line.strip()]
+    return _answered([_object(f"{name}, line {number}", line) for number, line in enumerate(lines, 1) if line.strip()])
+
+
+def _answered(objects: Sequence[tuple[dict[str, Any], list[str]]]) -> Input:
+    """Returns the sentences of JSON objects, whose answers are written beside what they hold."""
 
     def written(answers: Sequence[Any]) -> Iterator[str]:
         """Yields the objects with what was predicted."""

@@ -67,7 +67,7 @@ def test_an_unknown_scheme_lists_the_known(source: str) -> None:
     with pytest.raises(MetaprimeError) as error:
         read_raw(source, "de", "train")
     assert f"the source {source!r}" in str(error.value)
-    assert "write one of synthetic:, parquet:, conll:, jsonl:, hub:" in str(error.value)
+    assert "write one of synthetic:, parquet:, conll:, jsonl:, csv:, tsv:, hub:" in str(error.value)
     assert ("did you mean conll:?" in str(error.value)) == source.startswith("conl")
 
 

@@ -22,7 +22,8 @@ from metaprime.peft import METHODS
 from metaprime.peft.injection import add_to_output
 from metaprime.rng import torch_stream
 from metaprime.tasks import TASKS
-from metaprime.tasks.tagging.task import TaggingConfig, TagHead
+from metaprime.tasks.head import LinearHead
+from metaprime.tasks.tagging.task import TaggingConfig
 from metaprime.tasks.task import Text
 from metaprime.types import Batch, MetaprimeError, Params, Sites
 
@@ -134,7 +135,7 @@ def detached(sites: Sites) -> nn.ModuleDict:
 
 def check(folder: Path, inject: Inject, identity: bool = True) -> None:
     module = load_encoder(str(folder)).module
-    head = TagHead(HIDDEN, 3)
+    head = LinearHead(HIDDEN, 3)
     batch = toy_batch()
     bare = probe(TaskModel(module, Adapter(), head).eval(), batch)
     adapter = inject(resolve(module, load_encoder(str(folder)).layout))
@@ -179,7 +180,7 @@ def test_a_broken_injection_is_caught(toy_bert: Path, inject: Inject, message: s
 
 def test_checking_leaves_no_trace(toy_bert: Path) -> None:
     module = load_encoder(str(toy_bert)).module
-    head, batch = TagHead(HIDDEN, 3), toy_batch()
+    head, batch = LinearHead(HIDDEN, 3), toy_batch()
     bare = probe(TaskModel(module, Adapter(), head).eval(), batch)
     model = TaskModel(module, sound(resolve(module, load_encoder(str(toy_bert)).layout)), head).eval()
     hooks = [len(m._forward_hooks) for m in model.modules()]
@@ -190,7 +191,7 @@ def test_checking_leaves_no_trace(toy_bert: Path) -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-class Boastful(TagHead):
+class Boastful(LinearHead):
     """Says that it takes one weight per episode, and gives all sentences the first."""
 
     def forward(self, hidden_BLD: torch.Tensor) -> torch.Tensor:
@@ -201,12 +202,12 @@ class Boastful(TagHead):
 @pytest.mark.parametrize(
     ("architecture", "method", "head", "taken"),
     [
-        ("bert", "pfeiffer", TagHead, True),
-        ("bert", "lora", TagHead, True),
+        ("bert", "pfeiffer", LinearHead, True),
+        ("bert", "lora", LinearHead, True),
         ("bert", "pfeiffer", Boastful, False),
         ("bert", "pfeiffer", nn.Linear, False),  # does not say so
-        ("deberta-v2", "prefix", TagHead, True),
-        ("deberta-v2", "lora", TagHead, False),  # its terms work on a table of positions as well
+        ("deberta-v2", "prefix", LinearHead, True),
+        ("deberta-v2", "lora", LinearHead, False),  # its terms work on a table of positions as well
     ],
 )
 def test_whether_episodes_go_in_one_pass_is_found_out(

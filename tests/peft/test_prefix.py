@@ -17,7 +17,7 @@ from metaprime.models.sites import resolve
 from metaprime.models.task_model import TaskModel
 from metaprime.peft import prefix
 from metaprime.rng import torch_stream
-from metaprime.tasks.tagging.task import TagHead
+from metaprime.tasks.head import LinearHead
 
 LENGTH, HEADS, WIDTH = 5, 4, 8
 
@@ -189,4 +189,4 @@ def test_with_an_mlp_it_is_the_prefix_that_the_mlp_gives(
 def test_with_an_mlp_episodes_still_go_in_one_pass(toy_bert: Path, inputs: dict[str, torch.Tensor]) -> None:
     encoder = load_encoder(str(toy_bert))
     modules = prefix.inject(resolve(encoder.module, encoder.layout), prefix.PrefixConfig(length=LENGTH, mlp=7))
-    assert supports_one_pass(TaskModel(encoder.module, modules, TagHead(32, 7)).eval(), inputs)
+    assert supports_one_pass(TaskModel(encoder.module, modules, LinearHead(32, 7)).eval(), inputs)

@@ -13,8 +13,9 @@ from metaprime.data.episodes import EpisodeSampler, EpisodeShape
 from metaprime.data.readers import synthetic
 from metaprime.data.rows import Lengths
 from metaprime.data.subwords import Subwords
+from metaprime.tasks.head import LinearHead
 from metaprime.tasks.masking import masked, masking
-from metaprime.tasks.tagging.task import TaggingConfig, TagHead, build
+from metaprime.tasks.tagging.task import TaggingConfig, build
 from metaprime.tasks.task import Task, Text
 from metaprime.types import IGNORE, MetaprimeError
 
@@ -22,7 +23,7 @@ from metaprime.types import IGNORE, MetaprimeError
 @pytest.fixture(scope="module")
 def task(toy_tokenizer: PreTrainedTokenizerFast) -> Task:
     tags = build(TaggingConfig(), Text(Subwords(toy_tokenizer), Lengths(64)))
-    return masking(tags, toy_tokenizer, lambda sites: TagHead(sites.hidden, sites.words.num_embeddings))
+    return masking(tags, toy_tokenizer, lambda sites: LinearHead(sites.hidden, sites.words.num_embeddings))
 
 
 def test_shares_are_those_of_the_paper() -> None:

@@ -9,13 +9,13 @@ Without those they stay digits, which `task.tag_names` gives a meaning.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
 
-from metaprime.data.reading import UNSTATED, Format, Problem, Reading, shown
+from metaprime.data.reading import UNSTATED, Format, Problem, Reading, TableRow, TableRows, shown
 from metaprime.data.rows import Example
 from metaprime.types import MetaprimeError
 
@@ -183,6 +183,49 @@ def class_names(metadata: dict[bytes, bytes] | None, tags: str) -> list[str]:
     except (KeyError, ValueError, IndexError, TypeError, AttributeError, RecursionError):
         # Metadata of another form: the tags stay digits, and a task that needs names reports them.
         return []
+
+
+def required(place: str, names: Sequence[str], columns: Mapping[str, str]) -> None:
+    """Refuses a table that lacks one of the columns: `required("a.csv", ["text"], {"task.text": "text"})`.
+
+    Args:
+        place: the file or source, for the error.
+        names: all columns of the table.
+        columns: names of columns by the config key that names each.
+
+    Raises:
+        MetaprimeError: a column is missing; the error names the key that chooses another.
+    """
+    for key, name in columns.items():
+        if name not in names:
+            has = ", ".join(names) or "none"
+            raise MetaprimeError(f"{place}: no column {name!r} ({key}); it has {has}: set {key} to one of these")
+
+
+def records_of(table: Any, place: str, columns: Mapping[str, str]) -> TableRows:
+    """Reads some columns of a table, row by row; a ClassLabel's number becomes its name.
+
+    Args:
+        table: a pyarrow Table.
+        place: the file or source, for messages; an `origin` is `place:row N`, counted from 0.
+        columns: names of columns by the config key that names each.
+
+    Raises:
+        MetaprimeError: a column is missing.
+
+    Example: `records_of(pa.table({"text": ["Well"]}), "a.parquet", {"task.text": "text"}).rows`.
+    """
+    required(place, table.schema.names, columns)
+    values = {}
+    for name in dict.fromkeys(columns.values()):
+        names = class_names(table.schema.metadata, name)
+        values[name] = [
+            names[value] if names and isinstance(value, int) and 0 <= value < len(names) else value
+            for value in table[name].to_pylist()
+        ]
+    lines = zip(*values.values(), strict=True)
+    rows = [TableRow(f"{place}:row {row}", dict(zip(values, line, strict=True))) for row, line in enumerate(lines)]
+    return TableRows(rows, place=place)
 
 
 def _stated(place: str, key: str, names: Sequence[str], column: int | str | None) -> str | None:

@@ -12,14 +12,23 @@ import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
 
 from metaprime.data.readers import columns, folders
-from metaprime.data.reading import UNSTATED, Corpus, Format, MissingLanguage, MissingSource, MissingSplit, Reading
+from metaprime.data.reading import (
+    UNSTATED,
+    Corpus,
+    Format,
+    MissingLanguage,
+    MissingSource,
+    MissingSplit,
+    Reading,
+    TableRows,
+)
 from metaprime.types import MetaprimeError
 
 if TYPE_CHECKING:
@@ -89,6 +98,42 @@ def read(root: str, language: str, split: str, form: Format = UNSTATED) -> Readi
 
     Example: `read("unimelb-nlp/wikiann", "de", "train").sentences`.
     """
+    rows, place, source = _split_of(root, language, split)
+    _check_class_names(source, columns.find_columns(place, rows.schema.names, form)[1:], rows)
+    return columns.reading(rows, place, form)
+
+
+def records(root: str, language: str, split: str, names: Mapping[str, str], form: Format = UNSTATED) -> TableRows:
+    """Reads some columns of one split; numbers get their ClassLabel names, if any.
+
+    Args:
+        root: `NAME[@REVISION]` or a folder.
+        language: name of a language of the data set.
+        split: name of a split; each of its synonyms finds it too.
+        names: columns by the config key that names each.
+        form: nothing of it applies to a data set.
+
+    Raises:
+        MetaprimeError: there is no such language or split, or the data set cannot be read or lacks a column.
+
+    Example: `records("nyu-mll/glue", "cola", "train", {"task.text": "sentence"}).rows`.
+    """
+    rows, place, source = _split_of(root, language, split)
+    columns.required(place, rows.schema.names, names)
+    _check_class_names(source, list(names.values()), rows)
+    return columns.records_of(rows, place, names)
+
+
+class SplitSource(NamedTuple):
+    """Where the rows of a split come from: data set, configuration and name of the split."""
+
+    name: Name
+    builder: DatasetBuilder
+    split: str
+
+
+def _split_of(root: str, language: str, split: str) -> tuple[Any, str, SplitSource]:
+    """Reads the rows of one split as a pyarrow Table; returns its name for messages, and its source, too."""
     _find(root, language, split)
     name = _name(root)
     builder = _of_language(name, language)
@@ -109,9 +154,7 @@ def read(root: str, language: str, split: str, form: Format = UNSTATED) -> Readi
     rows = _rows(name, builder, matches[0])
     if not own and config != language:
         rows = _in_language(name, config, rows, language)
-    place = f"{name} {config}/{matches[0]}"
-    _check_class_names(name, builder, matches[0], rows, columns.find_columns(place, rows.schema.names, form)[1])
-    return columns.reading(rows, place, form)
+    return rows, f"{name} {config}/{matches[0]}", SplitSource(name, builder, matches[0])
 
 
 def _find(root: str, language: str, split: str) -> tuple[()]:
@@ -236,8 +279,15 @@ def _rows(name: Name, builder: DatasetBuilder, split: str) -> Any:
         return rows.with_format("arrow")[:].replace_schema_metadata(rows.features.arrow_schema.metadata)
 
 
-def _check_class_names(name: Name, builder: DatasetBuilder, split: str, rows: Any, tags: str) -> None:
-    """Refuses files that name the classes of tags in another order than the rows, which have one order for all."""
+def _check_class_names(source: SplitSource, named: Sequence[str], rows: Any) -> None:
+    """Refuses files that name the classes of a column in another order than the rows, which have one order for all."""
+    for column in named:
+        _check_names_of(source, column, rows)
+
+
+def _check_names_of(source: SplitSource, tags: str, rows: Any) -> None:
+    """Refuses files that name the classes of one column in another order than the rows."""
+    name, builder, split = source
     import fsspec  # type: ignore[import-untyped, unused-ignore]
     import pyarrow.parquet as pq  # type: ignore[import-untyped, unused-ignore]
 
@@ -317,4 +367,4 @@ def _asking(name: Name) -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-CORPUS = Corpus(read, languages, _find)
+CORPUS = Corpus(read, languages, _find, records)

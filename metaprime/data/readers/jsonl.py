@@ -7,7 +7,7 @@ A line is `{"tokens": [...], "ner_tags": [...]}`; the key of the tags may also b
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,18 @@ from typing import Any, NoReturn
 
 from metaprime.data.readers import columns, folders
 from metaprime.data.readers.text import read_lines
-from metaprime.data.reading import UNSTATED, Corpus, Format, Problem, Reading, one_split, shown
+from metaprime.data.reading import (
+    UNSTATED,
+    Corpus,
+    Format,
+    Problem,
+    Reading,
+    TableRow,
+    TableRows,
+    one_split,
+    one_table,
+    shown,
+)
 from metaprime.data.rows import Example
 from metaprime.types import MetaprimeError
 
@@ -57,6 +68,53 @@ def parse(path: Path, form: Format = UNSTATED) -> Reading:
     if not form.tags and (others := _others(lines.texts, form)):
         reading.problems.extend(columns.chosen(str(path), *others, form))
     return reading
+
+
+def records(root: str, language: str, split: str, names: Mapping[str, str], form: Format = UNSTATED) -> TableRows:
+    """Reads some keys of each line: `records("data", "en", "train", {"task.text": "text"})`.
+
+    Args:
+        root: folder of the corpus.
+        language: name of a folder in it.
+        split: name of a split, in one file or in shards.
+        names: keys of the lines by the config key that names each.
+        form: encoding of its files.
+
+    Raises:
+        MetaprimeError: the folder, language or split does not exist, or no line has a key.
+    """
+    return one_table([_records(path, names, form) for path in folders.locate_all(root, language, split, EXTENSIONS)])
+
+
+def _records(path: Path, names: Mapping[str, str], form: Format) -> TableRows:
+    """Reads some keys of the lines of one file; a key that a line lacks is None there."""
+    lines = read_lines(path, form)
+    found = TableRows(place=str(path), problems=list(lines.problems))
+    present: dict[str, None] = {}
+    for number, line in enumerate(lines.texts, start=1):
+        if number in lines.bad:
+            found.problems.append(replace(lines.bad[number], dropped=True))
+        elif line.strip(" \t\r"):
+            value = _value(line)
+            if isinstance(value, str):
+                wrong = f"{shown(line)} is not JSON ({value}); each line needs one object"
+                found.problems.append(Problem("not JSON", f"{path}:{number}", wrong, dropped=True))
+                continue
+            present |= dict.fromkeys(value)
+            values = {name: value.get(name) for name in names.values()}
+            found.rows.append(TableRow(f"{path}:line {number}", values))
+    if found.rows:
+        columns.required(str(path), list(present), names)
+    return found
+
+
+def _value(line: str) -> dict[str, Any] | str:
+    """Parses the object of a line; returns the reason why there is none."""
+    try:
+        value = json.loads(line, object_pairs_hook=_unique, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        return str(error)
+    return value if isinstance(value, dict) else f"it is a {type(value).__name__}"
 
 
 def _others(lines: Sequence[str], form: Format) -> tuple[str, list[str]] | None:
@@ -110,4 +168,4 @@ def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON value")
 
 
-CORPUS = Corpus(read, languages, partial(folders.locate_all, extensions=EXTENSIONS))
+CORPUS = Corpus(read, languages, partial(folders.locate_all, extensions=EXTENSIONS), records)

@@ -16,11 +16,22 @@ All sentences are a pure function of (seed, language, split).
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
-from metaprime.data.reading import Corpus, Format, MissingLanguage, MissingSource, MissingSplit, Reading
+from metaprime.data.readers import columns
+from metaprime.data.reading import (
+    Corpus,
+    Format,
+    MissingLanguage,
+    MissingSource,
+    MissingSplit,
+    Reading,
+    TableRow,
+    TableRows,
+)
 from metaprime.data.rows import Example
 from metaprime.rng import stream_key
 
@@ -40,6 +51,12 @@ SCRIPTS = (
     ("բգդզթկլմնպստրք", "աեիոու"),
 )
 """(consonants, vowels) of each family."""
+
+SUBJECTS = {"PER": "person", "ORG": "organisation", "thing": "thing"}
+"""Classes of sentences, by the kind of their subject, which the verb tells."""
+
+Layer = Literal["tags", "parts", "subject"]
+"""Labels of a sentence: entities, parts of speech, or its class."""
 
 TYPES = ("PER", "ORG", "LOC")
 """Entity types."""
@@ -103,7 +120,7 @@ def read(root: str, language: str, split: str, spans: bool = True) -> list[Examp
     Example: `len(read("", "qaa", "train"))` is 1000.
     """
     _find(root, language, split)
-    return list(_sentences(_seed(root), language, split, spans))
+    return list(_sentences(_seed(root), language, split, "tags" if spans else "parts"))
 
 
 def _find(root: str, language: str, split: str) -> tuple[()]:
@@ -125,14 +142,15 @@ def _seed(root: str) -> int:
 
 
 @lru_cache(maxsize=128)
-def _sentences(seed: int, language: str, split: str, spans: bool) -> tuple[Example, ...]:
-    """Generates the sentences of one split, once per process: the same with entities or with parts of speech."""
+def _sentences(seed: int, language: str, split: str, layer: Layer) -> tuple[Example, ...]:
+    """Generates the sentences of one split, once per process; every layer of labels has the same ones."""
     grammar = _language(seed, language)
     draw = random.Random(stream_key(seed, "synthetic", language, split))
     sentences: list[Example] = []
     for index in range(SPLITS[split]):
-        words, tags, parts = zip(*_clause(grammar, draw), strict=True)
-        gold = tags if spans else parts
+        kind, phrase = _clause(grammar, draw)
+        words, tags, parts = zip(*phrase, strict=True)
+        gold = {"tags": tags, "parts": parts, "subject": SUBJECTS[kind]}[layer]
         sentences.append(Example(words, gold, f"synthetic:{seed}/{language}/{split}:sentence {index + 1}"))
     return tuple(sentences)
 
@@ -319,8 +337,8 @@ def _adjunct(grammar: Language, draw: random.Random) -> Phrase:
     return _ordered(grammar.adpositions_first, [(adposition, "O", "ADP")], inside)
 
 
-def _clause(grammar: Language, draw: random.Random) -> Phrase:
-    """Builds a sentence: subject, verb and object, perhaps an adjunct and a year."""
+def _clause(grammar: Language, draw: random.Random) -> tuple[str, Phrase]:
+    """Builds a sentence: subject, verb and object, perhaps an adjunct and a year; returns the kind of subject, too."""
     kind = draw.choices(("PER", "ORG", "thing"), (0.4, 0.25, 0.35))[0]
     subject = {"PER": _person, "ORG": _organisation, "thing": _noun}[kind](grammar, draw)
     chance = draw.random()
@@ -339,7 +357,7 @@ def _clause(grammar: Language, draw: random.Random) -> Phrase:
         phrase += [(",", "O", "PUNCT"), (str(draw.randint(1900, 2030)), "O", "NUM")]
 
     first, tag, part = phrase[0]
-    return [(first.capitalize(), tag, part), *phrase[1:], (".", "O", "PUNCT")]
+    return kind, [(first.capitalize(), tag, part), *phrase[1:], (".", "O", "PUNCT")]
 
 
 def _reading(root: str, language: str, split: str, form: Format) -> Reading:
@@ -347,4 +365,15 @@ def _reading(root: str, language: str, split: str, form: Format) -> Reading:
     return Reading(read(root, language, split, form.spans), place=f"synthetic:{root} {language}/{split}")
 
 
-CORPUS = Corpus(_reading, languages, _find)
+def _records(root: str, language: str, split: str, names: Mapping[str, str], form: Format) -> TableRows:
+    """Returns sentences as texts with their classes, in the columns `text` and `label`."""
+    _find(root, language, split)
+    place = f"synthetic:{root} {language}/{split}"
+    columns.required(place, ("text", "label"), names)
+    sentences = _sentences(_seed(root), language, split, "subject")
+    texts = [(one.origin, {"text": " ".join(one.words), "label": one.gold}) for one in sentences]
+    rows = [TableRow(origin, {name: values[name] for name in names.values()}) for origin, values in texts]
+    return TableRows(rows, place=place)
+
+
+CORPUS = Corpus(_reading, languages, _find, _records)

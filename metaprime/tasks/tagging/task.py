@@ -12,12 +12,12 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn.functional import cross_entropy
 
 from metaprime.data.rows import Example, Row, collate
 from metaprime.models.task_model import TaskModel
-from metaprime.nn import linear
+from metaprime.tasks.class_scores import UNANSWERED
+from metaprime.tasks.head import LinearHead
 from metaprime.tasks.outputs import outputs_of
 from metaprime.tasks.tagging import audit
 from metaprime.tasks.tagging.errors import ERRORS, STATISTICS
@@ -29,7 +29,6 @@ from metaprime.tasks.tagging.word_classes import (
     CLASS_ERRORS,
     CLASS_METRICS,
     CLASS_STATISTICS,
-    UNANSWERED,
     score_classes,
 )
 from metaprime.tasks.task import Task, TaskKind, Text
@@ -37,30 +36,6 @@ from metaprime.types import IGNORE, Batch, Params
 
 OUTSIDE = "O"
 """Tag of a word outside all entities."""
-
-
-class TagHead(nn.Linear):
-    """Linear layer from D to C, drawn like Hugging Face's token classification heads.
-
-    Weights are drawn from N(0, 0.02^2), biases are zero.
-    """
-
-    supports_one_pass = True
-
-    def forward(self, hidden_BLD: torch.Tensor) -> torch.Tensor:
-        """Returns logits (B, L, C): `head(hidden_BLD)`.
-
-        Args:
-            hidden_BLD: the encoder's output.
-        """
-        return linear(hidden_BLD, self.weight, self.bias)
-
-    def initial(self, generator: torch.Generator) -> Params:
-        """Draws `weight` (C, D) and `bias` (C,): `head.initial(torch_stream(0, "head"))`."""
-        return {
-            "weight": 0.02 * torch.randn(self.weight.shape, generator=generator),
-            "bias": torch.zeros(self.bias.shape),
-        }
 
 
 def build(config: TaggingConfig, text: Text) -> Task:
@@ -83,7 +58,7 @@ def build(config: TaggingConfig, text: Text) -> Task:
         example=lambda words: Example(tuple(words), (labels.tags[0],) * len(words), "text"),
         encode=lambda examples: encode(examples, text.subwords, labels, text.lengths),
         collate=padded,
-        new_head=lambda sites: TagHead(sites.hidden, len(labels.tags)),
+        new_head=lambda sites: LinearHead(sites.hidden, len(labels.tags)),
         loss=loss,
         predict=partial(predict, tags=labels.tags, padded=padded, nothing=nothing),
         audit=lambda where, examples: audit.audit_for(config).labels(where, examples, config),

@@ -1,11 +1,10 @@
 """Defines the tagging of words by classes without spans, such as parts of speech: scores, mistakes, answers.
 
-Accuracy and F1 are scikit-learn's. A word that no window holds has no answer and counts as wrong.
+A word that no window holds has no answer and counts as wrong.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,10 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from metaprime.data.rows import Example
+from metaprime.tasks.class_scores import class_scores
 from metaprime.tasks.task import Errors, Metric, Piece, Scores, Statistics
-
-UNANSWERED = ""
-"""Answer for a word that no window holds."""
 
 CLASS_METRICS = (
     Metric("accuracy", ("accuracy",), "accuracy", heading="accuracy", note="of words"),
@@ -44,43 +41,6 @@ def score_classes(examples: Sequence[Example], predicted: Sequence[Sequence[str]
     return Scores(CLASS_METRICS[0].of(details), details)
 
 
-def class_scores(gold: Sequence[str], predicted: Sequence[str]) -> dict[str, Any]:
-    """Computes accuracy and F1 of classes, in per cent.
-
-    Args:
-        gold: right classes.
-        predicted: answers, as many.
-
-    Returns:
-        `words`, `accuracy`, `macro_f1` (mean over all classes in `gold` or `predicted`), `classes` with
-        precision, recall, F1 and number of words of each, and `majority`: the most frequent right class
-        and the accuracy of answering it always.
-
-    Raises:
-        ValueError: there is no word, or not as many answers.
-
-    Example: `class_scores(["NOUN", "VERB"], ["NOUN", "NOUN"])["accuracy"]` is 50.
-    """
-    # Imported here: it takes a second, and no start of a run scores anything.
-    from sklearn.metrics import accuracy_score, precision_recall_fscore_support
-
-    names = sorted({*gold, *predicted} - {UNANSWERED})
-    # The precision of a class that is never predicted is undefined; it is reported as 0.
-    columns = precision_recall_fscore_support(gold, predicted, labels=names, zero_division=0)
-    rows = zip(names, *(column.tolist() for column in columns), strict=True)
-    name, most = Counter(gold).most_common(1)[0]
-    return {
-        "words": len(gold),
-        "accuracy": 100 * float(accuracy_score(gold, predicted)),
-        "macro_f1": 100 * float(np.mean(columns[2])),
-        "classes": {
-            label: {"precision": 100 * precision, "recall": 100 * recall, "f1": 100 * f1, "words": support}
-            for label, precision, recall, f1, support in rows
-        },
-        "majority": {"class": name, "accuracy": 100 * most / len(gold)},
-    }
-
-
 def _right_and_all(line: Mapping[str, Any]) -> tuple[int, int]:
     """Returns the numbers of right answers and of words in a line of predictions.jsonl."""
     gold, predicted = line["gold"], line["predicted"]
@@ -95,16 +55,16 @@ def _right_and_wrong(line: Mapping[str, Any]) -> tuple[int, int]:
     return right, words - right
 
 
-def accuracy(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def right_share(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Returns the accuracy in per cent, `(...,)`; 0 without a word.
 
     Args:
         sums: numbers of right answers and of words, summed over sentences, `(..., 2)`.
 
-    Example: `accuracy(np.array([8.0, 10.0]))` is 80.
+    Example: `right_share(np.array([8.0, 10.0]))` is 80.
     """
-    share: npt.NDArray[np.float64] = 100 * sums[..., 0] / np.maximum(sums[..., 1], 1)
-    return share
+    right: npt.NDArray[np.float64] = 100 * sums[..., 0] / np.maximum(sums[..., 1], 1)
+    return right
 
 
 def mistakes(line: Mapping[str, Any], reading: str) -> tuple[Piece, ...]:
@@ -128,7 +88,7 @@ def mistakes(line: Mapping[str, Any], reading: str) -> tuple[Piece, ...]:
     return (*pieces, *([Piece(" ".join(between))] if between else []))
 
 
-CLASS_STATISTICS = Statistics(_right_and_all, accuracy)
+CLASS_STATISTICS = Statistics(_right_and_all, right_share)
 
 CLASS_ERRORS = Errors(
     kinds=("right", "wrong"),

@@ -19,8 +19,9 @@ from metaprime.models.encoder import load_encoder
 from metaprime.models.sites import resolve
 from metaprime.rng import torch_stream
 from metaprime.tasks import TASKS
+from metaprime.tasks.head import LinearHead
 from metaprime.tasks.tagging.scores import score
-from metaprime.tasks.tagging.task import TaggingConfig, TagHead, build, decode, of_labels, to_json
+from metaprime.tasks.tagging.task import TaggingConfig, build, decode, of_labels, to_json
 from metaprime.tasks.task import Task, Text
 from metaprime.types import IGNORE
 
@@ -173,9 +174,9 @@ def test_gold_through_rows_and_back_scores_full_marks(toy_tokenizer: PreTrainedT
 def test_the_head_is_linear_and_drawn_small(task: Task, toy_bert: Path) -> None:
     encoder = load_encoder(str(toy_bert))
     head = task.new_head(resolve(encoder.module, encoder.layout))
-    assert isinstance(head, TagHead)
+    assert isinstance(head, LinearHead)
     assert (head.in_features, head.out_features) == (32, 5)
-    wide = TagHead(1000, 20).initial(torch_stream(0, "head"))
+    wide = LinearHead(1000, 20).initial(torch_stream(0, "head"))
     assert float(wide["weight"].std()) == pytest.approx(0.02, rel=0.03)
     assert not wide["bias"].any()
     assert {name: value.shape for name, value in head.initial(torch_stream(0, "head")).items()} == {

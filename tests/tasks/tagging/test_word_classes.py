@@ -10,22 +10,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from sklearn.metrics import accuracy_score, f1_score
 
 from metaprime.config.sections import Config
+from metaprime.data.reading import UNSTATED
 from metaprime.data.rows import Example
 from metaprime.preflight.corpus import check_data
 from metaprime.priming.prime import prime
 from metaprime.runs.artifact import load_artifact
 from metaprime.tasks import audit_of, task_kind
+from metaprime.tasks.class_scores import UNANSWERED
+from metaprime.tasks.tagging.labels import Rules
 from metaprime.tasks.tagging.reading import read
 from metaprime.tasks.tagging.settings import UPOS, TaggingConfig
 from metaprime.tasks.tagging.word_classes import (
     CLASS_ERRORS,
     CLASS_STATISTICS,
-    UNANSWERED,
-    accuracy,
-    class_scores,
+    right_share,
     score_classes,
 )
 from metaprime.tasks.task import Piece
@@ -39,9 +39,7 @@ CONLL_U = (
 )
 
 
-def rules(config: TaggingConfig = CONFIG) -> object:
-    from metaprime.data.reading import UNSTATED
-
+def rules(config: TaggingConfig = CONFIG) -> Rules:
     return config.rules(config.label_set, UNSTATED)
 
 
@@ -49,35 +47,6 @@ def written(root: Path, name: str, text: str) -> Path:
     (root / "en").mkdir(parents=True)
     (root / "en" / name).write_text(text, "utf-8")
     return root
-
-
-@pytest.mark.parametrize("answers", ["random", "constant", "one class is never right"])
-def test_scores_are_those_of_scikit_learn(answers: str) -> None:
-    draw = np.random.default_rng(0)
-    for _ in range(200):
-        names = [f"c{number}" for number in range(draw.integers(2, 9))]
-        gold = draw.choice(names, size=50).tolist()
-        guess = ["c0"] * 50 if answers == "constant" else draw.choice(names, size=50).tolist()
-        if answers == "one class is never right":
-            guess = ["c1" if right == "c0" else answer for right, answer in zip(gold, guess, strict=True)]
-        found = class_scores(gold, guess)
-        assert found["accuracy"] == pytest.approx(100 * accuracy_score(gold, guess), abs=1e-12)
-        macro = f1_score(gold, guess, average="macro", zero_division=0)
-        assert found["macro_f1"] == pytest.approx(100 * macro, abs=1e-12)
-        assert found["majority"]["accuracy"] == pytest.approx(2 * max(map(gold.count, gold)), abs=1e-12)
-
-
-def test_a_word_without_an_answer_is_wrong_and_no_class_of_its_own() -> None:
-    found = class_scores(["NOUN", "VERB", "VERB", "NOUN"], ["NOUN", UNANSWERED, "VERB", "NOUN"])
-    assert found["accuracy"] == 75
-    assert set(found["classes"]) == {"NOUN", "VERB"}
-    assert found["classes"]["VERB"] == {
-        "precision": 100,
-        "recall": 50,
-        "f1": pytest.approx(200 / 3),
-        "words": 2,
-    }
-    assert found["macro_f1"] == pytest.approx((100 + 200 / 3) / 2)
 
 
 def test_a_sentence_with_too_few_answers_is_refused() -> None:
@@ -89,7 +58,7 @@ def test_intervals_and_mistakes_count_words() -> None:
     line = {"words": ["old", "dogs", "bark"], "gold": ["ADJ", "NOUN", "VERB"], "predicted": ["ADJ", "VERB", UNANSWERED]}
     assert CLASS_STATISTICS.of_example(line) == (1, 3)
     assert CLASS_ERRORS.of_example(line) == (1, 2)
-    assert accuracy(np.array([[1.0, 3.0], [0.0, 0.0]])).tolist() == pytest.approx([100 / 3, 0])
+    assert right_share(np.array([[1.0, 3.0], [0.0, 0.0]])).tolist() == pytest.approx([100 / 3, 0])
     assert CLASS_ERRORS.show(line, "gold") == (
         Piece("old"),
         Piece("dogs", "NOUN", "gold"),
@@ -121,7 +90,7 @@ def test_the_universal_parts_of_speech_are_the_default_of_classes_alone() -> Non
     ],
 )
 def test_files_are_read_by_the_usual_columns(tmp_path: Path, source: str, name: str, text: str) -> None:
-    (found,) = read(f"{source}:{written(tmp_path / 'c', name, text)}", "en", "train", rules())  # type: ignore[arg-type]
+    (found,) = read(f"{source}:{written(tmp_path / 'c', name, text)}", "en", "train", rules())
     assert (found.words, found.gold) == (("dogs", "bark"), ("NOUN", "VERB"))
 
 
@@ -129,10 +98,10 @@ def test_a_table_is_read_and_numbers_have_names(tmp_path: Path) -> None:
     (tmp_path / "en").mkdir()
     pq.write_table(pa.table({"tokens": [["dogs", "bark"]], "pos": [[0, 1]]}), tmp_path / "en" / "test.parquet")
     named = CONFIG.model_copy(update={"tag_names": ("NOUN", "AUX")})
-    (found,) = read(f"parquet:{tmp_path}", "en", "test", rules(named))  # type: ignore[arg-type]
+    (found,) = read(f"parquet:{tmp_path}", "en", "test", rules(named))
     assert found.gold == ("NOUN", "VERB")
     with pytest.raises(MetaprimeError, match=r"class '0', but nothing says what numbers mean; list the classes"):
-        read(f"parquet:{tmp_path}", "en", "test", rules())  # type: ignore[arg-type]
+        read(f"parquet:{tmp_path}", "en", "test", rules())
 
 
 @pytest.mark.parametrize(
@@ -147,7 +116,7 @@ def test_a_table_is_read_and_numbers_have_names(tmp_path: Path) -> None:
 )
 def test_an_unknown_class_is_named_with_its_line_and_a_remedy(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(MetaprimeError, match=told):
-        read(f"conll:{written(tmp_path / 'c', 'train.conll', text)}", "en", "train", rules())  # type: ignore[arg-type]
+        read(f"conll:{written(tmp_path / 'c', 'train.conll', text)}", "en", "train", rules())
 
 
 @pytest.mark.parametrize(

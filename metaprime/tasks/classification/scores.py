@@ -1,0 +1,97 @@
+"""Scores the classes of texts, and shows texts with a wrong one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from metaprime.data.rows import Example
+from metaprime.tasks.class_scores import OF_COUNTS, class_scores
+from metaprime.tasks.classification.settings import MetricName
+from metaprime.tasks.task import Errors, Metric, Piece, Scores, Statistics
+
+BY_NAME: dict[MetricName, Metric] = {
+    "accuracy": Metric("accuracy", ("accuracy",), "accuracy", heading="accuracy", note="of texts"),
+    "macro_f1": Metric("macro F1", ("macro_f1",), "macro_f1", heading="macro F1", note="mean of the classes"),
+    "micro_f1": Metric("micro F1", ("micro_f1",), "micro_f1", note="of all answers"),
+    "matthews": Metric("Matthews correlation", ("matthews",), "matthews", short="Matthews", unit="x 100"),
+}
+"""Metrics by the values of `task.metric`."""
+
+
+def metrics_of(first: MetricName) -> tuple[Metric, ...]:
+    """Returns all metrics, the one that models are chosen by first: `metrics_of("matthews")[0].label`."""
+    return (BY_NAME[first], *(metric for name, metric in BY_NAME.items() if name != first))
+
+
+def score(examples: Sequence[Example], predicted: Sequence[str], headline: MetricName) -> Scores:
+    """Scores predicted classes.
+
+    Args:
+        examples: `gold` is a class.
+        predicted: one class for each text.
+        headline: the metric by which models are chosen.
+
+    Raises:
+        ValueError: there is no text, or not as many answers.
+
+    Example: `score(examples, [example.gold for example in examples], "accuracy").headline` is 100.
+    """
+    details = class_scores([example.gold for example in examples], list(predicted))
+    details = {"texts": details.pop("count"), **details, "constant": len(set(predicted)) == 1}
+    return Scores(BY_NAME[headline].of(details), details)
+
+
+def statistics(headline: MetricName, labels: Sequence[str]) -> Statistics:
+    """Returns a metric as a function of sums over texts: `statistics("macro_f1", ("good", "bad"))`.
+
+    Args:
+        headline: the metric.
+        labels: the C classes.
+    """
+    return Statistics(partial(_counts, labels=labels), partial(_of_sums, of=OF_COUNTS[headline], classes=len(labels)))
+
+
+def _counts(line: Mapping[str, Any], labels: Sequence[str]) -> tuple[int, ...]:
+    """Returns the confusion matrix of a line of predictions.jsonl, row by row, and the number of its right class."""
+    try:
+        gold, predicted = labels.index(line["gold"]), labels.index(line["predicted"])
+    except ValueError:
+        raise ValueError(f"gold or predicted is none of {', '.join(labels)}") from None
+    cells = [0] * len(labels) ** 2
+    cells[gold * len(labels) + predicted] = 1
+    return (*cells, gold)
+
+
+def _of_sums(sums: npt.NDArray[np.float64], *, of: Any, classes: int) -> npt.NDArray[np.float64]:
+    """Returns the metric `(...,)` of summed counts `(..., C * C + 1)`."""
+    cells = sums[..., :-1]
+    value: npt.NDArray[np.float64] = of(cells.reshape(*cells.shape[:-1], classes, classes))
+    return value
+
+
+def _right_and_wrong(line: Mapping[str, Any]) -> tuple[int, int]:
+    """Returns 1 and 0 for a right answer in a line of predictions.jsonl, 0 and 1 for a wrong one."""
+    right = int(line["gold"] == line["predicted"])
+    return right, 1 - right
+
+
+def _shown(line: Mapping[str, Any], reading: str) -> tuple[Piece, ...]:
+    """Returns the texts of a line with their class."""
+    kind = "gold" if reading == "gold" else "right" if line["gold"] == line["predicted"] else "wrong"
+    texts = [Piece(line["text"], line[reading], kind)]
+    return (*texts, Piece(line["pair"])) if "pair" in line else tuple(texts)
+
+
+ERRORS = Errors(
+    kinds=("right", "wrong"),
+    of_example=_right_and_wrong,
+    reference=("right", "wrong"),
+    unit="texts",
+    caption="Right and wrong add up to 100. Each text stands with its class.",
+    show=_shown,
+)

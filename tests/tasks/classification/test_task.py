@@ -1,0 +1,151 @@
+"""Classification: loss, pooling and answers, and a whole run from priming to predictions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+
+from metaprime.config.sections import Config
+from metaprime.data.rows import Example
+from metaprime.meta import Way
+from metaprime.packing import padded_calls
+from metaprime.priming.prime import prime
+from metaprime.priming.setup import set_up
+from metaprime.priming.step import draw
+from metaprime.runs.artifact import load_artifact
+from metaprime.tasks import task_kind
+from metaprime.tasks.classification.settings import ClassificationConfig
+from metaprime.tasks.classification.task import POOLED, loss, shuffled, to_json, unanswered
+from metaprime.transfers.export import export
+from metaprime.transfers.predict import load
+from metaprime.transfers.transfer import transfer
+from metaprime.types import IGNORE, MetaprimeError, Params
+
+CONFIG = ClassificationConfig(labels=("bad", "good"))
+LABELS = ("same", "other")
+TASK = "task={name: classification, labels: [person, organisation, thing], metric: macro_f1}"
+
+
+def test_the_loss_is_the_mean_over_labelled_texts() -> None:
+    logits, labels = torch.randn(4, 3), torch.tensor([[2], [IGNORE], [0], [1]])
+    kept = torch.tensor([0, 2, 3])
+    torch.testing.assert_close(loss(logits, {"labels": labels}), F.cross_entropy(logits[kept], labels[kept, 0]))
+    assert float(loss(logits, {"labels": torch.full((4, 1), IGNORE)})) == 0
+
+
+def test_pooling_reads_the_first_state_or_the_mean_of_those_that_are_no_padding() -> None:
+    hidden = torch.randn(2, 4, 8)
+    mask = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
+    model: Any = SimpleNamespace(head=lambda states: states, encode=lambda batch: hidden)
+    torch.testing.assert_close(POOLED["first"](model, {"attention_mask": mask}), hidden[:, 0])
+    found = POOLED["mean"](model, {"attention_mask": mask})
+    torch.testing.assert_close(found, torch.stack([hidden[0, :3].mean(0), hidden[1].mean(0)]))
+
+
+def test_classes_are_shuffled_among_texts_by_seed_and_language() -> None:
+    texts = [Example((f"t{number}",), f"c{number}") for number in range(20)]
+    found = shuffled(texts, 0, "de")
+    assert sorted(one.gold for one in found) == sorted(one.gold for one in texts)
+    assert [one.words for one in found] == [one.words for one in texts]
+    assert found == shuffled(texts, 0, "de")
+    assert found not in (texts, shuffled(texts, 1, "de"), shuffled(texts, 0, "fr"))
+
+
+def test_examples_without_an_answer() -> None:
+    assert unanswered(["a", "b", "c"], CONFIG).words == ("a b c",)
+    pairs = CONFIG.model_copy(update={"pair": "b"})
+    assert unanswered(["a b", "c"], pairs).words == ("a b", "c")
+    assert unanswered(["a", "b", "c"], pairs).words == ("a", "b c")
+    assert unanswered(["a"], pairs).words == ("a", "a")
+
+
+def test_a_line_of_predictions() -> None:
+    assert to_json(Example(("x", "y"), "good"), "bad") == {"text": "x", "pair": "y", "gold": "good", "predicted": "bad"}
+    assert to_json(Example(("x",), "good"), "bad") == {"text": "x", "gold": "good", "predicted": "bad"}
+
+
+def test_the_headline_is_the_configs() -> None:
+    assert task_kind(CONFIG).metric.name == "accuracy"
+    assert task_kind(CONFIG.model_copy(update={"metric": "matthews"})).metric.label == "Matthews"
+
+
+def test_primed_transferred_and_predicted(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    config = tiny(tmp_path / "run", TASK, "outer.steps=2", "transfer.methods=[lora]")
+    prime(config)
+    (result, *_) = transfer(config)
+    scores = result.record["scores"]
+    assert 0 <= scores["macro_f1"] <= scores["texts"]
+    assert scores["majority"]["class"] in ("person", "organisation", "thing")
+    folder = Path(result.path)
+    assert load_artifact(folder).labels == ("person", "organisation", "thing")
+    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text("utf-8").splitlines()]
+    assert len(lines) == scores["texts"]
+    predictor = load(folder)
+    # A text is read as it is: what is predicted for it now is what the transfer predicted.
+    assert predictor([line["text"] for line in lines]) == [line["predicted"] for line in lines]
+    with pytest.raises(MetaprimeError, match="a text is empty"):
+        predictor(" ")
+    with pytest.raises(MetaprimeError, match=r"has one answer for each text.*use `metaprime predict`"):
+        export(folder, tmp_path / "out", "adapterhub")
+
+
+def pairs(tiny: Callable[..., Config], root: Path, *changes: str) -> Config:
+    """Writes a corpus of pairs in two languages, and returns a config that primes on the one and tunes on the other."""
+    for language, split in (("fr", "train"), ("en", "train"), ("en", "test")):
+        (root / language).mkdir(exist_ok=True)
+        rows = [
+            {"a": "mali bono " * (number % 5 + 1), "b": f"dabi {number}", "label": LABELS[number % 2]}
+            for number in range(60)
+        ]
+        (root / language / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n", "utf-8")
+    return tiny(
+        root / "run",
+        "task={name: classification, labels: [same, other], text: a, pair: b}",
+        f"data={{source: 'jsonl:{root}', languages: [fr], validation_languages: [], target_languages: [en]}}",
+        *("outer.steps=2", "outer.validate_every=0", "transfer.methods=[pfeiffer]", "transfer.lr=0.01"),
+        *changes,
+    )
+
+
+def test_pairs_are_primed_and_predicted(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    config = pairs(tiny, tmp_path)
+    prime(config)
+    (result, *_) = transfer(config)
+    predictor = load(result.path)
+    assert set(predictor([["mali", "bono"], ["dabi", "mali bono"]])) <= set(LABELS)
+    with pytest.raises(MetaprimeError, match="this task reads pairs: give two texts for each answer, not 1"):
+        predictor(["mali"])
+
+
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+def test_packed_is_padded_and_one_pass_is_a_loop(
+    tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pooling: str
+) -> None:
+    run = set_up(pairs(tiny, tmp_path, f"task.pooling={pooling}"), Accelerator())
+    assert run.model.packed
+    # Toy batches are too full to be packed otherwise.
+    monkeypatch.setattr("metaprime.packing.NEARLY_FULL", 1.1)
+    run.model.double()
+    drawn = draw(run, 0)
+    start = {name: value.double() for name, value in run.starts.values(0, drawn.indices).items()}
+
+    def gradients(**changes: object) -> Params:
+        """Returns the outer gradient of one way to compute it."""
+        inner = run.inner.executed(subwords=None, **changes)
+        return run.learner.step(run.loss, run.state.backbone, start, drawn, inner).gradients
+
+    packed = gradients(way=Way.ONE_PASS, packed=True)
+    with padded_calls():
+        padded = gradients(way=Way.ONE_PASS, packed=False)
+    for name, found in packed.items():
+        torch.testing.assert_close(found, padded[name], rtol=1e-9, atol=1e-12)
+    for name, found in gradients(way=Way.LOOP, packed=True).items():
+        torch.testing.assert_close(found, padded[name], rtol=1e-9, atol=1e-12)
