@@ -121,7 +121,7 @@ def test_the_matched_baseline_has_the_steps_that_its_flops_allow() -> None:
     plan = read_plan(ROOT / "recipes/ablations/paper_tweaks.yaml", setting="synthetic")
     matched = plan.arms[plan.matched["meta"]].primer
     assert matched
-    assert matched.config.outer.steps == round(plan.base.outer.steps * 3.09 / 5.54) == 167
+    assert matched.config.outer.steps == round(plan.base.outer.steps * 470 / 585) == 241
     assert ("meta", plan.matched["meta"]) in plan.contrasts
 
 

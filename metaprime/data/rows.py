@@ -110,8 +110,10 @@ def collate(rows: Sequence[Row], pad_id: int) -> Batch:
         # One tensor of all: a tensor for each sequence takes several times as long.
         return torch.tensor([(*value, *[fill] * (longest - len(value))) for value in values], dtype=torch.int64)
 
-    types = [window.types or (0,) * len(window.input_ids) for window in windows]
-    typed = {"token_type_ids": padded(types, 0)} if any(window.types for window in windows) else {}
+    typed = {}
+    if any(window.types for window in windows):
+        types = [window.types or (0,) * len(window.input_ids) for window in windows]
+        typed["token_type_ids"] = padded(types, 0)
     return {
         "input_ids": padded([window.input_ids for window in windows], pad_id),
         "attention_mask": padded([(1,) * len(window.input_ids) for window in windows], 0),

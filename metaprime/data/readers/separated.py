@@ -64,6 +64,8 @@ def parsed(path: Path, names: Mapping[str, str], form: Format = UNSTATED) -> Tab
     try:
         header = next(table, [])
         columns.required(str(path), header, names)
+        if twice := next((name for name in names.values() if header.count(name) > 1), None):
+            raise MetaprimeError(f"{path}: the first line names {twice!r} twice; rename one of the columns")
         for row in table:
             if not row:
                 continue

@@ -139,7 +139,7 @@ def class_lengths(where: str, examples: Sequence[Example], text: Text) -> list[F
     Example: `class_lengths("de/train", examples, Text(subwords, Lengths(128)))`.
     """
     classes = sorted(set(chain.from_iterable(example.gold for example in examples)))
-    return _lengths(where, examples, text, LabelSet((*classes, *(f"{name}'" for name in classes[:1])), spans=False))
+    return _lengths(where, examples, text, LabelSet(tuple(classes), spans=False))
 
 
 def lengths(where: str, examples: Sequence[Example], text: Text) -> list[Finding]:

@@ -46,9 +46,9 @@ class LabelSet:
         for name in self.types:
             if self.types.count(name) > 1:
                 raise MetaprimeError(f"task.labels names {name!r} twice; keep one of them")
-            if not self.spans:
-                self._check_class(name)
-            elif name == "O" or not name or name != "".join(name.split()):
+            if not self.spans and (not name or name != name.strip() or not name.isprintable()):
+                raise MetaprimeError(f"task.labels: {name!r} is not a class of words; list names such as NOUN")
+            if self.spans and (name == "O" or not name or name != "".join(name.split())):
                 raise MetaprimeError(
                     f"task.labels: {name!r} is not an entity type; list types such as PER, without O, B- or I-"
                 )
@@ -66,13 +66,6 @@ class LabelSet:
                 raise MetaprimeError(
                     f"task.label_map maps {source!r} to {target!r}, which is {listed}; choose one of these"
                 )
-
-    def _check_class(self, name: str) -> None:
-        """Refuses a name that no word's class has."""
-        if not name or name != name.strip() or not name.isprintable():
-            raise MetaprimeError(f"task.labels: {name!r} is not a class of words; list names such as NOUN")
-        if len(self.types) < 2:
-            raise MetaprimeError(f"task.labels has the one class {name!r}, which every word has; list at least two")
 
     @property
     def tags(self) -> tuple[str, ...]:

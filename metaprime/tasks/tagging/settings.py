@@ -11,7 +11,7 @@ from metaprime.data.reading import Format
 from metaprime.tasks.tagging.labels import LabelSet, Rules
 from metaprime.tasks.tagging.schemes import SchemeName
 from metaprime.tasks.task import TaskConfig
-from metaprime.types import is_number
+from metaprime.types import MetaprimeError, is_number
 
 
 def _column(value: Any) -> Any:
@@ -76,6 +76,10 @@ class TaggingConfig(TaskConfig):
         Raises:
             MetaprimeError: `labels` or `label_map` is invalid.
         """
+        if not self.spans and len(self.labels) == 1:
+            raise MetaprimeError(
+                f"task.labels has the one class {self.labels[0]!r}, which every word has; list at least two"
+            )
         return LabelSet(self.labels, self.label_map, self.spans)
 
     def rules(self, labels: LabelSet | None, form: Format) -> Rules:

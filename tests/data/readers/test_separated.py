@@ -50,6 +50,7 @@ def test_a_ragged_row_is_a_problem(tmp_path: Path) -> None:
         ('text,label\n"a,1\n', r"train\.csv:2: .*put a field with a quote or a comma in it in double quotes"),
         ("text;label\na;1\n", r"no column 'text' \(task\.text\); it has text;label: set task\.text"),
         ("", r"no column 'text' \(task\.text\); it has none"),
+        ("text,label,text\na,1,b\n", r"the first line names 'text' twice; rename one"),
     ],
 )
 def test_a_file_that_is_no_table(tmp_path: Path, content: str, told: str) -> None:
