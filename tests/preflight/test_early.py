@@ -69,7 +69,7 @@ def test_both_commands_are_named_for_their_own_mistakes(config: Config) -> None:
 
 
 def test_a_task_of_ones_own_may_read_in_its_own_way(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [name for name in TASKS if reads_corpora(name)] == ["tagging"]
+    assert [name for name in TASKS if reads_corpora(name)] == ["tagging", "classification"]
     wrong = override(config, "data.languages=[zz]")
     monkeypatch.setattr("metaprime.preflight.early.reads_corpora", lambda name: False)
     Early(wrong).priming()

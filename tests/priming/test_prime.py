@@ -208,10 +208,10 @@ def test_held_out_languages_are_looked_at_first_at_half_at_every_and_last(
     [
         ([3.0, 1.0, 2.0, 9.0], 2, 0, 2),
         ([3.0, 4.0, 2.0, 3.0, 9.0], 2, 1, 3),
-        ([3.0, 4.0, 4.0, 4.0, 4.0, 4.0, 5.0], 1, 6, 6),
+        ([3.0, 4.0, 4.0, 4.0, 9.0], 2, 3, 3),
         ([3.0, 1.0, 4.0, 1.0, 5.0, 1.0, 2.0], 2, 4, 6),
     ],
-    ids=["from the first score", "from the best on", "an equal score is a better one", "at the last step"],
+    ids=["from the first score", "from the best on", "an equal score has the later weights and is no gain", "at the last step"],
 )
 def test_scores_that_stay_below_the_best_end_priming_early(
     tiny: MakeConfig,
@@ -513,6 +513,5 @@ def test_resuming_with_other_sentences_says_of_which_language(
 
 
 def test_the_inner_gradient_is_where_the_loop_sends_its_reader() -> None:
-    loop, mathematics = (Path(str(inspect.getsourcefile(one))) for one in (prime, LEARNERS["peft_maml"].step))
-    assert "/".join(mathematics.parts[-2:]) == "meta/maml.py"
-    assert "meta/maml.py" in loop.read_text("utf-8")
+    assert "from metaprime.meta.maml import step" in inspect.getsource(LEARNERS["peft_maml"].step)
+    assert "meta/maml.py" in Path(str(inspect.getsourcefile(prime))).read_text("utf-8")
