@@ -61,10 +61,23 @@ def read_records(
     Example: `read_records("jsonl:data", "en", "train", {"task.text": "text"}).rows`.
     """
     corpus, root = _open(source)
-    if corpus.records is None:
+    check_texts(source)
+    assert corpus.records
+    return corpus.records(root, language, split, columns, form)
+
+
+def check_texts(source: str) -> None:
+    """Refuses a source without whole texts: `check_texts("jsonl:data")`.
+
+    Args:
+        source: `scheme:root`, such as `jsonl:DIR`.
+
+    Raises:
+        MissingSource: the scheme is unknown, or its files hold sentences of words.
+    """
+    if not _open(source)[0].records:
         able = ", ".join(f"{name}:" for name, other in CORPORA.items() if other.records)
         raise MissingSource(f"{source}: this source has sentences of words, not whole texts; use one of {able}")
-    return corpus.records(root, language, split, columns, form)
 
 
 def check_split(source: str, language: str, split: str) -> None:

@@ -15,6 +15,7 @@ from metaprime.build.folders import check_encoder, started_from
 from metaprime.build.kind import kinds_of
 from metaprime.build.roles import HELD_OUT, PRIMED_ON, TARGETS, Role, check_corpus
 from metaprime.config.sections import Config
+from metaprime.data.sources import check_texts
 from metaprime.models.folder import refuse_bad_encoder
 from metaprime.priming.settings import Sections, check_sections
 from metaprime.runs.artifact import CARD, check_artifact
@@ -140,8 +141,11 @@ class Early:
         return refused
 
     def _corpus(self, role: Role, trains: bool = True) -> None:
-        """Refuses languages or splits that their corpus lacks."""
+        """Refuses labels that contradict each other, and a corpus without texts, languages or splits that are asked for."""
         if reads_corpora(self.config.task.name):
+            self.config.task.check()
+            if self.config.task.texts:
+                check_texts(role.uri(self.config.data))
             check_corpus(role, self.config.data, trains)
 
     def _output(self, resume: bool, overwrite: bool, force: bool | None) -> Path:

@@ -43,6 +43,13 @@ class TaskConfig(Section):
         """True if priming uses shuffled labels, which is a control."""
         return False
 
+    def check(self) -> None:
+        """Refuses settings that contradict each other, before torch is loaded; of a task of one's own nothing.
+
+        Raises:
+            MetaprimeError: they do.
+        """
+
     @property
     def texts(self) -> tuple[str, ...]:
         """Columns of an example's whole texts; empty: an example is a sentence of words."""

@@ -26,6 +26,9 @@ WRONG = {
     "language": ("data.languages=[zz]",),
     "split": ("data.train_split=training",),
     "held-out language": ("data.validation_languages=[zz]",),
+    "labels": ("task.labels=[PER, PER]",),
+    "one class": ("task={name: tagging, scheme: none, labels: [NOUN]}",),
+    "no classes": ("task={name: classification}",),
     "settings": ("learner.name=reptile", "inner.order=second"),
     "shares": ("transfer.leave_out=99",),
 }
@@ -73,6 +76,12 @@ def test_a_task_of_ones_own_may_read_in_its_own_way(config: Config, monkeypatch:
     wrong = override(config, "data.languages=[zz]")
     monkeypatch.setattr("metaprime.preflight.early.reads_corpora", lambda name: False)
     Early(wrong).priming()
+
+
+def test_a_source_of_words_is_refused_for_a_task_over_texts(config: Config) -> None:
+    wrong = override(config, "task={name: classification, labels: [good, bad]}", "data.source='conll:data'")
+    with pytest.raises(MetaprimeError, match="conll:data: this source has sentences of words, not whole texts"):
+        Early(wrong).priming()
 
 
 def test_an_arm_is_refused_for_its_priming_first(config: Config) -> None:

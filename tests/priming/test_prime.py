@@ -211,7 +211,12 @@ def test_held_out_languages_are_looked_at_first_at_half_at_every_and_last(
         ([3.0, 4.0, 4.0, 4.0, 9.0], 2, 3, 3),
         ([3.0, 1.0, 4.0, 1.0, 5.0, 1.0, 2.0], 2, 4, 6),
     ],
-    ids=["from the first score", "from the best on", "an equal score has the later weights and is no gain", "at the last step"],
+    ids=[
+        "from the first score",
+        "from the best on",
+        "an equal score has the later weights and is no gain",
+        "at the last step",
+    ],
 )
 def test_scores_that_stay_below_the_best_end_priming_early(
     tiny: MakeConfig,

@@ -69,6 +69,14 @@ class TaggingConfig(TaskConfig):
         """True if tags mark spans of words, False if each word has a class."""
         return self.scheme != "none"
 
+    def check(self) -> None:
+        """Refuses labels that contradict each other: `TaggingConfig().check()`.
+
+        Raises:
+            MetaprimeError: `labels` or `label_map` is invalid.
+        """
+        _ = self.label_set
+
     @property
     def label_set(self) -> LabelSet:
         """The labels and their mapping.
