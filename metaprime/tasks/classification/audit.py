@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from metaprime.data.audit import Finding, scripts
 from metaprime.data.rows import Example
+from metaprime.tasks.class_audit import balance, class_columns, class_findings, unknown_subwords
 from metaprime.tasks.classification.reading import examine
 from metaprime.tasks.task import Audit, Text
 
@@ -25,16 +26,9 @@ def facts(texts: Sequence[Example]) -> dict[str, Any]:
         "sentences": len(texts),
         "words": sum(words),
         "longest_words": max(words, default=0),
-        "classes": dict(sorted(classes.items())),
-        "majority": max(classes.values(), default=0) / max(len(texts), 1),
+        **balance(classes),
         "scripts": scripts(texts),
     }
-
-
-def columns(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Returns cells of a terminal table by header: `columns(facts(texts))["classes"]`."""
-    kinds = ", ".join(f"{kind} {count:,}" for kind, count in facts["classes"].items())
-    return {"words": f"{facts['words']:,}", "in the largest class": f"{facts['majority']:.1%}", "classes": kinds}
 
 
 def labels(where: str, texts: Sequence[Example], config: Any = None) -> list[Finding]:
@@ -47,16 +41,8 @@ def labels(where: str, texts: Sequence[Example], config: Any = None) -> list[Fin
 
     Example: `labels("en/train", texts, config)`.
     """
-    present = {text.gold for text in texts}
-    # A split without texts is reported by its size.
-    if not texts:
-        return []
-    if len(present) == 1:
-        text = f"every text has the class {present.pop()!r}: check task.label and label_map"
-        return [Finding("fatal", "one class", where, len(texts), text)]
-    missing = [name for name in (config.labels if config else ()) if name not in present]
-    text = f"no text of class {', '.join(missing)}: no text of it can be learned from; leave it out of task.labels, or map it"
-    return [Finding("problem", "missing class", where, len(missing), text)] if missing else []
+    wanted = config.labels if config else ()
+    return class_findings(where, len(texts), {text.gold for text in texts}, wanted, "text", "problem")
 
 
 def lengths(where: str, texts: Sequence[Example], text: Text) -> list[Finding]:
@@ -82,14 +68,10 @@ def lengths(where: str, texts: Sequence[Example], text: Text) -> list[Finding]:
         share = cut / len(texts)
         told = f"{cut} of {len(texts)} texts ({share:.1%}) are longer than {text.lengths.longest} sub-words and are cut"
         findings.append(Finding("problem" if share > 0.05 else "note", "texts cut", where, cut, told))
-    if unknown:
-        told = f"{unknown} of {len(ids)} sub-words ({unknown / len(ids):.1%}) are unknown to the tokenizer"
-        severe = unknown > 0.01 * len(ids)
-        findings.append(Finding("problem" if severe else "note", "unknown", where, unknown, told))
-    return findings
+    return findings + unknown_subwords(where, unknown, len(ids))
 
 
-AUDIT = Audit(examine=examine, facts=facts, columns=columns, labels=labels, lengths=lengths)
+AUDIT = Audit(examine=examine, facts=facts, columns=class_columns, labels=labels, lengths=lengths)
 
 
 def audit_for(config: Any) -> Audit:

@@ -12,6 +12,7 @@ import numpy as np
 from metaprime.data.audit import EXAMPLES, Finding, scripts
 from metaprime.data.reading import Format, Reading
 from metaprime.data.rows import Example, Lengths, Row
+from metaprime.tasks.class_audit import balance, class_columns, class_findings, unknown_subwords
 from metaprime.tasks.tagging.labels import LabelSet
 from metaprime.tasks.tagging.reading import examine
 from metaprime.tasks.tagging.windows import encode, entities_lost, words_lost
@@ -67,16 +68,9 @@ def class_facts(sentences: Sequence[Example]) -> dict[str, Any]:
         "sentences": len(sentences),
         "words": classes.total(),
         "longest_words": max((len(sentence.words) for sentence in sentences), default=0),
-        "classes": dict(sorted(classes.items())),
-        "majority": max(classes.values(), default=0) / max(classes.total(), 1),
+        **balance(classes),
         "scripts": scripts(sentences),
     }
-
-
-def class_columns(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Returns cells of a terminal table by header: `class_columns(class_facts(sentences))["words"]`."""
-    kinds = ", ".join(f"{kind} {count:,}" for kind, count in facts["classes"].items())
-    return {"words": f"{facts['words']:,}", "in the largest class": f"{facts['majority']:.1%}", "classes": kinds}
 
 
 def audit_columns(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -117,15 +111,7 @@ def class_labels(where: str, sentences: Sequence[Example], config: Any = None) -
     Example: `class_labels("de/train", sentences, TaggingConfig(scheme="none"))`.
     """
     present = set(chain.from_iterable(sentence.gold for sentence in sentences))
-    # A split without sentences is reported by its size.
-    if not sentences:
-        return []
-    if len(present) == 1:
-        text = f"every word has the class {present.pop()}: check task.tags and label_map"
-        return [Finding("fatal", "one class", where, len(sentences), text)]
-    missing = [name for name in (config.labels if config else ()) if name not in present]
-    text = f"no word of class {', '.join(missing)}"
-    return [Finding("note", "missing class", where, len(missing), text)] if missing else []
+    return class_findings(where, len(sentences), present, config.labels if config else (), "word", "note")
 
 
 def class_lengths(where: str, examples: Sequence[Example], text: Text) -> list[Finding]:
@@ -194,10 +180,7 @@ def unseen(
         text = f"{count} {what} {lack} cut away or without a sub-word: they cannot be found"
         origins = tuple(rows[number].example.origin for number in list(lost)[:EXAMPLES])
         findings.append(Finding("problem", f"{what} lost", where, count, text, origins))
-    if unknown:
-        text = f"{unknown} of {pieces} sub-words ({unknown / pieces:.1%}) are unknown to the tokenizer"
-        findings.append(Finding("problem" if unknown > 0.01 * pieces else "note", "unknown", where, unknown, text))
-    return findings
+    return findings + unknown_subwords(where, unknown, pieces)
 
 
 AUDIT = Audit(examine=examine_split, facts=facts, columns=audit_columns, labels=labels, lengths=lengths)

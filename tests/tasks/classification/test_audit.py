@@ -23,7 +23,7 @@ def test_facts_count_classes() -> None:
     found = audit.facts(TEXTS)
     assert (found["classes"], found["majority"]) == ({"bad": 2, "good": 1}, pytest.approx(2 / 3))
     assert (found["sentences"], found["words"], found["longest_words"]) == (3, 5, 2)
-    assert audit.columns(found)["in the largest class"] == "66.7%"
+    assert audit.AUDIT.columns(found)["in the largest class"] == "66.7%"
 
 
 def test_missing_classes_and_one_class() -> None:
