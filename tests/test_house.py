@@ -385,7 +385,7 @@ def test_table_is_aligned(tree: Path, capsys: pytest.CaptureFixture[str]) -> Non
     by_name = {row.split()[0]: row for row in rows}
     assert by_name["readme-lines"].split() == ["readme-lines", "1", "<=", "130", "yes"]
     assert by_name["readme-first-python-line"].split() == ["readme-first-python-line", "none", "<=", "59", "no"]
-    assert by_name["share-of-the-largest-room"].split()[1:] == ["100.0", "%", "<=", "12", "%", "no"]
+    assert by_name["share-of-the-largest-room"].split()[1:] == ["100.0", "%", "<=", "16", "%", "no"]
     assert by_name["tensor-functions-with-shapes"].split()[1:] == ["100.0", "%", ">=", "60", "%", "yes"]
     assert by_name["asserts-in-tests"].split() == ["asserts-in-tests", "1"]
     assert {row.index("=") for row in rows if "=" in row} == {head.index("limit") + 1}

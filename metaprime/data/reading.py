@@ -50,6 +50,9 @@ ProblemKind = Literal[
     "not JSON",
     "missing value",
     "lengths differ",
+    "not a number",
+    "out of range",
+    "not a span",
 ]
 NOTICES: frozenset[ProblemKind] = frozenset(
     {"other scheme", "row without tokens", "byte order mark", "chosen columns", "chosen sentences", "language prefix"}

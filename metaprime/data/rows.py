@@ -6,8 +6,8 @@ sub-words.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from metaprime.types import IGNORE, Batch
@@ -59,15 +59,15 @@ class Window:
             but each word belongs to one of them: where it is farthest from an edge.
         starts: position in `input_ids` of the first sub-word of each of these words.
         labels: L label ids, IGNORE except at `starts`; or one id for the whole window.
-        types: number of the text that each of the L sub-words belongs to, 0 or 1; empty: the encoder reads
-            one text, or does not ask.
+        more: further values by the name that a batch has for them, L or one of each, such as
+            `token_type_ids`: the text that each sub-word belongs to, 0 or 1.
     """
 
     input_ids: tuple[int, ...]
     words: tuple[int, ...]
     starts: tuple[int, ...]
     labels: tuple[int, ...]
-    types: tuple[int, ...] = ()
+    more: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,9 @@ def collate(rows: Sequence[Row], pad_id: int) -> Batch:
         pad_id: id that fills up `input_ids`.
 
     Returns:
-        `input_ids`, `attention_mask` and `labels`, each (B, L) int64, or `labels` (B, 1); and
-        `token_type_ids` (B, L) if a window has types.
+        `input_ids`, `attention_mask` and `labels`, each (B, L) int64, or `labels` (B, 1); and what
+        windows have `more`, (B, L) or (B, 1), 0 where a window has none: int64, float32 if one is no
+        whole number.
 
     Example: `collate(rows, tokenizer.pad_token_id)["input_ids"]`.
     """
@@ -104,21 +105,24 @@ def collate(rows: Sequence[Row], pad_id: int) -> Batch:
 
     windows = [window for row in rows for window in row.windows]
 
-    def padded(values: list[tuple[int, ...]], fill: int) -> torch.Tensor:
+    def padded(values: list[tuple[Any, ...]], fill: int, kind: torch.dtype = torch.int64) -> torch.Tensor:
         """Stacks sequences into a tensor (B, L)."""
         longest = max(map(len, values))
         # One tensor of all: a tensor for each sequence takes several times as long.
-        return torch.tensor([(*value, *[fill] * (longest - len(value))) for value in values], dtype=torch.int64)
+        return torch.tensor([(*value, *[fill] * (longest - len(value))) for value in values], dtype=kind)
 
-    typed = {}
-    if any(window.types for window in windows):
-        types = [window.types or (0,) * len(window.input_ids) for window in windows]
-        typed["token_type_ids"] = padded(types, 0)
+    def further(name: str) -> torch.Tensor:
+        """Stacks what windows have more, 0 where one has none."""
+        values = [window.more.get(name, ()) for window in windows]
+        whole = all(isinstance(value, int) for own in values for value in own)
+        return padded(values, 0, torch.int64 if whole else torch.float32)
+
+    names = dict.fromkeys(name for window in windows for name in window.more)
     return {
         "input_ids": padded([window.input_ids for window in windows], pad_id),
         "attention_mask": padded([(1,) * len(window.input_ids) for window in windows], 0),
         "labels": padded([window.labels for window in windows], IGNORE),
-        **typed,
+        **{name: further(name) for name in names},
     }
 
 

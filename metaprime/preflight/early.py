@@ -62,7 +62,7 @@ class Early:
             MetaprimeError: settings do not go together, or encoder, corpus, language or split is missing.
         """
         config, data, settings = self.config, self.config.data, self.config.transfer
-        check_sections(Sections(config.learner, config.inner, config.outer, config.peft))
+        check_sections(Sections(config.learner, config.inner, config.outer, config.peft, config.task.together))
         check_encoder(config.encoder, check_writable(config.output))
         self._corpus(PRIMED_ON)
         if validates and config.outer.validate_every and data.validation_languages:

@@ -23,6 +23,7 @@ class Sections:
     inner: InnerConfig
     outer: OuterConfig
     peft: MethodConfig
+    together: int = 1
 
 
 def check_sections(sections: Sections) -> Sections:
@@ -47,6 +48,11 @@ def check_sections(sections: Sections) -> Sections:
         raise MetaprimeError(f"inner.learn_rates: {where} has no inner rates to learn")
     if inner.compile and not (inner.batched and torch):
         raise MetaprimeError("inner.compile needs inner.batched: true and learner.backend: torch")
+    if inner.micro_batch and inner.micro_batch % sections.together:
+        raise MetaprimeError(
+            f"inner.micro_batch is {inner.micro_batch}, but the {sections.together} choices of an example share a pass: give a "
+            f"multiple of {sections.together}"
+        )
     if inner.order == "second" and not learner.second_order:
         raise MetaprimeError(f"inner.order second: learner.name {name!r} cannot differentiate through its inner loop")
     return sections

@@ -127,7 +127,7 @@ def set_up(config: Config, accelerator: Accelerator) -> Run:
     config = config.at_rates(*kinds_of(config.encoder, config.transfer))
     # What needs no encoder is checked before one is pre-trained.
     output = check_writable(config.output)
-    check_sections(Sections(config.learner, config.inner, config.outer, config.peft))
+    check_sections(Sections(config.learner, config.inner, config.outer, config.peft, config.task.together))
     encoder = open_encoder(config.encoder, output, config.run.threads, accelerator)
     if accelerator.is_main_process:
         _notice(config.outer, config.data, config.encoder)
@@ -165,7 +165,7 @@ def assemble(config: Config, encoder: Encoder, accelerator: Accelerator, build: 
 
     Example: `assemble(config, load_encoder(config.encoder.name), Accelerator()).model`
     """
-    sections = check_sections(Sections(config.learner, config.inner, config.outer, config.peft))
+    sections = check_sections(Sections(config.learner, config.inner, config.outer, config.peft, config.task.together))
 
     # Read task and rows.
     claim, seed, learner = Claim(*config.recorded()), config.run.seed, sections.learner.value

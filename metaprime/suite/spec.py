@@ -357,7 +357,7 @@ def _resolved(arms: dict[str, ArmSection], name: str, base: Config, where: str) 
         primer = Primer(override(base, no_provenance, *changes)) if source else None
         if primer:
             config = primer.config
-            check_sections(Sections(config.learner, config.inner, config.outer, config.peft))
+            check_sections(Sections(config.learner, config.inner, config.outer, config.peft, config.task.together))
         target = override(base, no_provenance, *arm.transfer)
     except MetaprimeError as error:
         raise MetaprimeError("\n".join(f"{where}: {line}" for line in str(error).splitlines())) from None

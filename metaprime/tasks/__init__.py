@@ -4,23 +4,38 @@ from collections.abc import Callable
 from typing import Any
 
 from metaprime.table import Table
+from metaprime.tasks.choice.settings import ChoiceConfig
 from metaprime.tasks.classification.settings import ClassificationConfig
+from metaprime.tasks.regression.settings import RegressionConfig
+from metaprime.tasks.spans.settings import SpansConfig
 from metaprime.tasks.tagging.settings import TaggingConfig
 from metaprime.tasks.task import Audit, Task, TaskConfig, TaskKind
 
 TASKS: Table[TaskKind] = Table(
     tagging="metaprime.tasks.tagging.task:TAGGING",
     classification="metaprime.tasks.classification.task:CLASSIFICATION",
+    regression="metaprime.tasks.regression.task:REGRESSION",
+    multiple_choice="metaprime.tasks.choice.task:MULTIPLE_CHOICE",
+    span_pairs="metaprime.tasks.spans.task:SPAN_PAIRS",
 )
 """Task kinds by the name that `task.name` gives."""
 
-_SETTINGS: dict[str, type[TaskConfig]] = {"tagging": TaggingConfig, "classification": ClassificationConfig}
+_SETTINGS: dict[str, type[TaskConfig]] = {
+    "tagging": TaggingConfig,
+    "classification": ClassificationConfig,
+    "regression": RegressionConfig,
+    "multiple_choice": ChoiceConfig,
+    "span_pairs": SpansConfig,
+}
 """Settings that are declared apart from their task, which needs torch."""
 
 
 _AUDITS: Table[Callable[[Any], Audit]] = Table(
     tagging="metaprime.tasks.tagging.audit:audit_for",
     classification="metaprime.tasks.classification.audit:audit_for",
+    regression="metaprime.tasks.regression.audit:audit_for",
+    multiple_choice="metaprime.tasks.choice.audit:audit_for",
+    span_pairs="metaprime.tasks.spans.audit:audit_for",
 )
 """Checks of corpora by a task's config, declared apart from the task, which needs torch."""
 

@@ -55,6 +55,11 @@ class TaskConfig(Section):
         """Columns of an example's whole texts; empty: an example is a sentence of words."""
         return ()
 
+    @property
+    def together(self) -> int:
+        """Windows that follow one another and that the loss reads together: one, or one for each choice."""
+        return 1
+
 
 @dataclass(frozen=True)
 class Metric:

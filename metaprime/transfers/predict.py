@@ -10,7 +10,7 @@ from metaprime.models.folder import refuse_bad_folder
 from metaprime.runs.artifact import check_artifact, load_artifact, load_encoder_of, trained_groups
 from metaprime.tasks import Task
 from metaprime.tasks.task import Scores
-from metaprime.transfers.texts import notice_unspaced, split_words
+from metaprime.transfers.texts import notice_unspaced, read_together, split_words
 from metaprime.types import MetaprimeError
 
 if TYPE_CHECKING:
@@ -75,7 +75,9 @@ class Predictor:
             raise MetaprimeError(f"the word {word!r} has a byte that is not UTF-8: convert the text to UTF-8")
         texts = self.task.config.texts
         if len(texts) > 1 and (wrong := next((one for one in sentences if len(one) != len(texts)), None)) is not None:
-            raise MetaprimeError(f"this task reads pairs: give two texts for each answer, not {len(wrong)}")
+            raise MetaprimeError(
+                f"this task reads {read_together(texts)}: give {len(texts)} texts for each answer, not {len(wrong)}"
+            )
         if texts and any(not part.strip() for one in sentences for part in one):
             raise MetaprimeError("a text is empty: give at least one word")
         if not texts:

@@ -61,8 +61,8 @@ def read_input(given: str, form: str | None = None, tokens: bool = False, texts:
         given: one sentence, the path of a file, or `-` for standard input.
         form: one of FORMS; None: by extension and content, which is logged for a file that is not text.
         tokens: whether words of text are cut at white space alone, with punctuation left on them.
-        texts: columns of the whole texts that a task reads, which are not cut into words: one, or two for
-            pairs, which stand in one line with a tab between them; empty: the task reads words.
+        texts: columns of the whole texts that a task reads, which are not cut into words; several, such as
+            the two of a pair, stand in one line with a tab between them; empty: the task reads words.
 
     Raises:
         MetaprimeError: the file does not exist, is not UTF-8, or has no word; a line is damaged.
@@ -149,7 +149,7 @@ def _as_lines(answers: Sequence[Any]) -> Iterator[str]:
 
 
 def _whole(name: str, lines: Sequence[str], form: str | None, texts: Sequence[str]) -> Input:
-    """Reads one text, or a pair of them, from each line that is not empty."""
+    """Reads one text, or several, from each line that is not empty."""
     if form == "conll":
         raise MetaprimeError("--format conll: this task has one answer for each text: use --format text or jsonl")
     numbered = [(f"{name}, line {number}", line) for number, line in enumerate(lines, 1) if line.strip()]
@@ -159,11 +159,15 @@ def _whole(name: str, lines: Sequence[str], form: str | None, texts: Sequence[st
     for place, line in numbered:
         parts = line.split("\t") if len(texts) > 1 else [line]
         if len(parts) != len(texts) or not all(map(str.strip, parts)):
-            raise MetaprimeError(
-                f"{place}: this task reads pairs: write two texts with a tab between them, or JSON lines"
-            )
+            several = f"write {len(texts)} texts with a tab between them, or JSON lines"
+            raise MetaprimeError(f"{place}: this task reads {read_together(texts)}: {several}")
         found.append([part.strip() for part in parts])
     return Input(found, _as_lines)
+
+
+def read_together(texts: Sequence[str]) -> str:
+    """Returns what a task reads for one answer, by its columns: `read_together(["premise", "hypothesis"])`."""
+    return f"pairs ({', '.join(texts)})" if len(texts) == 2 else f"{len(texts)} texts together ({', '.join(texts)})"
 
 
 def _fields(place: str, line: str, texts: Sequence[str]) -> tuple[dict[str, Any], list[str]]:

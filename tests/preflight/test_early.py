@@ -29,6 +29,7 @@ WRONG = {
     "labels": ("task.labels=[PER, PER]",),
     "one class": ("task={name: tagging, scheme: none, labels: [NOUN]}",),
     "no classes": ("task={name: classification}",),
+    "parted choices": ("task={name: multiple_choice}", "inner.micro_batch=3"),
     "settings": ("learner.name=reptile", "inner.order=second"),
     "shares": ("transfer.leave_out=99",),
 }
@@ -72,7 +73,7 @@ def test_both_commands_are_named_for_their_own_mistakes(config: Config) -> None:
 
 
 def test_a_task_of_ones_own_may_read_in_its_own_way(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [name for name in TASKS if reads_corpora(name)] == ["tagging", "classification"]
+    assert [name for name in TASKS if reads_corpora(name)] == [*TASKS]
     wrong = override(config, "data.languages=[zz]")
     monkeypatch.setattr("metaprime.preflight.early.reads_corpora", lambda name: False)
     Early(wrong).priming()

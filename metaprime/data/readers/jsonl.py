@@ -100,8 +100,10 @@ def _records(path: Path, names: Mapping[str, str], form: Format) -> TableRows:
                 wrong = f"{shown(line)} is not JSON ({value}); each line needs one object"
                 found.problems.append(Problem("not JSON", f"{path}:{number}", wrong, dropped=True))
                 continue
-            present |= dict.fromkeys(value)
-            values = {name: value.get(name) for name in names.values()}
+            # A key of a key is written with a dot, as in `target.span1_index`.
+            nested = {name: held for name in names.values() if name not in value and (held := _inside(value, name))}
+            present |= dict.fromkeys([*value, *nested])
+            values = {name: nested[name][0] if name in nested else value.get(name) for name in names.values()}
             found.rows.append(TableRow(f"{path}:line {number}", values))
     if found.rows:
         columns.required(str(path), list(present), names)
@@ -115,6 +117,15 @@ def _value(line: str) -> dict[str, Any] | str:
     except (ValueError, RecursionError) as error:
         return str(error)
     return value if isinstance(value, dict) else f"it is a {type(value).__name__}"
+
+
+def _inside(value: Any, name: str) -> list[Any]:
+    """Returns what a key of a key holds, in a list; an empty one if there is no such key."""
+    for key in name.split("."):
+        if not isinstance(value, dict) or key not in value:
+            return []
+        value = value[key]
+    return [value]
 
 
 def _others(lines: Sequence[str], form: Format) -> tuple[str, list[str]] | None:

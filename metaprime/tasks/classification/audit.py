@@ -6,13 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from metaprime.data.audit import Finding, scripts
+from metaprime.data.audit import Finding
 from metaprime.data.rows import Example
-from metaprime.tasks.class_audit import balance, class_columns, class_findings, unknown_subwords
-from metaprime.tasks.classification.reading import examine
-from metaprime.tasks.task import Audit, Text
+from metaprime.tasks.class_audit import balance, class_columns, class_findings
+from metaprime.tasks.task import Audit
+from metaprime.tasks.texts.audit import lengths, text_counts
+from metaprime.tasks.texts.classes import examine
 
 
 def facts(texts: Sequence[Example]) -> dict[str, Any]:
@@ -20,15 +19,7 @@ def facts(texts: Sequence[Example]) -> dict[str, Any]:
 
     Example: `facts(texts)["classes"]` is such as `{"negative": 120, "positive": 99}`.
     """
-    classes = Counter(text.gold for text in texts)
-    words = [sum(len(part.split()) for part in text.words) for text in texts]
-    return {
-        "sentences": len(texts),
-        "words": sum(words),
-        "longest_words": max(words, default=0),
-        **balance(classes),
-        "scripts": scripts(texts),
-    }
+    return {**text_counts(texts), **balance(Counter(text.gold for text in texts))}
 
 
 def labels(where: str, texts: Sequence[Example], config: Any = None) -> list[Finding]:
@@ -43,32 +34,6 @@ def labels(where: str, texts: Sequence[Example], config: Any = None) -> list[Fin
     """
     wanted = config.labels if config else ()
     return class_findings(where, len(texts), {text.gold for text in texts}, wanted, "text", "problem")
-
-
-def lengths(where: str, texts: Sequence[Example], text: Text) -> list[Finding]:
-    """Finds texts that are cut, and unknown sub-words.
-
-    Args:
-        where: `<language>/<split>`.
-        texts: of the split.
-        text: the encoder's tokenizer, and the limit on a window.
-
-    Example: `lengths("en/train", texts, Text(subwords, Lengths(128)))`.
-    """
-    pieces, special = text.subwords.of(texts), {}
-    pair, one = text.subwords.pair, text.subwords
-    special[1] = len(one.before) + len(one.after)
-    special[2] = len(pair.before) + len(pair.between) + len(pair.after)
-    pairs = zip(texts, pieces, strict=True)
-    cut = sum(len(own.ids) + special[len(example.words)] > text.lengths.longest for example, own in pairs)
-    ids = np.concatenate([piece.ids for piece in pieces])
-    unknown = int((ids == one.tokenizer.unk_token_id).sum())
-    findings = []
-    if cut:
-        share = cut / len(texts)
-        told = f"{cut} of {len(texts)} texts ({share:.1%}) are longer than {text.lengths.longest} sub-words and are cut"
-        findings.append(Finding("problem" if share > 0.05 else "note", "texts cut", where, cut, told))
-    return findings + unknown_subwords(where, unknown, len(ids))
 
 
 AUDIT = Audit(examine=examine, facts=facts, columns=class_columns, labels=labels, lengths=lengths)

@@ -1,6 +1,6 @@
 """Defines text classification: one text or a pair of texts has one of several classes (He et al. 2022, Fu et al. 2023).
 
-Shape suffixes: B texts, L sub-words, D hidden size, C classes.
+Shape suffixes: B texts, L sub-words, C classes.
 """
 
 from __future__ import annotations
@@ -13,18 +13,17 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from metaprime.data.reading import settle
 from metaprime.data.rows import Example, Row, collate
-from metaprime.models.outputs import Outputs
 from metaprime.models.task_model import TaskModel
-from metaprime.rng import stream
 from metaprime.tasks.classification import audit, scores
-from metaprime.tasks.classification.encoding import encode
-from metaprime.tasks.classification.reading import examine
 from metaprime.tasks.classification.settings import ClassificationConfig, MetricName
 from metaprime.tasks.head import LinearHead
 from metaprime.tasks.outputs import outputs_of
 from metaprime.tasks.task import Task, TaskKind, Text
+from metaprime.tasks.texts.classes import examine
+from metaprime.tasks.texts.encoding import encode
+from metaprime.tasks.texts.examples import reader, shared_out, shuffled
+from metaprime.tasks.texts.pooling import POOLED
 from metaprime.types import IGNORE, Batch, Params
 
 
@@ -39,20 +38,14 @@ def build(config: ClassificationConfig, text: Text) -> Task:
     config.check()
     padded = partial(collate, pad_id=text.subwords.tokenizer.pad_token_id)
     ids = {name: number for number, name in enumerate(config.labels)}
-    # A notice is logged once for all files of a run that are alike.
-    logged: set[str] = set()
-
-    def read(source: str, language: str, split: str) -> list[Example]:
-        """Reads one split and logs what was dropped."""
-        return settle(examine(source, language, split, config, True, text.form), config.invalid, logged)
-
+    count = len(config.texts)
     return Task(
         kind=of(config),
         config=config,
         labels=config.labels,
-        read=read,
-        example=partial(unanswered, config=config),
-        encode=partial(encode, text=text, ids=ids),
+        read=reader(examine, config, text.form),
+        example=lambda texts: Example(shared_out(texts, count), config.labels[0], "text"),
+        encode=partial(encode, text=text, values=lambda example: [(ids[example.gold], {})]),
         collate=padded,
         new_head=lambda sites: LinearHead(sites.hidden, len(config.labels)),
         loss=loss,
@@ -61,55 +54,6 @@ def build(config: ClassificationConfig, text: Text) -> Task:
         outputs=POOLED[config.pooling],
         shuffle=shuffled if config.shuffle_labels else None,
     )
-
-
-def unanswered(texts: Sequence[str], config: ClassificationConfig) -> Example:
-    """Returns an example without a known class: `unanswered(["Well done."], config)`.
-
-    Args:
-        texts: one text, or two for a pair; any other number is one text cut into words.
-        config: tells whether there are pairs.
-    """
-    if config.pair is not None and len(texts) != 2:
-        # A trial of a model needs any two texts.
-        half = max(len(texts) // 2, 1)
-        texts = (" ".join(texts[:half]), " ".join(texts[half:]) or texts[0])
-    elif config.pair is None:
-        texts = (" ".join(texts),)
-    return Example(tuple(texts), config.labels[0], "text")
-
-
-def first_state(model: TaskModel, batch: Batch) -> torch.Tensor:
-    """Returns logits (B, C) of the encoder's output at the first sub-word.
-
-    Args:
-        model: its head reads (B, D).
-        batch: tensors (B, L).
-
-    Example: `first_state(model, batch).argmax(-1)`.
-    """
-    logits_BC: torch.Tensor = model.head(model.encode(batch)[:, 0])
-    return logits_BC
-
-
-def mean_state(model: TaskModel, batch: Batch) -> torch.Tensor:
-    """Returns logits (B, C) of the mean of the encoder's output over all sub-words, special ones too.
-
-    Args:
-        model: its head reads (B, D).
-        batch: tensors (B, L).
-
-    Example: `mean_state(model, batch).argmax(-1)`.
-    """
-    mask_BL1 = batch["attention_mask"][:, :, None].to(torch.float32)
-    hidden_BLD = model.encode(batch)
-    mean_BD = (hidden_BLD * mask_BL1).sum(1) / mask_BL1.sum(1).clamp(min=1)
-    logits_BC: torch.Tensor = model.head(mean_BD)
-    return logits_BC
-
-
-POOLED: dict[str, Outputs] = {"first": first_state, "mean": mean_state}
-"""Forward passes by the values of `task.pooling`."""
 
 
 def loss(logits_BC: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -142,20 +86,6 @@ def predict(model: TaskModel, values: Params, rows: Sequence[Row], *, labels: Se
     for numbers, logits_BC in outputs_of(model, values, rows, padded):
         best |= zip(numbers, logits_BC.argmax(-1).tolist(), strict=True)
     return [labels[best[number]] for number in range(len(rows))]
-
-
-def shuffled(examples: Sequence[Example], seed: int, language: str) -> list[Example]:
-    """Permutes the classes of a language's texts among them, for a control.
-
-    Args:
-        examples: with their right classes.
-        seed: of the permutation.
-        language: also part of its address.
-
-    Example: `shuffled(examples, 0, "de")`.
-    """
-    order = stream(seed, "shuffled classes", language).permutation(len(examples))
-    return [replace(example, gold=examples[int(place)].gold) for example, place in zip(examples, order, strict=True)]
 
 
 def to_json(example: Example, predicted: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from metaprime.types import MetaprimeError
         ({}, r"task\.labels is \[\]: list at least two classes"),
         ({"labels": ("good",)}, r"list at least two classes"),
         ({"labels": ("good", "good")}, "names 'good' twice"),
-        ({"labels": ("good", " ")}, "' ' is not the name of a class"),
+        ({"labels": ("good", " ")}, "' ' is no name"),
         ({"labels": ("good", "bad"), "label_map": {1: "fine"}}, r"maps '1' to 'fine', which is not in task\.labels"),
         ({"labels": ("good", "bad"), "pair": "text"}, r"task\.text and task\.pair name one column"),
     ],

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -23,7 +21,7 @@ from metaprime.priming.step import draw
 from metaprime.runs.artifact import load_artifact
 from metaprime.tasks import task_kind
 from metaprime.tasks.classification.settings import ClassificationConfig
-from metaprime.tasks.classification.task import POOLED, loss, shuffled, to_json, unanswered
+from metaprime.tasks.classification.task import loss, to_json
 from metaprime.transfers.export import export
 from metaprime.transfers.predict import load
 from metaprime.transfers.transfer import transfer
@@ -39,32 +37,6 @@ def test_the_loss_is_the_mean_over_labelled_texts() -> None:
     kept = torch.tensor([0, 2, 3])
     torch.testing.assert_close(loss(logits, {"labels": labels}), F.cross_entropy(logits[kept], labels[kept, 0]))
     assert float(loss(logits, {"labels": torch.full((4, 1), IGNORE)})) == 0
-
-
-def test_pooling_reads_the_first_state_or_the_mean_of_those_that_are_no_padding() -> None:
-    hidden = torch.randn(2, 4, 8)
-    mask = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
-    model: Any = SimpleNamespace(head=lambda states: states, encode=lambda batch: hidden)
-    torch.testing.assert_close(POOLED["first"](model, {"attention_mask": mask}), hidden[:, 0])
-    found = POOLED["mean"](model, {"attention_mask": mask})
-    torch.testing.assert_close(found, torch.stack([hidden[0, :3].mean(0), hidden[1].mean(0)]))
-
-
-def test_classes_are_shuffled_among_texts_by_seed_and_language() -> None:
-    texts = [Example((f"t{number}",), f"c{number}") for number in range(20)]
-    found = shuffled(texts, 0, "de")
-    assert sorted(one.gold for one in found) == sorted(one.gold for one in texts)
-    assert [one.words for one in found] == [one.words for one in texts]
-    assert found == shuffled(texts, 0, "de")
-    assert found not in (texts, shuffled(texts, 1, "de"), shuffled(texts, 0, "fr"))
-
-
-def test_examples_without_an_answer() -> None:
-    assert unanswered(["a", "b", "c"], CONFIG).words == ("a b c",)
-    pairs = CONFIG.model_copy(update={"pair": "b"})
-    assert unanswered(["a b", "c"], pairs).words == ("a b", "c")
-    assert unanswered(["a", "b", "c"], pairs).words == ("a", "b c")
-    assert unanswered(["a"], pairs).words == ("a", "a")
 
 
 def test_a_line_of_predictions() -> None:
@@ -121,7 +93,7 @@ def test_pairs_are_primed_and_predicted(tiny: Callable[..., Config], tmp_path: P
     (result, *_) = transfer(config)
     predictor = load(result.path)
     assert set(predictor([["mali", "bono"], ["dabi", "mali bono"]])) <= set(LABELS)
-    with pytest.raises(MetaprimeError, match="this task reads pairs: give two texts for each answer, not 1"):
+    with pytest.raises(MetaprimeError, match=r"this task reads pairs \(a, b\): give 2 texts for each answer, not 1"):
         predictor(["mali"])
 
 

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from metaprime.data.reading import UNSTATED, Reading, settle
-from metaprime.tasks.classification.reading import examine
 from metaprime.tasks.classification.settings import ClassificationConfig
+from metaprime.tasks.texts.classes import examine
 from metaprime.types import MetaprimeError
 
 CONFIG = ClassificationConfig(labels=("bad", "good"), label_map={"0": "bad", "true": "good"}, text="a")

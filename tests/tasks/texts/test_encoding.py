@@ -10,11 +10,13 @@ from transformers import PreTrainedTokenizerFast
 
 from metaprime.data.rows import Example, Lengths, collate
 from metaprime.data.subwords import Subwords
-from metaprime.tasks.classification.encoding import encode, longest_first
 from metaprime.tasks.task import Text
+from metaprime.tasks.texts.encoding import encode, longest_first
 from metaprime.types import MetaprimeError
 
-IDS = {"bad": 0, "good": 1}
+
+def values(one: Example) -> list[tuple[int, dict[str, tuple[float, ...]]]]:
+    return [({"bad": 0, "good": 1}[one.gold], {})]
 
 
 def example(*texts: str, gold: str = "good") -> Example:
@@ -31,10 +33,10 @@ def test_a_pair_is_what_the_tokenizer_makes_of_it(toy_tokenizer: PreTrainedToken
         theirs = toy_tokenizer(
             first, second, truncation="longest_first", max_length=longest, return_token_type_ids=True
         )
-        (window,) = encode([example(first, second)], text(toy_tokenizer, longest), IDS)[0].windows
+        (window,) = encode([example(first, second)], text(toy_tokenizer, longest), values)[0].windows
         assert list(window.input_ids) == theirs["input_ids"]
-        if window.types:
-            assert list(window.types) == theirs["token_type_ids"]
+        if window.more:
+            assert list(window.more["token_type_ids"]) == theirs["token_type_ids"]
 
 
 def test_a_text_is_cut_at_its_end_and_told(
@@ -42,7 +44,7 @@ def test_a_text_is_cut_at_its_end_and_told(
 ) -> None:
     whole = "mali bono dabi mali bono dabi"
     with caplog.at_level(logging.WARNING):
-        (row,) = encode([example(whole, gold="bad")], text(toy_tokenizer, 5), IDS)
+        (row,) = encode([example(whole, gold="bad")], text(toy_tokenizer, 5), values)
     assert list(row.windows[0].input_ids) == toy_tokenizer(whole, truncation=True, max_length=5)["input_ids"]
     assert row.windows[0].labels == (0,)
     assert "1 of 1 texts are longer than data.max_length = 5 sub-words and were cut" in caplog.text
@@ -64,7 +66,7 @@ def test_numbers_that_are_kept_are_those_of_tokenizers(toy_tokenizer: PreTrained
 
 
 def test_types_reach_the_batch(toy_tokenizer: PreTrainedTokenizerFast) -> None:
-    one, pair = encode([example("mali"), example("mali", "bono dabi")], text(toy_tokenizer), IDS)
+    one, pair = encode([example("mali"), example("mali", "bono dabi")], text(toy_tokenizer), values)
     assert "token_type_ids" not in collate([one], 0)
     batch = collate([one, pair], 0)
     assert batch["labels"].tolist() == [[1], [1]]
@@ -77,4 +79,4 @@ def test_no_room_is_refused(toy_tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(
         MetaprimeError, match=r"data\.max_length = 4 leaves no room for two texts beside 3 special tokens"
     ):
-        encode([example("mali", "bono")], text(toy_tokenizer, 4), IDS)
+        encode([example("mali", "bono")], text(toy_tokenizer, 4), values)

@@ -1,0 +1,132 @@
+"""Reads texts with two spans and their class from the columns of a table.
+
+A span is a stretch of the words between spaces, kept in an example as `first:end`.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from metaprime.data.reading import Format, Problem, Reading, TableRow, shown
+from metaprime.data.rows import Example
+from metaprime.tasks.spans.settings import SpansConfig
+from metaprime.tasks.texts.classes import class_of
+from metaprime.tasks.texts.reading import read_rows, text_problems
+from metaprime.types import MetaprimeError
+
+APOSTROPHE = re.compile(r"(?<=\w)['’]\w*$")
+"""The end of a word from its apostrophe, such as the 's of a possessive."""
+
+Span = tuple[int, int]
+"""Number of the first word, and of the last one plus 1."""
+
+
+def examine(source: str, language: str, split: str, config: SpansConfig, known: bool, form: Format) -> Reading:
+    """Reads texts with two spans, with all problems.
+
+    Args:
+        source: `scheme:root`, such as `jsonl:DIR`.
+        language: name of a language of the source.
+        split: name of the split.
+        config: columns, classes and their mapping.
+        known: True: classes that the config does not name are problems; False: every class is valid.
+        form: facts about the files that the section `data` states.
+
+    Raises:
+        MetaprimeError: the split does not exist, is not in the format of the source, or lacks a column.
+
+    Example: `examine("jsonl:data", "wsc", "train", config, True, UNSTATED).sentences`.
+    """
+    of_row = partial(_example, config=config, classes=config.classes if known else None)
+    return read_rows(source, language, split, config, of_row, form)
+
+
+def _example(row: TableRow, config: SpansConfig, classes: Mapping[str, str] | None) -> Example | list[Problem]:
+    """Returns the example of a row: its text, its two spans and their class."""
+    gold = class_of(row, config.label, config.labels, classes)
+    problems = text_problems(row, config.texts) + ([gold] if isinstance(gold, Problem) else [])
+    if problems:
+        return problems
+    text, spans = row.values[config.text], []
+    for index, name in ((config.first, config.first_text), (config.second, config.second_text)):
+        span = _span(text.split(), row.values[index], row.values[name].split())
+        if isinstance(span, str):
+            problems.append(Problem("not a span", row.origin, f"{index} and {name}: {span}"))
+        else:
+            spans.append(span)
+    return problems or Example((text, *map(span_text, spans)), gold, row.origin)
+
+
+def _span(words: Sequence[str], first: object, wanted: Sequence[str]) -> Span | str:
+    """Returns the span that begins at a word, or what is wrong with it."""
+    if isinstance(first, bool) or not isinstance(first, int):
+        return f"{shown(str(first))} is no number of a word; count words from 0"
+    end = first + len(wanted)
+    found = words[first:end] if first >= 0 else []
+    if _bare_words(found) != _bare_words(wanted):
+        there = shown(" ".join(found)) if found else "nothing"
+        return (
+            f"{shown(' '.join(wanted))} does not stand at word {first} of {len(words)}, but {there}; correct the number"
+        )
+    return first, end
+
+
+def _bare_words(words: Sequence[str]) -> list[str]:
+    """Returns words without case, and without marks and what follows an apostrophe: `["Ada's", "cat."]` as ada, cat."""
+    bare = []
+    for word in words:
+        name = APOSTROPHE.sub("", word)
+        letters = "".join(letter for letter in name if unicodedata.category(letter)[0] != "P")
+        bare.append((letters or word).casefold())
+    return bare
+
+
+def span_text(span: Span) -> str:
+    """Returns a span as an example holds it: `span_text((3, 5))` is `"3:5"`."""
+    return f"{span[0]}:{span[1]}"
+
+
+def span_of(text: str) -> Span:
+    """Returns a span that an example holds: `span_of("3:5")` is `(3, 5)`."""
+    first, _, end = text.partition(":")
+    return int(first), int(end)
+
+
+def texts_of(texts: Sequence[str]) -> tuple[str, ...]:
+    """Returns a text and two spans of it, which are given as their words.
+
+    Args:
+        texts: the text, and the words of each span, which occur in it once, or from `first:end`; any other number
+            is the words of a text with its first and last one as spans.
+
+    Raises:
+        MetaprimeError: the words of a span do not occur in the text, or more than once.
+
+    Example: `texts_of(["Ada fed her cat", "Ada", "her"])` is `("Ada fed her cat", "0:1", "2:3")`.
+    """
+    if len(texts) != 3:
+        whole = " ".join(texts)
+        last = len(whole.split())
+        return whole, span_text((0, 1)), span_text((last - 1, last))
+    text, *spans = texts
+    return text, *(span_text(_only(text.split(), span)) for span in spans)
+
+
+def _only(words: Sequence[str], given: str) -> Span:
+    """Returns the only place of some words."""
+    numbers = given.split(":")
+    if len(numbers) == 2 and all(map(str.isdecimal, numbers)) and int(numbers[0]) < int(numbers[1]) <= len(words):
+        return span_of(given)
+    wanted, bare = _bare_words(given.split()), _bare_words(words)
+    size = len(wanted)
+    places = [first for first in range(len(bare) - size + 1) if bare[first : first + size] == wanted]
+    if len(places) != 1:
+        times = f"{len(places)} times" if places else "nowhere"
+        raise MetaprimeError(
+            f"the span {given!r} occurs {times} in the text: give words that occur once, or the numbers of the first word and of "
+            "the one after the last, counted from 0, such as 3:5"
+        )
+    return places[0], places[0] + size

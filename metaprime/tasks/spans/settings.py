@@ -1,0 +1,49 @@
+"""Declares the settings of span pairs, which are checked before torch is loaded."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from metaprime.tasks.classification.settings import MetricName
+from metaprime.tasks.texts.settings import ClassesConfig
+
+
+class SpansConfig(ClassesConfig):
+    """Config of span pairs: two spans of a text have one of several classes, such as to mean the same person."""
+
+    name: Literal["span_pairs"] = "span_pairs"
+
+    labels: tuple[str, ...] = ("false", "true")
+    """The classes, in the order of the head's outputs."""
+
+    first: str = "span1_index"
+    """Column of the first span's first word, counted from 0 between spaces; `target.span1_index` for a key of a key."""
+
+    first_text: str = "span1_text"
+    """Column of the first span's words, which must stand at that place."""
+
+    second: str = "span2_index"
+    """Column of the second span's first word."""
+
+    second_text: str = "span2_text"
+    """Column of the second span's words."""
+
+    metric: MetricName = "accuracy"
+    """Number by which models are chosen and runs compared; the others are in the records."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Columns of the text and of the words of its two spans."""
+        return (self.text, self.first_text, self.second_text)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns by the config key that names each."""
+        return {
+            "task.text": self.text,
+            "task.first": self.first,
+            "task.first_text": self.first_text,
+            "task.second": self.second,
+            "task.second_text": self.second_text,
+            "task.label": self.label,
+        }

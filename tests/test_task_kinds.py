@@ -1,0 +1,106 @@
+"""Every kind of task: primed, tuned and predicted; packed as padded, looped as together, gradients as differences."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from toy_config import MakeConfig
+from toy_kinds import TASKS, write
+
+from metaprime.meta import Way
+from metaprime.models.sites import LAYOUTS
+from metaprime.packing import padded_calls
+from metaprime.preflight.gradients import examine_gradients
+from metaprime.priming.prime import prime
+from metaprime.priming.setup import set_up
+from metaprime.priming.step import draw
+from metaprime.runs.artifact import load_artifact
+from metaprime.tasks import TASKS as KINDS
+from metaprime.tasks import audit_of, settings_of, task_kind
+from metaprime.transfers.predict import evaluate, load
+from metaprime.transfers.transfer import transfer
+from metaprime.types import Params
+
+FAMILIES = ("bert", "roberta", "distilbert", "electra", "deberta-v2", "modernbert")
+
+
+def test_every_kind_is_here() -> None:
+    assert {task.split("name: ")[1].split(",")[0] for task in TASKS.values()} == set(KINDS)
+    assert set(FAMILIES) <= set(LAYOUTS)
+    for name in KINDS:
+        config = settings_of(name)()
+        assert task_kind(config).name == name
+        audit = audit_of(config)
+        assert audit
+        assert task_kind(config).audit is not None
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_primed_transferred_and_predicted(tiny: MakeConfig, tmp_path: Path, task: str) -> None:
+    config = tiny(tmp_path / "run", *write(task, tmp_path / "data"))
+    prime(config)
+    (result, *_) = transfer(config)
+    folder = Path(result.path)
+    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text("utf-8").splitlines()]
+    kind = task_kind(config.task)
+    again = evaluate(folder, config.data.source, ["en"])["en"]
+    assert again.details == result.record["scores"]
+    assert kind.metric.of(again.details) == again.headline
+    # What is predicted for a text now is what the transfer predicted.
+    artifact = load_artifact(folder)
+    assert artifact.task == config.task
+    predictor = load(folder)
+    task_of = predictor.task
+    examples = task_of.read(config.data.source, "en", config.data.test_split)
+    assert len(examples) == len(lines)
+    assert [kind.to_json(one, line["predicted"]) for one, line in zip(examples, lines, strict=True)] == lines
+    if kind.statistics:
+        sums = torch.tensor([kind.statistics.of_example(line) for line in lines], dtype=torch.float64).sum(0).numpy()
+        assert float(kind.statistics.of_sums(sums)) == pytest.approx(again.headline, abs=1e-9)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("task", TASKS)
+def test_packed_is_padded_and_one_pass_is_a_loop(
+    tiny: MakeConfig,
+    toy_encoder: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    task: str,
+    family: str,
+) -> None:
+    encoder = f"encoder.name={toy_encoder(family)}"
+    run = set_up(tiny(tmp_path / "run", *write(task, tmp_path / "data"), encoder), Accelerator())
+    # DeBERTa's attention has terms of its own, for which batches stay padded.
+    assert run.model.packed == (family != "deberta-v2")
+    # Toy batches are too full to be packed otherwise.
+    monkeypatch.setattr("metaprime.packing.NEARLY_FULL", 1.1)
+    run.model.double()
+    drawn = draw(run, 0)
+    start = {name: value.double() for name, value in run.starts.values(0, drawn.indices).items()}
+
+    def gradients(**changes: object) -> Params:
+        """Returns the outer gradient of one way to compute it."""
+        inner = run.inner.executed(subwords=None, **changes)
+        return run.learner.step(run.loss, run.state.backbone, start, drawn, inner).gradients
+
+    packed = gradients(way=Way.ONE_PASS, packed=True)
+    with padded_calls():
+        padded = gradients(way=Way.ONE_PASS, packed=False)
+    assert all(value.abs().max() > 0 for name, value in padded.items() if name.startswith(("adapter", "head.w")))
+    for name, found in packed.items():
+        torch.testing.assert_close(found, padded[name], rtol=1e-9, atol=1e-10)
+    for name, found in gradients(way=Way.LOOP, packed=True).items():
+        torch.testing.assert_close(found, padded[name], rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("learner", ["peft_maml", "maml", "multitask"])
+@pytest.mark.parametrize("task", TASKS)
+def test_meta_gradients_are_those_of_differences(tiny: MakeConfig, tmp_path: Path, task: str, learner: str) -> None:
+    report = examine_gradients(tiny(tmp_path / "run", *write(task, tmp_path / "data"), f"learner.name={learner}"))
+    assert report.passed, report.rows()
