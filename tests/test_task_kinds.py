@@ -12,9 +12,11 @@ from accelerate import Accelerator
 from toy_config import MakeConfig
 from toy_kinds import TASKS, write
 
+from metaprime.data.episodes import sample
 from metaprime.meta import Way
 from metaprime.models.sites import LAYOUTS
 from metaprime.packing import padded_calls
+from metaprime.preflight.early import Early
 from metaprime.preflight.gradients import examine_gradients
 from metaprime.priming.prime import prime
 from metaprime.priming.setup import set_up
@@ -24,7 +26,7 @@ from metaprime.tasks import TASKS as KINDS
 from metaprime.tasks import audit_of, settings_of, task_kind
 from metaprime.transfers.predict import evaluate, load
 from metaprime.transfers.transfer import transfer
-from metaprime.types import Params
+from metaprime.types import MetaprimeError, Params
 
 FAMILIES = ("bert", "roberta", "distilbert", "electra", "deberta-v2", "modernbert")
 
@@ -62,6 +64,47 @@ def test_primed_transferred_and_predicted(tiny: MakeConfig, tmp_path: Path, task
     if kind.statistics:
         sums = torch.tensor([kind.statistics.of_example(line) for line in lines], dtype=torch.float64).sum(0).numpy()
         assert float(kind.statistics.of_sums(sums)) == pytest.approx(again.headline, abs=1e-9)
+
+
+@pytest.mark.parametrize("task", ["classification", "span_pairs"])
+def test_episodes_and_samples_have_every_class_in_proportion(tiny: MakeConfig, tmp_path: Path, task: str) -> None:
+    changes = [*write(task, tmp_path / "data"), "episodes.support=4", "episodes.query=4", "inner.steps=2"]
+    config = tiny(tmp_path / "run", *changes)
+    run = set_up(config, Accelerator())
+    for step in range(20):
+        _, rows = run.sampler.draw(step, 0)
+        parts = rows[:8], rows[8:]
+        assert len({row.example.words for row in rows}) == 12
+        for part in parts:
+            assert len({row.windows[0].labels for row in part}) == 2
+            assert sum(row.windows[0].labels[0] for row in part) * 2 == len(part)
+    assert run.sampler.draw(3, 0) == run.sampler.draw(3, 0) != run.sampler.draw(4, 0)
+    rows = run.task.encode(run.task.read(config.data.source, "en", "train"))
+    ten, thirty = (sample(rows, count, 0, "en", run.task.stratum) for count in (10, 30))
+    assert ten == thirty[:10]
+    assert sum(row.windows[0].labels[0] for row in ten) == 5
+    assert sample(rows, 10, 1, "en", run.task.stratum) != ten
+
+
+def test_a_sample_without_every_class_is_refused_and_so_is_a_class_that_is_scored_alone(
+    tiny: MakeConfig, tmp_path: Path
+) -> None:
+    changes = write("classification", tmp_path / "data")
+    few = tiny(tmp_path / "run", *changes, "transfer.encoder=base", "transfer.shots=[1, 8]")
+    told = r"transfer\.shots 1 is smaller than the number of classes, 2"
+    with pytest.raises(MetaprimeError, match=told):
+        Early(few).transfer()
+    with pytest.raises(MetaprimeError, match=told):
+        transfer(few)
+    train = tmp_path / "data" / "en" / "train.jsonl"
+    lines = [line for line in train.read_text("utf-8").splitlines() if '"no"' not in line]
+    train.write_text("\n".join(lines) + "\n", "utf-8")
+    lacking = tiny(tmp_path / "other", *changes, "transfer.encoder=base")
+    with pytest.raises(
+        MetaprimeError, match=r"en/train: no text has the class 'no' \(30 times\), which the texts to be"
+    ):
+        transfer(lacking)
+    assert not (tmp_path / "other" / "transfer").exists()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

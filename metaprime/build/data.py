@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -202,8 +203,24 @@ def _split(task: Task, data: DataConfig, role: Role, language: str, limits: tupl
     assert role.scored
     most, trains = limits
     train = _read(task, data, role, language, "train_split") if trains else []
-    examples = _read(task, data, role, language, role.scored)
-    return Split(task.encode(train), task.encode(examples[:most]))
+    examples = _read(task, data, role, language, role.scored)[:most]
+    if task.stratum and trains:
+        _check_classes(task.stratum, train, examples, f"{role.uri(data)} {language}/{data.train_split}")
+    return Split(task.encode(train), task.encode(examples))
+
+
+def _check_classes(
+    stratum: Callable[[Example], str], train: Sequence[Example], scored: Sequence[Example], where: str
+) -> None:
+    """Refuses a class that is scored and that no training text has."""
+    wanted = Counter(map(stratum, scored))
+    missing = sorted(wanted.keys() - set(map(stratum, train)))
+    if missing:
+        counted = ", ".join(f"{name!r} ({wanted[name]} times)" for name in missing)
+        raise MetaprimeError(
+            f"{where}: no text has the class {counted}, which the texts to be scored have: add some, leave the language out, or "
+            "give the class another name in task.label_map"
+        )
 
 
 def _read(task: Task, data: DataConfig, role: Role, language: str, key: str) -> list[Example]:

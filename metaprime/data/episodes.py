@@ -2,7 +2,8 @@
 
 An episode is one language's support (one batch of B sentences for each inner step) and query (one
 batch), drawn without replacement from that language's pool; no text occurs twice in it. Support
-sentences are grouped into inner steps by length, not at random, which saves padding.
+sentences are grouped into inner steps by length, not at random, which saves padding. Where a task's
+examples have classes, support and query each have all classes of the language in its proportion.
 
 Shape suffixes: T episodes, B windows, L sub-words.
 """
@@ -10,13 +11,14 @@ Shape suffixes: T episodes, B windows, L sub-words.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metaprime.data.rows import Row, all_subwords, blank, longest_window
+from metaprime.data.rows import Example, Row, all_subwords, blank, longest_window
+from metaprime.data.strata import by_stratum, in_proportion
 from metaprime.rng import stream, torch_stream
 from metaprime.types import Batch, Episodes, MetaprimeError
 
@@ -68,6 +70,7 @@ class EpisodeSampler:
         pools: rows by language.
         shape: sizes of the episodes.
         seed: of all draws.
+        stratum: returns the class of an example; None: draws are uniform.
 
     Raises:
         MetaprimeError: there is no language, or one has fewer different sentences than an episode.
@@ -75,11 +78,17 @@ class EpisodeSampler:
     Example: `EpisodeSampler({"de": rows}, shape, seed=0).draw(step=3, index=0)`.
     """
 
-    def __init__(self, pools: Mapping[str, Sequence[Row]], shape: EpisodeShape, seed: int) -> None:
+    def __init__(
+        self,
+        pools: Mapping[str, Sequence[Row]],
+        shape: EpisodeShape,
+        seed: int,
+        stratum: Callable[[Example], Hashable] | None = None,
+    ) -> None:
         """Groups equal texts, so that an episode takes at most one sentence of a group."""
         if not pools:
             raise MetaprimeError("data.languages is empty: name at least one language to draw episodes from")
-        self.shape, self.seed = shape, seed
+        self.shape, self.seed, self.stratum = shape, seed, stratum
         # Sorted, since the order in the config must not change the draws.
         self.languages = tuple(sorted(pools))
         self.pools = {language: _groups(pools[language]) for language in self.languages}
@@ -125,9 +134,20 @@ class EpisodeSampler:
         """
         language, draw = self._language(step, index)
         groups = self._band(language, step)
-        chosen = draw.choice(len(groups), size=self.shape.sentences, replace=False)
+        chosen = self._chosen(groups, draw)
         rows = [groups[group][int(draw.integers(len(groups[group])))] for group in chosen]
         return language, [*self._by_length(rows[: -self.shape.query], step), *rows[-self.shape.query :]]
+
+    def _chosen(self, groups: Sequence[Sequence[Row]], draw: np.random.Generator) -> list[int]:
+        """Draws the numbers of an episode's texts, those of the query last."""
+        if not self.stratum:
+            return [int(group) for group in draw.choice(len(groups), size=self.shape.sentences, replace=False)]
+        order = [int(group) for group in draw.permutation(len(groups))]
+        names = [self.stratum(groups[group][0].example) for group in order]
+        support = in_proportion(by_stratum(order, names), self.shape.sentences - self.shape.query)
+        taken = set(support)
+        rest = [(group, name) for group, name in zip(order, names, strict=True) if group not in taken]
+        return support + in_proportion(by_stratum(*map(list, zip(*rest, strict=True))), self.shape.query)
 
     def _band(self, language: str, step: int) -> Sequence[Sequence[Row]]:
         """Returns the length band of a language from which a meta-step draws.
@@ -246,7 +266,13 @@ def same_text(words: Sequence[str]) -> str:
     return unicodedata.normalize("NFKC", " ".join(words)).casefold()
 
 
-def sample(rows: Sequence[Row], count: int, seed: int, language: str) -> list[Row]:
+def sample(
+    rows: Sequence[Row],
+    count: int,
+    seed: int,
+    language: str,
+    stratum: Callable[[Example], Hashable] | None = None,
+) -> list[Row]:
     """Draws K rows for a K-shot transfer; smaller samples are prefixes of larger ones.
 
     Args:
@@ -254,6 +280,8 @@ def sample(rows: Sequence[Row], count: int, seed: int, language: str) -> list[Ro
         count: K.
         seed: of the draw.
         language: also part of the draw's address.
+        stratum: returns the class of an example, of which a sample has all in the rows' proportion; None:
+            it is drawn uniformly.
 
     Raises:
         MetaprimeError: there are fewer than `count` rows.
@@ -264,5 +292,8 @@ def sample(rows: Sequence[Row], count: int, seed: int, language: str) -> list[Ro
         raise MetaprimeError(
             f"language {language!r} has {len(rows)} training sentences, transfer.shots asks for {count}: lower it"
         )
-    order = stream(seed, "shots", language).permutation(len(rows))[:count]
-    return [rows[int(index)] for index in order]
+    order = stream(seed, "shots", language).permutation(len(rows))
+    if stratum:
+        drawn = [rows[int(index)] for index in order]
+        return in_proportion(by_stratum(drawn, [stratum(row.example) for row in drawn]), count)
+    return [rows[int(index)] for index in order[:count]]

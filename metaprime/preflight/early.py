@@ -67,7 +67,7 @@ class Early:
         self._corpus(PRIMED_ON)
         if validates and config.outer.validate_every and data.validation_languages:
             self._corpus(HELD_OUT, trains=any(settings.shots))
-            check_shares(settings)
+            check_shares(settings, self.config.task.least_shots)
 
     def transfer(self) -> None:
         """Makes the checks of `metaprime transfer`: `Early(config).transfer()`.
@@ -101,7 +101,7 @@ class Early:
         check_rates(filled.transfer, data)
         check_untrained(settings, list(self.config.methods().values()))
         self._corpus(TARGETS, trains=any(settings.shots))
-        check_shares(settings)
+        check_shares(settings, self.config.task.least_shots)
 
     def arm(self, priming: Early | None) -> list[str]:
         """Returns why an arm with these transfers from the base or a primed encoder is refused, by its priming first.

@@ -171,7 +171,8 @@ def assemble(config: Config, encoder: Encoder, accelerator: Accelerator, build: 
     claim, seed, learner = Claim(*config.recorded()), config.run.seed, sections.learner.value
     labelled = build(config.task, config.data, encoder, config.peft, config.run.cache)
     pools = priming_rows(labelled, config.data, seed)
-    sampler = EpisodeSampler(pools, _shape(config.episodes, sections.inner, accelerator.num_processes), seed)
+    shape = _shape(config.episodes, sections.inner, accelerator.num_processes)
+    sampler = EpisodeSampler(pools, shape, seed, labelled.stratum if learner.reads_labels else None)
     task = labelled if learner.reads_labels else text_alone(labelled, encoder, config.encoder.trust_remote_code)
 
     # Build the model and draw adapter and head.

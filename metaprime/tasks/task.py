@@ -60,6 +60,11 @@ class TaskConfig(Section):
         """Windows that follow one another and that the loss reads together: one, or one for each choice."""
         return 1
 
+    @property
+    def least_shots(self) -> int:
+        """Smallest K but 0 for which the sample has an example of each class; 1 where examples have none."""
+        return 1
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -326,6 +331,8 @@ class Task:
         scales: whether the head reads features of unit scale; a pretrained head reads the encoder's own.
         corrupt: changes the rows of one episode before training, with a generator of that episode.
         shuffle: returns examples with shuffled answers, a control, for a seed and a language.
+        stratum: returns the class of an example, of which episodes and samples have all in proportion; None:
+            they are drawn uniformly.
     """
 
     kind: TaskKind
@@ -343,6 +350,7 @@ class Task:
     scales: bool = True
     corrupt: Callable[[Sequence[Row], torch.Generator], list[Row]] | None = None
     shuffle: Callable[[Sequence[Example], int, str], list[Example]] | None = None
+    stratum: Callable[[Example], str] | None = None
 
     def trial_batch(self, rows: Sequence[Row]) -> Batch:
         """Returns a batch (B, L) of rows as training sees them, drawn alike in each call: for trial meta-steps."""

@@ -41,7 +41,7 @@ def held_out_splits(task: Task, data: DataConfig, settings: TransferConfig) -> d
     splits = {language: validation_rows(task, data, language, most, trains) for language in languages}
     for language, split in splits.items():
         sample(split.train, max(settings.shots), 0, language)
-    check_shares(settings)
+    check_shares(settings, task.config.least_shots)
     return splits
 
 
@@ -79,7 +79,9 @@ class Validation:
         """
         context = replace(self.context, backbone=backbone, primed=primed)
         runs = [
-            k_shot_run(context, sample(self.splits[name].train, shots, self.seed, name), self.seed, name)
+            k_shot_run(
+                context, sample(self.splits[name].train, shots, self.seed, name, context.task.stratum), self.seed, name
+            )
             for name in languages
         ]
         scores = {}

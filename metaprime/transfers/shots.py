@@ -11,13 +11,22 @@ from metaprime.rng import stream
 from metaprime.types import NOISE, Batch, MetaprimeError
 
 
-def check_shares(settings: TransferConfig) -> None:
-    """Validates `development_share` and `leave_out` for every K of the section `transfer`.
+def check_shares(settings: TransferConfig, least: int = 1) -> None:
+    """Validates K, and `development_share` and `leave_out` for every K of the section `transfer`.
+
+    Args:
+        settings: the section `transfer`.
+        least: the task's smallest K but 0, its number of classes.
 
     Raises:
-        MetaprimeError: a split has no training or no development sentence, or `leave_out` exceeds
-            K or is combined with `stop: development`.
+        MetaprimeError: K is smaller than that, a split has no training or no development sentence, or
+            `leave_out` exceeds K or is combined with `stop: development`.
     """
+    for shots in settings.shots:
+        if 0 < shots < least:
+            raise MetaprimeError(
+                f"transfer.shots {shots} is smaller than the number of classes, {least}: a sample would lack one; raise it"
+            )
     if settings.leave_out and settings.stop == "development":
         raise MetaprimeError(
             "transfer.leave_out: with transfer.stop: development a left-out sentence may be a development sentence: use "

@@ -355,7 +355,7 @@ def _groups(inputs: Inputs, context: TransferContext, cells: Sequence[Cell]) -> 
     splits = inputs.splits[cells[0].method]
     runs = []
     for cell in cells:
-        rows = sample(splits[cell.language].train, cell.shots, cell.seed, cell.language)
+        rows = sample(splits[cell.language].train, cell.shots, cell.seed, cell.language, context.task.stratum)
         runs.append(k_shot_run(context, rows, cell.seed, cell.language))
     rest = iter(cells)
     return [{next(rest): member for member in group} for group in groups_of(context, runs)]
@@ -392,7 +392,7 @@ def _target_splits(task: Task, settings: TransferConfig, data: DataConfig) -> di
     splits = {language: target_rows(task, data, language, most, trains) for language in names}
     for language, split in splits.items():
         sample(split.train, max(settings.shots), 0, language)
-    check_shares(settings)
+    check_shares(settings, task.config.least_shots)
     return splits
 
 

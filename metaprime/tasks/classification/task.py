@@ -22,7 +22,7 @@ from metaprime.tasks.outputs import outputs_of
 from metaprime.tasks.task import Task, TaskKind, Text
 from metaprime.tasks.texts.classes import examine
 from metaprime.tasks.texts.encoding import encode
-from metaprime.tasks.texts.examples import reader, shared_out, shuffled
+from metaprime.tasks.texts.examples import class_of_example, reader, shared_out, shuffled
 from metaprime.tasks.texts.pooling import POOLED
 from metaprime.types import IGNORE, Batch, Params
 
@@ -53,6 +53,7 @@ def build(config: ClassificationConfig, text: Text) -> Task:
         audit=partial(audit.labels, config=config),
         outputs=POOLED[config.pooling],
         shuffle=shuffled if config.shuffle_labels else None,
+        stratum=class_of_example,
     )
 
 

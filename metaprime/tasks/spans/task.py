@@ -24,7 +24,7 @@ from metaprime.tasks.spans.encoding import SPAN_MARKS, encode
 from metaprime.tasks.spans.reading import examine, span_of, texts_of
 from metaprime.tasks.spans.settings import SpansConfig
 from metaprime.tasks.task import Piece, Task, TaskKind, Text
-from metaprime.tasks.texts.examples import reader, shuffled
+from metaprime.tasks.texts.examples import class_of_example, reader, shuffled
 from metaprime.tasks.texts.pooling import mean_states
 from metaprime.types import Batch
 
@@ -55,6 +55,7 @@ def build(config: SpansConfig, text: Text) -> Task:
         audit=partial(audit_labels, config=config),
         outputs=both_spans,
         shuffle=shuffled if config.shuffle_labels else None,
+        stratum=class_of_example,
     )
 
 

@@ -51,6 +51,11 @@ def shared_out(texts: Sequence[str], count: int) -> tuple[str, ...]:
     return tuple(text or texts[0] for text in cut)
 
 
+def class_of_example(example: Example) -> str:
+    """Returns the class of an example, by which episodes and samples are stratified: `class_of_example(example)`."""
+    return str(example.gold)
+
+
 def shuffled(examples: Sequence[Example], seed: int, language: str) -> list[Example]:
     """Permutes the answers of a language's examples among them, for a control.
 

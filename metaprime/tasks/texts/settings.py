@@ -71,6 +71,11 @@ class ClassesConfig(TextsConfig):
         return named(values)
 
     @property
+    def least_shots(self) -> int:
+        """Smallest K but 0 for which the sample has an example of each class."""
+        return len(self.labels)
+
+    @property
     def classes(self) -> dict[str, str]:
         """The run's class of each of a corpus's."""
         return {**{name: name for name in self.labels}, **self.label_map}
