@@ -99,7 +99,7 @@ def transfer(
     Early(loaded).transfer()
     from rich.console import Console
 
-    from metaprime.reports.wording import terminal, transfer_table
+    from metaprime.reports.wording import beside_trivial, terminal, transfer_table
     from metaprime.tasks import task_kind
     from metaprime.transfers.transfer import transfer as run
 
@@ -108,6 +108,9 @@ def transfer(
         kind = task_kind(loaded.task)
         header, rows = transfer_table([result.record for result in results], kind.listed)
         Console().print(terminal(f"{loaded.transfer.encoder}: {kind.metric.label}", header, rows))
+        records = [result.record for result in results]
+        for line in beside_trivial(records, kind, [record["cell"]["method"] for record in records]):
+            say(line)
         say(f"records: {Path(loaded.run.output) / 'transfer'}")
 
 

@@ -18,6 +18,7 @@ from metaprime.reports.wording import (
     NOTHING,
     TOO_FEW,
     UNKNOWN,
+    beside_trivial,
     interval_text,
     limits,
     listed,
@@ -217,11 +218,17 @@ def explained(suite: Suite, contrasts: Mapping[ContrastKey, Contrast]) -> str:
     return wide + (f" “{NOTHING}”: by neither arm, in any test example." if NOTHING in texts else "")
 
 
-def silences(suite: Suite) -> list[str]:
-    """Returns a sentence about the transfers that predicted nothing, or no sentence.
+def warnings_of(suite: Suite) -> list[str]:
+    """Returns sentences about transfers that learned nothing: silent ones, and those like an answer that reads no text.
 
-    Example: `silences(suite)`
+    Example: `warnings_of(suite)`
     """
+    names = [f"{suite.title(one.entry.arm)} ({one.entry.method}, K = {one.entry.shots})" for one in suite.transfers]
+    return [*_silences(suite), *beside_trivial([one.record for one in suite.transfers], suite.kind, names)]
+
+
+def _silences(suite: Suite) -> list[str]:
+    """Returns a sentence about the transfers that predicted nothing, or no sentence."""
     silent = [transfer for transfer in suite.transfers if transfer.silent]
     if not silent:
         return []

@@ -18,7 +18,7 @@ from metaprime.reports.score_tables import (
     gains_section,
     parameters_sections,
     scores_section,
-    silences,
+    warnings_of,
 )
 from metaprime.reports.scores import all_scores, contrasts_of, middle_shots
 from metaprime.reports.sentences import arms_compared, examples
@@ -72,7 +72,7 @@ def gather(suite: Suite) -> Report:
             else []
         ),
         *(f"Control: {title}." for title in unprimed),
-        *silences(suite),
+        *warnings_of(suite),
     ]
     kinds = suite.kind.errors.kinds if suite.kind.errors else ()
     return Report(title_of(suite), tuple(summary), tuple(sections), tuple(_csv_rows(suite)), kinds)
@@ -93,7 +93,7 @@ def _gather_runs(suite: Suite) -> Report:
     kinds = suite.kind.errors.kinds if suite.kind.errors else ()
     rows = [*_csv_rows(suite)] or run_rows(suite)
     return Report(
-        suite.results.name, (*runs_summary(suite), *silences(suite), *suites), tuple(sections), tuple(rows), kinds
+        suite.results.name, (*runs_summary(suite), *warnings_of(suite), *suites), tuple(sections), tuple(rows), kinds
     )
 
 

@@ -12,7 +12,7 @@ from metaprime.reports.compute import COUNTED, how_equal, priming_cost, unit_of
 from metaprime.reports.document import Table, TableCell
 from metaprime.reports.formats import markdown_table, markdown_text
 from metaprime.reports.read import Suite, short_titles
-from metaprime.reports.score_tables import BOLD, contrast_texts, explained, priming_cells, silences
+from metaprime.reports.score_tables import BOLD, contrast_texts, explained, priming_cells, warnings_of
 from metaprime.reports.scores import ContrastKey, Means, all_scores, contrasts_of
 from metaprime.reports.wording import (
     UNKNOWN,
@@ -64,7 +64,7 @@ def as_text(suite: Suite, tables: Sequence[Table]) -> str:
     return "\n\n".join(
         [
             *map(markdown_table, tables),
-            *map(markdown_text, [*silences(suite), *failed, *unread]),
+            *map(markdown_text, [*warnings_of(suite), *failed, *unread]),
             f"Written by `{results.command}`, seeds {listed(results.seeds)}; {packages}. {machines}.\n",
         ]
     )
@@ -77,7 +77,7 @@ def print_tables(suite: Suite, tables: Sequence[Table]) -> None:
     for title, table in zip(titles[: len(tables)], tables, strict=True):
         rows = [[_terminal_text(cell) for cell in row] for row in table.rows]
         console.print(terminal(title, table.header, rows))
-    for line in silences(suite):
+    for line in warnings_of(suite):
         console.print(Text(line))
 
 

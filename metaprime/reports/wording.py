@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +16,7 @@ from metaprime.runs.records import Record, headline, select
 from metaprime.stats.intervals import Interval, t_interval
 
 if TYPE_CHECKING:
-    from metaprime.tasks.task import Metric
+    from metaprime.tasks.task import Metric, TaskKind
 
 UNKNOWN = "–"
 """Text of a value that is not known."""
@@ -142,6 +143,45 @@ def transfer_table(records: Sequence[Record], metrics: Sequence[Metric]) -> tupl
         scores = [interval_text(t_interval([headline(record, metric) for record in chosen])) for metric in metrics]
         rows.append([language, method, str(shots), rates, *scores, str(len(chosen))])
     return ["language", "method", "K", "rate", *(metric.heading or metric.label for metric in metrics), "runs"], rows
+
+
+def beside_trivial(records: Sequence[Record], kind: TaskKind, names: Sequence[str]) -> list[str]:
+    """Returns a sentence with the score of an answer that reads no text, and with the runs that are no better or worse.
+
+    Args:
+        records: records of one task.
+        kind: its kind.
+        names: what each run is counted by, such as its arm.
+
+    Returns:
+        No sentence if the task has no such answer, or a record of an older version lacks it.
+
+    Example:
+        beside_trivial(records, task_kind(config.task), [record["cell"]["method"] for record in records])
+    """
+    metric = kind.metric
+    try:
+        floors = [kind.trivial.of(record["scores"], metric) for record in records] if kind.trivial else []
+    except KeyError:
+        return []
+    if not floors or not kind.trivial:
+        return []
+    by_language: dict[str, list[float]] = {}
+    for cell, floor in zip(_cells(records), floors, strict=True):
+        by_language.setdefault(cell["language"], []).append(floor)
+    scores = listed(f"{name} {number(sum(own) / len(own))}" for name, own in by_language.items())
+    # One point of a scale of a hundred; of others, one part in a hundred.
+    near = Counter(
+        name
+        for name, record, floor in zip(names, records, floors, strict=True)
+        if abs(headline(record, metric) - floor) <= (1 if metric.unit else abs(floor) / 100)
+    )
+    counted = "; ".join(f"{name} {count}" for name, count in near.items())
+    within = f"within {'one point' if metric.unit else '1 %'} of that"
+    collapsed = (
+        f"{near.total()} of {len(records)} runs collapsed, {within}: {counted}" if near else f"No run is {within}"
+    )
+    return [f"{kind.trivial.text} gives {metric.label} {scores}. {collapsed}."]
 
 
 def _cells(records: Sequence[Record]) -> list[Record]:

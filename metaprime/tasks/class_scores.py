@@ -17,17 +17,19 @@ UNANSWERED = ""
 """Answer where there is none, such as for a word that no window holds: a wrong one."""
 
 
-def class_scores(gold: Sequence[str], predicted: Sequence[str]) -> dict[str, Any]:
+def class_scores(gold: Sequence[str], predicted: Sequence[str], positive: str | None = None) -> dict[str, Any]:
     """Computes accuracy, F1 and Matthews' coefficient, in per cent.
 
     Args:
         gold: right classes.
         predicted: answers, as many.
+        positive: of two classes the one whose F1 is a score, as in GLUE's MRPC and QQP; None: none is.
 
     Returns:
         `count`, `accuracy`, `macro_f1` (mean over all classes in `gold` or `predicted`), `micro_f1` (over
-        all answers that were given), `matthews`, `classes` with precision, recall, F1 and number of
-        each, and `majority`: the most frequent right class, and the accuracy of answering it always.
+        all answers that were given), `matthews`, `accuracy_macro_f1` (mean of these two, as in SuperGLUE's
+        CB), with `positive` its `f1` and `accuracy_f1`; `classes` with precision, recall, F1 and number of
+        each; and `majority`: the most frequent right class, and the same scores of answering it always.
 
     Raises:
         ValueError: there is no answer, or not as many as right classes.
@@ -35,24 +37,44 @@ def class_scores(gold: Sequence[str], predicted: Sequence[str]) -> dict[str, Any
     Example: `class_scores(["NOUN", "VERB"], ["NOUN", "NOUN"])["accuracy"]` is 50.
     """
     # Imported here: it takes a second, and no start of a run scores anything.
-    from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, precision_recall_fscore_support
+    from sklearn.metrics import precision_recall_fscore_support
 
     names = sorted({*gold, *predicted} - {UNANSWERED})
     columns = precision_recall_fscore_support(gold, predicted, labels=names, zero_division=0)
     rows = zip(names, *(column.tolist() for column in columns), strict=True)
-    name, most = Counter(gold).most_common(1)[0]
+    name = Counter(gold).most_common(1)[0][0]
     return {
         "count": len(gold),
-        "accuracy": 100 * float(accuracy_score(gold, predicted)),
-        "macro_f1": 100 * float(np.mean(columns[2])),
-        "micro_f1": 100 * float(f1_score(gold, predicted, labels=names, average="micro", zero_division=0)),
-        "matthews": 100 * float(matthews_corrcoef(gold, predicted)),
+        **_numbers(gold, predicted, positive),
         "classes": {
             label: {"precision": 100 * precision, "recall": 100 * recall, "f1": 100 * f1, "count": support}
             for label, precision, recall, f1, support in rows
         },
-        "majority": {"class": name, "accuracy": 100 * most / len(gold)},
+        "majority": {"class": name, **_numbers(gold, [name] * len(gold), positive)},
     }
+
+
+def _numbers(gold: Sequence[str], predicted: Sequence[str], positive: str | None) -> dict[str, float]:
+    """Computes the scores that are one number."""
+    from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
+    def f1(labels: Sequence[str], average: str) -> float:
+        """Returns the F1 of some classes in per cent."""
+        return 100 * float(f1_score(gold, predicted, labels=labels, average=average, zero_division=0))
+
+    names = sorted({*gold, *predicted} - {UNANSWERED})
+    right, mean = 100 * float(accuracy_score(gold, predicted)), f1(names, "macro")
+    found = {
+        "accuracy": right,
+        "macro_f1": mean,
+        "micro_f1": f1(names, "micro"),
+        "matthews": 100 * float(matthews_corrcoef(gold, predicted)),
+        "accuracy_macro_f1": (right + mean) / 2,
+    }
+    if positive is None:
+        return found
+    own = f1([positive], "macro")
+    return {**found, "f1": own, "accuracy_f1": (right + own) / 2}
 
 
 def accuracy(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -99,11 +121,27 @@ def matthews(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return value
 
 
+def last_f1(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Returns the F1 of the last class in per cent of confusion matrices, `(...,)`; 0 if it is never right.
+
+    Args:
+        counts: answers of each right class (first) and predicted class (second), `(..., C, C)`.
+
+    Example: `last_f1(np.array([[4.0, 0.0], [0.0, 4.0]]))` is 100.
+    """
+    either = counts[..., -1, :].sum(-1) + counts[..., :, -1].sum(-1)
+    f1: npt.NDArray[np.float64] = 200 * counts[..., -1, -1] / np.maximum(either, 1)
+    return f1
+
+
 OF_COUNTS: dict[str, Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]] = {
     "accuracy": accuracy,
     "macro_f1": macro_f1,
     # With one answer for each question, precision, recall and micro F1 are the accuracy.
     "micro_f1": accuracy,
     "matthews": matthews,
+    "f1": last_f1,
+    "accuracy_f1": lambda counts: (accuracy(counts) + last_f1(counts)) / 2,
+    "accuracy_macro_f1": lambda counts: (accuracy(counts) + macro_f1(counts)) / 2,
 }
 """Metrics as functions of confusion matrices, for intervals over test examples."""

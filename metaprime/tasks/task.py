@@ -167,6 +167,22 @@ class Statistics:
 
 
 @dataclass(frozen=True)
+class Trivial:
+    """The best answer that reads no text, whose score stands beside those of models.
+
+    Attributes:
+        text: the answer, as the subject of a sentence.
+        of: maps the details of a model's scores, and a metric, to the answer's score on the same examples.
+            Raises KeyError for details that lack it.
+
+    Example: `kind.trivial.of(record["scores"], kind.metric)`.
+    """
+
+    text: str
+    of: Callable[[Mapping[str, Any], Metric], float]
+
+
+@dataclass(frozen=True)
 class Piece:
     """A stretch of a text in the report.
 
@@ -269,6 +285,7 @@ class TaskKind:
         audit: for `metaprime data check`; None: it does not support the task.
         statistics: for intervals over test examples; None: intervals are over seeds alone.
         errors: for the report; None: mistakes are not classified.
+        trivial: an answer that reads no text, to compare with; None: the task has none, as scores of 0 say it.
         present: maps an example and its prediction to the output of `metaprime predict`.
         of: returns the kind of one config, where metrics depend on it; None: always this one.
 
@@ -285,6 +302,7 @@ class TaskKind:
     audit: Audit | None = None
     statistics: Statistics | None = None
     errors: Errors | None = None
+    trivial: Trivial | None = None
     present: Callable[[Example, Any], Any] = lambda example, predicted: predicted
     of: Callable[[Any], TaskKind] | None = None
 

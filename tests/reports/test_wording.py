@@ -9,8 +9,20 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from metaprime.reports.wording import interval_text, limits, markdown, p_text, signed, terminal, transfer_table
+from metaprime.reports.wording import (
+    beside_trivial,
+    interval_text,
+    limits,
+    markdown,
+    p_text,
+    signed,
+    terminal,
+    transfer_table,
+)
 from metaprime.stats.intervals import Interval
+from metaprime.tasks import task_kind
+from metaprime.tasks.classification.settings import ClassificationConfig
+from metaprime.tasks.regression.settings import RegressionConfig
 from metaprime.tasks.tagging.task import TAGGING
 
 
@@ -89,3 +101,35 @@ def test_numbers_as_text() -> None:
     assert (interval_text(none), limits(none), signed(math.nan)) == ("–", "", "–")
     assert (interval_text(some), limits(some), limits(some, sign=True)) == ("-1.3 ± 0.5", "[-2.0, 0.5]", "[−2.0, +0.5]")
     assert [p_text(p) for p in (0.0, 0.00099, 0.05, 1.0, math.nan)] == ["< 0.001", "< 0.001", "0.050", "1.000", "–"]
+
+
+def of_texts(
+    language: str, score: float, floor: float, name: str = "accuracy", beside: str = "majority"
+) -> dict[str, Any]:
+    return {"cell": {"language": language}, "scores": {name: score, beside: {name: floor}}}
+
+
+def test_runs_that_are_no_better_or_worse_than_a_constant_answer_are_counted() -> None:
+    kind = task_kind(ClassificationConfig(labels=("bad", "good")))
+    scores = [("qaa", 60.9, 60), ("qaa", 59.0, 60), ("qao", 71.2, 70), ("qao", 20, 70)]
+    records = [of_texts(*one) for one in scores]
+    assert beside_trivial(records, kind, ["meta", "none", "meta", "none"]) == [
+        "Answering the most frequent class always gives accuracy qaa 60.0, qao 70.0. "
+        "2 of 4 runs collapsed, within one point of that: meta 1; none 1."
+    ]
+    assert beside_trivial(records[2:], kind, ["meta", "none"])[0].endswith(
+        "qao 70.0. No run is within one point of that."
+    )
+    errors = task_kind(RegressionConfig(metric="mse"))
+    squared = [of_texts("en", score, 2, "mse", "mean") for score in (2.01, 1.9, 2.5)]
+    assert beside_trivial(squared, errors, ["lora"] * 3)[0].endswith(
+        "1 of 3 runs collapsed, within 1 % of that: lora 1."
+    )
+
+
+def test_nothing_is_said_without_such_an_answer() -> None:
+    kind = task_kind(ClassificationConfig(labels=("bad", "good")))
+    assert beside_trivial([record(70)], TAGGING, ["lora"]) == []
+    assert beside_trivial([], kind, []) == []
+    older = {"cell": {"language": "qaa"}, "scores": {"accuracy": 70, "majority": {"class": "bad"}}}
+    assert beside_trivial([older], kind, ["lora"]) == []

@@ -135,6 +135,7 @@ MULTIPLE_CHOICE = TaskKind(
     score=partial(scores.score, headline="accuracy"),
     to_json=to_json,
     audit=audit.AUDIT,
+    trivial=replace(scores.TRIVIAL, text="Answering with the place that is most often the right one"),
     errors=replace(scores.ERRORS, show=_shown),
     of=of,
 )

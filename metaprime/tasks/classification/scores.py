@@ -11,37 +11,54 @@ import numpy.typing as npt
 
 from metaprime.data.rows import Example
 from metaprime.tasks.class_scores import OF_COUNTS, class_scores
-from metaprime.tasks.classification.settings import MetricName
-from metaprime.tasks.task import Errors, Metric, Piece, Scores, Statistics
+from metaprime.tasks.classification.settings import OF_TWO, MetricName
+from metaprime.tasks.task import Errors, Metric, Piece, Scores, Statistics, Trivial
 
 BY_NAME: dict[MetricName, Metric] = {
     "accuracy": Metric("accuracy", ("accuracy",), "accuracy", heading="accuracy", note="of texts"),
     "macro_f1": Metric("macro F1", ("macro_f1",), "macro_f1", heading="macro F1", note="mean of the classes"),
     "micro_f1": Metric("micro F1", ("micro_f1",), "micro_f1", note="of all answers"),
     "matthews": Metric("Matthews correlation", ("matthews",), "matthews", short="Matthews", unit="x 100"),
+    "f1": Metric("F1", ("f1",), "f1", note="of the last class"),
+    "accuracy_f1": Metric("accuracy and F1", ("accuracy_f1",), "accuracy_f1", note="their mean; F1 of the last class"),
+    "accuracy_macro_f1": Metric(
+        "accuracy and macro F1", ("accuracy_macro_f1",), "accuracy_macro_f1", note="their mean"
+    ),
 }
 """Metrics by the values of `task.metric`."""
 
-
-def metrics_of(first: MetricName) -> tuple[Metric, ...]:
-    """Returns all metrics, the one that models are chosen by first: `metrics_of("matthews")[0].label`."""
-    return (BY_NAME[first], *(metric for name, metric in BY_NAME.items() if name != first))
+TRIVIAL = Trivial("Answering the most frequent class always", lambda details, metric: metric.of(details["majority"]))
 
 
-def score(examples: Sequence[Example], predicted: Sequence[str], headline: MetricName) -> Scores:
+def metrics_of(first: MetricName, labels: Sequence[str] = ()) -> tuple[Metric, ...]:
+    """Returns all metrics, the one that models are chosen by first: `metrics_of("matthews")[0].label`.
+
+    Args:
+        first: that one.
+        labels: the classes; those of two classes are left out for any other number.
+    """
+    others = [metric for name, metric in BY_NAME.items() if name != first and (name not in OF_TWO or len(labels) == 2)]
+    return (BY_NAME[first], *others)
+
+
+def score(
+    examples: Sequence[Example], predicted: Sequence[str], headline: MetricName, labels: Sequence[str] = ()
+) -> Scores:
     """Scores predicted classes.
 
     Args:
         examples: `gold` is a class.
         predicted: one class for each text.
         headline: the metric by which models are chosen.
+        labels: the classes; of two, the last is the positive one.
 
     Raises:
         ValueError: there is no text, or not as many answers.
 
     Example: `score(examples, [example.gold for example in examples], "accuracy").headline` is 100.
     """
-    details = class_scores([example.gold for example in examples], list(predicted))
+    positive = labels[-1] if len(labels) == 2 else None
+    details = class_scores([example.gold for example in examples], list(predicted), positive)
     details = {"texts": details.pop("count"), **details, "constant": len(set(predicted)) == 1}
     return Scores(BY_NAME[headline].of(details), details)
 

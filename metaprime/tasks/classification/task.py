@@ -104,8 +104,8 @@ def _kind(metric: MetricName, labels: tuple[str, ...]) -> TaskKind:
     """Returns the kind of a headline metric and classes."""
     return replace(
         CLASSIFICATION,
-        metrics=scores.metrics_of(metric),
-        score=partial(scores.score, headline=metric),
+        metrics=scores.metrics_of(metric, labels),
+        score=partial(scores.score, headline=metric, labels=labels),
         statistics=scores.statistics(metric, labels),
     )
 
@@ -119,6 +119,7 @@ CLASSIFICATION = TaskKind(
     score=partial(scores.score, headline="accuracy"),
     to_json=to_json,
     audit=audit.AUDIT,
+    trivial=scores.TRIVIAL,
     errors=scores.ERRORS,
     of=of,
 )

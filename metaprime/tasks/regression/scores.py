@@ -13,7 +13,7 @@ import numpy as np
 
 from metaprime.data.rows import Example
 from metaprime.tasks.regression.settings import MetricName
-from metaprime.tasks.task import Metric, Scores
+from metaprime.tasks.task import Metric, Scores, Trivial
 
 BY_NAME: dict[MetricName, Metric] = {
     "correlation": Metric(
@@ -29,6 +29,8 @@ BY_NAME: dict[MetricName, Metric] = {
     "mse": Metric("mean squared error", ("mse",), "mse", short="MSE", unit="", higher_is_better=False),
 }
 """Metrics by the values of `task.metric`."""
+
+TRIVIAL = Trivial("Answering the mean target always", lambda details, metric: metric.of(details["mean"]))
 
 
 def metrics_of(first: MetricName) -> tuple[Metric, ...]:
@@ -46,7 +48,7 @@ def score(examples: Sequence[Example], predicted: Sequence[float], headline: Met
 
     Returns:
         Scores with the details `texts`, `correlation`, `pearson`, `spearman` (x 100), `mse`, `constant`, and
-        `mean`: the mean target, and the squared error of answering it always.
+        `mean`: the mean target, and the same scores of answering it always.
 
     Raises:
         ValueError: there is no text, or not as many answers.
@@ -69,7 +71,13 @@ def score(examples: Sequence[Example], predicted: Sequence[float], headline: Met
         "pearson": pearson,
         "spearman": spearman,
         "mse": float(mean_squared_error(gold, answers)),
-        "mean": {"answer": float(gold.mean()), "mse": float(gold.var())},
+        "mean": {
+            "answer": float(gold.mean()),
+            "correlation": 0.0,
+            "pearson": 0.0,
+            "spearman": 0.0,
+            "mse": float(gold.var()),
+        },
         "constant": constant,
     }
     return Scores(BY_NAME[headline].of(details), details)

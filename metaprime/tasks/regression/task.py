@@ -130,5 +130,6 @@ REGRESSION = TaskKind(
     score=partial(scores.score, headline="correlation"),
     to_json=to_json,
     audit=audit.AUDIT,
+    trivial=scores.TRIVIAL,
     of=of,
 )

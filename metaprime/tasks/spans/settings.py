@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from metaprime.tasks.classification.settings import MetricName
+from metaprime.tasks.classification.settings import MetricName, check_metric
 from metaprime.tasks.texts.settings import ClassesConfig
 
 
@@ -47,3 +47,12 @@ class SpansConfig(ClassesConfig):
             "task.second_text": self.second_text,
             "task.label": self.label,
         }
+
+    def check(self) -> None:
+        """Refuses classes, columns and a metric that contradict each other: `SpansConfig().check()`.
+
+        Raises:
+            MetaprimeError: they do.
+        """
+        super().check()
+        check_metric(self.metric, self.labels)

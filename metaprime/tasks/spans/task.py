@@ -101,8 +101,8 @@ def _kind(metric: MetricName, labels: tuple[str, ...]) -> TaskKind:
     """Returns the kind of a headline metric and classes."""
     return replace(
         SPAN_PAIRS,
-        metrics=scores.metrics_of(metric),
-        score=partial(scores.score, headline=metric),
+        metrics=scores.metrics_of(metric, labels),
+        score=partial(scores.score, headline=metric, labels=labels),
         statistics=scores.statistics(metric, labels),
     )
 
@@ -116,6 +116,7 @@ SPAN_PAIRS = TaskKind(
     score=partial(scores.score, headline="accuracy"),
     to_json=to_json,
     audit=audit.AUDIT,
+    trivial=scores.TRIVIAL,
     errors=replace(scores.ERRORS, show=_shown),
     of=of,
 )

@@ -29,6 +29,7 @@ from metaprime.tasks.tagging.word_classes import (
     CLASS_ERRORS,
     CLASS_METRICS,
     CLASS_STATISTICS,
+    CLASS_TRIVIAL,
     score_classes,
 )
 from metaprime.tasks.task import Task, TaskKind, Text
@@ -167,5 +168,6 @@ WORD_CLASSES = replace(
     score=score_classes,
     audit=audit.CLASS_AUDIT,
     statistics=CLASS_STATISTICS,
+    trivial=CLASS_TRIVIAL,
     errors=CLASS_ERRORS,
 )

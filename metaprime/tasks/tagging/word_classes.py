@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from metaprime.data.rows import Example
 from metaprime.tasks.class_scores import class_scores
-from metaprime.tasks.task import Errors, Metric, Piece, Scores, Statistics
+from metaprime.tasks.task import Errors, Metric, Piece, Scores, Statistics, Trivial
 
 CLASS_METRICS = (
     Metric("accuracy", ("accuracy",), "accuracy", heading="accuracy", note="of words"),
@@ -37,7 +37,8 @@ def score_classes(examples: Sequence[Example], predicted: Sequence[Sequence[str]
     pairs = [
         pair for example, own in zip(examples, predicted, strict=True) for pair in zip(example.gold, own, strict=True)
     ]
-    details = {"sentences": len(examples), **class_scores(*map(list, zip(*pairs, strict=True)))}
+    gold, answers = map(list, zip(*pairs, strict=True))
+    details = {"sentences": len(examples), **class_scores(gold, answers)}
     return Scores(CLASS_METRICS[0].of(details), details)
 
 
@@ -87,6 +88,10 @@ def mistakes(line: Mapping[str, Any], reading: str) -> tuple[Piece, ...]:
         pieces.append(Piece(word, right, "gold") if reading == "gold" else Piece(word, answer or "no answer", "wrong"))
     return (*pieces, *([Piece(" ".join(between))] if between else []))
 
+
+CLASS_TRIVIAL = Trivial(
+    "Answering the most frequent class always", lambda details, metric: metric.of(details["majority"])
+)
 
 CLASS_STATISTICS = Statistics(_right_and_all, right_share)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import get_args
 
 import numpy as np
 import pytest
 
 from metaprime.data.rows import Example
-from metaprime.tasks.classification.scores import BY_NAME, ERRORS, metrics_of, score, statistics
-from metaprime.tasks.classification.settings import MetricName
+from metaprime.tasks.classification.scores import BY_NAME, ERRORS, TRIVIAL, metrics_of, score, statistics
+from metaprime.tasks.classification.settings import OF_TWO, MetricName
 
 LABELS = ("bad", "good", "fine")
 
@@ -17,15 +18,21 @@ LABELS = ("bad", "good", "fine")
 @pytest.mark.parametrize("name", get_args(MetricName))
 def test_intervals_and_headline_agree(name: MetricName) -> None:
     draw = np.random.default_rng(0)
-    gold, guess = draw.choice(LABELS, size=50).tolist(), draw.choice(LABELS[:2], size=50).tolist()
-    found = score([Example(("x",), one) for one in gold], guess, name)
-    assert metrics_of(name)[0] is BY_NAME[name]
-    assert set(metrics_of(name)) == set(BY_NAME.values())
+    labels = LABELS[:2] if name in OF_TWO else LABELS
+    gold, guess = draw.choice(labels, size=50).tolist(), draw.choice(LABELS[:2], size=50).tolist()
+    found = score([Example(("x",), one) for one in gold], guess, name, labels)
+    metrics = metrics_of(name, labels)
+    assert metrics[0] is BY_NAME[name]
+    assert set(metrics) == {metric for own, metric in BY_NAME.items() if own not in OF_TWO or len(labels) == 2}
+    # Every metric that is listed has a number in the details, and in those of the majority class.
+    for metric in metrics:
+        assert math.isfinite(metric.of(found.details))
+        assert math.isfinite(TRIVIAL.of(found.details, metric))
     assert found.headline == found.details[name]
-    sums = statistics(name, LABELS)
+    sums = statistics(name, labels)
     lines = [sums.of_example({"gold": one, "predicted": other}) for one, other in zip(gold, guess, strict=True)]
     assert sums.of_sums(np.sum(lines, axis=0, dtype=float)) == pytest.approx(found.headline, abs=1e-9)
-    assert [line[-1] for line in lines] == [LABELS.index(one) for one in gold]
+    assert [line[-1] for line in lines] == [labels.index(one) for one in gold]
 
 
 def test_constant_answers_are_said() -> None:

@@ -18,6 +18,10 @@ from metaprime.types import MetaprimeError
         ({"labels": ("good", " ")}, "' ' is no name"),
         ({"labels": ("good", "bad"), "label_map": {1: "fine"}}, r"maps '1' to 'fine', which is not in task\.labels"),
         ({"labels": ("good", "bad"), "pair": "text"}, r"task\.text and task\.pair name one column"),
+        (
+            {"labels": ("a", "b", "c"), "metric": "f1"},
+            r"task\.metric f1 is the F1 of the last of two classes, but .* has 3",
+        ),
     ],
 )
 def test_what_does_not_do(settings: dict[str, object], told: str) -> None:
