@@ -158,7 +158,7 @@ def test_a_suite_of_an_unknown_task_is_refused_and_the_known_ones_are_named(
     edit(small, lambda results: results.update(task="juggling"))
     with pytest.raises(
         MetaprimeError,
-        match=r"results\.json: task 'juggling' is unknown here \(known: tagging, classification, regression, multiple_choice, span_pairs, parsing\): use the version",
+        match=rf"results\.json: task 'juggling' is unknown here \(known: {', '.join(TASKS)}\): use the version",
     ):
         read_suite(small)
     edit(small, lambda results: results.update(task="parsing"))

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from metaprime.tasks.presets import with_preset
 from metaprime.tasks.task import TaskConfig
 from metaprime.types import MetaprimeError
 
 
 class TextsConfig(TaskConfig):
     """Base class of the config of a task with one answer for each text or group of texts."""
+
+    preset: str | None = None
+    """Columns, answers and metric of a known corpus, such as `glue/mrpc`; keys beside it go before its own."""
 
     text: str = "text"
     """Column of the text, the first one of a pair."""
@@ -25,6 +29,12 @@ class TextsConfig(TaskConfig):
 
     shuffle_labels: bool = False
     """Control: permute the answers of a language's priming texts among them."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_preset(cls, values: Any) -> Any:
+        """Puts the values that are given over those of a preset."""
+        return with_preset(values, cls.model_fields["name"].default) if isinstance(values, Mapping) else values
 
     @property
     def shuffles(self) -> bool:
