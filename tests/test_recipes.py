@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -50,13 +51,14 @@ def test_all_are_found() -> None:
     assert names == {
         "afrisenti.yaml",
         "demo.yaml",
+        "fu_tasks.yaml",
         "masakhapos.yaml",
         "minilm_wikiann.yaml",
         "reconstruction_mbert_wikiann.yaml",
         "smoke.yaml",
         "synthetic.yaml",
     }
-    assert len(SUITES) == 15
+    assert len(SUITES) == 16
     assert [*SUITES, *CONFIGS] == YAMLS
 
 
@@ -83,14 +85,19 @@ def stand_in(config: Config, folder: Path) -> list[str]:
     ):
         sources.setdefault(key if getattr(config.data, key) else "source", []).extend(others)
     for key, languages in sources.items():
-        assert getattr(config.data, key).startswith("parquet:")
+        form = getattr(config.data, key).partition(":")[0]
+        assert form in ("parquet", "jsonl")
         for place, language in enumerate(languages):
             for split in (config.data.train_split, config.data.validation_split, config.data.test_split):
-                file = folder / key / language / f"{split}.parquet"
+                file = folder / key / language / f"{split}.{form}"
                 file.parent.mkdir(parents=True, exist_ok=True)
                 sentences = synthetic.read("", synthetic.LANGUAGES[place], split, getattr(config.task, "spans", True))
-                pq.write_table(pa.table(columns_of(config, sentences[:120])), file)
-        changes.append(f"data.{key}=parquet:{folder / key}")
+                table = pa.table(columns_of(config, sentences[:120]))
+                if form == "parquet":
+                    pq.write_table(table, file)
+                else:
+                    file.write_text("\n".join(map(json.dumps, table.to_pylist())) + "\n", "utf-8")
+        changes.append(f"data.{key}={form}:{folder / key}")
     return changes
 
 
@@ -98,7 +105,9 @@ def columns_of(config: Config, sentences: Sequence[Example]) -> dict[str, Any]:
     """The columns that the config's task reads."""
     if isinstance(config.task, ClassificationConfig):
         labels = [config.task.labels[number % len(config.task.labels)] for number in range(len(sentences))]
-        return {config.task.text: [" ".join(s.words) for s in sentences], config.task.label: labels}
+        texts = [" ".join(s.words) for s in sentences]
+        pair = {config.task.pair: texts[::-1]} if config.task.pair else {}
+        return {config.task.text: texts, **pair, config.task.label: labels}
     assert isinstance(config.task, TaggingConfig)
     tags = "ner_tags" if config.task.spans else "upos"
     return {"tokens": [s.words for s in sentences], tags: [s.gold for s in sentences]}
@@ -116,13 +125,13 @@ def test_opens_with_its_command(path: Path) -> None:
     assert f"recipes/{path.parent.name}/{path.name}" in path.read_text("utf-8").splitlines()[0]
 
 
-SEEDS = {"sparse_stability": 10, "every_method": 2}
+SEEDS = {"sparse_stability": 10, "fu_tasks": 10, "every_method": 2}
 
 
 @pytest.mark.parametrize("setting", ["synthetic", "reconstruction"])
 @pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
 def test_suite_resolves(path: Path, setting: str) -> None:
-    if (path.stem, setting) == ("understanding", "reconstruction"):
+    if path.stem in ("understanding", "fu_tasks") and setting == "reconstruction":
         pytest.skip("its tasks are not those of the paper")
     if (path.stem, setting) == ("unified_view", "reconstruction"):
         pytest.skip("its widths are shares of the small encoder's parameters")
@@ -133,6 +142,21 @@ def test_suite_resolves(path: Path, setting: str) -> None:
     for arm in plan.arms.values():
         if arm.primer and arm.primer.config.learner.name == "multitask":
             assert arm.primer.config.outer.lr == plan.base.outer.lr / 2
+
+
+@pytest.mark.parametrize(
+    ("suite", "setting"),
+    [
+        *(("understanding", name) for name in ("pairs", "parts_of_speech", "afrisenti", "masakhapos")),
+        *(("fu_tasks", name) for name in ("cb", "copa", "wsc", "cola", "stsb")),
+    ],
+)
+def test_other_settings_resolve(suite: str, setting: str) -> None:
+    plan = read_plan(ROOT / f"recipes/ablations/{suite}.yaml", setting=setting)
+    plan.base.task.check()
+    assert all(arm.target.config.task == plan.base.task for arm in plan.arms.values())
+    if suite == "fu_tasks":
+        assert plan.base.data.target_languages == (setting,)
 
 
 def test_the_matched_baseline_has_the_steps_that_its_flops_allow() -> None:

@@ -10,6 +10,9 @@ organisations, and each kind of verb takes one kind of subject. Names are an ope
 ambiguous (a town's name is also a surname, a company is named after a person), so that the cue
 decides and not the word.
 
+For tasks over whole texts each sentence has a class, the kind of its subject, and there are pairs of sentences of the same
+meaning, of which one entails the other, or that contradict each other.
+
 All sentences are a pure function of (seed, language, split).
 """
 
@@ -19,7 +22,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 from metaprime.data.readers import columns
 from metaprime.data.reading import (
@@ -54,6 +57,16 @@ SCRIPTS = (
 
 SUBJECTS = {"PER": "person", "ORG": "organisation", "thing": "thing"}
 """Classes of sentences, by the kind of their subject, which the verb tells."""
+
+SENTENCES = {"text", "label"}
+"""Columns of sentences with their classes."""
+
+PAIRS = {"first", "second", "relation", "likeness", "choice1", "choice2", "right"}
+"""Columns of pairs: `second` is the first sentence with its adjunct at the other end (`same`), without it (`entailed`) or
+with another object (`contradicted`); `choice1` and `choice2` have no adjunct, and one of them another object."""
+
+LIKENESS = {"same": 5.0, "entailed": 3.0, "contradicted": 1.0}
+"""Target of regression by relation."""
 
 Layer = Literal["tags", "parts", "subject"]
 """Labels of a sentence: entities, parts of speech, or its class."""
@@ -337,19 +350,25 @@ def _adjunct(grammar: Language, draw: random.Random) -> Phrase:
     return _ordered(grammar.adpositions_first, [(adposition, "O", "ADP")], inside)
 
 
-def _clause(grammar: Language, draw: random.Random) -> tuple[str, Phrase]:
-    """Builds a sentence: subject, verb and object, perhaps an adjunct and a year; returns the kind of subject, too."""
+def _parts(grammar: Language, draw: random.Random) -> tuple[str, dict[str, Phrase]]:
+    """Builds subject, verb and object, keyed S, V and O; returns the kind of subject, too."""
     kind = draw.choices(("PER", "ORG", "thing"), (0.4, 0.25, 0.35))[0]
     subject = {"PER": _person, "ORG": _organisation, "thing": _noun}[kind](grammar, draw)
+    target = _object(grammar, draw)
+    return kind, {"S": subject, "V": [(_zipf(grammar.verbs[kind], draw), "O", "VERB")], "O": target}
+
+
+def _object(grammar: Language, draw: random.Random) -> Phrase:
+    """Builds an object: a person, an organisation, or mostly a thing with an affix."""
     chance = draw.random()
     if chance < 0.15:
-        target = _person(grammar, draw)
-    elif chance < 0.3:
-        target = _organisation(grammar, draw)
-    else:
-        target = _noun(grammar, draw, affix=True)
+        return _person(grammar, draw)
+    return _organisation(grammar, draw) if chance < 0.3 else _noun(grammar, draw, affix=True)
 
-    parts = {"S": subject, "V": [(_zipf(grammar.verbs[kind], draw), "O", "VERB")], "O": target}
+
+def _clause(grammar: Language, draw: random.Random) -> tuple[str, Phrase]:
+    """Builds a sentence: subject, verb and object, perhaps an adjunct and a year; returns the kind of subject, too."""
+    kind, parts = _parts(grammar, draw)
     phrase = [word for role in grammar.clause for word in parts[role]]
     if draw.random() < 0.65:
         phrase = _ordered(draw.random() < 0.3, _adjunct(grammar, draw), phrase)
@@ -360,19 +379,72 @@ def _clause(grammar: Language, draw: random.Random) -> tuple[str, Phrase]:
     return kind, [(first.capitalize(), tag, part), *phrase[1:], (".", "O", "PUNCT")]
 
 
+def _written(words: Phrase) -> str:
+    """Returns words as a sentence, with a capital and a full stop."""
+    first, *others = [word for word, _, _ in words]
+    return " ".join([first.capitalize(), *others, "."])
+
+
+def _pair(grammar: Language, draw: random.Random) -> dict[str, Any]:
+    """Builds a sentence with an adjunct, and others of a known relation to it: the columns of PAIRS."""
+    _, parts = _parts(grammar, draw)
+    adjunct, target = _adjunct(grammar, draw), parts["O"]
+    while (other := _object(grammar, draw)) == target:
+        pass
+
+    def clause(target: Phrase) -> Phrase:
+        """Returns subject, verb and an object in the language's order."""
+        return [word for role in grammar.clause for word in {**parts, "O": target}[role]]
+
+    front = draw.random() < 0.3
+    others = {
+        "same": _written(_ordered(not front, adjunct, clause(target))),
+        "entailed": _written(clause(target)),
+        "contradicted": _written(_ordered(front, adjunct, clause(other))),
+    }
+    relation = draw.choice(tuple(others))
+    right = draw.choice(("choice1", "choice2"))
+    without = {True: others["entailed"], False: _written(clause(other))}
+    return {
+        "first": _written(_ordered(front, adjunct, clause(target))),
+        "second": others[relation],
+        "relation": relation,
+        "likeness": LIKENESS[relation],
+        "choice1": without[right == "choice1"],
+        "choice2": without[right == "choice2"],
+        "right": right,
+    }
+
+
+@lru_cache(maxsize=64)
+def _pairs(seed: int, language: str, split: str) -> tuple[dict[str, Any], ...]:
+    """Generates the pairs of one split, once per process."""
+    grammar = _language(seed, language)
+    draw = random.Random(stream_key(seed, "synthetic pairs", language, split))
+    return tuple(_pair(grammar, draw) for _ in range(SPLITS[split]))
+
+
 def _reading(root: str, language: str, split: str, form: Format) -> Reading:
     """Wraps synthetic sentences, which have no problems, in a Reading."""
     return Reading(read(root, language, split, form.spans), place=f"synthetic:{root} {language}/{split}")
 
 
 def _records(root: str, language: str, split: str, names: Mapping[str, str], form: Format) -> TableRows:
-    """Returns sentences as texts with their classes, in the columns `text` and `label`."""
+    """Returns sentences with their classes, in the columns SENTENCES, or pairs of sentences, in the columns PAIRS."""
     _find(root, language, split)
-    place = f"synthetic:{root} {language}/{split}"
-    columns.required(place, ("text", "label"), names)
-    sentences = _sentences(_seed(root), language, split, "subject")
-    texts = [(one.origin, {"text": " ".join(one.words), "label": one.gold}) for one in sentences]
-    rows = [TableRow(origin, {name: values[name] for name in names.values()}) for origin, values in texts]
+    place, seed = f"synthetic:{root} {language}/{split}", _seed(root)
+    known = PAIRS if PAIRS & set(names.values()) else SENTENCES
+    columns.required(place, sorted(known), names)
+    if known is PAIRS:
+        texts = list(_pairs(seed, language, split))
+    else:
+        texts = [
+            {"text": " ".join(one.words), "label": one.gold} for one in _sentences(seed, language, split, "subject")
+        ]
+    rows = [
+        TableRow(f"synthetic:{seed}/{language}/{split}:sentence {number}", {name: own[name] for name in names.values()})
+        for number, own in enumerate(texts, 1)
+    ]
     return TableRows(rows, place=place)
 
 
