@@ -16,6 +16,7 @@ from metaprime.data.episodes import sample
 from metaprime.meta import Way
 from metaprime.models.sites import LAYOUTS
 from metaprime.packing import padded_calls
+from metaprime.peft import METHODS
 from metaprime.preflight.early import Early
 from metaprime.preflight.gradients import examine_gradients
 from metaprime.priming.prime import prime
@@ -140,6 +141,24 @@ def test_packed_is_padded_and_one_pass_is_a_loop(
         torch.testing.assert_close(found, padded[name], rtol=1e-9, atol=1e-10)
     for name, found in gradients(way=Way.LOOP, packed=True).items():
         torch.testing.assert_close(found, padded[name], rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.injects])
+@pytest.mark.parametrize("task", TASKS)
+def test_every_method_moves_with_every_kind_together_as_one_by_one(
+    tiny: MakeConfig, tmp_path: Path, task: str, method: str
+) -> None:
+    changes = [*write(task, tmp_path / "data"), "transfer.seeds=[0, 1]", f"transfer.methods=[{method}]"]
+    together = transfer(tiny(tmp_path / "a", *changes, "transfer.encoder=base"))
+    for result in together:
+        trained = load_artifact(Path(result.path)).values
+        assert all(torch.isfinite(value.double()).all() for value in trained.values())
+    for seed, result in enumerate(together):
+        (alone,) = transfer(tiny(tmp_path / f"b{seed}", *changes, "transfer.encoder=base", f"transfer.seeds=[{seed}]"))
+        ours, theirs = (load_artifact(Path(one.path)).values for one in (result, alone))
+        for name, value in ours.items():
+            torch.testing.assert_close(value, theirs[name], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("learner", ["peft_maml", "maml", "multitask"])

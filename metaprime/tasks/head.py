@@ -26,8 +26,10 @@ class LinearHead(nn.Linear):
         return linear(hidden, self.weight, self.bias)
 
     def initial(self, generator: torch.Generator) -> Params:
-        """Draws `weight` (C, D) and `bias` (C,): `head.initial(torch_stream(0, "head"))`."""
+        """Draws `weight` (C, D) and, if it has one, `bias` (C,): `head.initial(torch_stream(0, "head"))`."""
+        # The attribute is None in a layer without a bias, which its annotation does not say.
+        bias: torch.Tensor | None = self.bias
         return {
             "weight": 0.02 * torch.randn(self.weight.shape, generator=generator),
-            "bias": torch.zeros(self.bias.shape),
+            **({} if bias is None else {"bias": torch.zeros(bias.shape)}),
         }

@@ -17,6 +17,7 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
+from metaprime.data.readers.jsonl import inside
 from metaprime.files import check_readable
 from metaprime.types import MetaprimeError
 
@@ -174,8 +175,8 @@ def _fields(place: str, line: str, texts: Sequence[str]) -> tuple[dict[str, Any]
     """Returns the values and the texts of a line of JSON."""
     try:
         values = json.loads(line)
-        found = [values[name] for name in texts]
-    except (ValueError, TypeError, KeyError):
+        found = [values[name] if name in values else inside(values, name)[0] for name in texts]
+    except (ValueError, TypeError, LookupError):
         found = []
     if not found or not all(isinstance(text, str) and text.strip() for text in found):
         example = ", ".join(f'"{name}": "..."' for name in texts)

@@ -28,3 +28,11 @@ def test_it_is_drawn_as_transformers_draws_classifiers() -> None:
     drawn = LinearHead(1000, 20).initial(torch_stream(0, "head"))
     assert abs(float(drawn["weight"].std()) - 0.02) < 0.001
     assert not drawn["bias"].any()
+
+
+def test_one_without_a_bias_draws_none() -> None:
+    head = LinearHead(8, 1, bias=False)
+    drawn = head.initial(torch_stream(0, "head"))
+    assert drawn.keys() == {"weight"} == dict(head.named_parameters()).keys()
+    states = torch.randn(3, 8)
+    torch.testing.assert_close(torch.func.functional_call(head, drawn, (states,)), states @ drawn["weight"].T)

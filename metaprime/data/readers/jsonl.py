@@ -101,7 +101,7 @@ def _records(path: Path, names: Mapping[str, str], form: Format) -> TableRows:
                 found.problems.append(Problem("not JSON", f"{path}:{number}", wrong, dropped=True))
                 continue
             # A key of a key is written with a dot, as in `target.span1_index`.
-            nested = {name: held for name in names.values() if name not in value and (held := _inside(value, name))}
+            nested = {name: held for name in names.values() if name not in value and (held := inside(value, name))}
             present |= dict.fromkeys([*value, *nested])
             values = {name: nested[name][0] if name in nested else value.get(name) for name in names.values()}
             found.rows.append(TableRow(f"{path}:line {number}", values))
@@ -119,8 +119,15 @@ def _value(line: str) -> dict[str, Any] | str:
     return value if isinstance(value, dict) else f"it is a {type(value).__name__}"
 
 
-def _inside(value: Any, name: str) -> list[Any]:
-    """Returns what a key of a key holds, in a list; an empty one if there is no such key."""
+def inside(value: Any, name: str) -> list[Any]:
+    """Returns what a key of a key holds, in a list; an empty one if there is no such key.
+
+    Args:
+        value: an object of JSON.
+        name: the keys, with dots between them.
+
+    Example: `inside({"target": {"span1_index": 3}}, "target.span1_index")` is `[3]`.
+    """
     for key in name.split("."):
         if not isinstance(value, dict) or key not in value:
             return []

@@ -51,7 +51,8 @@ def build(config: ChoiceConfig, text: Text) -> Task:
         example=lambda texts: Example(texts_of(texts, config), config.choices[0], "text"),
         encode=partial(encode, text=text, values=partial(_values, choices=config.choices), group=audit.each_choice),
         collate=padded,
-        new_head=lambda sites: LinearHead(sites.hidden, 1),
+        # What is added to the scores of all choices alike changes nothing.
+        new_head=lambda sites: LinearHead(sites.hidden, 1, bias=False),
         loss=loss,
         predict=partial(predict, choices=config.choices, padded=padded),
         audit=partial(audit.labels, config=config),
