@@ -55,8 +55,7 @@ def test_primed_transferred_and_predicted(tiny: MakeConfig, tmp_path: Path, task
     assert again.details == result.record["scores"]
     assert kind.metric.of(again.details) == again.headline
     # What is predicted for a text now is what the transfer predicted.
-    artifact = load_artifact(folder)
-    assert artifact.task == config.task
+    assert load_artifact(folder).task == config.task.for_encoder(None)
     predictor = load(folder)
     task_of = predictor.task
     examples = task_of.read(config.data.source, "en", config.data.test_split)
@@ -141,6 +140,16 @@ def test_packed_is_padded_and_one_pass_is_a_loop(
         torch.testing.assert_close(found, padded[name], rtol=1e-9, atol=1e-10)
     for name, found in gradients(way=Way.LOOP, packed=True).items():
         torch.testing.assert_close(found, padded[name], rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize(("family", "pooling"), [("bert", "mean"), ("modernbert", "first")])
+def test_pooling_is_the_encoders_own_and_said_in_what_is_saved(
+    tiny: MakeConfig, toy_encoder: Callable[[str], Path], tmp_path: Path, family: str, pooling: str
+) -> None:
+    changes = [*write("classification", tmp_path / "data"), f"encoder.name={toy_encoder(family)}"]
+    config = tiny(tmp_path / "run", *changes, "transfer.encoder=base")
+    (result,) = transfer(config)
+    assert load_artifact(Path(result.path)).task == config.task.model_copy(update={"pooling": pooling})
 
 
 @pytest.mark.slow

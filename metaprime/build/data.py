@@ -69,7 +69,7 @@ def build_task(task: TaskConfig, data: DataConfig, encoder: Encoder, method: Met
     longest = min(data.max_length, _room(encoder, method))
     lengths = Lengths(longest, data.overlap, cut=data.long == "truncate")
     subwords = Subwords(encoder.tokenizer, cache_folder() if cache else None)
-    return _task_over(task, Text(subwords, lengths, data.form))
+    return _task_over(task, Text(subwords, lengths, data.form), encoder)
 
 
 def thin_tasks() -> BuildTask:
@@ -112,12 +112,13 @@ def restored_task(task: TaskConfig, encoder: Encoder, method: MethodConfig) -> T
     Example: `restored_task(artifact.task, encoder, artifact.method)`
     """
     lengths = Lengths(_room(encoder, method))
-    return _task_over(task, Text(Subwords(encoder.tokenizer), lengths))
+    return _task_over(task, Text(Subwords(encoder.tokenizer), lengths), encoder)
 
 
-def _task_over(task: TaskConfig, text: Text) -> Task:
-    """Builds the task that a section names."""
-    return TASKS[task.name].build(task, text)
+def _task_over(task: TaskConfig, text: Text, encoder: Encoder) -> Task:
+    """Builds the task that a section names, with what the section leaves to the encoder."""
+    pooling = getattr(encoder.module.config, "classifier_pooling", None)
+    return TASKS[task.name].build(task.for_encoder(pooling), text)
 
 
 def text_alone(task: Task, encoder: Encoder, trust_remote_code: bool = False) -> Task:

@@ -43,6 +43,16 @@ class TaskConfig(Section):
         """True if priming uses shuffled labels, which is a control."""
         return False
 
+    def for_encoder(self, pooling: str | None) -> TaskConfig:
+        """Returns the config with what it leaves to the encoder; of a task over words itself.
+
+        Args:
+            pooling: what the encoder's own config names for classifiers, `cls` or `mean`; None: it names none.
+
+        Example: `TaskConfig().for_encoder(None)`.
+        """
+        return self
+
     def check(self) -> None:
         """Refuses settings that contradict each other, before torch is loaded; of a task of one's own nothing.
 

@@ -46,7 +46,7 @@ def build(config: SpansConfig, text: Text) -> Task:
         labels=config.labels,
         read=reader(examine, config, text.form),
         example=lambda texts: Example(texts_of(texts), config.labels[0], "text"),
-        encode=partial(encode, text=text, ids=ids, whole_spans=config.pooling == "mean"),
+        encode=partial(encode, text=text, ids=ids, whole_spans=config.pooling != "first"),
         collate=padded,
         # One state of each span.
         new_head=lambda sites: LinearHead(2 * sites.hidden, len(config.labels)),

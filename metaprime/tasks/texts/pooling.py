@@ -51,5 +51,5 @@ def mean_states(hidden_BLD: torch.Tensor, chosen_BL: torch.Tensor) -> torch.Tens
     return (hidden_BLD * chosen_BL1).sum(1) / chosen_BL1.sum(1).clamp(min=1)
 
 
-POOLED: dict[str, Outputs] = {"first": first_state, "mean": mean_state}
-"""Forward passes by the values of `task.pooling`."""
+POOLED: dict[str, Outputs] = {"first": first_state, "mean": mean_state, "auto": mean_state}
+"""Forward passes by the values of `task.pooling`; `auto` of a config that was not put at an encoder."""

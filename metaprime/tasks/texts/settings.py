@@ -24,8 +24,9 @@ class TextsConfig(TaskConfig):
     label: str = "label"
     """Column of the answer."""
 
-    pooling: Literal["first", "mean"] = "mean"
-    """What the head reads: the mean of the encoder's output over all sub-words, or its output at the first one."""
+    pooling: Literal["auto", "first", "mean"] = "auto"
+    """What the head reads: the mean of the encoder's output over all sub-words, or its output at the `first` one;
+    `auto` takes what the encoder's own config names for classifiers, as ModernBERT's does, else the mean."""
 
     shuffle_labels: bool = False
     """Control: permute the answers of a language's priming texts among them."""
@@ -40,6 +41,18 @@ class TextsConfig(TaskConfig):
     def shuffles(self) -> bool:
         """True if priming uses shuffled answers."""
         return self.shuffle_labels
+
+    def for_encoder(self, pooling: str | None) -> TextsConfig:
+        """Returns the config with the pooling that it leaves to the encoder.
+
+        Args:
+            pooling: what the encoder's own config names, `cls` or `mean`; None: it names none.
+
+        Example: `TextsConfig().for_encoder("cls").pooling` is `"first"`.
+        """
+        if self.pooling != "auto":
+            return self
+        return self.model_copy(update={"pooling": "first" if pooling == "cls" else "mean"})
 
     @property
     def texts(self) -> tuple[str, ...]:
