@@ -134,8 +134,10 @@ def check_data(
         check = _Check(config, known, _text(read, config.data, config.run.cache), _findings(read))
         return check.report(check.parts_of_config(), progress)
     config = load_config(None, overrides)
-    # All labels of a source are accepted, unless the command names some.
-    known = any(text.startswith("task.label") for text in overrides)
+    # All answers of a source are accepted, unless the command names some.
+    known = bool(config.task.model_fields_set & {"labels", "label_map", "range", "preset"})
+    if known or getattr(config.task, "labels", True):
+        config.task.check()
     read = _tokenizer(encoder or "", config.encoder)
     check = _Check(config, known, _text(read, config.data, config.run.cache), _findings(read))
     return check.report(check.parts_of_source(what), progress)
@@ -280,7 +282,8 @@ def _subword_facts(examples: Sequence[Example], subwords: Subwords) -> dict[str,
     """Returns the sub-words per word, longest sentence and share of unknown sub-words of one split."""
     pieces = subwords.of(examples)
     ids = np.concatenate([sentence.ids for sentence in pieces])
-    total, words = len(ids), sum(len(sentence.lengths) for sentence in pieces)
+    # A whole text is one piece with spaces in it.
+    total, words = len(ids), sum(len(word.split()) for example in examples for word in example.words)
     unknown = int((ids == subwords.tokenizer.unk_token_id).sum())
     longest = max(len(sentence.ids) for sentence in pieces)
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from toy_corpus import SIZES, corpus
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from metaprime.preflight.corpus import check_data
 from metaprime.types import MetaprimeError
@@ -157,3 +158,39 @@ def test_a_check_without_an_encoder_needs_no_torch(tmp_path: Path) -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("task", "kind"),
+    [
+        ("task={name: classification, labels: [bad, good], text: a}", "unmapped type"),
+        ("task={name: classification, preset: glue/sst2, text: a}", "unmapped type"),
+        ("task={name: regression, text: a, label: score, range: [0, 5]}", "out of range"),
+    ],
+)
+def test_answers_that_a_task_names_restrict_those_of_a_source(tmp_path: Path, task: str, kind: str) -> None:
+    (tmp_path / "en").mkdir()
+    rows = [{"a": f"text {number}", "label": "fine", "score": 7} for number in range(3)]
+    (tmp_path / "en" / "train.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n", "utf-8")
+    found = check_data(f"jsonl:{tmp_path}", [task])
+    assert kind in {finding.kind for finding in found.findings}
+    # Without names every answer is taken.
+    free = check_data(f"jsonl:{tmp_path}", ["task={name: classification, text: a}"])
+    assert {finding.kind for finding in free.findings}.isdisjoint({"unmapped type", "out of range"})
+
+
+def test_a_task_that_contradicts_itself_is_refused_and_no_fault_of_the_source(tmp_path: Path) -> None:
+    (tmp_path / "en").mkdir()
+    with pytest.raises(MetaprimeError, match=r"task\.choices is \['a'\]: name the columns of at least two"):
+        check_data(f"jsonl:{tmp_path}", ["task={name: multiple_choice, choices: [a]}"])
+    with pytest.raises(MetaprimeError, match=r"task\.labels is \['bad'\]: list at least two classes"):
+        check_data(f"jsonl:{tmp_path}", ["task={name: classification, labels: [bad]}"])
+
+
+def test_sub_words_of_a_whole_text_are_counted_by_its_words(tmp_path: Path, toy_bert: Path) -> None:
+    (tmp_path / "en").mkdir()
+    rows = [{"text": "mali bono dabi", "label": name} for name in ("a", "b")]
+    (tmp_path / "en" / "train.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n", "utf-8")
+    found = check_data(f"jsonl:{tmp_path}", ["task={name: classification}"], encoder=str(toy_bert))
+    pieces = AutoTokenizer.from_pretrained(toy_bert)("mali bono dabi", add_special_tokens=False)["input_ids"]
+    assert found.splits["en/train"]["subwords_per_word"] == len(pieces) / 3

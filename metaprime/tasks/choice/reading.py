@@ -63,7 +63,7 @@ def texts_of(columns: Sequence[str], config: ChoiceConfig) -> tuple[str, ...]:
         return shared_out(columns, 1 + len(config.choices))
     text, asked, *choices = columns
     if config.questions and asked not in config.questions:
-        raise MetaprimeError(_unknown(config, asked))
+        raise MetaprimeError(f"{config.question} is {shown(asked)}: give one of {', '.join(config.questions)}")
     return (f"{text} {config.questions.get(asked, asked)}", *choices)
 
 

@@ -26,7 +26,7 @@ class ChoiceConfig(TextsConfig):
     """Column that tells what is asked about the text, whose values `questions` spells out; null: there is none."""
 
     questions: dict[str, str] = Field(default_factory=dict)
-    """What is put behind the text for each value of the column `question`: `{cause: What was the cause of this?}`;
+    """What is put behind the text for each value of the column `question`: `{cause: "What was the cause of this?"}`;
     empty: the value itself."""
 
     metric: Literal["accuracy"] = "accuracy"

@@ -35,6 +35,11 @@ def _example(row: TableRow, config: RegressionConfig, known: bool) -> Example | 
     """Returns the example of a row: its texts and their target."""
     given = row.values[config.label]
     value, problems = target_of(given), text_problems(row, config.texts)
+    if given is None:
+        return [
+            *problems,
+            Problem("missing value", row.origin, f"{config.label} is missing; fill it or remove the row"),
+        ]
     if value is None:
         text = f"{config.label} is {shown(str(given))}, which is no number; write one such as 2.5, or remove the row"
         return [*problems, Problem("not a number", row.origin, text)]

@@ -62,6 +62,9 @@ def _example(row: TableRow, config: SpansConfig, classes: Mapping[str, str] | No
 
 def _span(words: Sequence[str], first: object, wanted: Sequence[str]) -> Span | str:
     """Returns the span that begins at a word, or what is wrong with it."""
+    # The cells of a CSV file are text.
+    if isinstance(first, str) and first.strip().isdecimal():
+        first = int(first)
     if isinstance(first, bool) or not isinstance(first, int):
         return f"{shown(str(first))} is no number of a word; count words from 0"
     end = first + len(wanted)

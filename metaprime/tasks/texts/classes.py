@@ -52,6 +52,8 @@ def class_of(row: TableRow, column: str, labels: Sequence[str], classes: Mapping
     """
     given = row.values[column]
     value = class_name(given)
+    if given is None:
+        return Problem("missing value", row.origin, f"{column} is missing; fill it or remove the row")
     if value is None:
         text = f"{column} is {shown(str(given))}, which is no class; give a name or a whole number, or remove the row"
         return Problem("missing value", row.origin, text)
@@ -61,12 +63,15 @@ def class_of(row: TableRow, column: str, labels: Sequence[str], classes: Mapping
 
 
 def class_name(value: Any) -> str | None:
-    """Returns a class as text: `class_name(1)` is `"1"`; None for what is no class.
+    """Returns a class as text: `class_name(1)` and `class_name(1.0)` are `"1"`; None for what is no class.
 
     Truth values are `true` and `false`, as JSON has them.
     """
     if isinstance(value, bool):
         return str(value).lower()
+    # A table with a gap in a column of numbers has them as floats.
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return str(value).strip() or None if isinstance(value, str | int) else None
 
 

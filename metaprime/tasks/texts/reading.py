@@ -55,7 +55,13 @@ def text_problems(row: TableRow, columns: Sequence[str]) -> list[Problem]:
     for name in columns:
         value = row.values[name]
         if not isinstance(value, str) or not value.strip():
-            what = "empty" if isinstance(value, str) else f"{shown(str(value))}, not a text"
+            what = (
+                "missing"
+                if value is None
+                else "empty"
+                if isinstance(value, str)
+                else f"{shown(str(value))}, not a text"
+            )
             problems.append(Problem("missing value", row.origin, f"{name} is {what}; fill it or remove the row"))
         elif wrong := _not_text(value):
             problems.append(Problem("not UTF-8", row.origin, f"{name} has {wrong}; correct it"))

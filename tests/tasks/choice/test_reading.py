@@ -63,5 +63,5 @@ def test_texts_to_predict() -> None:
     assert texts_of(["It rained.", "cause", "x", "y"], ASKED) == ("It rained. What was the cause?", "x", "y")
     assert texts_of(["a", "b", "c", "d"], CONFIG) == ("a", "b", "c", "d")
     assert texts_of(["a", "b"], CONFIG) == ("a", "a", "a", "b")
-    with pytest.raises(MetaprimeError, match="question is 'why', none of cause, effect"):
+    with pytest.raises(MetaprimeError, match="question is 'why': give one of cause, effect"):
         texts_of(["It rained.", "why", "x", "y"], ASKED)

@@ -26,7 +26,12 @@ def test_targets_are_numbers_within_the_range(tmp_path: Path) -> None:
     rows = [{"text": "a", "label": value} for value in (2, "3.5", 5.0, "high", None, True, 7)]
     found = read(tmp_path, *rows)
     assert [one.gold for one in found.sentences] == [2, 3.5, 5]
-    assert [problem.kind for problem in found.problems] == ["not a number"] * 3 + ["out of range"]
+    assert [problem.kind for problem in found.problems] == [
+        "not a number",
+        "missing value",
+        "not a number",
+        "out of range",
+    ]
     with pytest.raises(
         MetaprimeError, match=r"train\.jsonl:line 4: label is 'high', which is no number; write one such"
     ):

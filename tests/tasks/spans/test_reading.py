@@ -47,7 +47,7 @@ def test_spans_are_found_whatever_their_case_marks_and_possessive(tmp_path: Path
         (1, "'Ada' does not stand at word 1 of 4, but 'fed'; correct the number"),
         (9, "'Ada' does not stand at word 9 of 4, but nothing; correct the number"),
         (-4, "'Ada' does not stand at word -4 of 4, but nothing; correct the number"),
-        ("0", "'0' is no number of a word; count words from 0"),
+        ("first", "'first' is no number of a word; count words from 0"),
         (None, "'None' is no number of a word; count words from 0"),
     ],
 )
@@ -72,6 +72,11 @@ def test_a_key_of_a_key_is_written_with_a_dot(tmp_path: Path) -> None:
     other = config.model_copy(update={"second": "target.place"})
     with pytest.raises(MetaprimeError, match=r"no column 'target\.place' \(task\.second\)"):
         examine(f"jsonl:{tmp_path}", "wsc", "train", other, True, UNSTATED)
+
+
+def test_numbers_may_be_text_as_in_a_csv_file(tmp_path: Path) -> None:
+    found = read(tmp_path, row("Ada fed her cat", "0", "Ada", " 2 ", "her"))
+    assert [one.words[1:] for one in found.sentences] == [("0:1", "2:3")]
 
 
 def test_spans_to_predict_are_words_that_occur_once_or_numbers() -> None:

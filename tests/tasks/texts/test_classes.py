@@ -76,7 +76,7 @@ def test_synthetic_sentences_have_the_kind_of_their_subject() -> None:
         ({"a": "x", "label": "fine"}, "unmapped type", "class 'fine' is neither in task.labels ['bad', 'good']"),
         ({"a": "x", "label": "GOOD"}, "unmapped type", "e.g. task.label_map: {GOOD: good}"),
         ({"a": "x", "label": 0.5}, "missing value", "label is '0.5', which is no class"),
-        ({"a": "x", "label": None}, "missing value", "label is 'None', which is no class"),
+        ({"a": "x", "label": None}, "missing value", "label is missing; fill it or remove the row"),
         ({"a": " ", "label": 0}, "missing value", "a is empty; fill it or remove the row"),
         ({"a": ["x"], "label": 0}, "missing value", "not a text"),
         ({"a": "\ud800", "label": 0}, "not UTF-8", "half a surrogate pair"),
