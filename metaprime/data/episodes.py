@@ -11,14 +11,15 @@ Shape suffixes: T episodes, B windows, L sub-words.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from metaprime.data.rows import Example, Row, all_subwords, blank, longest_window
-from metaprime.data.strata import by_stratum, in_proportion
+from metaprime.data.strata import grouped, places
 from metaprime.rng import stream, torch_stream
 from metaprime.types import Batch, Episodes, MetaprimeError
 
@@ -83,12 +84,13 @@ class EpisodeSampler:
         pools: Mapping[str, Sequence[Row]],
         shape: EpisodeShape,
         seed: int,
-        stratum: Callable[[Example], Hashable] | None = None,
+        stratum: Callable[[Example], str] | None = None,
     ) -> None:
         """Groups equal texts, so that an episode takes at most one sentence of a group."""
         if not pools:
             raise MetaprimeError("data.languages is empty: name at least one language to draw episodes from")
         self.shape, self.seed, self.stratum = shape, seed, stratum
+        self._known: dict[tuple[str, int, int], dict[str, list[int]]] = {}
         # Sorted, since the order in the config must not change the draws.
         self.languages = tuple(sorted(pools))
         self.pools = {language: _groups(pools[language]) for language in self.languages}
@@ -133,33 +135,45 @@ class EpisodeSampler:
             The language, and the rows: support of inner step 0, of step 1, ..., then query.
         """
         language, draw = self._language(step, index)
-        groups = self._band(language, step)
-        chosen = self._chosen(groups, draw)
+        first, end = self._band(language, step)
+        groups = self.pools[language][first:end]
+        chosen = self._chosen((language, first, end), draw)
         rows = [groups[group][int(draw.integers(len(groups[group])))] for group in chosen]
         return language, [*self._by_length(rows[: -self.shape.query], step), *rows[-self.shape.query :]]
 
-    def _chosen(self, groups: Sequence[Sequence[Row]], draw: np.random.Generator) -> list[int]:
-        """Draws the numbers of an episode's texts, those of the query last."""
+    def _chosen(self, part: tuple[str, int, int], draw: np.random.Generator) -> list[int]:
+        """Draws the numbers of an episode's texts in a part of a language, those of the query last."""
+        _, first, end = part
         if not self.stratum:
-            return [int(group) for group in draw.choice(len(groups), size=self.shape.sentences, replace=False)]
-        order = [int(group) for group in draw.permutation(len(groups))]
-        names = [self.stratum(groups[group][0].example) for group in order]
-        support = in_proportion(by_stratum(order, names), self.shape.sentences - self.shape.query)
-        taken = set(support)
-        rest = [(group, name) for group, name in zip(order, names, strict=True) if group not in taken]
-        return support + in_proportion(by_stratum(*map(list, zip(*rest, strict=True))), self.shape.query)
+            return [int(group) for group in draw.choice(end - first, size=self.shape.sentences, replace=False)]
+        strata = self._strata(*part)
+        sizes = Counter({name: len(members) for name, members in strata.items()})
+        support = places(sizes, self.shape.sentences - self.shape.query)
+        order = support + places(sizes - Counter(support), self.shape.query)
+        drawn = {
+            name: iter(draw.choice(len(strata[name]), size=count, replace=False))
+            for name, count in sorted(Counter(order).items())
+        }
+        return [strata[name][next(drawn[name])] for name in order]
 
-    def _band(self, language: str, step: int) -> Sequence[Sequence[Row]]:
-        """Returns the length band of a language from which a meta-step draws.
+    def _strata(self, language: str, first: int, end: int) -> dict[str, list[int]]:
+        """Returns the numbers of the texts of each class in a part of a language, which are found once."""
+        assert self.stratum
+        key = language, first, end
+        if key not in self._known:
+            groups = self.pools[language][first:end]
+            self._known[key] = grouped((self.stratum(group[0].example), number) for number, group in enumerate(groups))
+        return self._known[key]
+
+    def _band(self, language: str, step: int) -> tuple[int, int]:
+        """Returns the ends of the length band of a language from which a meta-step draws.
 
         Bands are drawn uniformly, so that every sentence is as likely as without bands, but next to
         sentences of similar length.
         """
-        groups, bands = self.pools[language], self.shape.bands
-        if bands == 1:
-            return groups
-        place = int(stream(self.seed, "length band", step).integers(bands))
-        return groups[place * len(groups) // bands : (place + 1) * len(groups) // bands]
+        size, bands = len(self.pools[language]), self.shape.bands
+        place = int(stream(self.seed, "length band", step).integers(bands)) if bands > 1 else 0
+        return place * size // bands, (place + 1) * size // bands
 
     def _by_length(self, support: list[Row], step: int) -> list[Row]:
         """Groups support rows of similar length into inner steps.
@@ -271,7 +285,7 @@ def sample(
     count: int,
     seed: int,
     language: str,
-    stratum: Callable[[Example], Hashable] | None = None,
+    stratum: Callable[[Example], str] | None = None,
 ) -> list[Row]:
     """Draws K rows for a K-shot transfer; smaller samples are prefixes of larger ones.
 
@@ -293,7 +307,8 @@ def sample(
             f"language {language!r} has {len(rows)} training sentences, transfer.shots asks for {count}: lower it"
         )
     order = stream(seed, "shots", language).permutation(len(rows))
-    if stratum:
-        drawn = [rows[int(index)] for index in order]
-        return in_proportion(by_stratum(drawn, [stratum(row.example) for row in drawn]), count)
-    return [rows[int(index)] for index in order[:count]]
+    if not stratum:
+        return [rows[int(index)] for index in order[:count]]
+    strata = grouped((stratum(rows[int(index)].example), rows[int(index)]) for index in order)
+    left = {name: iter(members) for name, members in strata.items()}
+    return [next(left[name]) for name in places({name: len(own) for name, own in strata.items()}, count)]

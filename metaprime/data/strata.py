@@ -1,54 +1,48 @@
-"""Orders examples so that every beginning of the order has all classes, in the proportion of the whole."""
+"""Shares out places among classes so that every beginning of them has all classes, in the proportion of the whole."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def in_proportion(strata: Mapping[Hashable, Sequence[T]], count: int) -> list[T]:
-    """Takes members of several strata in turn: one of each, the largest first, then in proportion to their sizes.
+def places(sizes: Mapping[str, int], count: int) -> list[str]:
+    """Returns the class of each place: one of each, the largest first, then in proportion to their sizes.
 
-    The next one is of the stratum with the largest size / (2 taken + 1), the method of Sainte-Lague for seats
-    of a parliament. Fewer members are a beginning of more.
+    The next place is of the class with the largest size / (2 taken + 1), the method of Sainte-Lague for seats
+    of a parliament. Fewer places are a beginning of more, and no class has more places than members.
 
     Args:
-        strata: members by stratum, in the order in which they are taken.
-        count: largest number of members.
+        sizes: number of members by class.
+        count: number of places; there are fewer if there are fewer members.
 
-    Example: `in_proportion({"a": [1, 2, 3, 4], "b": [8, 9]}, 3)` is `[1, 8, 2]`.
+    Example: `places({"a": 4, "b": 2}, 3)` is `["a", "b", "a"]`.
     """
-    sizes = {name: len(members) for name, members in strata.items()}
-    order = sorted((name for name, size in sizes.items() if size), key=lambda name: (-sizes[name], str(name)))
+    order = sorted((name for name, size in sizes.items() if size), key=lambda name: (-sizes[name], name))
     taken = dict.fromkeys(order, 0)
-    chosen: list[T] = []
-
-    def take(name: Hashable) -> None:
-        """Takes the next member of a stratum."""
-        chosen.append(strata[name][taken[name]])
+    given = order[:count]
+    for name in given:
         taken[name] += 1
-
-    for name in order[:count]:
-        take(name)
-    while len(chosen) < count:
+    while len(given) < count:
         left = [name for name in order if taken[name] < sizes[name]]
         if not left:
             break
         # The first of equals, as `order` has them.
-        take(max(left, key=lambda name: sizes[name] / (2 * taken[name] + 1)))
-    return chosen
+        name = max(left, key=lambda name: sizes[name] / (2 * taken[name] + 1))
+        given.append(name)
+        taken[name] += 1
+    return given
 
 
-def by_stratum(members: Sequence[T], names: Sequence[Hashable]) -> dict[Hashable, list[T]]:
-    """Groups members, in order, by the names of their strata: `by_stratum([1, 2, 3], ["a", "b", "a"])["a"]` is `[1, 3]`.
+def grouped(members: Iterable[tuple[str, T]]) -> dict[str, list[T]]:
+    """Groups members, in order, by the key that stands before each: `grouped([("a", 1), ("a", 2)])` is `{"a": [1, 2]}`.
 
     Args:
-        members: in any order.
-        names: stratum of each.
+        members: pairs of a key and a member.
     """
-    strata: dict[Hashable, list[T]] = {}
-    for member, name in zip(members, names, strict=True):
-        strata.setdefault(name, []).append(member)
-    return strata
+    groups: dict[str, list[T]] = {}
+    for key, member in members:
+        groups.setdefault(key, []).append(member)
+    return groups

@@ -30,14 +30,14 @@ _SETTINGS: dict[str, type[TaskConfig]] = {
 """Settings that are declared apart from their task, which needs torch."""
 
 
-_AUDITS: Table[Callable[[Any], Audit]] = Table(
+_AUDITS: Table[Audit | Callable[[Any], Audit]] = Table(
     tagging="metaprime.tasks.tagging.audit:audit_for",
-    classification="metaprime.tasks.classification.audit:audit_for",
-    regression="metaprime.tasks.regression.audit:audit_for",
-    multiple_choice="metaprime.tasks.choice.audit:audit_for",
-    span_pairs="metaprime.tasks.spans.audit:audit_for",
+    classification="metaprime.tasks.classification.audit:AUDIT",
+    regression="metaprime.tasks.regression.audit:AUDIT",
+    multiple_choice="metaprime.tasks.choice.audit:AUDIT",
+    span_pairs="metaprime.tasks.spans.audit:AUDIT",
 )
-"""Checks of corpora by a task's config, declared apart from the task, which needs torch."""
+"""Checks of corpora, or a function from a task's config to them, declared apart from the task, which needs torch."""
 
 
 def task_kind(config: TaskConfig) -> TaskKind:
@@ -51,7 +51,10 @@ def audit_of(config: TaskConfig) -> Audit | None:
 
     Example: `audit_of(TaggingConfig()).facts(sentences)`.
     """
-    return _AUDITS[config.name](config) if config.name in _AUDITS else task_kind(config).audit
+    if config.name not in _AUDITS:
+        return task_kind(config).audit
+    found = _AUDITS[config.name]
+    return found if isinstance(found, Audit) else found(config)
 
 
 def settings_of(name: str) -> type[TaskConfig]:

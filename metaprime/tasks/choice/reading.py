@@ -3,48 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
-from metaprime.data.reading import Format, Problem, Reading, TableRow, shown
+from metaprime.data.reading import Problem, TableRow, shown
 from metaprime.data.rows import Example
 from metaprime.tasks.choice.settings import ChoiceConfig
 from metaprime.tasks.texts.classes import class_name
 from metaprime.tasks.texts.examples import shared_out
-from metaprime.tasks.texts.reading import read_rows, text_problems
+from metaprime.tasks.texts.reading import examiner, text_problems
 from metaprime.types import MetaprimeError
 
 
-def examine(source: str, language: str, split: str, config: ChoiceConfig, known: bool, form: Format) -> Reading:
-    """Reads texts with choices, with all problems.
-
-    Args:
-        source: `scheme:root`, such as `jsonl:DIR`.
-        language: name of a language of the source.
-        split: name of the split.
-        config: columns, questions and the mapping of answers.
-        known: makes no difference: an answer always is one of the choices.
-        form: facts about the files that the section `data` states.
-
-    Raises:
-        MetaprimeError: the split does not exist, is not in the format of the source, or lacks a column.
-
-    Example: `examine("jsonl:data", "en", "train", config, True, UNSTATED).sentences`.
-    """
-    return read_rows(source, language, split, config, partial(_example, config=config), form)
-
-
-def _example(row: TableRow, config: ChoiceConfig) -> Example | list[Problem]:
+def _example(row: TableRow, config: ChoiceConfig, known: bool) -> Example | list[Problem]:
     """Returns the example of a row: its text with the question, its choices, and the column of the right one."""
     problems = text_problems(row, config.texts)
     asked = row.values[config.question] if config.question else None
     if isinstance(asked, str) and config.questions and asked not in config.questions:
         problems.append(Problem("unmapped type", row.origin, _unknown(config, asked)))
     given = class_name(row.values[config.label])
-    gold = config.answers.get(given or "")
+    gold = config.spellings.get(given or "")
     if gold is None:
-        text = f"{config.label} is {shown(str(row.values[config.label]))}, none of {', '.join(config.answers)}"
+        text = f"{config.label} is {shown(str(row.values[config.label]))}, none of {', '.join(config.spellings)}"
         problems.append(Problem("unmapped type", row.origin, f"{text}; correct it, or map it in task.label_map"))
     return problems or Example(texts_of([row.values[name] for name in config.texts], config), gold, row.origin)
+
+
+examine = examiner(_example)
+"""Reads one split of texts with choices with all its problems (`texts.reading.examiner`)."""
 
 
 def texts_of(columns: Sequence[str], config: ChoiceConfig) -> tuple[str, ...]:

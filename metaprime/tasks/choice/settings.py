@@ -51,7 +51,12 @@ class ChoiceConfig(TextsConfig):
         return len(self.choices)
 
     @property
-    def answers(self) -> dict[str, str]:
+    def answers(self) -> tuple[str, ...]:
+        """The columns of the choices, of which one is right."""
+        return self.choices
+
+    @property
+    def spellings(self) -> dict[str, str]:
         """Column of the right choice by each answer that a corpus may have."""
         numbered = {str(number): name for number, name in enumerate(self.choices)}
         return {**numbered, **{name: name for name in self.choices}, **self.label_map}

@@ -20,7 +20,7 @@ from metaprime.tasks.choice.settings import ChoiceConfig
 from metaprime.tasks.classification import scores
 from metaprime.tasks.head import LinearHead
 from metaprime.tasks.outputs import outputs_of
-from metaprime.tasks.task import Piece, Task, TaskKind, Text
+from metaprime.tasks.task import Task, TaskKind, Text
 from metaprime.tasks.texts.encoding import Values, encode
 from metaprime.tasks.texts.examples import reader, shuffled
 from metaprime.tasks.texts.pooling import POOLED
@@ -55,7 +55,7 @@ def build(config: ChoiceConfig, text: Text) -> Task:
         new_head=lambda sites: LinearHead(sites.hidden, 1, bias=False),
         loss=loss,
         predict=partial(predict, choices=config.choices, padded=padded),
-        audit=partial(audit.labels, config=config),
+        audit=lambda where, examples: audit.AUDIT.labels(where, examples, config),
         outputs=POOLED[config.pooling],
         shuffle=shuffled if config.shuffle_labels else None,
     )
@@ -109,12 +109,6 @@ def to_json(example: Example, predicted: str) -> dict[str, Any]:
     return {"text": text, "choices": choices, "gold": example.gold, "predicted": predicted}
 
 
-def _shown(line: Any, reading: str) -> tuple[Piece, ...]:
-    """Returns the text of a line with its answer, and its choices."""
-    kind = "gold" if reading == "gold" else "right" if line["gold"] == line["predicted"] else "wrong"
-    return Piece(line["text"], line[reading], kind), *map(Piece, line["choices"])
-
-
 def of(config: ChoiceConfig) -> TaskKind:
     """Returns the kind of a config, whose answers are its choices: `of(ChoiceConfig()).metric.label`."""
     return _kind(config.choices)
@@ -137,6 +131,6 @@ MULTIPLE_CHOICE = TaskKind(
     to_json=to_json,
     audit=audit.AUDIT,
     trivial=replace(scores.TRIVIAL, text="Answering with the place that is most often the right one"),
-    errors=replace(scores.ERRORS, show=_shown),
+    errors=replace(scores.ERRORS, show=partial(scores.texts_shown, beside="choices")),
     of=of,
 )

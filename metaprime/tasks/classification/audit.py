@@ -28,21 +28,12 @@ def labels(where: str, texts: Sequence[Example], config: Any = None) -> list[Fin
     Args:
         where: `<language>/<split>`.
         texts: of the split.
-        config: a ClassificationConfig; None: no class is required.
+        config: names the answers; None: no class is required.
 
     Example: `labels("en/train", texts, config)`.
     """
-    wanted = config.labels if config else ()
+    wanted = config.answers if config else ()
     return class_findings(where, len(texts), {text.gold for text in texts}, wanted, "text", "problem")
 
 
 AUDIT = Audit(examine=examine, facts=facts, columns=class_columns, labels=labels, lengths=lengths)
-
-
-def audit_for(config: Any) -> Audit:
-    """Returns the checks, which are the same for every config: `audit_for(config).facts(texts)`.
-
-    Args:
-        config: a ClassificationConfig.
-    """
-    return AUDIT

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from metaprime.data.rows import Example
 from metaprime.tasks.class_scores import OF_COUNTS, class_scores
 from metaprime.tasks.classification.settings import OF_TWO, MetricName
-from metaprime.tasks.task import Errors, Metric, Piece, Scores, Statistics, Trivial
+from metaprime.tasks.task import Errors, Metric, Piece, Scores, Statistics, TaskKind, Trivial
 
 BY_NAME: dict[MetricName, Metric] = {
     "accuracy": Metric("accuracy", ("accuracy",), "accuracy", heading="accuracy", note="of texts"),
@@ -73,6 +74,23 @@ def statistics(headline: MetricName, labels: Sequence[str]) -> Statistics:
     return Statistics(partial(_counts, labels=labels), partial(_of_sums, of=OF_COUNTS[headline], classes=len(labels)))
 
 
+@lru_cache(maxsize=64)
+def of_metric(kind: TaskKind, metric: MetricName, labels: tuple[str, ...]) -> TaskKind:
+    """Returns the kind of a task with classes, with a headline metric: `of_metric(kind, "matthews", ("no", "yes"))`.
+
+    Args:
+        kind: of the task.
+        metric: the headline.
+        labels: the C classes.
+    """
+    return replace(
+        kind,
+        metrics=metrics_of(metric, labels),
+        score=partial(score, headline=metric, labels=labels),
+        statistics=statistics(metric, labels),
+    )
+
+
 def _counts(line: Mapping[str, Any], labels: Sequence[str]) -> tuple[int, ...]:
     """Returns the confusion matrix of a line of predictions.jsonl, row by row, and the number of its right class."""
     try:
@@ -97,11 +115,19 @@ def _right_and_wrong(line: Mapping[str, Any]) -> tuple[int, int]:
     return right, 1 - right
 
 
-def _shown(line: Mapping[str, Any], reading: str) -> tuple[Piece, ...]:
-    """Returns the texts of a line with their class."""
+def texts_shown(line: Mapping[str, Any], reading: str, beside: str = "pair") -> tuple[Piece, ...]:
+    """Returns the text of a line with its class, and the texts beside it.
+
+    Args:
+        line: of predictions.jsonl.
+        reading: `gold` or `predicted`.
+        beside: key of the texts beside it, or of one.
+
+    Example: `texts_shown({"text": "Well", "gold": "good", "predicted": "bad"}, "gold")[0].type` is `"good"`.
+    """
     kind = "gold" if reading == "gold" else "right" if line["gold"] == line["predicted"] else "wrong"
-    texts = [Piece(line["text"], line[reading], kind)]
-    return (*texts, Piece(line["pair"])) if "pair" in line else tuple(texts)
+    others = line.get(beside, ())
+    return Piece(line["text"], line[reading], kind), *map(Piece, [others] if isinstance(others, str) else others)
 
 
 ERRORS = Errors(
@@ -110,5 +136,5 @@ ERRORS = Errors(
     reference=("right", "wrong"),
     unit="texts",
     caption="Right and wrong add up to 100. Each text stands with its class.",
-    show=_shown,
+    show=texts_shown,
 )

@@ -6,8 +6,7 @@ Shape suffixes: B texts, L sub-words, C classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from metaprime.data.rows import Example, Row, collate
 from metaprime.models.task_model import TaskModel
 from metaprime.tasks.classification import audit, scores
-from metaprime.tasks.classification.settings import ClassificationConfig, MetricName
+from metaprime.tasks.classification.settings import ClassificationConfig
 from metaprime.tasks.head import LinearHead
 from metaprime.tasks.outputs import outputs_of
 from metaprime.tasks.task import Task, TaskKind, Text
@@ -96,18 +95,7 @@ def to_json(example: Example, predicted: str) -> dict[str, Any]:
 
 def of(config: ClassificationConfig) -> TaskKind:
     """Returns the kind of a config, whose headline is its metric: `of(config).metric.label`."""
-    return _kind(config.metric, config.labels)
-
-
-@lru_cache(maxsize=64)
-def _kind(metric: MetricName, labels: tuple[str, ...]) -> TaskKind:
-    """Returns the kind of a headline metric and classes."""
-    return replace(
-        CLASSIFICATION,
-        metrics=scores.metrics_of(metric, labels),
-        score=partial(scores.score, headline=metric, labels=labels),
-        statistics=scores.statistics(metric, labels),
-    )
+    return scores.of_metric(CLASSIFICATION, config.metric, config.labels)
 
 
 CLASSIFICATION = TaskKind(

@@ -43,12 +43,3 @@ def labels(where: str, texts: Sequence[Example], config: Any = None) -> list[Fin
 
 
 AUDIT = Audit(examine=examine, facts=facts, columns=columns, labels=labels, lengths=lengths)
-
-
-def audit_for(config: Any) -> Audit:
-    """Returns the checks, which are the same for every config: `audit_for(config).facts(texts)`.
-
-    Args:
-        config: a RegressionConfig.
-    """
-    return AUDIT

@@ -3,32 +3,12 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any
 
-from metaprime.data.reading import Format, Problem, Reading, TableRow, shown
+from metaprime.data.reading import Problem, TableRow, shown
 from metaprime.data.rows import Example
 from metaprime.tasks.regression.settings import RegressionConfig
-from metaprime.tasks.texts.reading import read_rows, text_problems
-
-
-def examine(source: str, language: str, split: str, config: RegressionConfig, known: bool, form: Format) -> Reading:
-    """Reads texts with targets, with all problems.
-
-    Args:
-        source: `scheme:root`, such as `jsonl:DIR`.
-        language: name of a language of the source.
-        split: name of the split.
-        config: columns, and the range of the targets.
-        known: True: targets outside the range are problems; False: every number is valid.
-        form: facts about the files that the section `data` states.
-
-    Raises:
-        MetaprimeError: the split does not exist, is not in the format of the source, or lacks a column.
-
-    Example: `examine("jsonl:data", "en", "train", config, True, UNSTATED).sentences`.
-    """
-    return read_rows(source, language, split, config, partial(_example, config=config, known=known), form)
+from metaprime.tasks.texts.reading import examiner, text_problems
 
 
 def _example(row: TableRow, config: RegressionConfig, known: bool) -> Example | list[Problem]:
@@ -47,6 +27,10 @@ def _example(row: TableRow, config: RegressionConfig, known: bool) -> Example | 
         text = f"{config.label} is {value:g}, outside task.range {list(config.range)}; correct one of the two"
         problems.append(Problem("out of range", row.origin, text))
     return problems or Example(tuple(row.values[name] for name in config.texts), value, row.origin)
+
+
+examine = examiner(_example)
+"""Reads one split of texts with targets with all its problems (`texts.reading.examiner`)."""
 
 
 def target_of(value: Any) -> float | None:

@@ -9,11 +9,10 @@ from typing import Any
 
 from metaprime.data.audit import EXAMPLES, Finding
 from metaprime.data.rows import Example
-from metaprime.tasks.class_audit import class_columns
 from metaprime.tasks.classification import audit
 from metaprime.tasks.spans.encoding import by_words, kept_from
 from metaprime.tasks.spans.reading import examine
-from metaprime.tasks.task import Audit, Text
+from metaprime.tasks.task import Text
 from metaprime.tasks.texts import audit as texts_audit
 from metaprime.tasks.texts.encoding import Ids
 
@@ -48,13 +47,4 @@ def lengths(where: str, texts: Sequence[Example], text: Text) -> list[Finding]:
     return [Finding("fatal", "spans apart", where, len(apart), told, tuple(apart[:EXAMPLES])), *findings]
 
 
-AUDIT = Audit(examine=examine, facts=facts, columns=class_columns, labels=audit.labels, lengths=lengths)
-
-
-def audit_for(config: Any) -> Audit:
-    """Returns the checks, which are the same for every config: `audit_for(config).facts(texts)`.
-
-    Args:
-        config: a SpansConfig.
-    """
-    return AUDIT
+AUDIT = replace(audit.AUDIT, examine=examine, facts=facts, lengths=lengths)

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 
-from metaprime.data.reading import Format, Problem, Reading, TableRow, shown
+from metaprime.data.reading import Problem, TableRow, shown
 from metaprime.data.rows import Example
 from metaprime.tasks.spans.settings import SpansConfig
 from metaprime.tasks.texts.classes import class_of
-from metaprime.tasks.texts.reading import read_rows, text_problems
+from metaprime.tasks.texts.reading import examiner, text_problems
 from metaprime.types import MetaprimeError
 
 APOSTROPHE = re.compile(r"(?<=\w)['’]\w*$")
@@ -24,29 +23,9 @@ Span = tuple[int, int]
 """Number of the first word, and of the last one plus 1."""
 
 
-def examine(source: str, language: str, split: str, config: SpansConfig, known: bool, form: Format) -> Reading:
-    """Reads texts with two spans, with all problems.
-
-    Args:
-        source: `scheme:root`, such as `jsonl:DIR`.
-        language: name of a language of the source.
-        split: name of the split.
-        config: columns, classes and their mapping.
-        known: True: classes that the config does not name are problems; False: every class is valid.
-        form: facts about the files that the section `data` states.
-
-    Raises:
-        MetaprimeError: the split does not exist, is not in the format of the source, or lacks a column.
-
-    Example: `examine("jsonl:data", "wsc", "train", config, True, UNSTATED).sentences`.
-    """
-    of_row = partial(_example, config=config, classes=config.classes if known else None)
-    return read_rows(source, language, split, config, of_row, form)
-
-
-def _example(row: TableRow, config: SpansConfig, classes: Mapping[str, str] | None) -> Example | list[Problem]:
+def _example(row: TableRow, config: SpansConfig, known: bool) -> Example | list[Problem]:
     """Returns the example of a row: its text, its two spans and their class."""
-    gold = class_of(row, config.label, config.labels, classes)
+    gold = class_of(row, config.label, config.labels, config.classes if known else None)
     problems = text_problems(row, config.texts) + ([gold] if isinstance(gold, Problem) else [])
     if problems:
         return problems
@@ -58,6 +37,10 @@ def _example(row: TableRow, config: SpansConfig, classes: Mapping[str, str] | No
         else:
             spans.append(span)
     return problems or Example((text, *map(span_text, spans)), gold, row.origin)
+
+
+examine = examiner(_example)
+"""Reads one split of texts with two spans with all its problems (`texts.reading.examiner`)."""
 
 
 def _span(words: Sequence[str], first: object, wanted: Sequence[str]) -> Span | str:

@@ -5,9 +5,8 @@ Shape suffixes: B texts, L sub-words, D hidden size, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,15 +14,13 @@ import torch
 from metaprime.data.rows import Example, collate
 from metaprime.models.task_model import TaskModel
 from metaprime.tasks.classification import scores
-from metaprime.tasks.classification.audit import labels as audit_labels
-from metaprime.tasks.classification.settings import MetricName
 from metaprime.tasks.classification.task import loss, predict
 from metaprime.tasks.head import LinearHead
 from metaprime.tasks.spans import audit
 from metaprime.tasks.spans.encoding import SPAN_MARKS, encode
 from metaprime.tasks.spans.reading import examine, span_of, texts_of
 from metaprime.tasks.spans.settings import SpansConfig
-from metaprime.tasks.task import Piece, Task, TaskKind, Text
+from metaprime.tasks.task import Task, TaskKind, Text
 from metaprime.tasks.texts.examples import class_of_example, reader, shuffled
 from metaprime.tasks.texts.pooling import mean_states
 from metaprime.types import Batch
@@ -52,7 +49,7 @@ def build(config: SpansConfig, text: Text) -> Task:
         new_head=lambda sites: LinearHead(2 * sites.hidden, len(config.labels)),
         loss=loss,
         predict=partial(predict, labels=config.labels, padded=padded),
-        audit=partial(audit_labels, config=config),
+        audit=lambda where, examples: audit.AUDIT.labels(where, examples, config),
         outputs=both_spans,
         shuffle=shuffled if config.shuffle_labels else None,
         stratum=class_of_example,
@@ -85,26 +82,9 @@ def to_json(example: Example, predicted: str) -> dict[str, Any]:
     return {"text": text, "spans": found, "places": places, "gold": example.gold, "predicted": predicted}
 
 
-def _shown(line: Mapping[str, Any], reading: str) -> tuple[Piece, ...]:
-    """Returns the text of a line with its class, and its spans."""
-    kind = "gold" if reading == "gold" else "right" if line["gold"] == line["predicted"] else "wrong"
-    return Piece(line["text"], line[reading], kind), *map(Piece, line["spans"])
-
-
 def of(config: SpansConfig) -> TaskKind:
     """Returns the kind of a config, whose headline is its metric: `of(SpansConfig()).metric.label`."""
-    return _kind(config.metric, config.labels)
-
-
-@lru_cache(maxsize=16)
-def _kind(metric: MetricName, labels: tuple[str, ...]) -> TaskKind:
-    """Returns the kind of a headline metric and classes."""
-    return replace(
-        SPAN_PAIRS,
-        metrics=scores.metrics_of(metric, labels),
-        score=partial(scores.score, headline=metric, labels=labels),
-        statistics=scores.statistics(metric, labels),
-    )
+    return scores.of_metric(SPAN_PAIRS, config.metric, config.labels)
 
 
 SPAN_PAIRS = TaskKind(
@@ -117,6 +97,6 @@ SPAN_PAIRS = TaskKind(
     to_json=to_json,
     audit=audit.AUDIT,
     trivial=scores.TRIVIAL,
-    errors=replace(scores.ERRORS, show=_shown),
+    errors=replace(scores.ERRORS, show=partial(scores.texts_shown, beside="spans")),
     of=of,
 )

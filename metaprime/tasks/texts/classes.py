@@ -3,40 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
-from metaprime.data.reading import Format, Problem, Reading, TableRow, shown
+from metaprime.data.reading import Problem, TableRow, shown
 from metaprime.data.rows import Example
-from metaprime.tasks.texts.reading import read_rows, text_problems
+from metaprime.tasks.texts.reading import examiner, text_problems
 from metaprime.tasks.texts.settings import ClassesConfig
 
 
-def examine(source: str, language: str, split: str, config: ClassesConfig, known: bool, form: Format) -> Reading:
-    """Reads texts with classes, with all problems.
-
-    Args:
-        source: `scheme:root`, such as `jsonl:DIR`.
-        language: name of a language of the source.
-        split: name of the split.
-        config: columns, classes and their mapping.
-        known: True: classes that the config does not name are problems; False: every class is valid.
-        form: facts about the files that the section `data` states.
-
-    Raises:
-        MetaprimeError: the split does not exist, is not in the format of the source, or lacks a column.
-
-    Example: `examine("jsonl:data", "en", "train", config, True, UNSTATED).sentences`.
-    """
-    of_row = partial(_example, config=config, classes=config.classes if known else None)
-    return read_rows(source, language, split, config, of_row, form)
-
-
-def _example(row: TableRow, config: ClassesConfig, classes: Mapping[str, str] | None) -> Example | list[Problem]:
+def _example(row: TableRow, config: ClassesConfig, known: bool) -> Example | list[Problem]:
     """Returns the example of a row: its texts and their class."""
-    gold = class_of(row, config.label, config.labels, classes)
+    gold = class_of(row, config.label, config.labels, config.classes if known else None)
     problems = text_problems(row, config.texts) + ([gold] if isinstance(gold, Problem) else [])
     return problems or Example(tuple(row.values[name] for name in config.texts), gold, row.origin)
+
+
+examine = examiner(_example)
+"""Reads one split of texts with classes with all its problems (`reading.examiner`)."""
 
 
 def class_of(row: TableRow, column: str, labels: Sequence[str], classes: Mapping[str, str] | None) -> str | Problem:

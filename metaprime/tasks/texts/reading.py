@@ -3,43 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from metaprime.data.reading import Format, Problem, Reading, TableRow, dropping, shown
 from metaprime.data.rows import Example
 from metaprime.data.sources import read_records
 from metaprime.tasks.texts.settings import TextsConfig
 
-OfRow: TypeAlias = "Callable[[TableRow], Example | list[Problem]]"
-"""Makes the example of a row, or finds all problems because of which there is none."""
+OfRow: TypeAlias = "Callable[[TableRow, Any, bool], Example | list[Problem]]"
+"""Makes the example of a row, or finds all problems because of which there is none. Takes the row, the task's config, and
+True if answers that the config does not know are problems."""
+
+Examine: TypeAlias = "Callable[[str, str, str, Any, bool, Format], Reading]"
+"""The type of `Audit.examine`."""
 
 
-def read_rows(source: str, language: str, split: str, config: TextsConfig, of_row: OfRow, form: Format) -> Reading:
-    """Reads one split with all its problems, even those that the policy does not allow.
+def examiner(of_row: OfRow) -> Examine:
+    """Returns a function that reads one split with all its problems, even those that the policy does not allow.
 
     Args:
-        source: `scheme:root`, such as `jsonl:DIR`.
-        language: name of a language of the source.
-        split: name of the split.
-        config: columns, and the policy.
         of_row: makes the example of a row.
-        form: facts about the files that the section `data` states.
 
-    Raises:
-        MetaprimeError: the split does not exist, is not in the format of the source, or lacks a column.
+    Returns:
+        A function from source, language, split, config, `known` and format to a Reading, as `Audit.examine`
+        is. It raises MetaprimeError if the split does not exist, is not in the format of the source, or lacks a column.
 
-    Example: `read_rows("jsonl:data", "en", "train", config, of_row, UNSTATED).sentences`.
+    Example: `examiner(of_row)("jsonl:data", "en", "train", config, True, UNSTATED).sentences`.
     """
-    table = read_records(source, language, split, config.columns, form)
-    found = Reading(problems=list(table.problems), place=table.place)
-    for row in table.rows:
-        example = of_row(row)
-        # There is no example without a text or an answer, whatever the policy.
-        if isinstance(example, Example):
-            found.sentences.append(example)
-        else:
-            found.problems.extend(dropping(example, config.invalid))
-    return found
+
+    def examine(source: str, language: str, split: str, config: TextsConfig, known: bool, form: Format) -> Reading:
+        """Reads one split with all its problems."""
+        table = read_records(source, language, split, config.columns, form)
+        found = Reading(problems=list(table.problems), place=table.place)
+        for row in table.rows:
+            example = of_row(row, config, known)
+            # There is no example without a text or an answer, whatever the policy.
+            if isinstance(example, Example):
+                found.sentences.append(example)
+            else:
+                found.problems.extend(dropping(example, config.invalid))
+        return found
+
+    return examine
 
 
 def text_problems(row: TableRow, columns: Sequence[str]) -> list[Problem]:

@@ -64,6 +64,11 @@ class TextsConfig(TaskConfig):
         """The columns by the config key that names each."""
         return {"task.text": self.text, "task.label": self.label}
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The answers that there are; empty: they cannot be listed."""
+        return ()
+
     def check(self) -> None:
         """Refuses two keys that name one column.
 
@@ -92,6 +97,11 @@ class ClassesConfig(TextsConfig):
     def _by_name(cls, values: Any) -> Any:
         """Turns the numbers that YAML reads from keys into text."""
         return named(values)
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The classes."""
+        return self.labels
 
     @property
     def least_shots(self) -> int:

@@ -9,15 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 
 from metaprime.config.sections import Config
 from metaprime.data.rows import Example
-from metaprime.meta import Way
-from metaprime.packing import padded_calls
 from metaprime.priming.prime import prime
-from metaprime.priming.setup import set_up
-from metaprime.priming.step import draw
 from metaprime.runs.artifact import load_artifact
 from metaprime.tasks import task_kind
 from metaprime.tasks.classification.settings import ClassificationConfig
@@ -25,7 +20,7 @@ from metaprime.tasks.classification.task import loss, to_json
 from metaprime.transfers.export import export
 from metaprime.transfers.predict import load
 from metaprime.transfers.transfer import transfer
-from metaprime.types import IGNORE, MetaprimeError, Params
+from metaprime.types import IGNORE, MetaprimeError
 
 CONFIG = ClassificationConfig(labels=("bad", "good"))
 LABELS = ("same", "other")
@@ -95,29 +90,3 @@ def test_pairs_are_primed_and_predicted(tiny: Callable[..., Config], tmp_path: P
     assert set(predictor([["mali", "bono"], ["dabi", "mali bono"]])) <= set(LABELS)
     with pytest.raises(MetaprimeError, match=r"this task reads pairs \(a, b\): give 2 texts for each answer, not 1"):
         predictor(["mali"])
-
-
-@pytest.mark.parametrize("pooling", ["first", "mean"])
-def test_packed_is_padded_and_one_pass_is_a_loop(
-    tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pooling: str
-) -> None:
-    run = set_up(pairs(tiny, tmp_path, f"task.pooling={pooling}"), Accelerator())
-    assert run.model.packed
-    # Toy batches are too full to be packed otherwise.
-    monkeypatch.setattr("metaprime.packing.NEARLY_FULL", 1.1)
-    run.model.double()
-    drawn = draw(run, 0)
-    start = {name: value.double() for name, value in run.starts.values(0, drawn.indices).items()}
-
-    def gradients(**changes: object) -> Params:
-        """Returns the outer gradient of one way to compute it."""
-        inner = run.inner.executed(subwords=None, **changes)
-        return run.learner.step(run.loss, run.state.backbone, start, drawn, inner).gradients
-
-    packed = gradients(way=Way.ONE_PASS, packed=True)
-    with padded_calls():
-        padded = gradients(way=Way.ONE_PASS, packed=False)
-    for name, found in packed.items():
-        torch.testing.assert_close(found, padded[name], rtol=1e-9, atol=1e-12)
-    for name, found in gradients(way=Way.LOOP, packed=True).items():
-        torch.testing.assert_close(found, padded[name], rtol=1e-9, atol=1e-12)
