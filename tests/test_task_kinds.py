@@ -30,6 +30,8 @@ from metaprime.transfers.transfer import transfer
 from metaprime.types import MetaprimeError, Params
 
 FAMILIES = ("bert", "roberta", "distilbert", "electra", "deberta-v2", "modernbert")
+LIKE_BERT = ("roberta", "distilbert", "electra")
+"""Their batches take the way of BERT's through a task: they are tried where there is time."""
 
 
 def test_every_kind_is_here() -> None:
@@ -107,7 +109,9 @@ def test_a_sample_without_every_class_is_refused_and_so_is_a_class_that_is_score
     assert not (tmp_path / "other" / "transfer").exists()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=[pytest.mark.slow] if name in LIKE_BERT else []) for name in FAMILIES]
+)
 @pytest.mark.parametrize("task", TASKS)
 def test_packed_is_padded_and_one_pass_is_a_loop(
     tiny: MakeConfig,
@@ -170,7 +174,9 @@ def test_every_method_moves_with_every_kind_together_as_one_by_one(
             torch.testing.assert_close(value, theirs[name], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("learner", ["peft_maml", "maml", "multitask"])
+@pytest.mark.parametrize(
+    "learner", ["peft_maml", *(pytest.param(name, marks=pytest.mark.slow) for name in ("maml", "multitask"))]
+)
 @pytest.mark.parametrize("task", TASKS)
 def test_meta_gradients_are_those_of_differences(tiny: MakeConfig, tmp_path: Path, task: str, learner: str) -> None:
     report = examine_gradients(tiny(tmp_path / "run", *write(task, tmp_path / "data"), f"learner.name={learner}"))

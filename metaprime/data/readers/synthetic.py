@@ -58,7 +58,7 @@ SCRIPTS = (
 SUBJECTS = {"PER": "person", "ORG": "organisation", "thing": "thing"}
 """Classes of sentences, by the kind of their subject, which the verb tells."""
 
-KINDS = {"text", "label"}
+CLASS_COLUMNS = {"text", "label"}
 """Columns of sentences with their classes."""
 
 PAIRS = {"first", "second", "relation", "likeness", "choice1", "choice2", "right"}
@@ -430,10 +430,10 @@ def _reading(root: str, language: str, split: str, form: Format) -> Reading:
 
 
 def _records(root: str, language: str, split: str, names: Mapping[str, str], form: Format) -> TableRows:
-    """Returns sentences with their classes, in the columns KINDS, or pairs of sentences, in the columns PAIRS."""
+    """Returns sentences with their classes, in the columns CLASS_COLUMNS, or pairs of sentences, in the columns PAIRS."""
     _find(root, language, split)
     place, seed = f"synthetic:{root} {language}/{split}", _seed(root)
-    known = PAIRS if PAIRS & set(names.values()) else KINDS
+    known = PAIRS if PAIRS & set(names.values()) else CLASS_COLUMNS
     columns.required(place, sorted(known), names)
     if known is PAIRS:
         texts = list(_pairs(seed, language, split))
