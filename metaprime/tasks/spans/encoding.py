@@ -59,8 +59,10 @@ def _window(example: Example, pieces: Pieces, text: Text, label: int, whole_span
     for bit, (first, end) in enumerate(_places(example, pieces)):
         for place in range(first, end if whole_spans else min(first + 1, end)):
             marks[place - start] |= 1 << bit
-    around = (*before, *kept, *after), (*(0 for _ in before), *marks, *(0 for _ in after))
-    return Window(around[0], (), (), (label,), {SPAN_MARKS: around[1]}), len(kept) == len(pieces.ids)
+    # Special tokens belong to no span.
+    marked = (0,) * len(before) + tuple(marks) + (0,) * len(after)
+    window = Window((*before, *kept, *after), (), (), (label,), {SPAN_MARKS: marked})
+    return window, len(kept) == len(pieces.ids)
 
 
 def _room(text: Text) -> int:

@@ -68,7 +68,7 @@ def tell_cut(rows: Sequence[Row], cut: int, text: Text) -> None:
     """
     if cut:
         log.warning(
-            "%s: %d of %d texts are longer than data.max_length = %d sub-words and were cut at their end",
+            "%s: %d of %d texts are longer than data.max_length = %d sub-words and were cut",
             *(rows[0].example.origin.rpartition(":")[0] or "text", cut, len(rows), text.lengths.longest),
         )
 
