@@ -30,7 +30,7 @@ from metaprime.data.readers import synthetic
 from metaprime.data.rows import Lengths
 from metaprime.data.subwords import Subwords
 from metaprime.interop.adapterhub import save_for_adapterhub
-from metaprime.interop.token_classifier import Tuned
+from metaprime.interop.classifier import Tuned
 from metaprime.models.encoder import load_encoder
 from metaprime.models.task_model import TaskModel, partition
 from metaprime.nn import Adapter

@@ -16,7 +16,7 @@ import yaml
 from peft import PeftType
 from transformers import BertConfig, BertModel
 
-from metaprime.interop.token_classifier import Tuned
+from metaprime.interop.classifier import Tuned
 from metaprime.models.encoder import Encoder, quiet
 from metaprime.models.sites import BERT, resolve
 from metaprime.peft import METHODS, Method
@@ -87,6 +87,12 @@ refused if its logits are not ours. peft's loader takes the labels from the enco
 priming writes them; for another encoder the card has the call with the labels in it. The
 architecture's own token classifier must have one linear layer on the encoder, which ModernBERT's,
 for one, has not.
+
+A task of whole texts is exported as `AutoModelForSequenceClassification` (`peft` and `transformers`; a regression's output
+is the number itself) or as `AutoModelForMultipleChoice` (`transformers`), from `task.pooling: first`: BERT's
+classifiers and their like read the first sub-word alone (EuroBERT's can read the mean). Between it and the head
+they have one more layer, BERT's pooler or RoBERTa's `dense`, which the export sets so that it lets the state pass: the
+model is for use as it is, not for further tuning. There is no class of transformers for `span_pairs`.
 
 With its default settings, on BERT:
 """

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors.torch import load_file
 from toy_config import MakeConfig
 from toy_kinds import TASKS, write
 
 from metaprime.data.episodes import sample
+from metaprime.files import save_tensors
 from metaprime.meta import Way
 from metaprime.models.sites import LAYOUTS
 from metaprime.packing import padded_calls
@@ -25,6 +29,7 @@ from metaprime.priming.step import draw
 from metaprime.runs.artifact import load_artifact
 from metaprime.tasks import TASKS as KINDS
 from metaprime.tasks import audit_of, settings_of, task_kind
+from metaprime.transfers.export import export
 from metaprime.transfers.predict import evaluate, load
 from metaprime.transfers.transfer import transfer
 from metaprime.types import MetaprimeError, Params
@@ -181,3 +186,54 @@ def test_every_method_moves_with_every_kind_together_as_one_by_one(
 def test_meta_gradients_are_those_of_differences(tiny: MakeConfig, tmp_path: Path, task: str, learner: str) -> None:
     report = examine_gradients(tiny(tmp_path / "run", *write(task, tmp_path / "data"), f"learner.name={learner}"))
     assert report.passed, report.rows()
+
+
+@pytest.mark.parametrize(
+    ("task", "auto_class"),
+    [
+        ("pairs", "AutoModelForSequenceClassification"),
+        pytest.param("tagging", "AutoModelForTokenClassification", marks=pytest.mark.slow),
+        pytest.param("regression", "AutoModelForSequenceClassification", marks=pytest.mark.slow),
+        pytest.param("multiple_choice", "AutoModelForMultipleChoice", marks=pytest.mark.slow),
+    ],
+)
+def test_a_fresh_process_loads_an_export_with_our_answers(
+    tiny: MakeConfig, tmp_path: Path, task: str, auto_class: str
+) -> None:
+    changes = [*write(task, tmp_path / "data"), "transfer.methods=[lora]", "transfer.encoder=base"]
+    config = tiny(tmp_path / "run", *changes, *([] if task == "tagging" else ["task.pooling=first"]))
+    (result,) = transfer(config)
+    predictor = load(result.path)
+    examples = predictor.task.read(config.data.source, "en", config.data.test_split)[:8]
+    batch = predictor.task.collate(predictor.task.encode(examples))
+    with torch.no_grad():
+        ours = predictor.task.outputs(predictor.model, batch)
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
+    if task == "regression":
+        assert predictor.task.plain is not None
+        ours = ours * predictor.task.plain.unit + predictor.task.plain.centre
+    if task == "multiple_choice":
+        ours, inputs = ours.view(8, 3), {name: value.view(8, 3, -1) for name, value in inputs.items()}
+    save_tensors(inputs, tmp_path / "inputs.safetensors")
+    out = export(result.path, tmp_path / "out", "transformers")
+    code = (
+        "import sys, transformers, safetensors.torch as files\n"
+        "folder, inputs, answers = sys.argv[1:]\n"
+        f"model = transformers.{auto_class}.from_pretrained(folder).eval()\n"
+        "files.save_file({'logits': model(**files.load_file(inputs)).logits.detach()}, answers)\n"
+    )
+    places = [str(out), str(tmp_path / "inputs.safetensors"), str(tmp_path / "answers.safetensors")]
+    subprocess.run([sys.executable, "-c", code, *places], check=True, capture_output=True)
+    theirs = load_file(tmp_path / "answers.safetensors")["logits"]
+    if task == "tagging":
+        words = batch["attention_mask"].bool()
+        ours, theirs = ours[words], theirs[words]
+    torch.testing.assert_close(theirs, ours, rtol=1e-5, atol=1e-5)
+    assert auto_class in (out / "README.md").read_text() or "pipeline(" in (out / "README.md").read_text()
+
+
+def test_a_model_of_two_spans_is_no_class_of_transformers(tiny: MakeConfig, tmp_path: Path) -> None:
+    (result,) = transfer(tiny(tmp_path / "run", *write("span_pairs", tmp_path / "data"), "transfer.encoder=base"))
+    with pytest.raises(MetaprimeError, match=r"has a head like that of task\.name span_pairs: use `metaprime predict`"):
+        export(result.path, tmp_path / "out", "transformers")
+    assert not (tmp_path / "out").exists()

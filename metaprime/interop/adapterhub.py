@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from metaprime.files import save_tensors, write_json
+from metaprime.interop.classifier import Tuned, address, linear_head
 from metaprime.interop.formats import Format
-from metaprime.interop.token_classifier import Tuned, address, linear_head
 from metaprime.models.encoder import label_names
 from metaprime.peft import MethodConfig
 from metaprime.peft.settings import ComposedConfig, DesignConfig, PrefixConfig, TermsConfig
@@ -67,7 +67,11 @@ def adapterhub_files(tuned: Tuned) -> dict[str, Any]:
 
     Example: `adapterhub_files(tuned)["head_config.json"]`
     """
-    module, head = tuned.encoder.module, linear_head(tuned.values, tuned.encoder.scale)
+    module, head = tuned.encoder.module, linear_head(tuned)
+    if tuned.plain.pooling:
+        raise MetaprimeError(
+            "metaprime writes only heads over words for AdapterHub, and this task has one answer for each text"
+        )
     if module.config.model_type not in ENCODERS:
         raise MetaprimeError(
             f"AdapterHub does not support {type(module).__name__}, or names its modules differently: only "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from metaprime.table import Table
 
 if TYPE_CHECKING:
-    from metaprime.interop.token_classifier import Tuned
+    from metaprime.interop.classifier import Tuned
 
 
 @dataclass(frozen=True)

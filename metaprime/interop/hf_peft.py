@@ -1,8 +1,8 @@
 """Writes adapter and head in the format of Hugging Face peft, for `peft.PeftModel.from_pretrained`.
 
 peft itself builds the model and writes the files; this module only copies our values into its tensors.
-The files belong to the `AutoModelForTokenClassification` of the same encoder, whose classifier must be
-one linear layer, as our head is.
+The files belong to the classifier that transformers has for the same encoder, whose layers after the encoder are saved
+with the adapter.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import copy
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,9 +19,10 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from metaprime.interop.classifier import WORDS, Tuned, linear_head, load_classifier, put_head, revision
 from metaprime.interop.formats import Format
-from metaprime.interop.token_classifier import Tuned, classifier_path, linear_head, load_classifier, revision
-from metaprime.models.encoder import Encoder, label_names, quiet
+from metaprime.interop.text_head import saved_beside
+from metaprime.models.encoder import Encoder, quiet
 from metaprime.models.sites import Layout, resolve
 from metaprime.peft import MethodConfig, hf_peft
 from metaprime.peft.injection import FUSED
@@ -30,6 +31,9 @@ from metaprime.types import MetaprimeError, Params
 
 ADAPTER = "default"
 """peft's default name of an adapter."""
+
+TASK_TYPES = {"AutoModelForTokenClassification": "TOKEN_CLS", "AutoModelForSequenceClassification": "SEQ_CLS"}
+"""Class of transformers -> peft's name of the task."""
 
 Tensors = Iterator[tuple[torch.Tensor, torch.Tensor]]
 """Pairs: peft's tensor, and our value for it."""
@@ -57,32 +61,38 @@ def save_as_peft(tuned: Tuned, folder: Path) -> None:
 
 @torch.no_grad()
 def peft_model(tuned: Tuned) -> Any:
-    """Returns peft's model of an encoder's token classifier, with our adapter and head in it.
+    """Returns peft's model of an encoder's classifier, with our adapter and head in it.
 
     Raises:
         MetaprimeError: peft is not installed, or cannot represent this method on this encoder.
 
     Example: `peft_model(tuned).peft_config`
     """
-    peft, head, encoder = _package(), linear_head(tuned.values, tuned.encoder.scale), tuned.encoder
-    plan = _plan_of(tuned.method, encoder)
+    # A head that fits nowhere is refused before the encoder is read.
+    linear_head(tuned)
+    peft, encoder, layout = _package(), tuned.encoder, tuned.encoder.layout
+    plan, task_type = _plan_of(tuned.method, encoder), TASK_TYPES.get(tuned.plain.auto_class)
+    if task_type is None:
+        raise MetaprimeError(f"peft has no loader for {tuned.plain.auto_class.removeprefix('AutoModelFor')}")
     model = load_classifier(tuned)
-    path, layout = classifier_path(model), encoder.layout
+    # peft keeps a copy of the head, which it makes when it wraps the model.
+    put_head(model, tuned)
     count = len(resolve(encoder.module, layout).layers)
     layers = [f"{model.base_model_prefix}.{layout.layers}.{index}" for index in range(count)]
     config, tensors = plan(peft, tuned.method, layout, encoder)
+    config.task_type = task_type
+    if tuned.plain.pooling:
+        # transformers draws the layer before the head anew.
+        config.modules_to_save = saved_beside(model)
     with _calm():
         wrapped = peft.get_peft_model(model, config, revision=revision(encoder.name)).eval()
     for theirs, ours in tensors(wrapped, layers, tuned.values):
         theirs.copy_(ours.reshape(theirs.shape))
-    copied = wrapped.get_base_model().get_submodule(path).modules_to_save[ADAPTER]
-    for name, parameter in copied.named_parameters():
-        parameter.copy_(head[name])
     return wrapped
 
 
 def merged_by_peft(tuned: Tuned) -> PreTrainedModel:
-    """Returns the token classifier with our head, and the adapter merged into its weights by peft.
+    """Returns the classifier with our head, and the adapter merged into its weights by peft.
 
     Raises:
         MetaprimeError: as `save_as_peft`; or peft cannot merge this method.
@@ -97,19 +107,23 @@ def merged_by_peft(tuned: Tuned) -> PreTrainedModel:
     return merged
 
 
-def load_peft(folder: Path, labels: Sequence[str] = (), trust_remote_code: bool = False) -> Any:
+def load_peft(
+    folder: Path,
+    settings: Mapping[str, Any] | None = None,
+    trust_remote_code: bool = False,
+    auto_class: str = WORDS.auto_class,
+) -> Any:
     """Loads an exported folder by peft's own loader: `load_peft(Path("export")).config.id2label`.
 
     Args:
         folder: written by `save_as_peft`.
-        labels: names of the C labels, if the encoder's own config does not have them.
+        settings: what the encoder's own config lacks, as `told_to_loader` returns it.
         trust_remote_code: whether Python files that come with the encoder may be run.
+        auto_class: name of the class of transformers that loads such a model.
     """
-    names = label_names(labels) if labels else {}
     with quiet(), _calm():
-        return _package().AutoPeftModelForTokenClassification.from_pretrained(
-            str(folder), trust_remote_code=trust_remote_code, **names
-        )
+        loader = getattr(_package(), auto_class.replace("AutoModel", "AutoPeftModel"))
+        return loader.from_pretrained(str(folder), trust_remote_code=trust_remote_code, **(settings or {}))
 
 
 def _plan_of(method: MethodConfig, encoder: Encoder) -> MakePlan:
@@ -163,7 +177,6 @@ def _lora(peft: Any, method: Any, layout: Layout, encoder: Encoder) -> Plan:
     """Makes the plan of LoRA."""
     paths = {site: getattr(layout, site) for site in method.sites}
     config = peft.LoraConfig(
-        task_type="TOKEN_CLS",
         r=method.rank,
         lora_alpha=method.alpha,
         lora_dropout=method.dropout,
@@ -184,7 +197,6 @@ def _ia3(peft: Any, method: Any, layout: Layout, encoder: Encoder) -> Plan:
     """Makes the plan of (IA)3."""
     paths = {"key": layout.key, "value": layout.value, "ffn": layout.ffn_out}
     config = peft.IA3Config(
-        task_type="TOKEN_CLS",
         target_modules=_matching(layout, paths.values()),
         feedforward_modules=_matching(layout, [layout.ffn_out]),
     )
@@ -202,7 +214,7 @@ def _prompt(peft: Any, method: Any, layout: Layout, encoder: Encoder) -> Plan:
     """Makes the plan of a prompt."""
     # ELECTRA's embeddings are narrower than its hidden size.
     width = cast(nn.Embedding, encoder.module.get_input_embeddings()).embedding_dim
-    config = peft.PromptTuningConfig(task_type="TOKEN_CLS", num_virtual_tokens=method.length, token_dim=width)
+    config = peft.PromptTuningConfig(num_virtual_tokens=method.length, token_dim=width)
 
     def tensors(wrapped: Any, layers: Sequence[str], values: Params) -> Tensors:
         yield wrapped.prompt_encoder[ADAPTER].embedding.weight, values["adapter.prompt.vectors"]
@@ -212,7 +224,7 @@ def _prompt(peft: Any, method: Any, layout: Layout, encoder: Encoder) -> Plan:
 
 def _prefix(peft: Any, method: Any, layout: Layout, encoder: Encoder) -> Plan:
     """Makes the plan of a prefix."""
-    config = peft.PrefixTuningConfig(task_type="TOKEN_CLS", num_virtual_tokens=method.length)
+    config = peft.PrefixTuningConfig(num_virtual_tokens=method.length)
 
     def tensors(wrapped: Any, layers: Sequence[str], values: Params) -> Tensors:
         states_HPd = [values[f"adapter.{index}.{part}"] for index in range(len(layers)) for part in ("keys", "values")]
@@ -227,7 +239,7 @@ def _hf(peft: Any, method: Any, layout: Layout, encoder: Encoder) -> Plan:
     """Makes the plan of a method that peft implements itself."""
     adapter = cast(hf_peft.HfLayers, hf_peft.inject(resolve(copy.deepcopy(encoder.module), layout), method))
     # A pattern that finds modules of the encoder finds others in the classifier, such as its head.
-    config = hf_peft.peft_config(method, [], task_type="TOKEN_CLS", **hf_peft.exact(adapter, adapter.source[1]))
+    config = hf_peft.peft_config(method, [], **hf_peft.exact(adapter, adapter.source[1]))
 
     def tensors(wrapped: Any, layers: Sequence[str], values: Params) -> Tensors:
         base = wrapped.get_base_model()

@@ -1,4 +1,4 @@
-"""Writes a tuned model as an ordinary token classifier, for `AutoModelForTokenClassification.from_pretrained`.
+"""Writes a tuned model as an ordinary classifier, for transformers' own loaders.
 
 This works for methods after which the encoder is one of its own architecture with other weights:
 those without modules of their own, and those whose modules can be merged into the weights.
@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+import transformers
 from torch.func import functional_call
-from transformers import AutoModelForTokenClassification, PreTrainedModel
+from transformers import PreTrainedModel
 
+from metaprime.interop.classifier import WORDS, Tuned, linear_head, load_classifier, put_head
 from metaprime.interop.formats import Format
 from metaprime.interop.hf_peft import merged_by_peft
-from metaprime.interop.token_classifier import Tuned, classifier_path, linear_head, load_classifier
 from metaprime.models.encoder import quiet
 from metaprime.models.sites import resolve
 from metaprime.peft import MethodConfig, method_of
@@ -44,7 +45,7 @@ def save_as_transformers(tuned: Tuned, folder: Path) -> None:
 
     Raises:
         MetaprimeError: the method's modules cannot be merged into the weights, or the architecture
-            has no token classifier whose head is one linear layer.
+            has no classifier that can compute what our head does.
 
     Example: `save_as_transformers(tuned, Path("tagger"))`
     """
@@ -55,14 +56,16 @@ def save_as_transformers(tuned: Tuned, folder: Path) -> None:
 
 
 def merged_classifier(tuned: Tuned) -> PreTrainedModel:
-    """Returns the encoder's token classifier with adapter and head in its weights.
+    """Returns the encoder's classifier with adapter and head in its weights.
 
     Raises:
         MetaprimeError: as `save_as_transformers`.
 
     Example: `merged_classifier(tuned)(**inputs).logits`
     """
-    head, method = linear_head(tuned.values, tuned.encoder.scale), tuned.method
+    # A head that fits nowhere is refused before the encoder is read.
+    linear_head(tuned)
+    method = tuned.method
     if isinstance(method, HfConfig):
         return merged_by_peft(tuned)
     merge = next((merge for config, merge in MERGES.items() if isinstance(method, config)), None)
@@ -72,23 +75,23 @@ def merged_classifier(tuned: Tuned) -> PreTrainedModel:
     base = cast(PreTrainedModel, model.get_submodule(model.base_model_prefix))
     with torch.no_grad():
         merge(method, resolve(base, tuned.encoder.layout), strip_prefix("adapter", tuned.values))
-        for name, parameter in model.get_submodule(classifier_path(model)).named_parameters():
-            parameter.copy_(head[name])
+    put_head(model, tuned)
     return model
 
 
-def load_transformers(folder: Path, trust_remote_code: bool = False) -> PreTrainedModel:
+def load_transformers(
+    folder: Path, trust_remote_code: bool = False, auto_class: str = WORDS.auto_class
+) -> PreTrainedModel:
     """Loads an exported folder by transformers' own loader: `load_transformers(Path("tagger")).num_labels`.
 
     Args:
         folder: written by `save_as_transformers`.
         trust_remote_code: whether Python files that come with the encoder may be run.
+        auto_class: name of the loader's class.
     """
     with quiet():
-        return cast(
-            PreTrainedModel,
-            AutoModelForTokenClassification.from_pretrained(folder, trust_remote_code=trust_remote_code),
-        )
+        loader = getattr(transformers, auto_class)
+        return cast(PreTrainedModel, loader.from_pretrained(folder, trust_remote_code=trust_remote_code))
 
 
 def _nothing(method: Any, sites: Sites, phi: Params) -> None:

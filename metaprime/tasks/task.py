@@ -338,6 +338,25 @@ class TaskKind:
 
 
 @dataclass(frozen=True)
+class Plain:
+    """The model of transformers that computes what a task's head does.
+
+    Attributes:
+        auto_class: name of the class that loads it.
+        pooling: the state of a window that the head reads, `first` or `mean`; empty: those of all sub-words.
+        centre: number for which the head answers 0, where it answers with numbers.
+        unit: distance of two numbers for which its answers differ by 1.
+
+    Example: `Plain("AutoModelForSequenceClassification", "first")`.
+    """
+
+    auto_class: str
+    pooling: str = ""
+    centre: float = 0.0
+    unit: float = 1.0
+
+
+@dataclass(frozen=True)
 class Task:
     """One kind of problem over one tokenizer.
 
@@ -361,6 +380,7 @@ class Task:
         shuffle: returns examples with shuffled answers, a control, for a seed and a language.
         stratum: returns the class of an example, of which episodes and samples have all in proportion; None:
             they are drawn uniformly.
+        plain: the model of transformers with such a head, for exports; None: there is none.
     """
 
     kind: TaskKind
@@ -379,6 +399,7 @@ class Task:
     corrupt: Callable[[Sequence[Row], torch.Generator], list[Row]] | None = None
     shuffle: Callable[[Sequence[Example], int, str], list[Example]] | None = None
     stratum: Callable[[Example], str] | None = None
+    plain: Plain | None = Plain("AutoModelForTokenClassification")
 
     def trial_batch(self, rows: Sequence[Row]) -> Batch:
         """Returns a batch (B, L) of rows as training sees them, drawn alike in each call: for trial meta-steps."""

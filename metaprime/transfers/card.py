@@ -9,11 +9,18 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from metaprime.interop.token_classifier import address, revision
+from metaprime.interop.classifier import address, revision
 from metaprime.peft.method import label
 from metaprime.runs.artifact import CARD, Artifact, load_artifact
 from metaprime.runs.records import Record
-from metaprime.tasks.task import TaskKind
+from metaprime.tasks.task import Plain, TaskKind
+
+PIPELINES = {
+    "AutoModelForTokenClassification": "token-classification",
+    "AutoModelForSequenceClassification": "text-classification",
+    "AutoModelForMultipleChoice": "multiple-choice",
+}
+"""Class of transformers -> the hub's name of what its models do."""
 
 LIBRARIES = {"peft": "peft", "adapterhub": "adapters", "transformers": "transformers"}
 """Format -> the library that loads it, by its name on the hub."""
@@ -28,14 +35,16 @@ class Export:
         kind: the task's metrics.
         record: the record of the transfer; None after priming alone.
         form: format of the files.
-        named: whether the encoder's own config names the labels.
+        settings: what peft's loader must be told of the config, such as the labels' names.
+        plain: the model of transformers with such a head.
     """
 
     artifact: Artifact
     kind: TaskKind
     record: Record | None
     form: str
-    named: bool
+    settings: Mapping[str, Any]
+    plain: Plain
 
 
 def write_card(folder: Path, export: Export) -> None:
@@ -53,14 +62,13 @@ def card(export: Export) -> str:
         library_name=LIBRARIES[form],
         # The hub takes only its own ids here.
         base_model=None if Path(base).exists() else base,
-        pipeline_tag="token-classification",
+        pipeline_tag=PIPELINES[export.plain.auto_class],
         tags=["metaprime", artifact.method.method],
     )
     facts = [("encoder", _encoder(artifact)), *_training(export), ("labels", ", ".join(artifact.labels))]
     parts = [
         f"# {artifact.task.name} of {', '.join(languages)} by {method}",
-        f"{_what(export)} Its outputs are {len(artifact.labels)} scores for each sub-word; the score of a word is that of its "
-        "first sub-word, on which alone it was trained.",
+        f"{_what(export)} {_outputs(export)}",
         _table(facts),
         "## Scores" if export.record else "",
         _scores(export),
@@ -75,9 +83,35 @@ def card(export: Export) -> str:
 def _what(export: Export) -> str:
     """Returns a sentence that says what was exported."""
     method = export.artifact.method.method
-    whole = "A token classifier: encoder and head" if export.form == "transformers" else "An adapter and a head"
+    tags = export.plain.auto_class == "AutoModelForTokenClassification"
+    whole = (
+        f"A {'token' if tags else 'text'} classifier: encoder and head"
+        if export.form == "transformers"
+        else "An adapter and a head"
+    )
     done = f"fine-tuned with `{method}`" if export.record else f"primed with `{method}`"
     return f"{whole}, {done} by metaprime."
+
+
+def _outputs(export: Export) -> str:
+    """Returns a sentence that says what the model's outputs are."""
+    count = len(export.artifact.labels)
+    if export.plain.auto_class == "AutoModelForTokenClassification":
+        return (
+            f"Its outputs are {count} scores for each sub-word; the score of a word is that of its first sub-word, on which "
+            "alone it was trained."
+        )
+    if export.plain.auto_class == "AutoModelForMultipleChoice":
+        return (
+            "Its outputs are a score for each choice, which is read as a pair with the text; the largest is the answer."
+        )
+    read = "the first sub-word" if export.plain.pooling == "first" else "all sub-words, by their mean"
+    outputs = f"{count} scores" if count > 1 else "the number itself"
+    # let_pass of metaprime.interop.text_head says why.
+    return (
+        f"Its outputs are {outputs} for each text, from the encoder's output at {read}. The layer before the head is set so that "
+        "it changes nothing: the model is for use as it is, not for further tuning."
+    )
 
 
 def _encoder(artifact: Artifact) -> str:
@@ -139,6 +173,18 @@ def _scores(export: Export) -> str:
 def _code(export: Export, base: str) -> str:
     """Returns the lines of Python that load an export."""
     if export.form == "transformers":
+        if export.plain.auto_class == "AutoModelForMultipleChoice":
+            return (
+                "from transformers import AutoModelForMultipleChoice, AutoTokenizer\n\n"
+                "model = AutoModelForMultipleChoice.from_pretrained(FOLDER)\n"
+                "tokenizer = AutoTokenizer.from_pretrained(FOLDER)"
+            )
+        if export.plain.pooling:
+            function = ', function_to_apply="none"' if len(export.artifact.labels) == 1 else ""
+            return (
+                "from transformers import pipeline\n\n"
+                f'classifier = pipeline("text-classification", FOLDER{function})  # a pair: {{"text": ..., "text_pair": ...}}'
+            )
         return (
             "from transformers import pipeline\n\n"
             'tagger = pipeline("token-classification", FOLDER, aggregation_strategy="simple")'
@@ -150,12 +196,12 @@ def _code(export: Export, base: str) -> str:
             f'model = adapters.AutoAdapterModel.from_pretrained("{base}")\n'
             "model.load_adapter(FOLDER, set_active=True, use_safetensors=True)"
         )
-    names = dict(enumerate(export.artifact.labels))
-    extra = "" if export.named else f", id2label={names}, label2id={ {name: number for number, name in names.items()} }"
+    extra = "".join(f", {name}={value!r}" for name, value in export.settings.items())
+    loader = export.plain.auto_class.replace("AutoModel", "AutoPeftModel")
     return (
-        "from peft import AutoPeftModelForTokenClassification\n"
+        f"from peft import {loader}\n"
         "from transformers import AutoTokenizer\n\n"
-        f"model = AutoPeftModelForTokenClassification.from_pretrained(FOLDER{extra})\n"
+        f"model = {loader}.from_pretrained(FOLDER{extra})\n"
         f'tokenizer = AutoTokenizer.from_pretrained("{base}")'
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +17,7 @@ from metaprime.transfers.predict import CHECKED_TEXT
 from metaprime.types import MetaprimeError
 
 if TYPE_CHECKING:
-    from metaprime.interop.token_classifier import Tuned
-    from metaprime.models.encoder import Encoder
+    from metaprime.interop.classifier import Tuned
 
 TOLERANCE = 1e-4
 """Largest difference between our logits and those of a loaded export, as a share of the largest logit."""
@@ -36,8 +34,8 @@ def export(folder: str | Path, out: str | Path, form: str = "peft", trust_remote
     Args:
         folder: folder of a transfer's cell, or a primed folder with a trained adapter and head.
         out: folder to write, which must not exist.
-        form: `peft` for Hugging Face's peft, `adapterhub`, or `transformers` for an ordinary token
-            classifier, with the adapter merged into its weights.
+        form: `peft` for Hugging Face's peft, `adapterhub`, or `transformers` for an ordinary classifier,
+            with the adapter merged into its weights.
         trust_remote_code: whether Python files that come with the encoder may be run.
 
     Returns:
@@ -45,7 +43,7 @@ def export(folder: str | Path, out: str | Path, form: str = "peft", trust_remote
 
     Raises:
         MetaprimeError: the format is unknown, metaprime did not write the folder, adapter or head
-            is a random draw, the other package lacks the method, or `out` exists.
+            is a random draw, the other package lacks the method or the head, or `out` exists.
 
     Example:
         >>> metaprime.export(results[0].path, folder / "exported", "adapterhub").name
@@ -55,7 +53,7 @@ def export(folder: str | Path, out: str | Path, form: str = "peft", trust_remote
     _check_asked(Path(folder), target, form)
     # Imported here: a mistake is refused before torch is loaded.
     from metaprime.build.data import restored_task
-    from metaprime.interop.token_classifier import Tuned
+    from metaprime.interop.classifier import Tuned, told_to_loader
     from metaprime.transfers.card import Export, write_card
 
     artifact = load_artifact(Path(folder))
@@ -63,13 +61,18 @@ def export(folder: str | Path, out: str | Path, form: str = "peft", trust_remote
     encoder = replace(load_encoder_of(artifact, trust_remote_code), autocast=False)
     task = restored_task(artifact.task, encoder, artifact.method)
     record = read_record(Path(folder) / RECORD) if (Path(folder) / RECORD).is_file() else None
-    tuned = Tuned(encoder, artifact.method, artifact.labels, artifact.values, trust_remote_code)
+    if task.plain is None:
+        raise MetaprimeError(
+            f"{folder}: no class of transformers or of its peft has a head like that of task.name {artifact.task.name}: use "
+            "`metaprime predict`, or metaprime.load in Python"
+        )
+    tuned = Tuned(encoder, artifact.method, artifact.labels, artifact.values, trust_remote_code, task.plain)
     with written_aside(target) as aside:
         _save(tuned, form, aside)
-        named = _names_labels(encoder, artifact.labels)
-        _check(tuned, task, form, aside, named)
-        write_card(aside, Export(artifact, task.kind, record, form, named))
-    if form == "peft" and not named:
+        settings = told_to_loader(tuned)
+        _check(tuned, task, form, aside)
+        write_card(aside, Export(artifact, task.kind, record, form, settings, task.plain))
+    if form == "peft" and "id2label" in settings:
         log.warning(
             "the config of %s does not name the %d labels: peft's loader needs them as README.md of %s shows",
             artifact.encoder,
@@ -86,11 +89,6 @@ def _check_asked(folder: Path, target: Path, form: str) -> None:
     artifact = check_artifact(folder)
     if target.exists():
         raise MetaprimeError(f"{target} exists: choose another folder, or remove it")
-    if artifact.task.texts:
-        raise MetaprimeError(
-            f"{folder}: its task, {artifact.task.name}, has one answer for each text, and only models with one for each word can "
-            "be exported: use `metaprime predict`, or metaprime.load in Python"
-        )
     if missing := {"adapter", "head"} - trained_groups(artifact):
         raise MetaprimeError(
             f"{folder} holds only a random draw of {' and '.join(sorted(missing))} (outer.adapter or outer.head reset or "
@@ -118,14 +116,7 @@ def _possible(tuned: Tuned, other: Format) -> bool:
     return True
 
 
-def _names_labels(encoder: Encoder, labels: Sequence[str]) -> bool:
-    """Returns True if the encoder's own config names these labels."""
-    from metaprime.models.encoder import label_names
-
-    return bool(encoder.module.config.id2label == label_names(labels)["id2label"])
-
-
-def _check(tuned: Tuned, task: Task, form: str, folder: Path, named: bool) -> None:
+def _check(tuned: Tuned, task: Task, form: str, folder: Path) -> None:
     """Checks that the loader which users call gives our logits.
 
     Raises:
@@ -138,21 +129,30 @@ def _check(tuned: Tuned, task: Task, form: str, folder: Path, named: bool) -> No
     import torch
 
     from metaprime.build.model import build_model
+    from metaprime.interop.classifier import told_to_loader
     from metaprime.interop.hf_peft import load_peft
     from metaprime.interop.transformers_folder import load_transformers
     from metaprime.models.task_model import assign
 
-    rows = task.encode([task.example(CHECKED_TEXT.split())])
+    texts, auto_class = task.config.texts, tuned.plain.auto_class
+    rows = task.encode([task.example([CHECKED_TEXT] * len(texts) if texts else CHECKED_TEXT.split())])
     model, batch = build_model(tuned.encoder, task, tuned.method, rows), task.collate(rows)
     assign(model, tuned.values)
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
+    if auto_class == "AutoModelForMultipleChoice":
+        inputs = {name: value[None] for name, value in inputs.items()}
     if form == "peft":
-        theirs = load_peft(folder, () if named else tuned.labels, tuned.trust_remote_code)
+        theirs = load_peft(folder, told_to_loader(tuned), tuned.trust_remote_code, auto_class)
     else:
-        theirs = load_transformers(folder, tuned.trust_remote_code)
-    # peft returns logits at the positions of a prompt too, before those of the words.
+        theirs = load_transformers(folder, tuned.trust_remote_code, auto_class)
     with torch.no_grad():
-        ours, logits = model(batch), theirs.eval()(**inputs).logits[:, -batch["input_ids"].shape[1] :]
+        ours = task.outputs(model, batch) * tuned.plain.unit + tuned.plain.centre
+        logits = theirs.eval()(**inputs).logits
+    if auto_class == "AutoModelForMultipleChoice":
+        logits = logits.T
+    elif not texts:
+        # peft returns logits at the positions of a prompt too, before those of the words.
+        logits = logits[:, -batch["input_ids"].shape[1] :]
     if ours.shape != logits.shape:
         raise MetaprimeError(
             f"task.name {task.config.name}: its outputs of shape {tuple(ours.shape)} are not one for each sub-word, as those of "

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from metaprime.interop.adapterhub import save_for_adapterhub
-from metaprime.interop.token_classifier import Tuned
+from metaprime.interop.classifier import Tuned
 from metaprime.models.encoder import Encoder, load_encoder
 from metaprime.models.sites import resolve
 from metaprime.peft import METHODS

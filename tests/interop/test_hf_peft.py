@@ -20,9 +20,10 @@ from toy_tuned import ALBERT, EVERY_SITE, INPUTS, logits, made, tagging
 from transformers import AutoModelForTokenClassification
 
 from metaprime.config.sections import InnerConfig, LearnerConfig, OuterConfig, TransferConfig
+from metaprime.interop.classifier import Tuned
 from metaprime.interop.hf_peft import PLANS, load_peft, save_as_peft
-from metaprime.interop.token_classifier import Tuned
 from metaprime.meta import LEARNERS, InnerLoop, Way
+from metaprime.models.encoder import label_names
 from metaprime.models.task_model import TaskModel, functional_loss, initial_values, partition
 from metaprime.peft import METHODS
 from metaprime.peft.settings import why_not
@@ -130,7 +131,7 @@ def test_every_type_of_peft_is_primed_tuned_and_exported_or_refused(toy_bert: Pa
     assert any(not torch.equal(tuned.values[name], fast[name]) for name in start["adapter"])
     save_as_peft(Tuned(encoder, method, labels, tuned.values), tmp_path)
     with torch.no_grad():
-        found = load_peft(tmp_path, labels).eval()(**INPUTS).logits[INPUTS["attention_mask"].bool()]
+        found = load_peft(tmp_path, label_names(labels)).eval()(**INPUTS).logits[INPUTS["attention_mask"].bool()]
     torch.testing.assert_close(found, logits(model, tuned.values), rtol=0, atol=1e-5)
 
 
@@ -151,7 +152,7 @@ def test_a_pattern_finds_the_same_modules_again(toy_bert: Path, tmp_path: Path, 
     assert not any("pooler" in name for name in values)
     save_as_peft(Tuned(encoder, method, labels, values), tmp_path)
     with torch.no_grad():
-        found = load_peft(tmp_path, labels).eval()(**INPUTS).logits[INPUTS["attention_mask"].bool()]
+        found = load_peft(tmp_path, label_names(labels)).eval()(**INPUTS).logits[INPUTS["attention_mask"].bool()]
     torch.testing.assert_close(found, logits(model, values), rtol=0, atol=1e-5)
 
 

@@ -12,7 +12,7 @@ import torch
 from toy_tuned import ALBERT, EVERY_SITE, INPUTS, logits, made
 from transformers import AutoTokenizer
 
-from metaprime.interop.token_classifier import Tuned
+from metaprime.interop.classifier import Tuned
 from metaprime.interop.transformers_folder import (
     MERGES,
     load_transformers,

@@ -20,7 +20,7 @@ from metaprime.tasks.choice.settings import ChoiceConfig
 from metaprime.tasks.classification import scores
 from metaprime.tasks.head import LinearHead
 from metaprime.tasks.outputs import outputs_of
-from metaprime.tasks.task import Task, TaskKind, Text
+from metaprime.tasks.task import Plain, Task, TaskKind, Text
 from metaprime.tasks.texts.encoding import Values, encode
 from metaprime.tasks.texts.examples import reader, shuffled
 from metaprime.tasks.texts.pooling import POOLED
@@ -58,6 +58,7 @@ def build(config: ChoiceConfig, text: Text) -> Task:
         audit=lambda where, examples: audit.AUDIT.labels(where, examples, config),
         outputs=POOLED[config.pooling],
         shuffle=shuffled if config.shuffle_labels else None,
+        plain=Plain("AutoModelForMultipleChoice", config.pooling),
     )
 
 

@@ -18,7 +18,7 @@ from metaprime.tasks.classification import audit, scores
 from metaprime.tasks.classification.settings import ClassificationConfig
 from metaprime.tasks.head import LinearHead
 from metaprime.tasks.outputs import outputs_of
-from metaprime.tasks.task import Task, TaskKind, Text
+from metaprime.tasks.task import Plain, Task, TaskKind, Text
 from metaprime.tasks.texts.classes import examine
 from metaprime.tasks.texts.encoding import encode
 from metaprime.tasks.texts.examples import class_of_example, reader, shared_out, shuffled
@@ -53,6 +53,7 @@ def build(config: ClassificationConfig, text: Text) -> Task:
         outputs=POOLED[config.pooling],
         shuffle=shuffled if config.shuffle_labels else None,
         stratum=class_of_example,
+        plain=Plain("AutoModelForSequenceClassification", config.pooling),
     )
 
 

@@ -19,7 +19,7 @@ from metaprime.tasks.outputs import outputs_of
 from metaprime.tasks.regression import audit, scores
 from metaprime.tasks.regression.reading import examine
 from metaprime.tasks.regression.settings import MetricName, RegressionConfig
-from metaprime.tasks.task import Task, TaskKind, Text
+from metaprime.tasks.task import Plain, Task, TaskKind, Text
 from metaprime.tasks.texts.encoding import encode
 from metaprime.tasks.texts.examples import reader, shared_out, shuffled
 from metaprime.tasks.texts.pooling import POOLED
@@ -62,6 +62,7 @@ def build(config: RegressionConfig, text: Text) -> Task:
         audit=partial(audit.labels, config=config),
         outputs=POOLED[config.pooling],
         shuffle=shuffled if config.shuffle_labels else None,
+        plain=Plain("AutoModelForSequenceClassification", config.pooling, config.centre, config.unit),
     )
 
 

@@ -53,6 +53,7 @@ def build(config: SpansConfig, text: Text) -> Task:
         outputs=both_spans,
         shuffle=shuffled if config.shuffle_labels else None,
         stratum=class_of_example,
+        plain=None,
     )
 
 

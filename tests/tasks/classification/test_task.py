@@ -60,7 +60,9 @@ def test_primed_transferred_and_predicted(tiny: Callable[..., Config], tmp_path:
     assert predictor([line["text"] for line in lines]) == [line["predicted"] for line in lines]
     with pytest.raises(MetaprimeError, match="a text is empty"):
         predictor(" ")
-    with pytest.raises(MetaprimeError, match=r"has one answer for each text.*use `metaprime predict`"):
+    with pytest.raises(
+        MetaprimeError, match=r"only heads over words for AdapterHub.*; no other format.*`metaprime predict`"
+    ):
         export(folder, tmp_path / "out", "adapterhub")
 
 

@@ -19,9 +19,10 @@ def examples(gold: list[float]) -> list[Example]:
     return [Example(("x",), one) for one in gold]
 
 
+@pytest.mark.parametrize("draws", [50, pytest.param(2_500, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("size", [2, 3, 10, 200])
-def test_they_are_those_of_the_definitions(size: int) -> None:
-    for _ in range(50):
+def test_they_are_those_of_the_definitions(size: int, draws: int) -> None:
+    for _ in range(draws):
         # Few values, so that there are ties.
         gold = DRAW.integers(0, 6, size).astype(float)
         answers = np.round(gold + DRAW.normal(size=size), 1)

@@ -11,21 +11,33 @@ from torch import nn
 from toy_tuned import ALBERT
 from transformers import PreTrainedModel
 
-from metaprime.interop.token_classifier import Tuned, address, classifier_path, linear_head, load_classifier, revision
+from metaprime.interop.classifier import WORDS, Tuned, address, classifier_path, linear_head, load_classifier, revision
 from metaprime.models.encoder import load_encoder
 from metaprime.peft import METHODS
-from metaprime.types import MetaprimeError
+from metaprime.tasks.task import Plain
+from metaprime.types import MetaprimeError, Params
 
 HEAD = METHODS["head"].config()
 
 
-def test_the_head_is_weight_and_bias_or_refused() -> None:
+def test_the_head_is_weight_and_bias_or_refused(toy_bert: Path) -> None:
     values = {"head.weight": torch.ones(3, 2), "head.bias": torch.zeros(3), "adapter.x": torch.ones(1)}
-    assert set(linear_head(values)) == {"weight", "bias"}
+    encoder = load_encoder(str(toy_bert))
+
+    def tuned(values: Params, plain: Plain = WORDS) -> Tuned:
+        """A model of some values."""
+        return Tuned(encoder, HEAD, (), values, plain=plain)
+
+    assert set(linear_head(tuned(values))) == {"weight", "bias"}
     with pytest.raises(MetaprimeError, match="holds bias, gate, weight, and other packages have one linear layer"):
-        linear_head(values | {"head.gate": torch.ones(2)})
+        linear_head(tuned(values | {"head.gate": torch.ones(2)}))
     with pytest.raises(MetaprimeError, match="holds nothing"):
-        linear_head({})
+        linear_head(tuned({}))
+    # A choice's score has no bias; a number is centre + unit times the head's answer.
+    assert linear_head(tuned({"head.weight": torch.ones(1, 2)}))["bias"].tolist() == [0.0]
+    scaled = linear_head(tuned(values, Plain("AutoModelForSequenceClassification", "first", centre=2.5, unit=2.0)))
+    assert scaled["weight"].tolist() == [[2.0, 2.0]] * 3
+    assert scaled["bias"].tolist() == [2.5] * 3
 
 
 @pytest.mark.parametrize("model_type", ["bert", "distilbert", "electra", "deberta-v2", "eurobert", "albert"])
@@ -49,9 +61,11 @@ def test_other_heads_and_missing_classes_are_refused(
     def unknown(*parts: object, **named: object) -> PreTrainedModel:
         raise ValueError("Unrecognized configuration class X.\nModel type should be one of many.")
 
-    place = "metaprime.interop.token_classifier.AutoModelForTokenClassification.from_pretrained"
+    place = "transformers.AutoModelForTokenClassification.from_pretrained"
     monkeypatch.setattr(place, unknown)
-    with pytest.raises(MetaprimeError, match=r"as a token classifier: Unrecognized configuration class X\.$"):
+    with pytest.raises(
+        MetaprimeError, match=r"by AutoModelForTokenClassification: Unrecognized configuration class X\.$"
+    ):
         load_classifier(Tuned(encoder, HEAD, ("O", "B-X"), {}))
 
 
