@@ -139,7 +139,7 @@ def predict(
     check_card(folder)
     load_code(code or [])
     check_predicts(folder)
-    given = read_input(text, form, tokens, check_artifact(folder).task.texts)
+    given = read_input(text, form, tokens, check_artifact(folder).task)
     for line in given.written(load(folder, trust_remote_code).predict(given.sentences)):
         typer.echo(line)
 

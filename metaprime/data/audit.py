@@ -92,7 +92,7 @@ def duplicates(where: str, sentences: Sequence[Example]) -> list[Finding]:
         findings.append(Finding("note", "duplicates", where, surplus, text, _origins(repeated)))
     if contradictory:
         count = sum(len(group) for group in contradictory)
-        text = f"{count} sentences with {len(contradictory)} texts are tagged in different ways"
+        text = f"{count} sentences with {len(contradictory)} texts are labelled in different ways"
         findings.append(Finding("problem", "contradictions", where, count, text, _origins(contradictory)))
     return findings
 

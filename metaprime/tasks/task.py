@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from metaprime.data.audit import Finding
+from metaprime.data.readers.jsonl import inside
 from metaprime.data.reading import UNSTATED, Format, Policy, Reading
 from metaprime.data.rows import Example, Lengths, Row
 from metaprime.data.subwords import Subwords
@@ -64,6 +65,15 @@ class TaskConfig(Section):
     def texts(self) -> tuple[str, ...]:
         """Columns of an example's whole texts; empty: an example is a sentence of words."""
         return ()
+
+    def texts_in(self, values: Mapping[str, Any]) -> list[Any]:
+        """Returns the whole texts in an object of JSON, by their columns: `config.texts_in({"text": "Well said."})`.
+
+        Raises:
+            LookupError: one is missing.
+            MetaprimeError: one contradicts another.
+        """
+        return [values[name] if name in values else inside(values, name)[0] for name in self.texts]
 
     @property
     def together(self) -> int:

@@ -14,6 +14,7 @@ from metaprime.transfers.texts import notice_unspaced, read_together, split_word
 from metaprime.types import MetaprimeError
 
 if TYPE_CHECKING:
+    from metaprime.data.rows import Example
     from metaprime.models.task_model import TaskModel
 
 Words = Sequence[str]
@@ -82,7 +83,7 @@ class Predictor:
             raise MetaprimeError("a text is empty: give at least one word")
         if not texts:
             notice_unspaced(sentences)
-        examples = [self.task.example(words) for words in sentences]
+        examples = [self._example(number, words) for number, words in enumerate(sentences, 1)]
         rows = self.task.encode(examples)
         # Imported here, as in `load`.
         import torch
@@ -90,6 +91,13 @@ class Predictor:
         with torch.no_grad():
             answers = self.task.predict(self.model, dict(self.model.named_parameters()), rows)
         return [self.task.kind.present(row.example, answer) for row, answer in zip(rows, answers, strict=True)]
+
+    def _example(self, number: int, words: Words) -> Example:
+        """Makes the example of a sentence; what is refused is named by its number."""
+        try:
+            return self.task.example(words)
+        except MetaprimeError as error:
+            raise MetaprimeError(f"text {number}: {error}") from None
 
     def scores(self, source: str, languages: Sequence[str], split: str = "test") -> dict[str, Scores]:
         """Scores one split of several languages: `predictor.scores("conll:ner", ["sw"])["sw"].headline`.

@@ -17,8 +17,8 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
-from metaprime.data.readers.jsonl import inside
 from metaprime.files import check_readable
+from metaprime.tasks.task import TaskConfig
 from metaprime.types import MetaprimeError
 
 FORMS = ("text", "conll", "jsonl")
@@ -55,15 +55,15 @@ class Input:
     written: Callable[[Sequence[Any]], Iterator[str]]
 
 
-def read_input(given: str, form: str | None = None, tokens: bool = False, texts: Sequence[str] = ()) -> Input:
+def read_input(given: str, form: str | None = None, tokens: bool = False, task: TaskConfig | None = None) -> Input:
     """Reads what `metaprime predict` is given.
 
     Args:
         given: one sentence, the path of a file, or `-` for standard input.
         form: one of FORMS; None: by extension and content, which is logged for a file that is not text.
         tokens: whether words of text are cut at white space alone, with punctuation left on them.
-        texts: columns of the whole texts that a task reads, which are not cut into words; several, such as
-            the two of a pair, stand in one line with a tab between them; empty: the task reads words.
+        task: what is predicted. Whole texts are not cut into words; several, such as the two of a pair, stand in
+            one line with a tab between them. None: a task over words.
 
     Raises:
         MetaprimeError: the file does not exist, is not UTF-8, or has no word; a line is damaged.
@@ -78,11 +78,11 @@ def read_input(given: str, form: str | None = None, tokens: bool = False, texts:
     elif _is_file(given):
         name, text = given, _decoded(given, Path(given).read_bytes())
     else:
-        name, text, form = "the text", given if texts else " ".join(given.split()), form or "text"
+        name, text, form = "the text", given if task and task.texts else " ".join(given.split()), form or "text"
     # Of the line ends that Unicode has, a JSON string may hold all but this one.
     lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
-    if texts:
-        read = _whole(name, lines, form, texts)
+    if task and task.texts:
+        read = _whole(name, lines, form, task)
     else:
         found = form or _form_of(name, lines)
         in_form = {"conll": _columns, "jsonl": _objects}
@@ -149,13 +149,14 @@ def _as_lines(answers: Sequence[Any]) -> Iterator[str]:
         yield from ("\t".join(map(str, pair)) for pair in answer)
 
 
-def _whole(name: str, lines: Sequence[str], form: str | None, texts: Sequence[str]) -> Input:
+def _whole(name: str, lines: Sequence[str], form: str | None, task: TaskConfig) -> Input:
     """Reads one text, or several, from each line that is not empty."""
+    texts = task.texts
     if form == "conll":
         raise MetaprimeError("--format conll: this task has one answer for each text: use --format text or jsonl")
     numbered = [(f"{name}, line {number}", line) for number, line in enumerate(lines, 1) if line.strip()]
     if form == "jsonl" or (form is None and numbered and numbered[0][1].startswith("{")):
-        return _answered([_fields(place, line, texts) for place, line in numbered])
+        return _answered([_fields(place, line, task) for place, line in numbered])
     found = []
     for place, line in numbered:
         parts = line.split("\t") if len(texts) > 1 else [line]
@@ -171,15 +172,17 @@ def read_together(texts: Sequence[str]) -> str:
     return f"pairs ({', '.join(texts)})" if len(texts) == 2 else f"{len(texts)} texts together ({', '.join(texts)})"
 
 
-def _fields(place: str, line: str, texts: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+def _fields(place: str, line: str, task: TaskConfig) -> tuple[dict[str, Any], list[str]]:
     """Returns the values and the texts of a line of JSON."""
     try:
         values = json.loads(line)
-        found = [values[name] if name in values else inside(values, name)[0] for name in texts]
+        found = task.texts_in(values)
+    except MetaprimeError as error:
+        raise MetaprimeError(f"{place}: {error}") from None
     except (ValueError, TypeError, LookupError):
         found = []
     if not found or not all(isinstance(text, str) and text.strip() for text in found):
-        example = ", ".join(f'"{name}": "..."' for name in texts)
+        example = ", ".join(f'"{name}": "..."' for name in task.texts)
         raise MetaprimeError(f"{place}: no JSON object with its text: write {{{example}}}")
     return values, found
 

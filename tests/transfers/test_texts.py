@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from metaprime.tasks.spans.settings import SpansConfig
 from metaprime.transfers.texts import Input, notice_unspaced, read_input, split_words
 from metaprime.types import MetaprimeError
 
@@ -167,3 +168,13 @@ def test_a_sentence_that_is_one_word_is_said(text: str, first: str, caplog: pyte
 def test_words_are_no_notice(text: str, caplog: pytest.LogCaptureFixture) -> None:
     notice_unspaced([split_words(text)])
     assert caplog.messages == []
+
+
+def test_a_line_of_json_has_spans_by_their_numbers(tmp_path: Path) -> None:
+    line = {"text": "Her cat saw her", "span1_text": "her", "span1_index": 3, "span2_text": "cat", "more": 1}
+    read = read_input(file(tmp_path, "a.jsonl", json.dumps(line)), task=SpansConfig())
+    assert read.sentences == [["Her cat saw her", "3:4", "cat"]]
+    assert [json.loads(one) for one in read.written(["true"])] == [{**line, "predicted": "true"}]
+    wrong = json.dumps(line) + "\n" + json.dumps({**line, "span1_index": 1})
+    with pytest.raises(MetaprimeError, match=r"b\.jsonl, line 2: span1_index and span1_text: 'her' does not stand at"):
+        read_input(file(tmp_path, "b.jsonl", wrong), task=SpansConfig())

@@ -8,7 +8,7 @@ from itertools import accumulate
 
 from metaprime.data.rows import Example, Row, Window
 from metaprime.data.subwords import Pieces
-from metaprime.tasks.spans.reading import span_of
+from metaprime.tasks.spans.stretches import span_of
 from metaprime.tasks.task import Text
 from metaprime.tasks.texts.encoding import tell_cut
 from metaprime.types import MetaprimeError
@@ -32,7 +32,7 @@ def encode(examples: Sequence[Example], text: Text, ids: Mapping[str, int], whol
         whole_spans: whether all sub-words of a span are marked; False: its first one.
 
     Raises:
-        MetaprimeError: the two spans do not fit in a window.
+        MetaprimeError: the two spans do not fit in a window, or one has no sub-word.
 
     Example: `encode(examples, text, {"false": 0, "true": 1}, True)[0].windows[0].more["marks"]`.
     """
@@ -48,6 +48,12 @@ def encode(examples: Sequence[Example], text: Text, ids: Mapping[str, int], whol
 def _window(example: Example, pieces: Pieces, text: Text, label: int, whole_spans: bool) -> tuple[Window, bool]:
     """Returns the window of an example, and whether all of the text fits."""
     before, after = text.subwords.before, text.subwords.after
+    places = _places(example, pieces)
+    if any(first == end for first, end in places):
+        raise MetaprimeError(
+            f"{example.origin}: the tokenizer has no sub-word for the words of a span, such as marks that are not seen; remove "
+            "the example"
+        )
     start = kept_from(example, pieces, text)
     if start is None:
         raise MetaprimeError(
@@ -56,7 +62,7 @@ def _window(example: Example, pieces: Pieces, text: Text, label: int, whole_span
         )
     kept = pieces.ids.tolist()[start : start + _room(text)]
     marks = [0] * len(kept)
-    for bit, (first, end) in enumerate(_places(example, pieces)):
+    for bit, (first, end) in enumerate(places):
         for place in range(first, end if whole_spans else min(first + 1, end)):
             marks[place - start] |= 1 << bit
     # Special tokens belong to no span.

@@ -5,22 +5,15 @@ A span is a stretch of the words between spaces, kept in an example as `first:en
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Sequence
 
-from metaprime.data.reading import Problem, TableRow, shown
+from metaprime.data.reading import Problem, TableRow
 from metaprime.data.rows import Example
 from metaprime.tasks.spans.settings import SpansConfig
+from metaprime.tasks.spans.stretches import Span, bare_words, span_of, span_text, stretch
 from metaprime.tasks.texts.classes import class_of
 from metaprime.tasks.texts.reading import examiner, text_problems
 from metaprime.types import MetaprimeError
-
-APOSTROPHE = re.compile(r"(?<=\w)['’]\w*$")
-"""The end of a word from its apostrophe, such as the 's of a possessive."""
-
-Span = tuple[int, int]
-"""Number of the first word, and of the last one plus 1."""
 
 
 def _example(row: TableRow, config: SpansConfig, known: bool) -> Example | list[Problem]:
@@ -31,7 +24,7 @@ def _example(row: TableRow, config: SpansConfig, known: bool) -> Example | list[
         return problems
     text, spans = row.values[config.text], []
     for index, name in ((config.first, config.first_text), (config.second, config.second_text)):
-        span = _span(text.split(), row.values[index], row.values[name].split())
+        span = stretch(text.split(), row.values[index], row.values[name].split())
         if isinstance(span, str):
             problems.append(Problem("not a span", row.origin, f"{index} and {name}: {span}"))
         else:
@@ -41,44 +34,6 @@ def _example(row: TableRow, config: SpansConfig, known: bool) -> Example | list[
 
 examine = examiner(_example)
 """Reads one split of texts with two spans with all its problems (`texts.reading.examiner`)."""
-
-
-def _span(words: Sequence[str], first: object, wanted: Sequence[str]) -> Span | str:
-    """Returns the span that begins at a word, or what is wrong with it."""
-    # The cells of a CSV file are text.
-    if isinstance(first, str) and first.strip().isdecimal():
-        first = int(first)
-    if isinstance(first, bool) or not isinstance(first, int):
-        return f"{shown(str(first))} is no number of a word; count words from 0"
-    end = first + len(wanted)
-    found = words[first:end] if first >= 0 else []
-    if _bare_words(found) != _bare_words(wanted):
-        there = shown(" ".join(found)) if found else "nothing"
-        return (
-            f"{shown(' '.join(wanted))} does not stand at word {first} of {len(words)}, but {there}; correct the number"
-        )
-    return first, end
-
-
-def _bare_words(words: Sequence[str]) -> list[str]:
-    """Returns words without case, and without marks and what follows an apostrophe: `["Ada's", "cat."]` as ada, cat."""
-    bare = []
-    for word in words:
-        name = APOSTROPHE.sub("", word)
-        letters = "".join(letter for letter in name if unicodedata.category(letter)[0] != "P")
-        bare.append((letters or word).casefold())
-    return bare
-
-
-def span_text(span: Span) -> str:
-    """Returns a span as an example holds it: `span_text((3, 5))` is `"3:5"`."""
-    return f"{span[0]}:{span[1]}"
-
-
-def span_of(text: str) -> Span:
-    """Returns a span that an example holds: `span_of("3:5")` is `(3, 5)`."""
-    first, _, end = text.partition(":")
-    return int(first), int(end)
 
 
 def texts_of(texts: Sequence[str]) -> tuple[str, ...]:
@@ -106,7 +61,7 @@ def _only(words: Sequence[str], given: str) -> Span:
     numbers = given.split(":")
     if len(numbers) == 2 and all(map(str.isdecimal, numbers)) and int(numbers[0]) < int(numbers[1]) <= len(words):
         return span_of(given)
-    wanted, bare = _bare_words(given.split()), _bare_words(words)
+    wanted, bare = bare_words(given.split()), bare_words(words)
     size = len(wanted)
     places = [first for first in range(len(bare) - size + 1) if bare[first : first + size] == wanted]
     if len(places) != 1:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
+from metaprime.data.readers.jsonl import inside
 from metaprime.tasks.classification.settings import MetricName, check_metric
+from metaprime.tasks.spans.stretches import span_text, stretch
 from metaprime.tasks.texts.settings import ClassesConfig
+from metaprime.types import MetaprimeError
 
 
 class SpansConfig(ClassesConfig):
@@ -35,6 +39,26 @@ class SpansConfig(ClassesConfig):
     def texts(self) -> tuple[str, ...]:
         """Columns of the text and of the words of its two spans."""
         return (self.text, self.first_text, self.second_text)
+
+    def texts_in(self, values: Mapping[str, Any]) -> list[Any]:
+        """Returns the text and its two spans in an object of JSON, where a number of a first word tells the place.
+
+        Raises:
+            LookupError: a text or the words of a span are missing.
+            MetaprimeError: the words do not stand where the number says.
+
+        Example: `SpansConfig().texts_in({"text": "He is he", "span1_text": "he", "span1_index": 2, "span2_text": "is"})`.
+        """
+        text, *spans = super().texts_in(values)
+        for place, (column, words) in enumerate(zip((self.first, self.second), tuple(spans), strict=True)):
+            (first,) = [values[column]] if column in values else inside(values, column) or [None]
+            if first is None or not (isinstance(text, str) and isinstance(words, str)):
+                continue
+            found = stretch(text.split(), first, words.split())
+            if isinstance(found, str):
+                raise MetaprimeError(f"{column} and {self.texts[place + 1]}: {found}")
+            spans[place] = span_text(found)
+        return [text, *spans]
 
     @property
     def columns(self) -> dict[str, str]:

@@ -18,8 +18,9 @@ from metaprime.tasks.classification.task import loss, predict
 from metaprime.tasks.head import LinearHead
 from metaprime.tasks.spans import audit
 from metaprime.tasks.spans.encoding import SPAN_MARKS, encode
-from metaprime.tasks.spans.reading import examine, span_of, texts_of
+from metaprime.tasks.spans.reading import examine, texts_of
 from metaprime.tasks.spans.settings import SpansConfig
+from metaprime.tasks.spans.stretches import span_of
 from metaprime.tasks.task import Task, TaskKind, Text
 from metaprime.tasks.texts.examples import class_of_example, reader, shuffled
 from metaprime.tasks.texts.pooling import mean_states

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
 from metaprime.data.rows import Example, Lengths
-from metaprime.data.subwords import Subwords
+from metaprime.data.subwords import Pieces, Subwords
 from metaprime.tasks.spans.audit import AUDIT
 from metaprime.tasks.spans.encoding import SPAN_MARKS, encode, first_kept
 from metaprime.tasks.spans.settings import SpansConfig
@@ -53,6 +54,18 @@ def test_a_long_text_is_cut_around_its_spans(
         encode([far], text, IDS, True)
     kinds = [(finding.severity, finding.kind) for finding in AUDIT.lengths("wsc/train", [far, example], text)]
     assert kinds[:2] == [("fatal", "spans apart"), ("problem", "texts cut")]
+
+
+def test_a_span_without_a_sub_word_is_named(
+    toy_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = Text(Subwords(toy_tokenizer), Lengths(64))
+    example = Example(("mali \u200b bono", "0:1", "1:2"), "true", "wsc/train.jsonl:line 5")
+    # BERT's tokenizers leave such marks out; the toy has a sub-word for what it does not know.
+    pieces = Pieces(np.array([7, 8], np.int32), np.array([1, 0, 1], np.int32))
+    monkeypatch.setattr(Subwords, "of", lambda self, examples: [pieces])
+    with pytest.raises(MetaprimeError, match=r"line 5: the tokenizer has no sub-word for the words of a span"):
+        encode([example], text, IDS, True)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from metaprime.data.reading import UNSTATED, Reading, settle
-from metaprime.tasks.spans.reading import examine, span_of, texts_of
+from metaprime.tasks.spans.reading import examine, texts_of
 from metaprime.tasks.spans.settings import SpansConfig
 from metaprime.types import MetaprimeError
 
@@ -86,4 +86,18 @@ def test_spans_to_predict_are_words_that_occur_once_or_numbers() -> None:
     for words, told in (("her", "occurs 2 times"), ("dog", "occurs nowhere"), ("3:9", "occurs nowhere")):
         with pytest.raises(MetaprimeError, match=rf"the span '{words}' {told} in the text: give words that occur once"):
             texts_of(["her cat saw her", words, "cat"])
-    assert span_of("3:5") == (3, 5)
+
+
+def test_in_an_object_to_predict_a_number_tells_the_place() -> None:
+    words = {"text": "Her cat saw her", "span1_text": "her", "span2_text": "cat"}
+    assert CONFIG.texts_in(words) == ["Her cat saw her", "her", "cat"]
+    assert CONFIG.texts_in({**words, "span1_index": 3}) == ["Her cat saw her", "3:4", "cat"]
+    nested = CONFIG.model_copy(update={"first": "target.place", "first_text": "target.words"})
+    given = {**words, "target": {"place": 3, "words": "her"}}
+    assert nested.texts_in(given) == ["Her cat saw her", "3:4", "cat"]
+    with pytest.raises(
+        MetaprimeError, match="span1_index and span1_text: 'her' does not stand at word 2 of 4, but 'saw'"
+    ):
+        CONFIG.texts_in({**words, "span1_index": 2})
+    with pytest.raises(LookupError):
+        CONFIG.texts_in({"text": "Her cat saw her"})
