@@ -27,6 +27,7 @@ from metaprime.cli.options import (
     check_folder,
     first_process,
     print_versions,
+    read_config,
     say,
     without_file,
 )
@@ -68,11 +69,10 @@ def prime(
     max_time: MaxTime = None,
 ) -> None:
     """Train the encoder so that adapters fine-tune better on it; save it as a plain Hugging Face model."""
-    from metaprime.config.loading import load_config
     from metaprime.preflight.early import Early
     from metaprime.runs.stopping import seconds_of
 
-    loaded, seconds = load_config(config, overrides or []), seconds_of(max_time)
+    loaded, seconds = read_config(config, overrides), seconds_of(max_time)
     Early(loaded).prime(resume, overwrite, force)
     from metaprime.priming.prime import prime as run
 
@@ -91,11 +91,10 @@ def transfer(
     max_time: MaxTime = None,
 ) -> None:
     """Fine-tune the frozen encoder on K sentences of each target language and score it on the test split."""
-    from metaprime.config.loading import load_config
     from metaprime.preflight.early import Early
     from metaprime.runs.stopping import seconds_of
 
-    loaded, seconds = load_config(config, overrides or []), seconds_of(max_time)
+    loaded, seconds = read_config(config, overrides), seconds_of(max_time)
     Early(loaded).transfer()
     from rich.console import Console
 

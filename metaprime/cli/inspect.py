@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from metaprime.cli.options import Code, ConfigFile, Overrides, TrustRemoteCode, say
+from metaprime.cli.options import Code, ConfigFile, Overrides, TrustRemoteCode, read_config, say
 from metaprime.types import MetaprimeError
 
 
@@ -23,12 +23,11 @@ def doctor(
     """Check the gradients of a config on its own encoder and a few of its sentences. Exit code 1: a check failed."""
     import json
 
-    from metaprime.config.loading import load_config
     from metaprime.preflight.early import Early
 
     if not gradients:
         raise MetaprimeError("metaprime doctor: nothing to examine: add --gradients")
-    loaded = load_config(config, overrides or [])
+    loaded = read_config(config, overrides)
     Early(loaded).priming(validates=False)
     from metaprime.preflight.gradients import examine_gradients
 
@@ -48,10 +47,9 @@ def doctor(
 
 def validate(config: ConfigFile, overrides: Overrides = None) -> None:
     """Make every check that prime and transfer would make, and train nothing. Exit code 2: they would refuse the config."""
-    from metaprime.config.loading import load_config
     from metaprime.preflight.early import Early
 
-    loaded = load_config(config, overrides or [])
+    loaded = read_config(config, overrides)
     refused = Early(loaded).refusals()
     if not refused:
         from metaprime.preflight.dry_run import DryRun
@@ -70,10 +68,9 @@ def estimate(
     """Estimate time and memory of priming from a few meta-steps; nothing is kept but an embedded encoder."""
     import json
 
-    from metaprime.config.loading import load_config
     from metaprime.preflight.early import Early
 
-    loaded = load_config(config, overrides or [])
+    loaded = read_config(config, overrides)
     Early(loaded).priming()
     from metaprime.preflight.cost import estimate as run
 

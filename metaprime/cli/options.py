@@ -5,14 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from metaprime import __version__
 from metaprime.types import MetaprimeError
 
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", show_default=False)]
+if TYPE_CHECKING:
+    from metaprime.config.sections import Config
+
+ConfigFile = Annotated[
+    str,
+    typer.Argument(
+        metavar="CONFIG.yaml", show_default=False, help="A config file; without one, the first key=value stands here."
+    ),
+]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[key=value ...]", help="For example inner.steps=1 outer.lr=5e-5")
 ]
@@ -68,6 +76,21 @@ def without_file(word: str | None, overrides: Sequence[str]) -> tuple[str | None
     if word is None or "=" not in word or Path(word).exists():
         return word, list(overrides)
     return None, [word, *overrides]
+
+
+def read_config(word: str, overrides: Sequence[str] | None) -> Config:
+    """Reads the config of a command: `read_config("demo.yaml", ["outer.steps=5"])`.
+
+    Args:
+        word: its first argument: the file, or the first override of the defaults.
+        overrides: its other arguments.
+
+    Raises:
+        MetaprimeError: the config contradicts itself.
+    """
+    from metaprime.config.loading import load_config
+
+    return load_config(*without_file(word, overrides or []))
 
 
 def check_folder(folder: Path, remedy: str) -> None:

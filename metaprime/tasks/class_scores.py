@@ -63,12 +63,14 @@ def _numbers(gold: Sequence[str], predicted: Sequence[str], positive: str | None
         return 100 * float(f1_score(gold, predicted, labels=labels, average=average, zero_division=0))
 
     names = sorted({*gold, *predicted} - {UNANSWERED})
+    # scikit-learn's is 0 then, too, but it warns.
+    matthews = 0.0 if len({*gold, *predicted}) < 2 else 100 * float(matthews_corrcoef(gold, predicted))
     right, mean = 100 * float(accuracy_score(gold, predicted)), f1(names, "macro")
     found = {
         "accuracy": right,
         "macro_f1": mean,
         "micro_f1": f1(names, "micro"),
-        "matthews": 100 * float(matthews_corrcoef(gold, predicted)),
+        "matthews": matthews,
         "accuracy_macro_f1": (right + mean) / 2,
     }
     if positive is None:

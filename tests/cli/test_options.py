@@ -19,13 +19,14 @@ from metaprime.cli.options import (
     check_folder,
     first_process,
     print_versions,
+    read_config,
     say,
     without_file,
 )
 from metaprime.types import MetaprimeError
 
 DEFAULTS = {
-    "config": Path("x.yaml"),
+    "config": "x.yaml",
     "overrides": None,
     "resume": False,
     "overwrite": False,
@@ -99,6 +100,7 @@ def test_a_first_word_that_is_no_file_is_an_override(tmp_path: Path) -> None:
     assert without_file("outer.steps=5", ["inner.steps=1"]) == (None, ["outer.steps=5", "inner.steps=1"])
     assert without_file("none.yaml", []) == ("none.yaml", [])
     assert without_file(None, ["a=1"]) == (None, ["a=1"])
+    assert read_config("outer.steps=5", ["data.source=conll://x//y"]).data.source == "conll://x//y"
     file = tmp_path / "lr=1.yaml"
     file.touch()
     assert without_file(str(file), ["a=1"]) == (str(file), ["a=1"])

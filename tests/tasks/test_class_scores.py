@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import numpy.typing as npt
 import pytest
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, matthews_corrcoef
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from metaprime.tasks.class_scores import OF_COUNTS, UNANSWERED, class_scores
 
@@ -14,6 +17,14 @@ ORACLES = {
     "micro_f1": lambda gold, guess: f1_score(gold, guess, average="micro", zero_division=0),
     "matthews": matthews_corrcoef,
 }
+
+
+def counted(gold: Sequence[str], guess: Sequence[str], labels: Sequence[str]) -> npt.NDArray[np.float64]:
+    """A confusion matrix, without the warning of scikit-learn's about a single class."""
+    place = {name: number for number, name in enumerate(labels)}
+    counts = np.zeros((len(labels), len(labels)))
+    np.add.at(counts, ([place[name] for name in gold], [place[name] for name in guess]), 1)
+    return counts
 
 
 def drawn(draw: np.random.Generator, answers: str) -> tuple[list[str], list[str]]:
@@ -35,7 +46,7 @@ def test_scores_are_those_of_scikit_learn(answers: str, draws: int) -> None:
         always = [found["majority"]["class"]] * 30
         assert gold.count(always[0]) == max(map(gold.count, gold))
         # As intervals over test examples compute it, where a class of the config may be absent.
-        counts = confusion_matrix(gold, guess, labels=[f"c{number}" for number in range(8)]).astype(float)
+        counts = counted(gold, guess, labels=[f"c{number}" for number in range(8)])
         for name, oracle in ORACLES.items():
             expected = 100 * oracle(gold, guess)
             assert abs(found[name] - expected) <= 1e-12
@@ -45,6 +56,11 @@ def test_scores_are_those_of_scikit_learn(answers: str, draws: int) -> None:
 
 def test_no_answers_at_all_are_zero_and_not_nan() -> None:
     assert {name: of(np.zeros((2, 2))).tolist() for name, of in OF_COUNTS.items()} == dict.fromkeys(OF_COUNTS, 0.0)
+
+
+def test_one_class_alone_correlates_with_nothing_and_without_a_warning() -> None:
+    found = class_scores(["yes"] * 3, ["yes"] * 3)
+    assert (found["accuracy"], found["macro_f1"], found["matthews"]) == (100, 100, 0)
 
 
 def test_a_missing_answer_is_wrong_and_no_class_of_its_own() -> None:
@@ -61,7 +77,7 @@ def test_scores_of_glue_of_the_positive_class_and_means_of_two() -> None:
     found = class_scores(gold, guess, positive="1")
     assert found["f1"] == pytest.approx(75)
     assert found["accuracy_f1"] == pytest.approx((75 + 400 / 6) / 2)
-    counts = confusion_matrix(gold, guess, labels=["0", "1"]).astype(float)
+    counts = counted(gold, guess, labels=["0", "1"])
     assert OF_COUNTS["f1"](counts) == pytest.approx(75)
     assert OF_COUNTS["accuracy_f1"](counts) == pytest.approx(found["accuracy_f1"])
     # Three classes, one of them never answered: F1 of 2/3, 2/3 and 0, accuracy 1/2.
@@ -79,7 +95,7 @@ def test_means_and_the_positive_class_as_scikit_learn_has_them(draws: int) -> No
         accuracy, f1 = accuracy_score(gold, guess), f1_score(gold, guess, pos_label="yes", zero_division=0)
         macro = f1_score(gold, guess, average="macro", zero_division=0)
         expected = {"f1": f1, "accuracy_f1": (accuracy + f1) / 2, "accuracy_macro_f1": (accuracy + macro) / 2}
-        counts = confusion_matrix(gold, guess, labels=["no", "yes"]).astype(float)
+        counts = counted(gold, guess, labels=["no", "yes"])
         for name, value in expected.items():
             assert abs(found[name] - 100 * value) <= 1e-12
             assert abs(OF_COUNTS[name](counts) - 100 * value) <= 1e-9
