@@ -58,7 +58,7 @@ def test_all_are_found() -> None:
         "smoke.yaml",
         "synthetic.yaml",
     }
-    assert len(SUITES) == 16
+    assert len(SUITES) == 17
     assert [*SUITES, *CONFIGS] == YAMLS
 
 
@@ -131,7 +131,7 @@ SEEDS = {"sparse_stability": 10, "fu_tasks": 10, "every_method": 2}
 @pytest.mark.parametrize("setting", ["synthetic", "reconstruction"])
 @pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
 def test_suite_resolves(path: Path, setting: str) -> None:
-    if path.stem in ("understanding", "fu_tasks") and setting == "reconstruction":
+    if path.stem in ("understanding", "fu_tasks", "he_glue") and setting == "reconstruction":
         pytest.skip("its tasks are not those of the paper")
     if (path.stem, setting) == ("unified_view", "reconstruction"):
         pytest.skip("its widths are shares of the small encoder's parameters")
@@ -149,6 +149,7 @@ def test_suite_resolves(path: Path, setting: str) -> None:
     [
         *(("understanding", name) for name in ("pairs", "parts_of_speech", "afrisenti", "masakhapos")),
         *(("fu_tasks", name) for name in ("cb", "copa", "wsc", "cola", "stsb")),
+        *(("he_glue", name) for name in ("classes", "sst2", "mnli")),
     ],
 )
 def test_other_settings_resolve(suite: str, setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,6 +160,8 @@ def test_other_settings_resolve(suite: str, setting: str, monkeypatch: pytest.Mo
     assert all(arm.target.config.task == plan.base.task for arm in plan.arms.values())
     if suite == "fu_tasks":
         assert plan.base.data.target_languages == (setting,)
+    if setting == "sst2":
+        assert (plan.base.data.train_split, plan.base.data.test_split) == ("validation", "test")
 
 
 def test_the_matched_baseline_has_the_steps_that_its_flops_allow() -> None:
