@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from toy_launch import launch, start
 
 from metaprime import load_config, prime, transfer
 from metaprime.models.encoder import load_encoder
@@ -73,31 +73,6 @@ accelerator.end_training()
 
 def config(output: Path, encoder: Path) -> list[str]:
     return [*TINY, f"encoder.name={encoder}", f"run.output={output}"]
-
-
-def start(*words: str) -> subprocess.Popen[str]:
-    """`accelerate launch` of two CPU processes, as the handbook has it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    return subprocess.Popen(
-        [
-            str(Path(sys.executable).with_name("accelerate")),
-            *("launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"),
-            *("--dynamo_backend", "no", "--main_process_port", str(port), *words),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-    )
-
-
-def launch(*words: str) -> subprocess.CompletedProcess[str]:
-    """The same, to its end."""
-    with start(*words) as launched:
-        out, err = launched.communicate(timeout=240)
-    return subprocess.CompletedProcess(launched.args, launched.returncode, out, err)
 
 
 def relative(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:

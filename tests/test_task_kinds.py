@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,13 +17,16 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from toy_config import MakeConfig
 from toy_kinds import TASKS, write
+from toy_launch import launch
 
+from metaprime.config.sections import Config
 from metaprime.data.episodes import sample
 from metaprime.files import save_tensors
 from metaprime.meta import Way
 from metaprime.models.sites import LAYOUTS
 from metaprime.packing import padded_calls
 from metaprime.peft import METHODS
+from metaprime.preflight.cost import estimate
 from metaprime.preflight.early import Early
 from metaprime.preflight.gradients import examine_gradients
 from metaprime.priming.prime import prime
@@ -237,3 +243,51 @@ def test_a_model_of_two_spans_is_no_class_of_transformers(tiny: MakeConfig, tmp_
     with pytest.raises(MetaprimeError, match=r"has a head like that of task\.name span_pairs: use `metaprime predict`"):
         export(result.path, tmp_path / "out", "transformers")
     assert not (tmp_path / "out").exists()
+
+
+def written(config: Config, file: Path) -> Path:
+    """Writes a config as a file of YAML, of which JSON is a part."""
+    file.write_text(config.model_dump_json(), "utf-8")
+    return file
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_estimated_killed_and_gone_on_with_as_if_never_killed(tiny: MakeConfig, tmp_path: Path, task: str) -> None:
+    changes = [*write(task, tmp_path / "data"), "outer.steps=60", "outer.checkpoint_every=5", "inner.lr=0.005"]
+    unbroken, killed = (tiny(tmp_path / name, *changes) for name in ("unbroken", "killed"))
+    needed = estimate(unbroken)
+    assert needed.steps == 60
+    assert not (tmp_path / "unbroken").exists()
+    prime(unbroken)
+    file, log = written(killed, tmp_path / "killed.yaml"), tmp_path / "killed" / "metrics.jsonl"
+    command = [sys.executable, "-m", "metaprime", "prime", str(file)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment) as victim:
+        deadline = time.monotonic() + 120
+        while not log.is_file() or log.read_bytes().count(b"\n") < 12:
+            assert victim.poll() is None, victim.communicate()[1].decode()
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        victim.send_signal(signal.SIGKILL)
+    assert victim.returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "primed").exists()
+    prime(killed, resume=True)
+    for part in sorted((tmp_path / "unbroken" / "primed").glob("*.safetensors")):
+        assert (tmp_path / "killed" / "primed" / part.name).read_bytes() == part.read_bytes(), part.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_two_processes_prime_as_one_does(tiny: MakeConfig, tmp_path: Path, task: str) -> None:
+    # Adam divides by gradients near zero: a large epsilon keeps their last bits small.
+    changes = [*write(task, tmp_path / "data"), "outer.steps=5", "outer.lr=1e-4", "outer.epsilon=1e-4"]
+    changes += ["episodes.per_step=2", "outer.adapter=meta"]
+    one, two = (tiny(tmp_path / name, *changes) for name in ("one", "two"))
+    prime(one)
+    done = launch("-m", "metaprime", "prime", str(written(two, tmp_path / "two.yaml")))
+    assert done.returncode == 0, done.stderr[-3000:]
+    for part in ("model.safetensors", "metaprime.safetensors"):
+        ours, theirs = (load_file(tmp_path / name / "primed" / part) for name in ("two", "one"))
+        for name, value in ours.items():
+            torch.testing.assert_close(value, theirs[name], rtol=1e-4, atol=1e-6)

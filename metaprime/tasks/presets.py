@@ -103,8 +103,9 @@ def with_preset(values: Mapping[str, Any], task: str) -> dict[str, Any]:
     Example: `with_preset({"preset": "glue/mrpc"}, "classification")["text"]` is `"sentence1"`.
     """
     name = values.get("preset")
-    if name is None:
-        return dict(values)
+    # A null of a file is a Scalar that equals None.
+    if name in (None,):
+        return {key: value for key, value in values.items() if key != "preset"}
     if name not in PRESETS:
         near = difflib.get_close_matches(str(name), PRESETS, n=1)
         told = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(PRESETS)}"

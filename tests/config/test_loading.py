@@ -189,3 +189,20 @@ def test_one_error_is_one_sentence(item: dict[str, object], message: str) -> Non
 
     assert explain(item, values, known) == message
     assert asked == ([(["a"], values)] if item["type"] == "extra_forbidden" else [])
+
+
+def test_a_config_that_was_written_out_whole_is_read_again(tmp_path: Path) -> None:
+    tasks = (
+        "{name: tagging, scheme: none}",
+        "{name: classification, labels: [no, yes]}",
+        "{name: classification, preset: glue/mrpc}",
+        "{name: regression}",
+        "{name: multiple_choice, preset: super_glue/copa}",
+        "{name: span_pairs}",
+    )
+    for number, task in enumerate(tasks):
+        config = load_config(None, [f"task={task}"])
+        for form, text in (("yaml", config.as_yaml()), ("json", config.model_dump_json())):
+            file = tmp_path / f"{number}.{form}"
+            file.write_text(text, "utf-8")
+            assert load_config(file) == config
