@@ -68,7 +68,7 @@ def test_primed_transferred_and_predicted(tiny: MakeConfig, tmp_path: Path, task
     assert again.details == result.record["scores"]
     assert kind.metric.of(again.details) == again.headline
     # What is predicted for a text now is what the transfer predicted.
-    assert load_artifact(folder).task == config.task.for_encoder(None)
+    assert load_artifact(folder).task == config.task.for_encoder(None).for_language("en")
     predictor = load(folder)
     task_of = predictor.task
     examples = task_of.read(config.data.source, "en", config.data.test_split)

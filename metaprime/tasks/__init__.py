@@ -6,6 +6,7 @@ from typing import Any
 from metaprime.table import Table
 from metaprime.tasks.choice.settings import ChoiceConfig
 from metaprime.tasks.classification.settings import ClassificationConfig
+from metaprime.tasks.classifications.settings import ClassificationsConfig
 from metaprime.tasks.regression.settings import RegressionConfig
 from metaprime.tasks.spans.settings import SpansConfig
 from metaprime.tasks.tagging.settings import TaggingConfig
@@ -14,6 +15,7 @@ from metaprime.tasks.task import Audit, Task, TaskConfig, TaskKind
 TASKS: Table[TaskKind] = Table(
     tagging="metaprime.tasks.tagging.task:TAGGING",
     classification="metaprime.tasks.classification.task:CLASSIFICATION",
+    classifications="metaprime.tasks.classifications.task:CLASSIFICATIONS",
     regression="metaprime.tasks.regression.task:REGRESSION",
     multiple_choice="metaprime.tasks.choice.task:MULTIPLE_CHOICE",
     span_pairs="metaprime.tasks.spans.task:SPAN_PAIRS",
@@ -23,6 +25,7 @@ TASKS: Table[TaskKind] = Table(
 _SETTINGS: dict[str, type[TaskConfig]] = {
     "tagging": TaggingConfig,
     "classification": ClassificationConfig,
+    "classifications": ClassificationsConfig,
     "regression": RegressionConfig,
     "multiple_choice": ChoiceConfig,
     "span_pairs": SpansConfig,
@@ -33,6 +36,7 @@ _SETTINGS: dict[str, type[TaskConfig]] = {
 _AUDITS: Table[Audit | Callable[[Any], Audit]] = Table(
     tagging="metaprime.tasks.tagging.audit:audit_for",
     classification="metaprime.tasks.classification.audit:AUDIT",
+    classifications="metaprime.tasks.classifications.audit:AUDIT",
     regression="metaprime.tasks.regression.audit:AUDIT",
     multiple_choice="metaprime.tasks.choice.audit:AUDIT",
     span_pairs="metaprime.tasks.spans.audit:AUDIT",

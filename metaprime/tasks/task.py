@@ -54,6 +54,10 @@ class TaskConfig(Section):
         """
         return self
 
+    def for_language(self, language: str) -> TaskConfig:
+        """Returns the config of what is tuned on one language; of most tasks itself: `TaskConfig().for_language("de")`."""
+        return self
+
     def check(self) -> None:
         """Refuses settings that contradict each other, before torch is loaded; of a task of one's own nothing.
 

@@ -265,9 +265,9 @@ class Recorder:
                 save_encoder(tuned, self.source.encoder.tokenizer, Path(encoder), context.task.labels)
                 weights = weights_hash(dict(tuned.state_dict()))
             provenance["encoder_weights"] = weights
-            task = context.task
+            task, settings = context.task, context.task.config.for_language(finished.cell.language)
             scale = context.model.scale
-            save_artifact(aside, Artifact(method, task.config, task.labels, light, encoder, provenance, scale))
+            save_artifact(aside, Artifact(method, settings, task.labels, light, encoder, provenance, scale))
             with (aside / PREDICTIONS).open("w", encoding="utf-8") as file:
                 for line in lines:
                     file.write(json.dumps(line, ensure_ascii=False) + "\n")

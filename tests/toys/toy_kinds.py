@@ -11,6 +11,8 @@ TASKS: dict[str, str] = {
     "tagging": "task={name: tagging, scheme: none, labels: [NOUN, VERB]}",
     "classification": "task={name: classification, labels: [no, yes], text: text}",
     "pairs": "task={name: classification, labels: [no, yes], text: text, pair: pair, metric: matthews, pooling: first}",
+    "classifications": "task={name: classifications, tasks: {fr: {labels: [no, yes]}, en: {labels: [bad, fair, good], "
+    "label_map: {no: bad, yes: good}, pair: pair}}}",
     "regression": "task={name: regression, text: text, pair: pair, range: [0, 5]}",
     "multiple_choice": "task={name: multiple_choice, text: text, choices: [a, b, c]}",
     "span_pairs": "task={name: span_pairs, first: spans.one, first_text: spans.first, second: spans.two, "

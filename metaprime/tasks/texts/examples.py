@@ -10,11 +10,11 @@ from typing import Any
 from metaprime.data.reading import Format, Reading, settle
 from metaprime.data.rows import Example
 from metaprime.rng import stream
-from metaprime.tasks.texts.settings import TextsConfig
+from metaprime.tasks.task import TaskConfig
 
 
 def reader(
-    examine: Callable[[str, str, str, Any, bool, Format], Reading], config: TextsConfig, form: Format
+    examine: Callable[[str, str, str, Any, bool, Format], Reading], config: TaskConfig, form: Format
 ) -> Callable[[str, str, str], list[Example]]:
     """Returns a function from source, language and split to examples, which logs what was dropped.
 

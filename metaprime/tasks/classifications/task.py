@@ -1,0 +1,139 @@
+"""Defines several classifications side by side: the head has the classes of all, a text those of its own task.
+
+Priming on CoLA, MRPC and SST-2 as tasks, not languages, needs an output layer of each task's own: a block of rows of one
+layer, which no other task's texts read or move. Shape suffixes: B texts, L sub-words, C classes of all tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import accumulate, pairwise
+from typing import Any
+
+import torch
+
+from metaprime.data.rows import Example, Row, collate
+from metaprime.models.task_model import TaskModel
+from metaprime.tasks.classification import scores
+from metaprime.tasks.classification import task as one_task
+from metaprime.tasks.classifications import audit
+from metaprime.tasks.classifications.reading import examine
+from metaprime.tasks.classifications.settings import ClassificationsConfig, of_task
+from metaprime.tasks.head import LinearHead
+from metaprime.tasks.outputs import outputs_of
+from metaprime.tasks.task import Task, TaskKind, Text
+from metaprime.tasks.texts.encoding import encode
+from metaprime.tasks.texts.examples import class_of_example, reader, shared_out, shuffled
+from metaprime.tasks.texts.pooling import POOLED
+from metaprime.types import Batch, MetaprimeError, Params
+
+FIRST, END = "first_class", "end_class"
+"""Names of a batch's numbers (B, 1): the first class of a text's task, and its last plus 1."""
+
+
+def build(config: ClassificationsConfig, text: Text) -> Task:
+    """Builds the task of a config over a tokenizer.
+
+    Raises:
+        MetaprimeError: classes and columns of the config contradict each other.
+
+    Example: `build(config, Text(Subwords(tokenizer), Lengths(128))).labels`.
+    """
+    config.check()
+    padded = partial(collate, pad_id=text.subwords.tokenizer.pad_token_id)
+    ids = {name: number for number, name in enumerate(config.labels)}
+    # A class tells its task, and with it the classes of the same task.
+    ends = pairwise(accumulate((len(task.labels) for _, task in sorted(config.tasks.items())), initial=0))
+    ranges = {
+        config.labels[number]: {FIRST: (first,), END: (end,)} for first, end in ends for number in range(first, end)
+    }
+    return Task(
+        kind=of(config),
+        config=config,
+        labels=config.labels,
+        read=reader(examine, config, text.form),
+        example=partial(_example, config=config),
+        encode=partial(encode, text=text, values=lambda example: [(ids[example.gold], ranges[example.gold])]),
+        collate=padded,
+        new_head=lambda sites: LinearHead(sites.hidden, len(config.labels)),
+        loss=loss,
+        predict=partial(predict, labels=config.labels, padded=padded),
+        audit=partial(audit.labels, config=config),
+        outputs=POOLED[config.pooling],
+        shuffle=shuffled if config.shuffle_labels else None,
+        stratum=class_of_example,
+        plain=None,
+    )
+
+
+def _example(texts: Sequence[str], config: ClassificationsConfig) -> Example:
+    """Makes an example of the task that is predicted; texts for one of several tasks are refused."""
+    columns = config.texts
+    if config.only is None and len(config.tasks) > 1 and len(texts) == len(columns):
+        raise MetaprimeError(
+            f"this head has the classes of {', '.join(sorted(config.tasks))}: predict with the folder of a transfer, which is "
+            "of one task"
+        )
+    return Example(
+        shared_out(texts, len(columns)), of_task(config.only or min(config.tasks), config.predicted.labels[0]), "text"
+    )
+
+
+def loss(logits_BC: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Returns the mean cross-entropy () in nats per text, over the classes of its task; 0 for a batch without a label.
+
+    Args:
+        logits_BC: scores of every class.
+        batch: `labels` (B, 1), IGNORE for windows that fill up a batch, `first_class` and `end_class` (B, 1).
+
+    Example: `loss(logits_BC, {"labels": labels_B1, "first_class": first_B1, "end_class": end_B1})`.
+    """
+    return one_task.loss(_own(logits_BC, batch[FIRST], batch[END]), batch)
+
+
+def _own(logits_BC: torch.Tensor, first_B1: torch.Tensor, end_B1: torch.Tensor) -> torch.Tensor:
+    """Returns the scores (B, C) with those of other tasks' classes at minus infinity."""
+    number_C = torch.arange(logits_BC.shape[1], device=logits_BC.device)
+    # A window that fills up a batch ends at 0: all its scores stay.
+    other_BC = ((number_C < first_B1) | (number_C >= end_B1)) & (end_B1 > 0)
+    return logits_BC.masked_fill(other_BC, -torch.inf)
+
+
+def predict(model: TaskModel, values: Params, rows: Sequence[Row], *, labels: Sequence[str], padded: Any) -> list[str]:
+    """Returns the likeliest class of each row among those of its task.
+
+    Args:
+        model: its modules are run.
+        values: all its parameters by name, such as the head's `(C, D)`.
+        rows: encoded texts.
+        labels: the C classes in the order of the head's outputs.
+        padded: pads the windows of some rows to one batch (B, L).
+
+    Example: `task.predict(model, values, rows)[0]`, where the task has bound classes and padding.
+    """
+    best: dict[int, int] = {}
+    for numbers, logits_BC in outputs_of(model, values, rows, padded):
+        own = [rows[number].windows[0].more for number in numbers]
+        first_B1, end_B1 = (
+            torch.tensor([more[name] for more in own], device=logits_BC.device) for name in (FIRST, END)
+        )
+        own_BC = _own(logits_BC, first_B1, end_B1)
+        best |= zip(numbers, own_BC.argmax(-1).tolist(), strict=True)
+    return [labels[best[number]] for number in range(len(rows))]
+
+
+def of(config: ClassificationsConfig) -> TaskKind:
+    """Returns the kind of a config, whose headline is its metric: `of(config).metric.label`."""
+    return scores.of_metric(CLASSIFICATIONS, config.metric, config.labels)
+
+
+CLASSIFICATIONS = replace(
+    one_task.CLASSIFICATION,
+    config=ClassificationsConfig,
+    build=build,
+    of_labels=lambda labels: ClassificationsConfig(),
+    audit=audit.AUDIT,
+    of=of,
+)
