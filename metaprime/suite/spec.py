@@ -28,7 +28,8 @@ Axes = dict[str, Annotated[tuple[Annotated[Any, Scalar], ...], Field(min_length=
 OWN = "own"
 """Value of `priming` for an arm that primes; heading of a column whose method differs between arms."""
 
-WHOLE = ("run.", "encoder.", "task.name", "task.scheme", "transfer.encoder", "transfer.shots", "transfer.seeds")
+WHOLE_TASK = ("task=", "task.name", "task.scheme", "task.metric", "task.preset", "task.tasks", "task.range")
+WHOLE = ("run.", "encoder.", "transfer.encoder", "transfer.shots", "transfer.seeds", *WHOLE_TASK)
 WHOLE_DATA = ("data.target_languages", "data.target_source", "data.test_split")
 """Keys that must be the same in all arms, whose scores could not be compared otherwise."""
 

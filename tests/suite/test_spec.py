@@ -131,6 +131,12 @@ ARMS = GOOD["arms"]
         ({"axes": {"inner.steps": ["many"]}}, "inner.steps"),
         ({"axes": {"transfer.shots": [1, 2]}}, "transfer.shots is the same for all arms"),
         ({"axes": {"run.seed": [1, 2]}}, "run.seed is the same for all arms"),
+        # A loss beside an accuracy: one of them is better where it is lower.
+        (
+            {"arms": [{"name": "a", "transfer": ["task={name: regression, metric: mse}"]}], "contrasts": None},
+            "arm 'a': task is the same for all arms",
+        ),
+        ({"axes": {"task.metric": ["mse", "pearson"]}}, "task.metric is the same for all arms"),
         (
             {"arms": [{"name": "a", "transfer": ["task.name=tagging"]}], "contrasts": None},
             "arm 'a': task.name is the same for all arms",
