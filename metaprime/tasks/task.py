@@ -360,6 +360,8 @@ class Plain:
         pooling: the state of a window that the head reads, `first` or `mean`; empty: those of all sub-words.
         centre: number for which the head answers 0, where it answers with numbers.
         unit: distance of two numbers for which its answers differ by 1.
+        labels: names of its outputs, which are those of the head from `first` on; empty: the task's.
+        first: number of the head's first output that it has.
 
     Example: `Plain("AutoModelForSequenceClassification", "first")`.
     """
@@ -368,6 +370,8 @@ class Plain:
     pooling: str = ""
     centre: float = 0.0
     unit: float = 1.0
+    labels: tuple[str, ...] = ()
+    first: int = 0
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from metaprime.runs.artifact import check_artifact, load_artifact, load_encoder_
 from metaprime.runs.records import RECORD, read_record
 from metaprime.tasks import Task
 from metaprime.transfers.predict import CHECKED_TEXT
-from metaprime.types import MetaprimeError
+from metaprime.types import MetaprimeError, Params
 
 if TYPE_CHECKING:
     from metaprime.interop.classifier import Tuned
@@ -66,17 +66,20 @@ def export(folder: str | Path, out: str | Path, form: str = "peft", trust_remote
             f"{folder}: no class of transformers or of its peft has a head like that of task.name {artifact.task.name}: use "
             "`metaprime predict`, or metaprime.load in Python"
         )
-    tuned = Tuned(encoder, artifact.method, artifact.labels, artifact.values, trust_remote_code, task.plain)
+    labels = task.plain.labels or artifact.labels
+    shown = slice(task.plain.first, task.plain.first + len(labels))
+    head = {name: value[shown] for name, value in artifact.values.items() if name.startswith("head.")}
+    tuned = Tuned(encoder, artifact.method, labels, {**artifact.values, **head}, trust_remote_code, task.plain)
     with written_aside(target) as aside:
         _save(tuned, form, aside)
         settings = told_to_loader(tuned)
-        _check(tuned, task, form, aside)
-        write_card(aside, Export(artifact, task.kind, record, form, settings, task.plain))
+        _check(tuned, _Ours(task, artifact.values, shown), form, aside)
+        write_card(aside, Export(replace(artifact, labels=labels), task.kind, record, form, settings, task.plain))
     if form == "peft" and "id2label" in settings:
         log.warning(
             "the config of %s does not name the %d labels: peft's loader needs them as README.md of %s shows",
             artifact.encoder,
-            len(artifact.labels),
+            len(labels),
             target,
         )
     return target
@@ -116,7 +119,16 @@ def _possible(tuned: Tuned, other: Format) -> bool:
     return True
 
 
-def _check(tuned: Tuned, task: Task, form: str, folder: Path) -> None:
+@dataclass(frozen=True)
+class _Ours:
+    """Our model: its task, its values, and the outputs of its head that are exported."""
+
+    task: Task
+    values: Params
+    shown: slice
+
+
+def _check(tuned: Tuned, ours: _Ours, form: str, folder: Path) -> None:
     """Checks that the loader which users call gives our logits.
 
     Raises:
@@ -134,10 +146,10 @@ def _check(tuned: Tuned, task: Task, form: str, folder: Path) -> None:
     from metaprime.interop.transformers_folder import load_transformers
     from metaprime.models.task_model import assign
 
-    texts, auto_class = task.config.texts, tuned.plain.auto_class
+    task, texts, auto_class = ours.task, ours.task.config.texts, tuned.plain.auto_class
     rows = task.encode([task.example([CHECKED_TEXT] * len(texts) if texts else CHECKED_TEXT.split())])
     model, batch = build_model(tuned.encoder, task, tuned.method, rows), task.collate(rows)
-    assign(model, tuned.values)
+    assign(model, ours.values)
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
     if auto_class == "AutoModelForMultipleChoice":
         inputs = {name: value[None] for name, value in inputs.items()}
@@ -146,19 +158,19 @@ def _check(tuned: Tuned, task: Task, form: str, folder: Path) -> None:
     else:
         theirs = load_transformers(folder, tuned.trust_remote_code, auto_class)
     with torch.no_grad():
-        ours = task.outputs(model, batch) * tuned.plain.unit + tuned.plain.centre
+        expected = task.outputs(model, batch)[..., ours.shown] * tuned.plain.unit + tuned.plain.centre
         logits = theirs.eval()(**inputs).logits
     if auto_class == "AutoModelForMultipleChoice":
         logits = logits.T
     elif not texts:
         # peft returns logits at the positions of a prompt too, before those of the words.
         logits = logits[:, -batch["input_ids"].shape[1] :]
-    if ours.shape != logits.shape:
+    if expected.shape != logits.shape:
         raise MetaprimeError(
-            f"task.name {task.config.name}: its outputs of shape {tuple(ours.shape)} are not one for each sub-word, as those of "
-            "a token classifier are: it cannot be exported"
+            f"task.name {task.config.name}: its outputs of shape {tuple(expected.shape)} are not one for each sub-word, as those "
+            "of a token classifier are: it cannot be exported"
         )
-    difference, size = (ours - logits).abs().max().item(), max(1.0, ours.abs().max().item())
+    difference, size = (expected - logits).abs().max().item(), max(1.0, expected.abs().max().item())
     if not difference <= TOLERANCE * size:
         raise MetaprimeError(
             f"--format {form}: what its loader reads gives other logits than this model (largest difference {difference:.1e}): "

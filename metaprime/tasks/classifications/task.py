@@ -23,7 +23,7 @@ from metaprime.tasks.classifications.reading import examine
 from metaprime.tasks.classifications.settings import ClassificationsConfig, of_task
 from metaprime.tasks.head import LinearHead
 from metaprime.tasks.outputs import outputs_of
-from metaprime.tasks.task import Task, TaskKind, Text
+from metaprime.tasks.task import Plain, Task, TaskKind, Text
 from metaprime.tasks.texts.encoding import encode
 from metaprime.tasks.texts.examples import class_of_example, reader, shared_out, shuffled
 from metaprime.tasks.texts.pooling import POOLED
@@ -64,8 +64,17 @@ def build(config: ClassificationsConfig, text: Text) -> Task:
         outputs=POOLED[config.pooling],
         shuffle=shuffled if config.shuffle_labels else None,
         stratum=class_of_example,
-        plain=None,
+        plain=_plain(config),
     )
+
+
+def _plain(config: ClassificationsConfig) -> Plain | None:
+    """Returns the model of one task's classes alone; of several tasks there is none."""
+    if config.only is None and len(config.tasks) > 1:
+        return None
+    name, labels = config.only or min(config.tasks), config.predicted.labels
+    first = config.labels.index(of_task(name, labels[0]))
+    return Plain("AutoModelForSequenceClassification", config.pooling, labels=labels, first=first)
 
 
 def _example(texts: Sequence[str], config: ClassificationsConfig) -> Example:
