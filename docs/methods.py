@@ -92,7 +92,8 @@ A task of whole texts is exported as `AutoModelForSequenceClassification` (`peft
 is the number itself) or as `AutoModelForMultipleChoice` (`transformers`), from `task.pooling: first`: BERT's
 classifiers and their like read the first sub-word alone (EuroBERT's can read the mean). Between it and the head
 they have one more layer, BERT's pooler or RoBERTa's `dense`, which the export sets so that it lets the state pass: the
-model is for use as it is, not for further tuning. There is no class of transformers for `span_pairs`.
+model is for use as it is, in float32 or bfloat16, not for float16 and not for further tuning. There is no class of
+transformers for `span_pairs`.
 
 With its default settings, on BERT:
 """

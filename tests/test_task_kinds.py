@@ -242,9 +242,31 @@ def test_a_fresh_process_loads_an_export_with_our_answers(
     assert auto_class in (out / "README.md").read_text() or "pipeline(" in (out / "README.md").read_text()
 
 
+def test_a_choice_with_a_question_is_exported_and_told(tiny: MakeConfig, tmp_path: Path) -> None:
+    changes = [*write("multiple_choice", tmp_path / "data"), "transfer.methods=[head]", "transfer.encoder=base"]
+    asked = "task={name: multiple_choice, text: text, choices: [a, b, c], question: pair, pooling: first}"
+    (result,) = transfer(tiny(tmp_path / "run", *changes, asked))
+    card = (export(result.path, tmp_path / "out", "transformers") / "README.md").read_text("utf-8")
+    assert "each choice as a pair with the text before it, behind which stands the question." in card
+    assert "not for float16" in card
+    assert "max_length=" in card
+
+
+def test_no_head_of_another_task_is_taken_for_ones_own(tiny: MakeConfig, tmp_path: Path) -> None:
+    config = tiny(tmp_path / "run", *write("classifications", tmp_path / "data"), "transfer.start_head=primed")
+    prime(config)
+    with pytest.raises(MetaprimeError, match=r"transfer\.start_head: each task has an output layer of its own"):
+        transfer(config)
+    own = tiny(tmp_path / "run", *write("classifications", tmp_path / "data"))
+    (result,) = transfer(own)
+    assert load(result.path).predict([["mali bono", "bono"]], ["a.txt, line 3"])[0] in ("bad", "fair", "good")
+    with pytest.raises(MetaprimeError, match=r"a\.txt, line 3: this head has the classes of en, fr"):
+        load(tmp_path / "run" / "primed").predict([["mali bono", "bono"]], ["a.txt, line 3"])
+
+
 def test_a_model_of_two_spans_is_no_class_of_transformers(tiny: MakeConfig, tmp_path: Path) -> None:
     (result,) = transfer(tiny(tmp_path / "run", *write("span_pairs", tmp_path / "data"), "transfer.encoder=base"))
-    with pytest.raises(MetaprimeError, match=r"has a head like that of task\.name span_pairs: use `metaprime predict`"):
+    with pytest.raises(MetaprimeError, match=r"has a head like that of task\.name span_pairs: export the folder"):
         export(result.path, tmp_path / "out", "transformers")
     assert not (tmp_path / "out").exists()
 

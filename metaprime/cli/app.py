@@ -91,10 +91,12 @@ def transfer(
     max_time: MaxTime = None,
 ) -> None:
     """Fine-tune the frozen encoder on K sentences of each target language and score it on the test split."""
+    from metaprime.config.loading import load_config
     from metaprime.preflight.early import Early
     from metaprime.runs.stopping import seconds_of
 
-    loaded, seconds = read_config(config, overrides), seconds_of(max_time)
+    # The defaults are another task than that which primed: a transfer needs the run's own file.
+    loaded, seconds = load_config(config, overrides or []), seconds_of(max_time)
     Early(loaded).transfer()
     from rich.console import Console
 
@@ -139,7 +141,7 @@ def predict(
     load_code(code or [])
     check_predicts(folder)
     given = read_input(text, form, tokens, check_artifact(folder).task)
-    for line in given.written(load(folder, trust_remote_code).predict(given.sentences)):
+    for line in given.written(load(folder, trust_remote_code).predict(given.sentences, given.places)):
         typer.echo(line)
 
 

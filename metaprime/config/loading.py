@@ -129,7 +129,7 @@ def _known_keys(place: Sequence[str], values: dict[str, Any]) -> list[str]:
     # Methods and tasks have config classes of their own, which their names select.
     if place and place[0] == "peft":
         return list(method_settings(values["peft"].get("method", "pfeiffer")).model_fields)
-    if place and place[0] == "task":
+    if place and place[0] == "task" and len(place) == 1:
         return list(task_settings(values["task"].get("name", "tagging")).model_fields)
     if tuple(place[:2]) == ("transfer", "methods") and len(place) > 2:
         methods = values["transfer"]["methods"]
@@ -137,7 +137,12 @@ def _known_keys(place: Sequence[str], values: dict[str, Any]) -> list[str]:
         return list(method_settings(chosen.get("method", "pfeiffer")).model_fields)
     # The annotations of all other sections lead there.
     model: type[BaseModel] = Config
+    if place and place[0] == "task":
+        model, place = task_settings(values["task"].get("name", "tagging")), place[1:]
     for name in place:
+        # The keys of a mapping are names of the user's.
+        if name not in model.model_fields:
+            continue
         annotation = model.model_fields[name].annotation
         candidates = [annotation, *get_args(annotation)]
         model = next(kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel))

@@ -24,7 +24,7 @@ from metaprime.peft import MethodConfig
 from metaprime.tasks.task import Plain
 from metaprime.types import MetaprimeError, Params, strip_prefix
 
-WORDS = Plain("AutoModelForTokenClassification")
+OF_WORDS = Plain("AutoModelForTokenClassification")
 """A token classifier."""
 
 
@@ -46,7 +46,7 @@ class Tuned:
     labels: Sequence[str]
     values: Params
     trust_remote_code: bool = False
-    plain: Plain = WORDS
+    plain: Plain = OF_WORDS
 
 
 def linear_head(tuned: Tuned) -> Params:

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from metaprime.interop.classifier import WORDS, Tuned, linear_head, load_classifier, put_head, revision
+from metaprime.interop.classifier import OF_WORDS, Tuned, linear_head, load_classifier, put_head, revision
 from metaprime.interop.formats import Format
 from metaprime.interop.text_head import saved_beside
 from metaprime.models.encoder import Encoder, quiet
@@ -111,7 +111,7 @@ def load_peft(
     folder: Path,
     settings: Mapping[str, Any] | None = None,
     trust_remote_code: bool = False,
-    auto_class: str = WORDS.auto_class,
+    auto_class: str = OF_WORDS.auto_class,
 ) -> Any:
     """Loads an exported folder by peft's own loader: `load_peft(Path("export")).config.id2label`.
 

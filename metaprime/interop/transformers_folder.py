@@ -16,10 +16,10 @@ import transformers
 from torch.func import functional_call
 from transformers import PreTrainedModel
 
-from metaprime.interop.classifier import WORDS, Tuned, linear_head, load_classifier, put_head
+from metaprime.interop.classifier import OF_WORDS, Tuned, linear_head, load_classifier, put_head
 from metaprime.interop.formats import Format
 from metaprime.interop.hf_peft import merged_by_peft
-from metaprime.models.encoder import quiet
+from metaprime.models.encoder import quiet, save_tokenizer
 from metaprime.models.sites import resolve
 from metaprime.peft import MethodConfig, method_of
 from metaprime.peft.injection import rows_of
@@ -52,7 +52,7 @@ def save_as_transformers(tuned: Tuned, folder: Path) -> None:
     model = merged_classifier(tuned)
     with quiet():
         model.save_pretrained(folder)
-        tuned.encoder.tokenizer.save_pretrained(folder)
+        save_tokenizer(tuned.encoder.tokenizer, folder)
 
 
 def merged_classifier(tuned: Tuned) -> PreTrainedModel:
@@ -80,7 +80,7 @@ def merged_classifier(tuned: Tuned) -> PreTrainedModel:
 
 
 def load_transformers(
-    folder: Path, trust_remote_code: bool = False, auto_class: str = WORDS.auto_class
+    folder: Path, trust_remote_code: bool = False, auto_class: str = OF_WORDS.auto_class
 ) -> PreTrainedModel:
     """Loads an exported folder by transformers' own loader: `load_transformers(Path("tagger")).num_labels`.
 

@@ -244,19 +244,20 @@ def save_encoder(
     """
     with quiet():
         module.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        _name_in_every_version(folder / "tokenizer_config.json")
+        save_tokenizer(tokenizer, folder)
         if labels:
             config = copy.deepcopy(module.config)
             config.update(label_names(labels))
             config.save_pretrained(folder)
 
 
-def _name_in_every_version(file: Path) -> None:
-    """Gives the generic tokenizer class in a tokenizer_config.json the name that versions before 5 know too.
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Writes a tokenizer's files, with a class that versions before 5 know: `save_tokenizer(tokenizer, Path("primed"))`.
 
-    transformers 5 writes its new name, which `AutoTokenizer` of version 4 refuses; both read the old one.
+    transformers 5 writes a new name of the generic class, which `AutoTokenizer` of version 4 refuses; both read the old one.
     """
+    tokenizer.save_pretrained(folder)
+    file = folder / "tokenizer_config.json"
     values = json.loads(file.read_text(encoding="utf-8"))
     if values.get("tokenizer_class") == "TokenizersBackend":
         write_json(file, {**values, "tokenizer_class": "PreTrainedTokenizerFast"})

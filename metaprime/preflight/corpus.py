@@ -267,7 +267,8 @@ class _Check:
                 continue
             text = f"{len(problems)} x {kind}, with task.invalid: {self.config.task.invalid}; e.g. {problems[0].text}"
             if lost := sum(problem.dropped for problem in problems):
-                text = f"{lost} sentences are left out: {text}"
+                verb = "are left out" if self.config.task.invalid == "drop" else "would be refused"
+                text = f"{lost} sentences {verb}: {text}"
             findings.append(Finding("problem", kind, part.name, len(problems), text, origins))
         sentences = reading.sentences
         return [

@@ -174,12 +174,15 @@ def beside_trivial(records: Sequence[Record], kind: TaskKind, names: Sequence[st
     near = Counter(
         name
         for name, record, floor in zip(names, records, floors, strict=True)
-        if abs(headline(record, metric) - floor) <= (1 if metric.unit else abs(floor) / 100)
+        if record["scores"].get("constant")
+        or abs(headline(record, metric) - floor) <= (1 if metric.unit else abs(floor) / 100)
     )
     counted = "; ".join(f"{name} {count}" for name, count in near.items())
     within = f"within {'one point' if metric.unit else '1 %'} of that"
     collapsed = (
-        f"{near.total()} of {len(records)} runs collapsed, {within}: {counted}" if near else f"No run is {within}"
+        f"{near.total()} of {len(records)} runs collapsed, to one answer or {within}: {counted}"
+        if near
+        else f"No run has one answer alone or is {within}"
     )
     return [f"{kind.trivial.text} gives {metric.label} {scores}. {collapsed}."]
 

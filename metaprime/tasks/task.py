@@ -80,6 +80,11 @@ class TaskConfig(Section):
         return [values[name] if name in values else inside(values, name)[0] for name in self.texts]
 
     @property
+    def own_heads(self) -> bool:
+        """True if each language has an output layer of its own, which no other trains."""
+        return False
+
+    @property
     def together(self) -> int:
         """Windows that follow one another and that the loss reads together: one, or one for each choice."""
         return 1
@@ -342,8 +347,9 @@ class TaskKind:
 
     @property
     def listed(self) -> tuple[Metric, ...]:
-        """Metrics in the table of `metaprime transfer`: those with a heading, else the first."""
-        return tuple(metric for metric in self.metrics if metric.heading) or self.metrics[:1]
+        """Metrics in the table of `metaprime transfer`: the first, and others with a heading, if it has one or is chosen."""
+        headed = tuple(metric for metric in self.metrics if metric.heading)
+        return headed if self.metric in headed else (self.metric, *headed)
 
     @property
     def validation_key(self) -> str:

@@ -15,10 +15,15 @@ from metaprime.runs.artifact import CARD, Artifact, load_artifact
 from metaprime.runs.records import Record
 from metaprime.tasks.task import Plain, TaskKind
 
+OF_TOKENS, OF_TEXTS, OF_CHOICE = (
+    f"AutoModelFor{name}" for name in ("TokenClassification", "SequenceClassification", "MultipleChoice")
+)
+"""Classes of transformers."""
+
 PIPELINES = {
-    "AutoModelForTokenClassification": "token-classification",
-    "AutoModelForSequenceClassification": "text-classification",
-    "AutoModelForMultipleChoice": "multiple-choice",
+    OF_TOKENS: "token-classification",
+    OF_TEXTS: "text-classification",
+    OF_CHOICE: "multiple-choice",
 }
 """Class of transformers -> the hub's name of what its models do."""
 
@@ -58,14 +63,16 @@ def card(export: Export) -> str:
     base, method = address(artifact.encoder), label(artifact.method)
     languages = _languages(export)
     data = ModelCardData(
-        language=languages,
+        # A task is no language.
+        language=None if artifact.task.own_heads else languages,
         library_name=LIBRARIES[form],
         # The hub takes only its own ids here.
         base_model=None if Path(base).exists() else base,
         pipeline_tag=PIPELINES[export.plain.auto_class],
         tags=["metaprime", artifact.method.method],
     )
-    facts = [("encoder", _encoder(artifact)), *_training(export), ("labels", ", ".join(artifact.labels))]
+    labels = [("labels", ", ".join(artifact.labels))] if len(artifact.labels) > 1 else []
+    facts = [("encoder", _encoder(artifact)), *_training(export), *labels]
     parts = [
         f"# {artifact.task.name} of {', '.join(languages)} by {method}",
         f"{_what(export)} {_outputs(export)}",
@@ -73,7 +80,7 @@ def card(export: Export) -> str:
         "## Scores" if export.record else "",
         _scores(export),
         "## Load",
-        f"```python\n{_code(export, base)}\n```",
+        f"With FOLDER for the place of this folder:\n\n```python\n{_code(export, base)}\n```",
         "## Versions",
         _table((name, str(version)) for name, version in sorted(_versions(export).items())),
     ]
@@ -83,34 +90,37 @@ def card(export: Export) -> str:
 def _what(export: Export) -> str:
     """Returns a sentence that says what was exported."""
     method = export.artifact.method.method
-    tags = export.plain.auto_class == "AutoModelForTokenClassification"
-    whole = (
-        f"A {'token' if tags else 'text'} classifier: encoder and head"
-        if export.form == "transformers"
-        else "An adapter and a head"
-    )
+    of_texts = "text classifier" if len(export.artifact.labels) > 1 else "model of a number for each text"
+    name = {OF_TOKENS: "token classifier", OF_TEXTS: of_texts, OF_CHOICE: "model of multiple choice"}[
+        export.plain.auto_class
+    ]
+    whole = f"A {name}: encoder and head" if export.form == "transformers" else f"An adapter and a head of a {name}"
     done = f"fine-tuned with `{method}`" if export.record else f"primed with `{method}`"
     return f"{whole}, {done} by metaprime."
 
 
 def _outputs(export: Export) -> str:
-    """Returns a sentence that says what the model's outputs are."""
-    count = len(export.artifact.labels)
-    if export.plain.auto_class == "AutoModelForTokenClassification":
+    """Returns sentences that say what the model reads, and what its outputs are."""
+    count, task = len(export.artifact.labels), export.artifact.task
+    if export.plain.auto_class == OF_TOKENS:
         return (
             f"Its outputs are {count} scores for each sub-word; the score of a word is that of its first sub-word, on which "
             "alone it was trained."
         )
-    if export.plain.auto_class == "AutoModelForMultipleChoice":
-        return (
-            "Its outputs are a score for each choice, which is read as a pair with the text; the largest is the answer."
+    state = "first position" if export.plain.pooling == "first" else "mean of all positions"
+    if export.plain.auto_class == OF_CHOICE:
+        question = ", behind which stands the question" if getattr(task, "question", None) else ""
+        read = (
+            f"It reads each choice as a pair with the text before it{question}. Its outputs are a score for each choice"
         )
-    read = "the first sub-word" if export.plain.pooling == "first" else "all sub-words, by their mean"
-    outputs = f"{count} scores" if count > 1 else "the number itself"
+    else:
+        columns = " and ".join(f"`{name}`" for name in task.texts)
+        reads = f"It reads pairs, {columns} in this order." if len(task.texts) > 1 else "It reads texts."
+        read = f"{reads} Its outputs are {f'{count} scores' if count > 1 else 'the number itself'} for each text"
     # let_pass of metaprime.interop.text_head says why.
     return (
-        f"Its outputs are {outputs} for each text, from the encoder's output at {read}. The layer before the head is set so that "
-        "it changes nothing: the model is for use as it is, not for further tuning."
+        f"{read}, from the encoder's {state}. The layer before the head is set so that it changes nothing: the model is for use "
+        "as it is, in float32 or bfloat16, not for float16 and not for further tuning."
     )
 
 
@@ -149,9 +159,10 @@ def _training(export: Export) -> list[tuple[str, str]]:
     if record := export.record:
         cell, data, training = record["cell"], record["config"]["data"], record["training"]
         source, start = data.get("target_source") or data["source"], record["config"]["transfer"]["encoder"]
+        unit = "texts" if export.artifact.task.texts else "sentences"
         facts += [
             ("fine-tuned from", f"{start}, weights {record['weights']['the encoder']}"),
-            ("fine-tuned on", f"{training['sentences']} sentences of {cell['language']} of {source}"),
+            ("fine-tuned on", f"{training['sentences']} {unit} of {cell['language']} of {source}"),
             (
                 "fine-tuned by",
                 f"{training['steps']} steps, learning rate {training['lr']:g}, seed {cell['transfer_seed']}",
@@ -173,17 +184,21 @@ def _scores(export: Export) -> str:
 def _code(export: Export, base: str) -> str:
     """Returns the lines of Python that load an export."""
     if export.form == "transformers":
-        if export.plain.auto_class == "AutoModelForMultipleChoice":
+        if export.plain.auto_class == OF_CHOICE:
             return (
                 "from transformers import AutoModelForMultipleChoice, AutoTokenizer\n\n"
                 "model = AutoModelForMultipleChoice.from_pretrained(FOLDER)\n"
-                "tokenizer = AutoTokenizer.from_pretrained(FOLDER)"
+                "tokenizer = AutoTokenizer.from_pretrained(FOLDER)\n"
+                f'inputs = tokenizer([text] * len(choices), choices, padding=True, {_cut(export)}, return_tensors="pt")\n'
+                "scores = model(**{name: value[None] for name, value in inputs.items()}).logits[0]"
             )
         if export.plain.pooling:
             function = ', function_to_apply="none"' if len(export.artifact.labels) == 1 else ""
+            given = '{"text": first, "text_pair": second}' if len(export.artifact.task.texts) > 1 else "text"
             return (
                 "from transformers import pipeline\n\n"
-                f'classifier = pipeline("text-classification", FOLDER{function})  # a pair: {{"text": ..., "text_pair": ...}}'
+                f'classifier = pipeline("text-classification", FOLDER{function})\n'
+                f"classifier({given}, {_cut(export)})"
             )
         return (
             "from transformers import pipeline\n\n"
@@ -204,6 +219,12 @@ def _code(export: Export, base: str) -> str:
         f"model = {loader}.from_pretrained(FOLDER{extra})\n"
         f'tokenizer = AutoTokenizer.from_pretrained("{base}")'
     )
+
+
+def _cut(export: Export) -> str:
+    """Returns the arguments by which a tokenizer cuts texts as they were cut in training."""
+    config = (export.record or export.artifact.provenance)["config"]
+    return f"truncation=True, max_length={config['data']['max_length']}"
 
 
 def _versions(export: Export) -> Mapping[str, Any]:

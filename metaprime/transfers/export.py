@@ -63,8 +63,8 @@ def export(folder: str | Path, out: str | Path, form: str = "peft", trust_remote
     record = read_record(Path(folder) / RECORD) if (Path(folder) / RECORD).is_file() else None
     if task.plain is None:
         raise MetaprimeError(
-            f"{folder}: no class of transformers or of its peft has a head like that of task.name {artifact.task.name}: use "
-            "`metaprime predict`, or metaprime.load in Python"
+            f"{folder}: no class of transformers or of its peft has a head like that of task.name {artifact.task.name}: export "
+            "the folder of a transfer, if there are several tasks, or use `metaprime predict`"
         )
     labels = task.plain.labels or artifact.labels
     shown = slice(task.plain.first, task.plain.first + len(labels))
@@ -147,7 +147,7 @@ def _check(tuned: Tuned, ours: _Ours, form: str, folder: Path) -> None:
     from metaprime.models.task_model import assign
 
     task, texts, auto_class = ours.task, ours.task.config.texts, tuned.plain.auto_class
-    rows = task.encode([task.example([CHECKED_TEXT] * len(texts) if texts else CHECKED_TEXT.split())])
+    rows = task.encode([task.example(CHECKED_TEXT.split())])
     model, batch = build_model(tuned.encoder, task, tuned.method, rows), task.collate(rows)
     assign(model, ours.values)
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}

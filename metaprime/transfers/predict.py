@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,8 +63,12 @@ class Predictor:
             return self.predict([split(text)])[0]
         return self.predict([split(item) if isinstance(item, str) else list(item) for item in text])
 
-    def predict(self, sentences: Sequence[Words]) -> list[Any]:
+    def predict(self, sentences: Sequence[Words], places: Sequence[str] = ()) -> list[Any]:
         """Predicts sentences that are split into words: `predictor.predict([["Mali", "bono"]])`.
+
+        Args:
+            sentences: the words of each; of a task over whole texts, its texts.
+            places: what messages call each sentence, such as file and line; empty: by its number.
 
         Raises:
             MetaprimeError: a sentence has no word, or a word is not Unicode.
@@ -83,7 +88,8 @@ class Predictor:
             raise MetaprimeError("a text is empty: give at least one word")
         if not texts:
             notice_unspaced(sentences)
-        examples = [self._example(number, words) for number, words in enumerate(sentences, 1)]
+        named = places or [f"text {number}" for number in range(1, len(sentences) + 1)]
+        examples = [self._example(place, words) for place, words in zip(named, sentences, strict=True)]
         rows = self.task.encode(examples)
         # Imported here, as in `load`.
         import torch
@@ -92,12 +98,12 @@ class Predictor:
             answers = self.task.predict(self.model, dict(self.model.named_parameters()), rows)
         return [self.task.kind.present(row.example, answer) for row, answer in zip(rows, answers, strict=True)]
 
-    def _example(self, number: int, words: Words) -> Example:
-        """Makes the example of a sentence; what is refused is named by its number."""
+    def _example(self, place: str, words: Words) -> Example:
+        """Makes the example of a sentence; what is refused is named by its place."""
         try:
-            return self.task.example(words)
+            return replace(self.task.example(words), origin=place)
         except MetaprimeError as error:
-            raise MetaprimeError(f"text {number}: {error}") from None
+            raise MetaprimeError(f"{place}: {error}") from None
 
     def scores(self, source: str, languages: Sequence[str], split: str = "test") -> dict[str, Scores]:
         """Scores one split of several languages: `predictor.scores("conll:ner", ["sw"])["sw"].headline`.

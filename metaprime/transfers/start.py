@@ -123,6 +123,11 @@ def check_start(source: Source, settings: TransferConfig, methods: Sequence[Meth
                 f"transfer.start_adapter: the encoder was primed with {label(artifact.method)}, and {label(method)} cannot start "
                 f"from that: name {label(artifact.method)} alone in transfer.methods, or use start_adapter: fresh"
             )
+    if settings.start_head == "primed" and artifact.task.own_heads:
+        raise MetaprimeError(
+            "transfer.start_head: each task has an output layer of its own, and that of a target, which was not primed on, is a "
+            "random draw: use start_head: fresh"
+        )
     if settings.start_head == "primed" and artifact.labels != task.labels:
         raise MetaprimeError(
             f"transfer.start_head: the encoder was primed with the labels {', '.join(artifact.labels)}, task.labels gives "

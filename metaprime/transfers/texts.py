@@ -12,7 +12,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
@@ -49,10 +49,12 @@ class Input:
     Attributes:
         sentences: words of each sentence, at least one word.
         written: maps one answer for each sentence to the lines of the output.
+        places: file and line of each sentence, for messages; empty: not known.
     """
 
     sentences: list[list[str]]
     written: Callable[[Sequence[Any]], Iterator[str]]
+    places: Sequence[str] = ()
 
 
 def read_input(given: str, form: str | None = None, tokens: bool = False, task: TaskConfig | None = None) -> Input:
@@ -156,7 +158,8 @@ def _whole(name: str, lines: Sequence[str], form: str | None, task: TaskConfig) 
         raise MetaprimeError("--format conll: this task has one answer for each text: use --format text or jsonl")
     numbered = [(f"{name}, line {number}", line) for number, line in enumerate(lines, 1) if line.strip()]
     if form == "jsonl" or (form is None and numbered and numbered[0][1].startswith("{")):
-        return _answered([_fields(place, line, task) for place, line in numbered])
+        read = _answered([_fields(place, line, task) for place, line in numbered])
+        return replace(read, places=[place for place, _ in numbered])
     found = []
     for place, line in numbered:
         parts = line.split("\t") if len(texts) > 1 else [line]
@@ -164,7 +167,7 @@ def _whole(name: str, lines: Sequence[str], form: str | None, task: TaskConfig) 
             several = f"write {len(texts)} texts with a tab between them, or JSON lines"
             raise MetaprimeError(f"{place}: this task reads {read_together(texts)}: {several}")
         found.append([part.strip() for part in parts])
-    return Input(found, _as_lines)
+    return Input(found, _as_lines, [place for place, _ in numbered])
 
 
 def read_together(texts: Sequence[str]) -> str:

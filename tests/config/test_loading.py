@@ -206,3 +206,10 @@ def test_a_config_that_was_written_out_whole_is_read_again(tmp_path: Path) -> No
             file = tmp_path / f"{number}.{form}"
             file.write_text(text, "utf-8")
             assert load_config(file) == config
+
+
+def test_a_key_inside_one_of_several_tasks_is_compared_with_its_own() -> None:
+    with pytest.raises(MetaprimeError, match=r"unknown key task\.tasks\.acc\.lables; did you mean labels\?"):
+        load_config(None, ["task={name: classifications, tasks: {acc: {lables: [a, b]}}}"])
+    with pytest.raises(MetaprimeError, match=r"unknown key task\.poling; did you mean pooling\?"):
+        load_config(None, ["task={name: classifications, poling: mean}"])

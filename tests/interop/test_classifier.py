@@ -11,7 +11,15 @@ from torch import nn
 from toy_tuned import ALBERT
 from transformers import PreTrainedModel
 
-from metaprime.interop.classifier import WORDS, Tuned, address, classifier_path, linear_head, load_classifier, revision
+from metaprime.interop.classifier import (
+    OF_WORDS,
+    Tuned,
+    address,
+    classifier_path,
+    linear_head,
+    load_classifier,
+    revision,
+)
 from metaprime.models.encoder import load_encoder
 from metaprime.peft import METHODS
 from metaprime.tasks.task import Plain
@@ -24,7 +32,7 @@ def test_the_head_is_weight_and_bias_or_refused(toy_bert: Path) -> None:
     values = {"head.weight": torch.ones(3, 2), "head.bias": torch.zeros(3), "adapter.x": torch.ones(1)}
     encoder = load_encoder(str(toy_bert))
 
-    def tuned(values: Params, plain: Plain = WORDS) -> Tuned:
+    def tuned(values: Params, plain: Plain = OF_WORDS) -> Tuned:
         """A model of some values."""
         return Tuned(encoder, HEAD, (), values, plain=plain)
 

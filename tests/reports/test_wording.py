@@ -115,15 +115,17 @@ def test_runs_that_are_no_better_or_worse_than_a_constant_answer_are_counted() -
     records = [of_texts(*one) for one in scores]
     assert beside_trivial(records, kind, ["meta", "none", "meta", "none"]) == [
         "Answering the most frequent class always gives accuracy qaa 60.0, qao 70.0. "
-        "2 of 4 runs collapsed, within one point of that: meta 1; none 1."
+        "2 of 4 runs collapsed, to one answer or within one point of that: meta 1; none 1."
     ]
     assert beside_trivial(records[2:], kind, ["meta", "none"])[0].endswith(
-        "qao 70.0. No run is within one point of that."
+        "qao 70.0. No run has one answer alone or is within one point of that."
     )
+    always = {**records[2], "scores": {**records[2]["scores"], "accuracy": 30.0, "constant": True}}
+    assert "1 of 1 runs collapsed, to one answer or within" in beside_trivial([always], kind, ["meta"])[0]
     errors = task_kind(RegressionConfig(metric="mse"))
     squared = [of_texts("en", score, 2, "mse", "mean") for score in (2.01, 1.9, 2.5)]
     assert beside_trivial(squared, errors, ["lora"] * 3)[0].endswith(
-        "1 of 3 runs collapsed, within 1 % of that: lora 1."
+        "1 of 3 runs collapsed, to one answer or within 1 % of that: lora 1."
     )
 
 

@@ -37,10 +37,10 @@ def test_a_metric_finds_its_number_by_its_path() -> None:
         replace(F1, key=("lenient", "f1")).of(details)
 
 
-def test_a_kind_shows_metrics_with_a_heading_or_else_the_first() -> None:
+def test_a_kind_shows_the_first_metric_and_others_with_a_heading() -> None:
     kind = replace(TAGGING, metrics=(NATS, F1, replace(F1, heading="")))
     assert kind.metric is NATS
-    assert kind.listed == (F1,)
+    assert kind.listed == (NATS, F1)
     assert kind.validation_key == "validation_loss"
     assert replace(kind, metrics=(NATS, replace(F1, heading=""))).listed == (NATS,)
     assert replace(kind, metrics=(F1,)).validation_key == "validation_f1"

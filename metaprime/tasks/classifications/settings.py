@@ -21,7 +21,7 @@ class ClassificationsConfig(TaskConfig):
 
     tasks: dict[str, ClassificationConfig] = Field(default_factory=dict)
     """Settings of `classification` by the task's name, which stands among `data.languages` and its like:
-    `{cola: {preset: glue/cola}, mrpc: {preset: glue/mrpc}}`. Their metrics are not read."""
+    `{cola: {preset: glue/cola}, mrpc: {preset: glue/mrpc}}`. Their metrics, as presets set them, are not read."""
 
     only: str | None = None
     """The one of `tasks` whose texts `metaprime predict` reads; a transfer writes it into what it saves."""
@@ -55,6 +55,11 @@ class ClassificationsConfig(TaskConfig):
     def for_language(self, language: str) -> ClassificationsConfig:
         """Returns the config of what is tuned on one task: `config.for_language("cola").only` is `"cola"`."""
         return self.model_copy(update={"only": language})
+
+    @property
+    def own_heads(self) -> bool:
+        """True: a task's classes are trained by its own texts alone."""
+        return True
 
     @property
     def texts(self) -> tuple[str, ...]:

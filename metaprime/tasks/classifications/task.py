@@ -144,5 +144,6 @@ CLASSIFICATIONS = replace(
     build=build,
     of_labels=lambda labels: ClassificationsConfig(),
     audit=audit.AUDIT,
+    present=lambda example, predicted: predicted.partition(": ")[2],
     of=of,
 )

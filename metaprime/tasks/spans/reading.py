@@ -18,7 +18,7 @@ from metaprime.types import MetaprimeError
 
 def _example(row: TableRow, config: SpansConfig, known: bool) -> Example | list[Problem]:
     """Returns the example of a row: its text, its two spans and their class."""
-    gold = class_of(row, config.label, config.labels, config.classes if known else None)
+    gold = class_of(row, config.label, config.labels, config.classes if known and config.labels else None)
     problems = text_problems(row, config.texts) + ([gold] if isinstance(gold, Problem) else [])
     if problems:
         return problems

@@ -13,7 +13,7 @@ from metaprime.tasks.texts.settings import ClassesConfig
 
 def _example(row: TableRow, config: ClassesConfig, known: bool) -> Example | list[Problem]:
     """Returns the example of a row: its texts and their class."""
-    gold = class_of(row, config.label, config.labels, config.classes if known else None)
+    gold = class_of(row, config.label, config.labels, config.classes if known and config.labels else None)
     problems = text_problems(row, config.texts) + ([gold] if isinstance(gold, Problem) else [])
     return problems or Example(tuple(row.values[name] for name in config.texts), gold, row.origin)
 

@@ -119,3 +119,10 @@ def test_files_of_words_have_no_texts(tmp_path: Path) -> None:
     root = made(tmp_path / "data", "train.conll", "a\tO\n\n")
     with pytest.raises(MetaprimeError, match=r"sentences of words, not whole texts; use one of .*jsonl:.*csv:"):
         read(f"conll:{root}")
+
+
+def test_without_classes_in_the_config_every_one_of_a_corpus_is_read(tmp_path: Path) -> None:
+    (tmp_path / "en").mkdir()
+    (tmp_path / "en" / "train.jsonl").write_text('{"text": "well", "label": "good"}\n', "utf-8")
+    found = examine(f"jsonl:{tmp_path}", "en", "train", ClassificationConfig(), True, UNSTATED)
+    assert ([one.gold for one in found.sentences], found.problems) == (["good"], [])
