@@ -5,9 +5,9 @@ Shape suffixes: B texts, L sub-words, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -24,6 +24,9 @@ from metaprime.tasks.texts.encoding import encode
 from metaprime.tasks.texts.examples import class_of_example, reader, shared_out, shuffled
 from metaprime.tasks.texts.pooling import POOLED
 from metaprime.types import IGNORE, Batch, Params
+
+Among: TypeAlias = "Callable[[Sequence[Row], torch.Tensor], torch.Tensor]"
+"""Maps some rows and their scores (B, C) to scores of the classes that each may have."""
 
 
 def build(config: ClassificationConfig, text: Text) -> Task:
@@ -71,7 +74,20 @@ def loss(logits_BC: torch.Tensor, batch: Batch) -> torch.Tensor:
     return cross_entropy(logits_BC, labels_B, ignore_index=IGNORE, reduction="sum") / labelled
 
 
-def predict(model: TaskModel, values: Params, rows: Sequence[Row], *, labels: Sequence[str], padded: Any) -> list[str]:
+def every_class(rows: Sequence[Row], logits_BC: torch.Tensor) -> torch.Tensor:
+    """Returns the scores (B, C) as they are, since a text may have any class: `every_class(rows, logits_BC)`."""
+    return logits_BC
+
+
+def predict(
+    model: TaskModel,
+    values: Params,
+    rows: Sequence[Row],
+    *,
+    labels: Sequence[str],
+    padded: Any,
+    among: Among = every_class,
+) -> list[str]:
     """Returns the likeliest class of each row.
 
     Args:
@@ -80,12 +96,14 @@ def predict(model: TaskModel, values: Params, rows: Sequence[Row], *, labels: Se
         rows: encoded texts.
         labels: the C classes in the order of the head's outputs.
         padded: pads the windows of some rows to one batch (B, L).
+        among: maps some rows and their scores (B, C) to the scores, minus infinity at classes that a row cannot have.
 
     Example: `task.predict(model, values, rows)[0]`, where the task has bound classes and padding.
     """
     best: dict[int, int] = {}
     for numbers, logits_BC in outputs_of(model, values, rows, padded):
-        best |= zip(numbers, logits_BC.argmax(-1).tolist(), strict=True)
+        own_BC = among([rows[number] for number in numbers], logits_BC)
+        best |= zip(numbers, own_BC.argmax(-1).tolist(), strict=True)
     return [labels[best[number]] for number in range(len(rows))]
 
 

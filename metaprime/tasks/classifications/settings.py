@@ -7,11 +7,11 @@ from typing import Literal
 from pydantic import Field
 
 from metaprime.tasks.classification.settings import ClassificationConfig
-from metaprime.tasks.task import TaskConfig
+from metaprime.tasks.texts.settings import PooledConfig
 from metaprime.types import MetaprimeError
 
 
-class ClassificationsConfig(TaskConfig):
+class ClassificationsConfig(PooledConfig):
     """Config of several classifications, each with columns and classes of its own: a "language" is one of them.
 
     The head has the classes of all; an episode reads and moves those of its own task.
@@ -26,31 +26,8 @@ class ClassificationsConfig(TaskConfig):
     only: str | None = None
     """The one of `tasks` whose texts `metaprime predict` reads; a transfer writes it into what it saves."""
 
-    pooling: Literal["auto", "first", "mean"] = "auto"
-    """What the head reads, as in `classification`."""
-
-    shuffle_labels: bool = False
-    """Control: permute the answers of a task's priming texts among them."""
-
     metric: Literal["accuracy", "macro_f1"] = "accuracy"
     """Number by which models are chosen and runs compared, the same for all tasks; the others are in the records."""
-
-    @property
-    def shuffles(self) -> bool:
-        """True if priming uses shuffled answers."""
-        return self.shuffle_labels
-
-    def for_encoder(self, pooling: str | None) -> ClassificationsConfig:
-        """Returns the config with the pooling that it leaves to the encoder.
-
-        Args:
-            pooling: what the encoder's own config names, `cls` or `mean`; None: it names none.
-
-        Example: `ClassificationsConfig().for_encoder("cls").pooling` is `"first"`.
-        """
-        if self.pooling != "auto":
-            return self
-        return self.model_copy(update={"pooling": "first" if pooling == "cls" else "mean"})
 
     def for_language(self, language: str) -> ClassificationsConfig:
         """Returns the config of what is tuned on one task: `config.for_language("cola").only` is `"cola"`."""

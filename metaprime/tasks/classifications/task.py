@@ -10,24 +10,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate, pairwise
-from typing import Any
 
 import torch
 
 from metaprime.data.rows import Example, Row, collate
-from metaprime.models.task_model import TaskModel
 from metaprime.tasks.classification import scores
 from metaprime.tasks.classification import task as one_task
 from metaprime.tasks.classifications import audit
 from metaprime.tasks.classifications.reading import examine
 from metaprime.tasks.classifications.settings import ClassificationsConfig, of_task
 from metaprime.tasks.head import LinearHead
-from metaprime.tasks.outputs import outputs_of
 from metaprime.tasks.task import Plain, Task, TaskKind, Text
 from metaprime.tasks.texts.encoding import encode
 from metaprime.tasks.texts.examples import class_of_example, reader, shared_out, shuffled
 from metaprime.tasks.texts.pooling import POOLED
-from metaprime.types import Batch, MetaprimeError, Params
+from metaprime.types import Batch, MetaprimeError
 
 FIRST, END = "first_class", "end_class"
 """Names of a batch's numbers (B, 1): the first class of a text's task, and its last plus 1."""
@@ -59,7 +56,7 @@ def build(config: ClassificationsConfig, text: Text) -> Task:
         collate=padded,
         new_head=lambda sites: LinearHead(sites.hidden, len(config.labels)),
         loss=loss,
-        predict=partial(predict, labels=config.labels, padded=padded),
+        predict=partial(one_task.predict, labels=config.labels, padded=padded, among=_among),
         audit=partial(audit.labels, config=config),
         outputs=POOLED[config.pooling],
         shuffle=shuffled if config.shuffle_labels else None,
@@ -110,27 +107,11 @@ def _own(logits_BC: torch.Tensor, first_B1: torch.Tensor, end_B1: torch.Tensor) 
     return logits_BC.masked_fill(other_BC, -torch.inf)
 
 
-def predict(model: TaskModel, values: Params, rows: Sequence[Row], *, labels: Sequence[str], padded: Any) -> list[str]:
-    """Returns the likeliest class of each row among those of its task.
-
-    Args:
-        model: its modules are run.
-        values: all its parameters by name, such as the head's `(C, D)`.
-        rows: encoded texts.
-        labels: the C classes in the order of the head's outputs.
-        padded: pads the windows of some rows to one batch (B, L).
-
-    Example: `task.predict(model, values, rows)[0]`, where the task has bound classes and padding.
-    """
-    best: dict[int, int] = {}
-    for numbers, logits_BC in outputs_of(model, values, rows, padded):
-        own = [rows[number].windows[0].more for number in numbers]
-        first_B1, end_B1 = (
-            torch.tensor([more[name] for more in own], device=logits_BC.device) for name in (FIRST, END)
-        )
-        own_BC = _own(logits_BC, first_B1, end_B1)
-        best |= zip(numbers, own_BC.argmax(-1).tolist(), strict=True)
-    return [labels[best[number]] for number in range(len(rows))]
+def _among(rows: Sequence[Row], logits_BC: torch.Tensor) -> torch.Tensor:
+    """Returns the scores (B, C) of some rows, minus infinity at classes of other tasks."""
+    ends = [[row.windows[0].more[name] for row in rows] for name in (FIRST, END)]
+    first_B1, end_B1 = (torch.tensor(numbers, device=logits_BC.device) for numbers in ends)
+    return _own(logits_BC, first_B1, end_B1)
 
 
 def of(config: ClassificationsConfig) -> TaskKind:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -12,7 +12,35 @@ from metaprime.tasks.task import TaskConfig
 from metaprime.types import MetaprimeError
 
 
-class TextsConfig(TaskConfig):
+class PooledConfig(TaskConfig):
+    """Base class of the config of a task whose head reads one state of each text."""
+
+    pooling: Literal["auto", "first", "mean"] = "auto"
+    """What the head reads: the mean of the encoder's output over all sub-words, or its output at the `first` one;
+    `auto` takes what the encoder's own config names for classifiers, as ModernBERT's does, else the mean."""
+
+    shuffle_labels: bool = False
+    """Control: permute the answers of a language's priming texts among them."""
+
+    @property
+    def shuffles(self) -> bool:
+        """True if priming uses shuffled answers."""
+        return self.shuffle_labels
+
+    def for_encoder(self, pooling: str | None) -> Self:
+        """Returns the config with the pooling that it leaves to the encoder.
+
+        Args:
+            pooling: what the encoder's own config names, `cls` or `mean`; None: it names none.
+
+        Example: `PooledConfig().for_encoder("cls").pooling` is `"first"`.
+        """
+        if self.pooling != "auto":
+            return self
+        return self.model_copy(update={"pooling": "first" if pooling == "cls" else "mean"})
+
+
+class TextsConfig(PooledConfig):
     """Base class of the config of a task with one answer for each text or group of texts."""
 
     preset: str | None = None
@@ -24,35 +52,11 @@ class TextsConfig(TaskConfig):
     label: str = "label"
     """Column of the answer."""
 
-    pooling: Literal["auto", "first", "mean"] = "auto"
-    """What the head reads: the mean of the encoder's output over all sub-words, or its output at the `first` one;
-    `auto` takes what the encoder's own config names for classifiers, as ModernBERT's does, else the mean."""
-
-    shuffle_labels: bool = False
-    """Control: permute the answers of a language's priming texts among them."""
-
     @model_validator(mode="before")
     @classmethod
     def _of_preset(cls, values: Any) -> Any:
         """Puts the values that are given over those of a preset."""
         return with_preset(values, cls.model_fields["name"].default) if isinstance(values, Mapping) else values
-
-    @property
-    def shuffles(self) -> bool:
-        """True if priming uses shuffled answers."""
-        return self.shuffle_labels
-
-    def for_encoder(self, pooling: str | None) -> TextsConfig:
-        """Returns the config with the pooling that it leaves to the encoder.
-
-        Args:
-            pooling: what the encoder's own config names, `cls` or `mean`; None: it names none.
-
-        Example: `TextsConfig().for_encoder("cls").pooling` is `"first"`.
-        """
-        if self.pooling != "auto":
-            return self
-        return self.model_copy(update={"pooling": "first" if pooling == "cls" else "mean"})
 
     @property
     def texts(self) -> tuple[str, ...]:

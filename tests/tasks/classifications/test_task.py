@@ -62,7 +62,7 @@ def test_windows_that_fill_up_a_batch_count_for_nothing() -> None:
 def test_the_answer_is_the_likeliest_of_the_own_classes(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = task.encode([Example(("mali", "bono"), "mrpc: same"), Example(("mali",), "sst: good")])
     scores = torch.tensor([[0.0, 1.0, 2.0, 9.0, 8.0], [9.0, 9.0, 9.0, 1.0, 0.0]])
-    place = "metaprime.tasks.classifications.task.outputs_of"
+    place = "metaprime.tasks.classification.task.outputs_of"
     monkeypatch.setattr(place, lambda *parts: iter([([1, 0], scores.flip(0))]))
     model: Any = SimpleNamespace()
     assert task.predict(model, {}, rows) == ["mrpc: unclear", "sst: bad"]
