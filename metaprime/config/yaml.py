@@ -114,7 +114,7 @@ def read_keys(path: Path, what: str, keys: Iterable[str]) -> dict[str, Any]:
     """
     check_readable(path)
     if not path.is_file():
-        remedy = f": give the file of the {what} before any key=value" if "=" in path.name else ""
+        remedy = f": give the file of the {what} before any key=value" if "=" in str(path) else ""
         raise MetaprimeError(f"{what} {path} does not exist{remedy}")
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)

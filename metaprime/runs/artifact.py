@@ -90,11 +90,12 @@ def check_card(folder: Path) -> None:
     """Refuses a folder that holds no artifact: `check_card(Path("run/primed"))`.
 
     Raises:
-        MetaprimeError: the folder has no card, or may not be read.
+        MetaprimeError: the folder does not exist, has no card, or may not be read.
     """
     check_readable(folder)
     if not (folder / CARD).is_file():
-        raise MetaprimeError(f"{folder} holds no {CARD}: give a folder that `metaprime prime` or `transfer` wrote")
+        fault = f"holds no {CARD}" if folder.exists() else "does not exist"
+        raise MetaprimeError(f"{folder} {fault}: give a folder that `metaprime prime` or `transfer` wrote")
 
 
 def check_artifact(folder: Path) -> Artifact:

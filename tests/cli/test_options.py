@@ -129,3 +129,11 @@ def test_versions_are_those_of_the_packages(
         f"torch {torch.__version__}",
         f"transformers {transformers.__version__}",
     ]
+
+
+def test_a_path_in_an_override_is_no_file(tmp_path: Path) -> None:
+    # A transfer needs the run's own config: the defaults are another task.
+    from metaprime.config.loading import load_config
+
+    with pytest.raises(MetaprimeError, match="does not exist: give the file of the config before any key=value"):
+        load_config(f"run.output={tmp_path}/run")

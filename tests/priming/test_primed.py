@@ -104,7 +104,7 @@ def test_it_is_what_priming_returns_and_reads_nothing_before_it_is_asked(tiny: M
     assert set(primed.head) == {"weight", "bias"}
     missing = PrimedEncoder(tmp_path / "nowhere")
     for ask in (lambda: missing.model, lambda: missing.head, lambda: missing.provenance):
-        with pytest.raises(MetaprimeError, match=r"nowhere holds no metaprime\.json"):
+        with pytest.raises(MetaprimeError, match=r"nowhere does not exist: give a folder"):
             ask()
 
 

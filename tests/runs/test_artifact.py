@@ -100,10 +100,8 @@ def test_a_card_without_a_task_is_of_tagging(folder: Path) -> None:
 
 
 def test_a_folder_without_a_card_is_refused(folder: Path) -> None:
-    for place in (folder, folder / "none"):
-        with pytest.raises(
-            MetaprimeError, match=rf"{place} holds no metaprime\.json: give a folder that `metaprime prime`"
-        ):
+    for place, fault in ((folder, r"holds no metaprime\.json"), (folder / "none", "does not exist")):
+        with pytest.raises(MetaprimeError, match=rf"{place} {fault}: give a folder that `metaprime prime`"):
             load_artifact(place)
 
 

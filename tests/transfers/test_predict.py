@@ -81,8 +81,8 @@ def test_a_primed_folder_tags_too(primed_run: Config) -> None:
 
 
 def test_a_folder_that_is_not_ours_is_refused(tmp_path: Path) -> None:
-    for folder in (tmp_path, tmp_path / "none"):
-        with pytest.raises(MetaprimeError, match=r"holds no metaprime\.json: give a folder"):
+    for folder, fault in ((tmp_path, r"holds no metaprime\.json"), (tmp_path / "none", "does not exist")):
+        with pytest.raises(MetaprimeError, match=rf"{fault}: give a folder"):
             predict(folder, "Ada naps.")
 
 
